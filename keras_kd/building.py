@@ -1,0 +1,92 @@
+"""What models take and give, found without data."""
+
+import keras
+
+
+class _Traced(keras.Operation):
+    """A function as an operation: Keras then infers what it returns."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, inputs):
+        return self.function(inputs)
+
+
+def output_spec(function, inputs):
+    """What a function of the inputs returns; nothing is computed.
+
+    Args:
+        function: takes what a model takes.
+        inputs: `KerasTensor`s, as from `input_spec`.
+
+    Returns:
+        The structure that the function returns, of `KerasTensor`s.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    >>> output_spec(model, input_spec(model)).shape
+    (None, 2)
+    """
+    return _Traced(function)(inputs)
+
+
+def input_spec(model):
+    """What a model takes, as `KerasTensor`s of any batch size, or None.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    >>> input_spec(model).shape
+    (None, 4)
+    """
+    if isinstance(model, keras.Sequential) and model.built:
+        return _any_batch(model.inputs[0])
+    if getattr(model, "inputs", None):
+        return keras.tree.map_structure(_any_batch, model.input)
+    config = model.built and model.get_build_config()
+    shape = config and config.get("input_shape")
+    if not shape:
+        return None
+    return keras.tree.map_shape_structure(
+        lambda shape: keras.KerasTensor((None, *shape[1:])), shape
+    )
+
+
+def _any_batch(tensor):
+    return keras.KerasTensor((None, *tensor.shape[1:]), dtype=tensor.dtype)
+
+
+def check_teacher(teacher, student):
+    """Raises a `ValueError` unless the teacher can teach the student."""
+    if not isinstance(teacher, keras.layers.Layer):
+        raise ValueError(
+            "Argument `teacher` must be a Keras model. Received: "
+            f"teacher={teacher!r} (of type {type(teacher).__name__})."
+        )
+    if teacher is student:
+        raise ValueError(
+            "The teacher and the student must be two models. Received the "
+            f"same model {teacher.name!r} twice. Copy it with "
+            "`keras.models.clone_model` and `set_weights` to distil a model "
+            "into itself."
+        )
+    unbuilt = [
+        layer.name for layer in teacher._flatten_layers() if not layer.built
+    ]
+    if unbuilt:
+        raise ValueError(
+            f"The teacher {teacher.name!r} is not built, so it can't have "
+            f"been trained. Received a teacher whose layers {unbuilt[:5]} "
+            "have no weights yet. Train it, load its weights, or call it on "
+            "a batch first."
+        )
+
+
+def check_student(student):
+    """Raises a `ValueError` unless the student is a Keras model."""
+    if not isinstance(student, keras.Model):
+        raise ValueError(
+            "Argument `student` must be a Keras model. Received: "
+            f"student={student!r} (of type {type(student).__name__})."
+        )

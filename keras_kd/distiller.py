@@ -1,0 +1,362 @@
+"""Distiller: a Keras model that trains a student with a teacher's help."""
+
+import keras
+from keras import ops
+
+from keras_kd.building import check_student
+from keras_kd.building import check_teacher
+from keras_kd.building import input_spec
+from keras_kd.building import output_spec
+from keras_kd.hyperparameter import Hyperparameter
+from keras_kd.losses.soft_targets import SoftTargets
+from keras_kd.metrics import TeacherMetrics
+from keras_kd.monitor import Monitor
+from keras_kd.monitor import check_answers
+from keras_kd.steps import Answer
+from keras_kd.steps import Steps
+from keras_kd.steps import StudentInputs
+from keras_kd.steps import Targets
+from keras_kd.steps import after
+from keras_kd.steps import no_gradient
+from keras_kd.steps import unscaled
+from keras_kd.taps import run_tapped
+from keras_kd.training_state import TrainingState
+from keras_kd.training_state import check_fingerprint
+from keras_kd.transfer import Transfer
+
+
+class _Untracked:
+    """Holds a model out of reach of Keras' and PyTorch's tracking."""
+
+    def __init__(self, model):
+        self.model = model
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class Distiller(TrainingState, Steps, keras.Model):
+    """Trains a student on labels and on what a teacher knows.
+
+    `Distiller(teacher, student)` alone is Hinton's method with the usual
+    values: soft targets at temperature 4, weight 0.9, labels 0.1. It is
+    compiled and fitted like any Keras model, and `distiller.student` is a
+    plain model throughout.
+
+        loss = hard_weight * compiled loss
+             + sum over transfers of weight * loss(teacher view, student view)
+             + the student's own losses (regularizers, `add_loss`)
+
+    In each step the teacher runs once, in inference mode and outside of the
+    gradient, and the student runs once. Each part is in the logs, weighted,
+    so that the parts add up to `loss`: `hard_loss`, one `<name>_loss` for
+    each transfer, and `student_losses`.
+
+    The teacher is left as it was, `trainable` included, and is never saved:
+    the training state holds its fingerprint, and refuses another teacher.
+
+    Args:
+        teacher: a built Keras model. (None only until `set_teacher`.)
+        student: a Keras model that takes the same inputs.
+        transfers: list of `Transfer`; soft targets by default.
+        hard_weight: weight of the compiled loss, non-negative, or a
+            `LearningRateSchedule` over training steps.
+        name: the model's name.
+
+    Raises:
+        ValueError: teacher or student is not fit for it, a tap does not
+            exist, or views can't be joined.
+
+    Example:
+    >>> import keras_kd as kd
+    >>> teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> distiller = kd.Distiller(teacher, student)
+    >>> distiller.compile(
+    ...     optimizer="adam",
+    ...     loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    ... )
+    >>> x, y = keras.ops.ones((8, 4)), keras.ops.zeros((8,))
+    >>> history = distiller.fit(x, y, verbose=0)
+    >>> sorted(history.history)
+    ['hard_loss', 'loss', 'soft_targets_loss', 'student_losses']
+
+    Reference: Hinton, Vinyals and Dean, 2015, "Distilling the Knowledge in a
+    Neural Network", arXiv 1503.02531.
+    """
+
+    def __init__(
+        self, teacher, student, transfers=None, *, hard_weight=0.1, name=None
+    ):
+        check_student(student)
+        # The student's policy: Keras scales the loss by it. No autocast: each
+        # model casts its inputs itself.
+        super().__init__(name=name, dtype=student.dtype_policy, autocast=False)
+        if transfers is None:
+            transfers = [Transfer(SoftTargets(temperature=4.0), weight=0.9)]
+        self.student = student
+        self.transfers = list(transfers)
+        self._hard_weight = Hyperparameter(hard_weight, "hard_weight")
+        self._training_step = self.add_weight(
+            shape=(),
+            dtype="int32",
+            initializer="zeros",
+            trainable=False,
+            aggregation="only_first_replica",
+            name="training_step",
+        )
+        names = ["hard_loss", *self._term_names(), "student_losses"]
+        self._trackers = [keras.metrics.Mean(name=name) for name in names]
+        self._teacher_metrics = TeacherMetrics()
+        self._teacher = _Untracked(None)
+        self._expected_fingerprint = None
+        self.look_for_probabilities = True
+        if teacher is not None:
+            self.set_teacher(teacher)
+        self.built = all(part.built for part in [student, *self.transfers])
+
+    # --- the teacher -------------------------------------------------------
+
+    @property
+    def teacher(self):
+        return self._teacher.model
+
+    def __dir__(self):
+        # Saving follows dir(): the teacher is no part of the training state.
+        return [name for name in super().__dir__() if name != "teacher"]
+
+    def set_teacher(self, teacher):
+        """Gives a distiller its teacher; one that was loaded has none.
+
+        Args:
+            teacher: a built Keras model, the one that it was trained with.
+
+        Raises:
+            ValueError: it is another teacher, or can't teach the student.
+        """
+        check_teacher(teacher, self.student)
+        check_fingerprint(teacher, self._expected_fingerprint)
+        self._match_views(teacher)
+        self._teacher = _Untracked(teacher)
+
+    def _match_views(self, teacher):
+        inputs = input_spec(self.student)
+        if inputs is None:
+            inputs = input_spec(teacher)
+        if inputs is None:
+            raise ValueError(
+                "The shape of the inputs is not known. Received a student "
+                f"{self.student.name!r} and a teacher {teacher.name!r} that "
+                "do not say what they take. Call the student on a batch, then "
+                "make the Distiller."
+            )
+        if not self.student.built:
+            self.student(inputs)
+        told = output_spec(lambda x: self._ask(teacher, x).views, inputs)
+        made = output_spec(lambda x: self._run_student(x, False).views, inputs)
+        for transfer in self.transfers:
+            transfer.match(
+                [view.shape for view in transfer.teacher_views(told)],
+                [view.shape for view in transfer.student_views(made)],
+            )
+
+    def _ask(self, teacher, inputs, state_mapping=None):
+        taps = [tap for term in self.transfers for tap in term.teacher_taps]
+        # The scope drops whatever a pass would write to the teacher.
+        with no_gradient(), keras.StatelessScope(state_mapping=state_mapping):
+            return Answer(*run_tapped(teacher, inputs, taps, training=False))
+
+    def ask_teacher(self, data, state_mapping=None):
+        """Completes a batch: marks its inputs, adds the teacher's answer.
+
+        Args:
+            data: a batch as `fit` has it, `x`, `(x, y)` or
+                `(x, y, sample_weight)`.
+            state_mapping: on JAX, pairs of variables and values.
+
+        Returns:
+            `(StudentInputs, Targets, sample_weight)`.
+
+        Raises:
+            ValueError: the distiller has no teacher.
+        """
+        if self.teacher is None:
+            raise ValueError(
+                f"The distiller {self.name!r} has no teacher: it was loaded, "
+                "and teachers are not saved. Give it the teacher that it was "
+                "trained with: `distiller.set_teacher(teacher)`."
+            )
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        answer = self._ask(self.teacher, x, state_mapping)
+        return (
+            StudentInputs(after(answer, x)),
+            Targets(y, answer),
+            sample_weight,
+        )
+
+    # --- one step: call, compute_loss, compute_metrics ----------------------
+
+    def call(self, inputs, training=None):
+        if isinstance(inputs, StudentInputs):
+            return self._run_student(inputs.inputs, training)
+        return self.student(inputs, training=training)
+
+    def _run_student(self, inputs, training):
+        taps = [tap for term in self.transfers for tap in term.student_taps]
+        return Answer(
+            *run_tapped(self.student, inputs, taps, training=training)
+        )
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        if not isinstance(y, Targets):
+            # Keras builds the compiled loss and metrics with bare batches.
+            return self._hard_loss(y, y_pred, sample_weight)
+        if training:
+            self._advance_schedules()
+        parts = [
+            self._hard_loss(y.labels, y_pred.output, sample_weight),
+            *self._terms(
+                y.teacher.views, y_pred.views, sample_weight, training
+            ),
+            self._student_losses(),
+        ]
+        batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
+        for tracker, part in zip(self._trackers, parts):
+            tracker.update_state(unscaled(part), sample_weight=batch_size)
+        return sum(parts)
+
+    def _advance_schedules(self):
+        step = ops.convert_to_tensor(self._training_step)
+        for hyperparameter in self.hyperparameters().values():
+            hyperparameter.advance(step)
+        self._training_step.assign_add(1)
+
+    def _hard_loss(self, labels, output, sample_weight):
+        if self._compile_loss is None:
+            return ops.zeros(())
+        if labels is None:
+            raise ValueError(
+                "The distiller was compiled with a loss, and the data has no "
+                "labels. Received: batches without `y`. Compile with "
+                "`loss=None` and without metrics to train without labels."
+            )
+        hard_loss = self._compile_loss(labels, output, sample_weight)
+        return hard_loss * ops.convert_to_tensor(self.hard_weight)
+
+    def _terms(self, teacher_views, student_views, sample_weight, training):
+        return [
+            transfer.term(
+                teacher_views,
+                student_views,
+                sample_weight,
+                training=training,
+                look=self.look_for_probabilities,
+            )
+            for transfer in self.transfers
+        ]
+
+    def _student_losses(self):
+        losses = [self._aggregate_additional_loss(loss) for loss in self.losses]
+        return sum(
+            (ops.cast(loss, "float32") for loss in losses), ops.zeros(())
+        )
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        if isinstance(y, Targets):
+            self._teacher_metrics.update(
+                y.teacher.output, y_pred.output, sample_weight
+            )
+            y, y_pred = y.labels, y_pred.output
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    # --- what Keras asks of a model -----------------------------------------
+
+    @property
+    def hard_weight(self):
+        return self._hard_weight.variable
+
+    @hard_weight.setter
+    def hard_weight(self, value):
+        self._hard_weight.assign(value)
+
+    @property
+    def training_step(self):
+        """How many training steps have been made, over all calls of `fit`."""
+        return int(ops.convert_to_numpy(self._training_step.value))
+
+    def hyperparameters(self):
+        """The numbers that may move, by the key that they have in the logs.
+
+        Returns:
+            Dict of `Hyperparameter`s: `"hard_weight"`, and for each transfer
+            `"<name>_weight"` and what its loss has, `"<name>_temperature"`.
+        """
+        found = {"hard_weight": self._hard_weight}
+        for term, transfer in zip(self._term_names(), self.transfers):
+            prefix = term.removesuffix("loss")
+            for hyperparameter in transfer.hyperparameters():
+                found[prefix + hyperparameter.name] = hyperparameter
+        return found
+
+    def _term_names(self):
+        names = []
+        for transfer in self.transfers:
+            name, number = transfer.name, 2
+            while name in names:
+                name, number = f"{transfer.name}_{number}", number + 1
+            names.append(name)
+        return [f"{name}_loss" for name in names]
+
+    @property
+    def output_names(self):
+        return self.student.output_names
+
+    @property
+    def metrics(self):
+        return [*super().metrics, *self._teacher_metrics.all]
+
+    def compile(
+        self,
+        optimizer="rmsprop",
+        loss=None,
+        loss_weights=None,
+        metrics=None,
+        weighted_metrics=None,
+        **kwargs,
+    ):
+        sorted_metrics = TeacherMetrics(metrics, weighted_metrics)
+        super().compile(
+            optimizer=optimizer,
+            loss=loss,
+            loss_weights=loss_weights,
+            metrics=sorted_metrics.others,
+            weighted_metrics=sorted_metrics.weighted_others,
+            **kwargs,
+        )
+        self._teacher_metrics = sorted_metrics
+        self.look_for_probabilities = True
+
+    def fit(self, *args, callbacks=None, **kwargs):
+        monitor = Monitor()
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            monitor.set_model(self)
+            callbacks.append(monitor)
+        else:
+            given = keras.tree.flatten(callbacks) if callbacks else []
+            callbacks = [monitor, *given]
+        return super().fit(*args, callbacks=callbacks, **kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        results = super().evaluate(*args, **kwargs)
+        self.check_answers()
+        return results
+
+    def train_on_batch(self, *args, **kwargs):
+        results = super().train_on_batch(*args, **kwargs)
+        self.check_answers()
+        return results
+
+    def check_answers(self):
+        """Raises a `ValueError` if the teacher gave values that aren't finite."""
+        for transfer in self.transfers:
+            check_answers(self.teacher, transfer)

@@ -1,0 +1,157 @@
+"""What all distillation losses share: weights, masks and precision."""
+
+import keras
+from keras import ops
+
+
+class DistillationLoss(keras.losses.Loss):
+    """Base class of the losses: compares a teacher view with a student view.
+
+    Use it to write a loss of your own: implement `call(teacher_view,
+    student_view)` and return one value per sample (or per token, per pixel)
+    without reducing it. The weighted mean, Keras masks, float32 arithmetic
+    under mixed precision, and the scaling under several replicas are done here
+    and in `keras.losses.Loss`.
+
+        value = sum(weight * values) / sum(weight)
+
+    A sample of weight 0 (or a masked token) is therefore absent: the others
+    get the loss and the gradient that they would have got without it.
+
+    Args:
+        reduction: how the values become one number, as in
+            `keras.losses.Loss`. Defaults to `"mean_with_sample_weight"`.
+        name: name of the loss.
+        dtype: precision of the arithmetic. Defaults to float32 (Keras'
+            `floatx`), whatever the precision of the models.
+
+    Call arguments:
+        teacher_view: what the teacher answered, shape `(batch, ...)`.
+        student_view: what the student answered, shape `(batch, ...)`.
+        sample_weight: optional, shape `(batch,)` or that of the values.
+
+    Returns:
+        The loss, a scalar unless `reduction` is `None`.
+
+    Raises:
+        ValueError: `check_views` found views that the loss can't compare.
+
+    Example:
+    >>> class AbsoluteError(DistillationLoss):
+    ...     def call(self, teacher_view, student_view):
+    ...         return ops.mean(ops.abs(teacher_view - student_view), axis=-1)
+    >>> loss = AbsoluteError()
+    >>> float(loss([[1.0, 3.0]], [[0.0, 0.0]]))
+    2.0
+    """
+
+    # True where `call` returns one value per sample whatever the view's rank,
+    # False where it returns one per position (all axes but the `axis`).
+    per_sample = False
+    # True where the views are logits: their scale is then inspected.
+    expects_logits = False
+    axis = -1
+
+    def __init__(
+        self, *, reduction="mean_with_sample_weight", name=None, dtype=None
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+
+    def __call__(self, teacher_view, student_view, sample_weight=None):
+        mask = getattr(student_view, "_keras_mask", None)
+        if self.per_sample and mask is not None:
+            # The mask has one entry a token, the values one a sample: the
+            # masked positions are emptied here, and the mask goes.
+            teacher_view = _empty_masked(teacher_view, mask)
+            student_view = _empty_masked(student_view, mask)
+        if sample_weight is not None:
+            sample_weight = _spread(
+                sample_weight, self._values_shape(student_view)
+            )
+        return super().__call__(teacher_view, student_view, sample_weight)
+
+    def _values_shape(self, view):
+        shape = list(ops.shape(view))
+        if self.per_sample:
+            return shape[:1]
+        del shape[self.axis]
+        return shape
+
+    def check_views(self, teacher_shape, student_shape):
+        """Raises a `ValueError` unless views of these shapes compare."""
+        if not _same_shape(teacher_shape, student_shape):
+            raise ValueError(
+                f"{type(self).__name__} compares views of the same shape. "
+                f"Received: teacher {tuple(teacher_shape)}, student "
+                f"{tuple(student_shape)}. Give the transfer "
+                "`adapter=keras_kd.layers.FeatureAdapter()` to bring the "
+                "student's view to the teacher's shape, or tap other layers."
+            )
+
+    def get_config(self):
+        return {"reduction": self.reduction, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(
+            **{
+                key: keras.saving.deserialize_keras_object(value)
+                if isinstance(value, dict)
+                else value
+                for key, value in config.items()
+            }
+        )
+
+
+def in_full_precision(*tensors):
+    """Returns the tensors as float32 where they are float16 or bfloat16."""
+    tensors = [ops.convert_to_tensor(tensor) for tensor in tensors]
+    half = ("float16", "bfloat16")
+    return [
+        ops.cast(tensor, "float32")
+        if keras.backend.standardize_dtype(tensor.dtype) in half
+        else tensor
+        for tensor in tensors
+    ]
+
+
+def check_same_classes(loss, teacher_shape, student_shape):
+    """Raises a `ValueError` unless both views have the same class count."""
+    if teacher_shape[-1] != student_shape[-1]:
+        raise ValueError(
+            f"{type(loss).__name__} needs the same classes on both sides. "
+            f"Received: teacher outputs of shape {tuple(teacher_shape)} "
+            f"({teacher_shape[-1]} classes), student outputs of shape "
+            f"{tuple(student_shape)} ({student_shape[-1]} classes). Give the "
+            "student's last layer as many units as the teacher's, or transfer "
+            "features instead of classes."
+        )
+    if not _same_shape(teacher_shape, student_shape):
+        raise ValueError(
+            f"{type(loss).__name__} needs outputs of the same shape. "
+            f"Received: teacher {tuple(teacher_shape)}, student "
+            f"{tuple(student_shape)}. Tap layers whose outputs have the same "
+            "positions (pixels, tokens) on both sides."
+        )
+
+
+def _same_shape(first, second):
+    return len(first) == len(second) and all(
+        a == b or a is None or b is None for a, b in zip(first, second)
+    )
+
+
+def _spread(sample_weight, shape):
+    weight = ops.convert_to_tensor(sample_weight)
+    if len(weight.shape) > len(shape) and weight.shape[-1] == 1:
+        weight = ops.squeeze(weight, axis=-1)
+    while len(weight.shape) < len(shape):
+        weight = ops.expand_dims(weight, axis=-1)
+    return ops.broadcast_to(weight, shape)
+
+
+def _empty_masked(view, mask):
+    mask = ops.cast(mask, "bool")
+    while len(mask.shape) < len(view.shape):
+        mask = ops.expand_dims(mask, axis=-1)
+    return ops.where(mask, view, ops.zeros_like(view))

@@ -1,0 +1,74 @@
+"""What the Distiller looks after between steps of `fit`."""
+
+import warnings
+
+import keras
+
+
+class Monitor(keras.callbacks.Callback):
+    """Reads what the steps counted; logs the hyperparameters that move.
+
+    The `Distiller` adds it to each `fit`. It looks after the first batch and
+    after each epoch, not after each batch: on JAX each look brings the whole
+    training state back to the model.
+    """
+
+    def on_train_begin(self, logs=None):
+        self._first_batch_seen = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        for transfer in self.model.transfers:
+            transfer.inspection.reset()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if batch > 0 and not self._first_batch_seen:
+            self._look_at_first_batch()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not self._first_batch_seen:
+            self._look_at_first_batch()
+        self.model.check_answers()
+        for key, hyperparameter in self.model.hyperparameters().items():
+            if hyperparameter.moves and logs is not None:
+                logs[key] = hyperparameter.number
+
+    def _look_at_first_batch(self):
+        self._first_batch_seen = True
+        distiller = self.model
+        distiller.check_answers()
+        for transfer in distiller.transfers:
+            warn_of_probabilities(transfer)
+        distiller.look_for_probabilities = False
+
+
+def warn_of_probabilities(transfer):
+    """Warns if the first batch looked softmaxed where logits are expected."""
+    _, *sides = transfer.inspection.read()
+    for side, count in zip(("teacher", "student"), sides):
+        argument = f"{side}_from_logits"
+        if count and getattr(transfer.loss, argument, True):
+            say_so = (
+                f"pass `{argument}=False` to it"
+                if hasattr(transfer.loss, argument)
+                else "use the model without its last activation"
+            )
+            warnings.warn(
+                f"The {side}'s outputs in transfer {transfer.name!r} look like "
+                "probabilities: in the first batch all are between 0 and 1, "
+                f"and each row sums to 1. {type(transfer.loss).__name__} "
+                f"expects logits. If they went through a softmax, {say_so}.",
+                stacklevel=2,
+            )
+
+
+def check_answers(teacher, transfer):
+    """Raises a `ValueError` if the teacher gave values that aren't finite."""
+    count = int(transfer.inspection.read()[0])
+    if count:
+        taps = ", ".join(tap.text or "output" for tap in transfer.teacher_taps)
+        raise ValueError(
+            f"The teacher {teacher.name!r} answered with values that are not "
+            f"finite (NaN or infinity) in {count} batches, at {taps} (transfer "
+            f"{transfer.name!r}). Look at its weights and its input scaling; a "
+            "float16 teacher may overflow: run it in float32 or bfloat16."
+        )

@@ -1,0 +1,235 @@
+"""Taps: name a layer by its path, and read it while its model runs."""
+
+import contextlib
+import difflib
+import re
+
+import keras
+
+_GRAMMAR = re.compile(
+    r"^(?P<path>[^:\[\]]*)(:(?P<end>input|output|scores))?(\[(?P<key>[^\[\]]+)\])?$"
+)
+
+
+class Tap:
+    """One place in a model: a layer's output, input or attention scores.
+
+    Written as a string, `PATH[:END][KEY]`, all of it optional:
+
+        ""                    the model's own output
+        "stage3"              the output of the layer named stage3
+        "backbone/stage2"     a layer inside of a nested model or layer
+        "blocks/0/attention"  attribute names work, too, with list positions
+        "stage3:input"        what the layer was given
+        "attention:scores"    a MultiHeadAttention's attention maps
+        "[logits]" "mha[1]"   one entry of an output that is a dict or tuple
+
+    A layer that is called more than once in a pass gives its last call.
+
+    Args:
+        text: the string above.
+
+    Raises:
+        ValueError: `text` does not follow the grammar.
+
+    Example:
+    >>> tap = Tap("backbone/stage2:input")
+    >>> tap.path, tap.end
+    ('backbone/stage2', 'input')
+    """
+
+    def __init__(self, text):
+        match = _GRAMMAR.match(text) if isinstance(text, str) else None
+        if match is None:
+            raise ValueError(
+                "A tap is a string `PATH`, `PATH:input`, `PATH:scores` or "
+                f"`PATH[KEY]`, such as 'backbone/stage2'. Received: {text!r}."
+            )
+        self.text = text
+        self.path = match["path"].strip("/")
+        self.end = match["end"] or "output"
+        self.key = match["key"]
+
+    def select(self, value):
+        """Takes the entry that the tap's `[KEY]` names, if it has one."""
+        if self.key is None:
+            return value
+        keys = value if isinstance(value, dict) else range(len(value))
+        for key in keys:
+            if str(key) == self.key:
+                return value[key]
+        raise ValueError(
+            f"Tap {self.text!r} asks for entry {self.key!r}. Received a value "
+            f"with the entries {list(keys)}."
+        )
+
+
+def find_layer(model, path):
+    """The layer at a path of names (or attributes) below a model.
+
+    Args:
+        model: a Keras model or layer.
+        path: names joined with "/"; "" is the model itself.
+
+    Returns:
+        The layer.
+
+    Raises:
+        ValueError: a part of the path names no layer; the closest names are
+            listed.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
+    >>> find_layer(model, "head").units
+    2
+    """
+    layer = model
+    for part in [part for part in path.split("/") if part]:
+        found = _child(layer, part)
+        if found is None:
+            raise ValueError(_no_such_layer(model, path, layer, part))
+        layer = found
+    return layer
+
+
+def _child(parent, name):
+    for layer in _children(parent):
+        if layer.name == name:
+            return layer
+    if isinstance(parent, (list, tuple)):
+        inside = name.isdigit() and int(name) < len(parent)
+        return parent[int(name)] if inside else None
+    value = getattr(parent, name, None)
+    tappable = isinstance(value, (keras.layers.Layer, list, tuple))
+    return value if tappable else None
+
+
+def _children(layer):
+    if isinstance(layer, (list, tuple)):
+        return [item for item in layer if isinstance(item, keras.layers.Layer)]
+    return layer._flatten_layers(include_self=False, recursive=False)
+
+
+def _no_such_layer(model, path, parent, part):
+    names = [layer.name for layer in _children(parent)]
+    every = [layer.name for layer in model._flatten_layers(include_self=False)]
+    close = difflib.get_close_matches(part, names, n=3, cutoff=0.4)
+    where = (
+        "the model" if parent is model else f"{getattr(parent, 'name', 'it')!r}"
+    )
+    message = (
+        f"No layer {path!r} in model {model.name!r}: {where} has no {part!r}. "
+    )
+    if close:
+        message += f"Closest names there: {close}. "
+    if part in every:
+        message += "A nested layer has that name: write the path to it. "
+    return (
+        message
+        + f"Names there: {names[:20]}{' ...' if len(names) > 20 else ''}."
+    )
+
+
+@contextlib.contextmanager
+def tapped(model, taps):
+    """Reads taps while the model runs inside of the `with` block.
+
+    Each tapped layer's `call` is wrapped for the time of the block, and put
+    back after it also when the pass raises. Unlike sub-models made from
+    `layer.output`, this works for Functional, Sequential, nested and
+    subclassed models alike, and needs no second pass.
+
+    Args:
+        model: a Keras model.
+        taps: `Tap`s with a path.
+
+    Yields:
+        A dict that fills during the pass: tap text -> value.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
+    >>> with tapped(model, [Tap("head:input")]) as record:
+    ...     _ = model(keras.ops.ones((1, 4)))
+    >>> record["head:input"].shape == (1, 4)
+    True
+    """
+    record = {}
+    taps_of = {}
+    for tap in taps:
+        layer = find_layer(model, tap.path)
+        taps_of.setdefault(id(layer), (layer, []))[1].append(tap)
+    with contextlib.ExitStack() as stack:
+        for layer, layer_taps in taps_of.values():
+            stack.enter_context(_wrapped(layer, layer_taps, record))
+        yield record
+
+
+@contextlib.contextmanager
+def _wrapped(layer, taps, record):
+    original = layer.call
+    own = "call" in vars(layer)
+    want_scores = any(tap.end == "scores" for tap in taps)
+
+    def call(*args, **kwargs):
+        if want_scores:
+            output, scores = original(
+                *args, **{**kwargs, "return_attention_scores": True}
+            )
+            if kwargs.get("return_attention_scores"):
+                result = output, scores
+            else:
+                result = output
+        else:
+            scores, result = None, original(*args, **kwargs)
+        given = args[0] if args else next(iter(kwargs.values()))
+        ends = {"input": given, "output": result, "scores": scores}
+        for tap in taps:
+            record[tap.text] = tap.select(ends[tap.end])
+        return result
+
+    # Past Keras' and PyTorch's own __setattr__, which would track it.
+    object.__setattr__(layer, "call", call)
+    try:
+        yield
+    finally:
+        if own:
+            object.__setattr__(layer, "call", original)
+        else:
+            object.__delattr__(layer, "call")
+
+
+def run_tapped(model, inputs, taps, *, training):
+    """Runs a model once; returns its output and the value at each tap.
+
+    Args:
+        model: a Keras model.
+        inputs: what the model takes.
+        taps: list of `Tap`.
+        training: whether it runs in training mode.
+
+    Returns:
+        `(output, views)`; `views` is a dict, tap text -> value.
+
+    Raises:
+        ValueError: a tapped layer was not called in the pass.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
+    >>> output, views = run_tapped(
+    ...     model, keras.ops.ones((1, 4)), [Tap("head:input")], training=False
+    ... )
+    >>> output.shape == (1, 2), views["head:input"].shape == (1, 4)
+    (True, True)
+    """
+    inner = [tap for tap in taps if tap.path]
+    with tapped(model, inner) as views:
+        output = model(inputs, training=training)
+    for tap in inner:
+        if tap.text not in views:
+            raise ValueError(
+                f"Tap {tap.text!r} of model {model.name!r} was not reached: "
+                "its layer was not called when the model ran. Tap a layer "
+                "that the model's output depends on."
+            )
+    outer = {tap.text: tap.select(output) for tap in taps if not tap.path}
+    return output, {**views, **outer}

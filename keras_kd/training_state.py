@@ -1,0 +1,140 @@
+"""What a distiller saves, and how it is resumed."""
+
+import contextlib
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_kd.fingerprint import fingerprint
+
+
+class TrainingState:
+    """The part of the `Distiller` that saves and loads.
+
+    Saved are the student, the adapters, the optimizer, the hyperparameters
+    and the seeds; of the teacher only its fingerprint.
+    """
+
+    @property
+    def non_trainable_variables(self):
+        # On JAX all that a step reads must be in here; a closure would bake
+        # the teacher's weights into the compiled step as constants.
+        own = super().non_trainable_variables
+        if self.teacher is None:
+            return own
+        known = {id(variable) for variable in self.variables}
+        teachers = self.teacher.variables
+        return own + [v for v in teachers if id(v) not in known]
+
+    def get_config(self):
+        return {
+            "student": self.student,
+            "transfers": list(self.transfers),
+            "hard_weight": self._hard_weight.config(),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = {
+            key: keras.saving.deserialize_keras_object(
+                value, custom_objects=custom_objects
+            )
+            for key, value in config.items()
+        }
+        return cls(teacher=None, **config)
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        if config:
+            for key in ("plain", "weighted"):
+                config[f"{key}_teacher_metrics"] = [
+                    keras.saving.serialize_keras_object(metric)
+                    for metric in getattr(self._teacher_metrics, key)
+                ]
+        return config
+
+    def compile_from_config(self, config):
+        config = keras.saving.deserialize_keras_object(config)
+        for key, argument in (
+            ("plain", "metrics"),
+            ("weighted", "weighted_metrics"),
+        ):
+            teacher_metrics = config.pop(f"{key}_teacher_metrics")
+            if teacher_metrics:
+                config[argument] = [*(config[argument] or []), *teacher_metrics]
+        self.compile(**config)
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def save_own_variables(self, store):
+        store["training_step"] = ops.convert_to_numpy(self._training_step.value)
+        for number, seed in enumerate(self._seeds()):
+            store[f"seed_{number}"] = ops.convert_to_numpy(seed.value)
+        if self.teacher is not None:
+            store["teacher_fingerprint"] = fingerprint(self.teacher)
+        elif self._expected_fingerprint is not None:
+            store["teacher_fingerprint"] = self._expected_fingerprint
+
+    def load_own_variables(self, store):
+        saved = "teacher_fingerprint" in store.keys()
+        expected = np.array(store["teacher_fingerprint"]) if saved else None
+        if self.teacher is not None:
+            check_fingerprint(self.teacher, expected)
+        self._expected_fingerprint = expected
+        self._training_step.assign(store["training_step"])
+        for number, seed in enumerate(self._seeds()):
+            seed.assign(store[f"seed_{number}"])
+
+    def _seeds(self):
+        # Keras doesn't save the state of random layers; without it, a resumed
+        # run would draw other dropout masks.
+        weights = {id(weight) for weight in self.weights}
+        return [v for v in self.variables if id(v) not in weights]
+
+    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+        with self._restored_on_error():
+            super().load_weights(filepath, skip_mismatch, **kwargs)
+
+    @contextlib.contextmanager
+    def _restored_on_error(self):
+        """Puts the state back if loading fails half-way."""
+        variables = list(self.variables)
+        if self.compiled:
+            variables += self.optimizer.variables
+        values = [
+            ops.convert_to_numpy(variable.value) for variable in variables
+        ]
+        try:
+            yield
+        except Exception:
+            for variable, value in zip(variables, values):
+                variable.assign(value)
+            raise
+
+
+def check_fingerprint(teacher, expected):
+    """Raises a `ValueError` unless the teacher has the fingerprint.
+
+    Args:
+        teacher: a built Keras model.
+        expected: from `fingerprint`, or None, which any teacher has.
+    """
+    if expected is None:
+        return
+    found = fingerprint(teacher)
+    if not np.array_equal(found, expected):
+        raise ValueError(
+            f"The teacher {teacher.name!r} is not the one that this training "
+            "state was made with: a student would go on with other targets. "
+            f"Received a teacher with fingerprint {_short(found)}, expected "
+            f"{_short(expected)}. Load the weights of the first teacher into "
+            "it, or start a new run (another `backup_dir` or file); to begin "
+            "with the trained student and a new teacher, make a new "
+            "Distiller from `distiller.student`."
+        )
+
+
+def _short(fingerprint):
+    return bytes(fingerprint[:6]).hex()

@@ -1,0 +1,257 @@
+"""Transfer: one thing that is passed on, from where to where."""
+
+import re
+
+import keras
+
+from keras_kd.hyperparameter import Hyperparameter
+from keras_kd.inspection import Inspection
+from keras_kd.taps import Tap
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class Transfer(keras.layers.Layer):
+    """One term of the total loss: what the student learns, and from where.
+
+    Any loss, between any two taps, with any adapter:
+
+        term = weight * loss(teacher view, adapter(student view))
+
+    Args:
+        loss: a loss of `keras_kd.losses`, or any `keras.losses.Loss`; it is
+            called with `(teacher_view, student_view, sample_weight)`.
+        teacher: where to read the teacher: a layer's name, a path such as
+            `"backbone/stage2"`, with `":input"` for what the layer is given
+            (see `keras_kd.taps.Tap`), or a list of them. Its output by
+            default.
+        student: where to read the student, likewise; as many taps as on the
+            teacher's side.
+        adapter: a layer that brings the student's view to the teacher's
+            shape, such as `keras_kd.layers.FeatureAdapter()`, or any Keras
+            layer. It is trained with the student and no part of it. With
+            several taps each pair gets an adapter of its own (a list gives
+            them one by one).
+        weight: how much the term counts, a non-negative number or a
+            `LearningRateSchedule` over training steps. A variable that can
+            be assigned later.
+        name: names the term in the logs, `<name>_loss`; the loss's name in
+            snake case by default.
+
+    Raises:
+        ValueError: the loss is no Keras loss, the numbers of taps differ, or
+            the weight is negative or not finite.
+
+    Example:
+    >>> import keras_kd as kd
+    >>> transfer = kd.Transfer(
+    ...     kd.losses.FeatureMatching(),
+    ...     teacher="stage3",
+    ...     student="backbone/stage2",
+    ...     adapter=kd.layers.FeatureAdapter(),
+    ...     weight=0.5,
+    ... )
+    >>> transfer.name, float(transfer.weight)
+    ('feature_matching', 0.5)
+    """
+
+    def __init__(
+        self,
+        loss,
+        *,
+        teacher=None,
+        student=None,
+        adapter=None,
+        weight=1.0,
+        name=None,
+    ):
+        if not isinstance(loss, keras.losses.Loss):
+            raise ValueError(
+                "Argument `loss` must be a `keras.losses.Loss`, such as "
+                f"`keras_kd.losses.SoftTargets()`. Received: loss={loss!r}."
+            )
+        # autocast off: logits must reach the loss in the precision they have.
+        super().__init__(name=name or _snake(loss), autocast=False)
+        self.loss = loss
+        self.teacher_taps = _taps(teacher)
+        self.student_taps = _taps(student)
+        if len(self.teacher_taps) != len(self.student_taps):
+            raise ValueError(
+                f"Transfer {self.name!r} needs as many teacher taps as student "
+                f"taps: they are paired in order. Received: teacher={teacher!r}"
+                f", student={student!r}."
+            )
+        several = isinstance(adapter, (list, tuple))
+        self.adapters = list(adapter) if several else [adapter]
+        self.view_shapes = None
+        self.inspection = Inspection()
+        self._weight = Hyperparameter(weight, "weight")
+        # The loss is no layer: its hyperparameters are tracked from here.
+        self._loss_hyperparameters = [
+            value
+            for value in vars(loss).values()
+            if isinstance(value, Hyperparameter)
+        ]
+
+    @property
+    def weight(self):
+        return self._weight.variable
+
+    @weight.setter
+    def weight(self, value):
+        self._weight.assign(value)
+
+    def hyperparameters(self):
+        """What may move while training: the weight, and the loss's own."""
+        return [self._weight, *self._loss_hyperparameters]
+
+    def teacher_views(self, views):
+        """This transfer's teacher views, out of those of all transfers."""
+        return _views(self.teacher_taps, views)
+
+    def student_views(self, views):
+        """This transfer's student views, out of those of all transfers."""
+        return _views(self.student_taps, views)
+
+    def match(self, teacher_shapes, student_shapes):
+        """Builds the adapters, and checks that the loss joins the views.
+
+        Args:
+            teacher_shapes: shapes of the teacher's views, with batch axis.
+            student_shapes: shapes of the student's views.
+
+        Raises:
+            ValueError: the views can't be joined.
+        """
+        if len(teacher_shapes) != len(student_shapes):
+            raise ValueError(
+                f"Transfer {self.name!r} pairs views one to one. Received: "
+                f"{len(teacher_shapes)} views of the teacher and "
+                f"{len(student_shapes)} of the student. Name the layers, or "
+                "single outputs as '[key]', with `teacher=` and `student=`."
+            )
+        shapes = [
+            (tuple(teacher), tuple(student))
+            for teacher, student in zip(teacher_shapes, student_shapes)
+        ]
+        self._give_each_pair_an_adapter(len(shapes))
+        for adapter, (teacher, student) in zip(self.adapters, shapes):
+            self._match_pair(adapter, teacher, student)
+        self.view_shapes = shapes
+        self.built = True
+
+    def _give_each_pair_an_adapter(self, pairs):
+        if len(self.adapters) == 1 and pairs > 1:
+            (first,) = self.adapters
+            config = first and first.get_config()
+            self.adapters = [first] + [
+                first and type(first).from_config(config)
+                for _ in range(pairs - 1)
+            ]
+        if len(self.adapters) != pairs:
+            raise ValueError(
+                f"Transfer {self.name!r} has {pairs} pairs of views. Received: "
+                f"{len(self.adapters)} adapters. Give one for each pair, or "
+                "one for all."
+            )
+
+    def _match_pair(self, adapter, teacher, student):
+        where = (
+            f"Transfer {self.name!r}, teacher {_text(self.teacher_taps)}, "
+            f"student {_text(self.student_taps)}: "
+        )
+        try:
+            if adapter is not None:
+                student = _fit_adapter(adapter, teacher, student)
+            if hasattr(self.loss, "check_views"):
+                self.loss.check_views(teacher, student)
+        except ValueError as error:
+            raise ValueError(where + str(error)) from error
+
+    def term(self, teacher_views, student_views, sample_weight, training, look):
+        """The weighted loss of one batch; for use inside the step.
+
+        Args:
+            teacher_views: dict, tap text -> value, of the teacher.
+            student_views: the same of the student.
+            sample_weight: optional, shape `(batch,)`.
+            training: whether adapters run in training mode.
+            look: whether to look for probabilities in place of logits.
+
+        Returns:
+            A scalar.
+        """
+        teacher = self.teacher_views(teacher_views)
+        student = self.student_views(student_views)
+        self.inspection.update(
+            teacher,
+            student,
+            look and getattr(self.loss, "expects_logits", False),
+        )
+        values = [
+            self.loss(
+                target,
+                view if adapter is None else adapter(view, training=training),
+                sample_weight,
+            )
+            for target, view, adapter in zip(teacher, student, self.adapters)
+        ]
+        return sum(values) * keras.ops.convert_to_tensor(self.weight)
+
+    def get_config(self):
+        return {
+            "loss": self.loss,
+            "teacher": [tap.text for tap in self.teacher_taps],
+            "student": [tap.text for tap in self.student_taps],
+            "adapter": list(self.adapters),
+            "weight": self._weight.config(),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(
+            **{
+                key: keras.saving.deserialize_keras_object(value)
+                for key, value in config.items()
+            }
+        )
+
+    def get_build_config(self):
+        return self.view_shapes and {"view_shapes": self.view_shapes}
+
+    def build_from_config(self, config):
+        pairs = config["view_shapes"]
+        self.match([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+
+
+def _taps(value):
+    several = isinstance(value, (list, tuple))
+    return [Tap(text or "") for text in (value if several else [value])]
+
+
+def _text(taps):
+    return ", ".join(repr(tap.text or "output") for tap in taps)
+
+
+def _views(taps, views):
+    return keras.tree.flatten([views[tap.text] for tap in taps])
+
+
+def _snake(loss):
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(loss).__name__).lower()
+
+
+def _fit_adapter(adapter, teacher, student):
+    """Builds an adapter; returns the shape of what it makes of the student."""
+    if hasattr(adapter, "target_shape"):
+        if adapter.target_shape is None:
+            adapter.target_shape = teacher[1:]
+        elif tuple(adapter.target_shape) != teacher[1:]:
+            raise ValueError(
+                f"the adapter is made for the shape {adapter.target_shape}. "
+                f"Received: a teacher view of shape {teacher[1:]}. Give each "
+                "transfer an adapter of its own."
+            )
+    if not adapter.built:
+        adapter.build(student)
+    return tuple(adapter.compute_output_shape(student))

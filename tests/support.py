@@ -1,0 +1,159 @@
+"""What the tests share: gradients, small models, small data."""
+
+import keras
+import numpy as np
+from keras import layers
+
+BACKEND = keras.backend.backend()
+
+
+def value_and_gradient(function, argument):
+    """`function(argument)` and its gradient, as NumPy arrays."""
+    if BACKEND == "jax":
+        import jax
+
+        value, gradient = jax.value_and_grad(function)(
+            keras.ops.convert_to_tensor(argument)
+        )
+    elif BACKEND == "torch":
+        argument = keras.ops.convert_to_tensor(argument)
+        argument = argument.detach().clone().requires_grad_(True)
+        value = function(argument)
+        value.backward()
+        gradient = argument.grad
+    else:
+        import tensorflow as tf
+
+        argument = tf.convert_to_tensor(argument)
+        with tf.GradientTape() as tape:
+            tape.watch(argument)
+            value = function(argument)
+        gradient = tape.gradient(value, argument)
+    return (
+        keras.ops.convert_to_numpy(value),
+        keras.ops.convert_to_numpy(gradient),
+    )
+
+
+def finite_differences(function, argument, step=1e-6):
+    """Gradient of a NumPy function of a float64 array, by differences."""
+    argument = np.asarray(argument, "float64")
+    gradient = np.zeros_like(argument)
+    for index in np.ndindex(argument.shape):
+        for sign in (1.0, -1.0):
+            shifted = argument.copy()
+            shifted[index] += sign * step
+            gradient[index] += sign * function(shifted) / (2.0 * step)
+    return gradient
+
+
+def numpy(tensor):
+    return keras.ops.convert_to_numpy(tensor)
+
+
+def functional_model(width, *, name, dropout=0.0, regularizer=None, classes=3):
+    inputs = keras.Input((8, 8, 2))
+    x = layers.Conv2D(width, 3, strides=2, padding="same", name="stage1")(
+        inputs
+    )
+    x = layers.BatchNormalization(name="norm")(x)
+    x = layers.Activation("relu", name="relu")(x)
+    x = layers.Conv2D(2 * width, 3, strides=2, padding="same", name="stage2")(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    x = layers.Dropout(dropout, name="dropout")(x)
+    outputs = layers.Dense(
+        classes, kernel_regularizer=regularizer, name="head"
+    )(x)
+    return keras.Model(inputs, outputs, name=name)
+
+
+def sequential_model(width, *, name, **kwargs):
+    source = functional_model(width, name=name, **kwargs)
+    return keras.Sequential(
+        [keras.Input((8, 8, 2)), *source.layers[1:]], name=name
+    )
+
+
+def nested_model(width, *, name, **kwargs):
+    """The stages one model down: taps are "backbone/stage1" ..."""
+    source = functional_model(width, name=name, **kwargs)
+    backbone = keras.Model(
+        source.input, source.get_layer("stage2").output, name="backbone"
+    )
+    inputs = keras.Input((8, 8, 2))
+    x = backbone(inputs)
+    for layer_name in ("pool", "dropout", "head"):
+        x = source.get_layer(layer_name)(x)
+    return keras.Model(inputs, x, name=name)
+
+
+@keras.saving.register_keras_serializable(package="keras_kd_tests")
+class SubclassedModel(keras.Model):
+    """The same layers in a `call` of its own."""
+
+    def __init__(
+        self,
+        width,
+        *,
+        name,
+        dropout=0.0,
+        regularizer=None,
+        classes=3,
+        **kwargs,
+    ):
+        super().__init__(name=name, **kwargs)
+        self.config = {
+            "width": width,
+            "name": name,
+            "dropout": dropout,
+            "regularizer": regularizer,
+            "classes": classes,
+        }
+        self.stage1 = layers.Conv2D(width, 3, strides=2, padding="same")
+        self.norm = layers.BatchNormalization()
+        self.stage2 = layers.Conv2D(2 * width, 3, strides=2, padding="same")
+        self.pool = layers.GlobalAveragePooling2D()
+        self.dropout = layers.Dropout(dropout)
+        self.head = layers.Dense(classes, kernel_regularizer=regularizer)
+
+    def call(self, inputs, training=None):
+        x = keras.ops.relu(self.norm(self.stage1(inputs), training=training))
+        x = self.dropout(self.pool(self.stage2(x)), training=training)
+        return self.head(x)
+
+    def get_config(self):
+        return dict(self.config)
+
+
+def subclassed_model(width, *, name, **kwargs):
+    model = SubclassedModel(width, name=name, **kwargs)
+    model(np.zeros((1, 8, 8, 2), "float32"))
+    return model
+
+
+MODELS = {
+    "functional": functional_model,
+    "sequential": sequential_model,
+    "nested": nested_model,
+    "subclassed": subclassed_model,
+}
+
+
+def stage(kind, name):
+    """The tap of a stage in a model of this kind."""
+    return f"backbone/{name}" if kind == "nested" else name
+
+
+def data(samples=24, classes=3, seed=0):
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(samples, 8, 8, 2)).astype("float32")
+    y = random.integers(0, classes, size=(samples,)).astype("int32")
+    return x, y
+
+
+def cross_entropy():
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def weights_of(model):
+    return [numpy(variable.value) for variable in model.variables]
