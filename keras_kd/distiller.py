@@ -178,12 +178,7 @@ class Distiller(TrainingState, Steps, keras.Model):
         Raises:
             ValueError: the distiller has no teacher.
         """
-        if self.teacher is None:
-            raise ValueError(
-                f"The distiller {self.name!r} has no teacher: it was loaded, "
-                "and teachers are not saved. Give it the teacher that it was "
-                "trained with: `distiller.set_teacher(teacher)`."
-            )
+        self._need_teacher()
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         answer = self._ask(self.teacher, x, state_mapping)
         return (
@@ -191,6 +186,15 @@ class Distiller(TrainingState, Steps, keras.Model):
             Targets(y, answer),
             sample_weight,
         )
+
+    def _need_teacher(self):
+        if self.teacher is None:
+            raise ValueError(
+                f"The distiller {self.name!r} has no teacher: it was loaded, "
+                "and teachers are not saved. Received: a call that asks the "
+                "teacher. Give it the one that it was trained with: "
+                "`distiller.set_teacher(teacher)`."
+            )
 
     # --- one step: call, compute_loss, compute_metrics ----------------------
 
@@ -337,6 +341,7 @@ class Distiller(TrainingState, Steps, keras.Model):
         self.look_for_probabilities = True
 
     def fit(self, *args, callbacks=None, **kwargs):
+        self._need_teacher()
         monitor = Monitor()
         if isinstance(callbacks, keras.callbacks.CallbackList):
             monitor.set_model(self)
@@ -347,11 +352,13 @@ class Distiller(TrainingState, Steps, keras.Model):
         return super().fit(*args, callbacks=callbacks, **kwargs)
 
     def evaluate(self, *args, **kwargs):
+        self._need_teacher()
         results = super().evaluate(*args, **kwargs)
         self.check_answers()
         return results
 
     def train_on_batch(self, *args, **kwargs):
+        self._need_teacher()
         results = super().train_on_batch(*args, **kwargs)
         self.check_answers()
         return results

@@ -98,3 +98,30 @@ def unscaled(loss):
     import tensorflow as tf
 
     return loss * tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def random_states():
+    """States of the random generators that are no Keras variables, by name.
+
+    On PyTorch, Keras' dropout draws from PyTorch's own generators.
+    """
+    if BACKEND != "torch":
+        return {}
+    import torch
+
+    states = {"random_state": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda_random_state"] = torch.cuda.get_rng_state()
+    return {name: state.numpy() for name, state in states.items()}
+
+
+def set_random_states(states):
+    """Puts back what `random_states` returned."""
+    if BACKEND != "torch":
+        return
+    import torch
+
+    if "random_state" in states:
+        torch.set_rng_state(torch.tensor(states["random_state"]))
+    if "cuda_random_state" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(torch.tensor(states["cuda_random_state"]))

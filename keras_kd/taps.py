@@ -54,13 +54,18 @@ class Tap:
         """Takes the entry that the tap's `[KEY]` names, if it has one."""
         if self.key is None:
             return value
-        keys = value if isinstance(value, dict) else range(len(value))
+        if isinstance(value, dict):
+            keys = list(value)
+        else:
+            # A tensor has no entries: [0] would take its first sample.
+            several = isinstance(value, (list, tuple))
+            keys = list(range(len(value))) if several else []
         for key in keys:
             if str(key) == self.key:
                 return value[key]
         raise ValueError(
             f"Tap {self.text!r} asks for entry {self.key!r}. Received a value "
-            f"with the entries {list(keys)}."
+            f"with the entries {keys}."
         )
 
 
@@ -118,7 +123,8 @@ def _no_such_layer(model, path, parent, part):
         "the model" if parent is model else f"{getattr(parent, 'name', 'it')!r}"
     )
     message = (
-        f"No layer {path!r} in model {model.name!r}: {where} has no {part!r}. "
+        f"No layer at the path. Received: {path!r}, for model {model.name!r}: "
+        f"{where} has no {part!r}. "
     )
     if close:
         message += f"Closest names there: {close}. "
@@ -227,9 +233,9 @@ def run_tapped(model, inputs, taps, *, training):
     for tap in inner:
         if tap.text not in views:
             raise ValueError(
-                f"Tap {tap.text!r} of model {model.name!r} was not reached: "
-                "its layer was not called when the model ran. Tap a layer "
-                "that the model's output depends on."
+                f"A tap of model {model.name!r} was not reached. Received: "
+                f"{tap.text!r}, whose layer was not called when the model "
+                "ran. Tap a layer that the model's output depends on."
             )
     outer = {tap.text: tap.select(output) for tap in taps if not tap.path}
     return output, {**views, **outer}

@@ -7,6 +7,8 @@ import numpy as np
 from keras import ops
 
 from keras_kd.fingerprint import fingerprint
+from keras_kd.steps import random_states
+from keras_kd.steps import set_random_states
 
 
 class TrainingState:
@@ -72,20 +74,23 @@ class TrainingState:
         store["training_step"] = ops.convert_to_numpy(self._training_step.value)
         for number, seed in enumerate(self._seeds()):
             store[f"seed_{number}"] = ops.convert_to_numpy(seed.value)
+        for name, state in random_states().items():
+            store[name] = state
         if self.teacher is not None:
             store["teacher_fingerprint"] = fingerprint(self.teacher)
         elif self._expected_fingerprint is not None:
             store["teacher_fingerprint"] = self._expected_fingerprint
 
     def load_own_variables(self, store):
-        saved = "teacher_fingerprint" in store.keys()
-        expected = np.array(store["teacher_fingerprint"]) if saved else None
+        saved = {key: np.array(store[key]) for key in store.keys()}  # noqa: SIM118
+        expected = saved.get("teacher_fingerprint")
         if self.teacher is not None:
             check_fingerprint(self.teacher, expected)
         self._expected_fingerprint = expected
-        self._training_step.assign(store["training_step"])
+        self._training_step.assign(saved["training_step"])
         for number, seed in enumerate(self._seeds()):
-            seed.assign(store[f"seed_{number}"])
+            seed.assign(saved[f"seed_{number}"])
+        set_random_states(saved)
 
     def _seeds(self):
         # Keras doesn't save the state of random layers; without it, a resumed

@@ -113,14 +113,15 @@ class FeatureAdapter(keras.layers.Layer):
         differ = len(source) > 1 and source[:-1] != target[:-1]
         unknown = (
             differ and len(target) > 1 and None in source[:-1] + target[:-1]
-        )
+        ) or (len(source) == 1 and None in target[:-1])
         maps = {len(source), len(target)}
         joined = len(maps) == 1 or min(maps) == 1 or maps == {2, 3}
         if maps == {2, 3} and len(source) == 2:
             joined = _square(source[0]) is not None
         if not (fixed and ranks and joined) or unknown:
             raise ValueError(
-                f"FeatureAdapter can't bring features of shape {source} to "
+                "FeatureAdapter can't bring the student's features to the "
+                f"teacher's shape. Received: student {source}, teacher "
                 f"{target} (without the batch, channels last). It joins "
                 "vectors, token sequences (tokens, channels) and maps (height, "
                 "width, channels) of known sizes. Tap other layers, or pass a "

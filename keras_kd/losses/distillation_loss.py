@@ -2,6 +2,7 @@
 
 import keras
 from keras import ops
+from keras.src.backend import get_keras_mask
 
 
 class DistillationLoss(keras.losses.Loss):
@@ -58,7 +59,11 @@ class DistillationLoss(keras.losses.Loss):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
 
     def __call__(self, teacher_view, student_view, sample_weight=None):
-        mask = getattr(student_view, "_keras_mask", None)
+        # Not getattr: JAX' tracers take no attributes, Keras keeps a table.
+        mask = get_keras_mask(student_view)
+        teacher_view = ops.convert_to_tensor(teacher_view)
+        student_view = ops.convert_to_tensor(student_view)
+        self.check_views(teacher_view.shape, student_view.shape)
         if self.per_sample and mask is not None:
             # The mask has one entry a token, the values one a sample: the
             # masked positions are emptied here, and the mask goes.
@@ -147,7 +152,8 @@ def _spread(sample_weight, shape):
         weight = ops.squeeze(weight, axis=-1)
     while len(weight.shape) < len(shape):
         weight = ops.expand_dims(weight, axis=-1)
-    return ops.broadcast_to(weight, shape)
+    # A copy: on PyTorch, Keras multiplies the mask into it in place.
+    return ops.copy(ops.broadcast_to(weight, shape))
 
 
 def _empty_masked(view, mask):

@@ -12,7 +12,9 @@ def _squared(teacher, student, axis):
 
 
 def _absolute(teacher, student, axis):
-    return ops.mean(ops.abs(teacher - student), axis=axis)
+    error = teacher - student
+    # Not abs: JAX gives it the slope 1 at 0, where the views agree.
+    return ops.mean(error * ops.stop_gradient(ops.sign(error)), axis=axis)
 
 
 def _huber(teacher, student, axis):
@@ -30,9 +32,11 @@ def _unit(vectors, axis):
     # Divided by the largest entry first: squares of large entries overflow,
     # those of small ones vanish. The scale is no part of the direction.
     largest = ops.max(ops.abs(vectors), axis=axis, keepdims=True)
-    vectors = vectors / ops.stop_gradient(ops.maximum(largest, 1e-12))
+    scale = ops.where(largest > 1e-12, largest, ops.ones_like(largest))
+    vectors = vectors / ops.stop_gradient(scale)
+    # 1 or more now, but for zeros, whose gradient the floor keeps small.
     squares = ops.sum(ops.square(vectors), axis=axis, keepdims=True)
-    return vectors / ops.sqrt(ops.maximum(squares, 1e-12))
+    return vectors / ops.sqrt(ops.maximum(squares, 0.5))
 
 
 DISTANCES = {

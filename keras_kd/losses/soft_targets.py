@@ -113,7 +113,7 @@ class SoftTargets(DistillationLoss):
     Example:
     >>> loss = SoftTargets(temperature=2.0)
     >>> round(float(loss([[2.0, 0.0]], [[0.0, 0.0]])), 4)
-    0.4441
+    0.4438
 
     References:
         Hinton, Vinyals and Dean, 2015, arXiv 1503.02531.
