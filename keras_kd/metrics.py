@@ -29,7 +29,7 @@ class TeacherMetric(keras.metrics.Mean):
     """
 
     def update_state(self, teacher_output, student_output, sample_weight=None):
-        outputs = keras.tree.flatten([teacher_output, student_output])
+        outputs = [*_tensors(teacher_output), *_tensors(student_output)]
         if len(outputs) != 2 or outputs[0].shape[1:] != outputs[1].shape[1:]:
             raise ValueError(
                 f"{type(self).__name__} compares one output of the teacher "
@@ -39,6 +39,13 @@ class TeacherMetric(keras.metrics.Mean):
             )
         values = self.values(*in_full_precision(*outputs))
         return super().update_state(values, sample_weight)
+
+
+def _tensors(output):
+    tensors = keras.tree.flatten(output)
+    if all(hasattr(tensor, "shape") for tensor in tensors):
+        return tensors
+    return [ops.convert_to_tensor(output)]  # of nested lists of numbers
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import inspect
 import re
 
 import keras
@@ -123,8 +124,8 @@ def _no_such_layer(model, path, parent, part):
         "the model" if parent is model else f"{getattr(parent, 'name', 'it')!r}"
     )
     message = (
-        f"No layer at the path. Received: {path!r}, for model {model.name!r}: "
-        f"{where} has no {part!r}. "
+        f"No layer {path!r} in model {model.name!r}. Received a path with "
+        f"{part!r}, which {where} does not have. "
     )
     if close:
         message += f"Closest names there: {close}. "
@@ -163,11 +164,23 @@ def tapped(model, taps):
     taps_of = {}
     for tap in taps:
         layer = find_layer(model, tap.path)
+        if tap.end == "scores":
+            _check_scores(layer, tap)
         taps_of.setdefault(id(layer), (layer, []))[1].append(tap)
     with contextlib.ExitStack() as stack:
         for layer, layer_taps in taps_of.values():
             stack.enter_context(_wrapped(layer, layer_taps, record))
         yield record
+
+
+def _check_scores(layer, tap):
+    arguments = inspect.signature(layer.call).parameters
+    if "return_attention_scores" not in arguments:
+        raise ValueError(
+            "Attention scores are read from an attention layer, such as "
+            f"`keras.layers.MultiHeadAttention`. Received: tap {tap.text!r}, "
+            f"at a layer of type {type(layer).__name__}."
+        )
 
 
 @contextlib.contextmanager

@@ -134,8 +134,13 @@ class Transfer(keras.layers.Layer):
             for teacher, student in zip(teacher_shapes, student_shapes)
         ]
         self._give_each_pair_an_adapter(len(shapes))
-        for adapter, (teacher, student) in zip(self.adapters, shapes):
-            self._match_pair(adapter, teacher, student)
+        for number, (adapter, (teacher, student)) in enumerate(
+            zip(self.adapters, shapes)
+        ):
+            # A scope of its own: on PyTorch, Keras takes two variables of the
+            # same path for one, and would never reset one's gradient.
+            with keras.name_scope(f"{self.name}_adapter_{number}"):
+                self._match_pair(adapter, teacher, student)
         self.view_shapes = shapes
         self.built = True
 
@@ -202,7 +207,7 @@ class Transfer(keras.layers.Layer):
             "loss": self.loss,
             "teacher": [tap.text for tap in self.teacher_taps],
             "student": [tap.text for tap in self.student_taps],
-            "adapter": list(self.adapters),
+            "adapter": [_unbuilt_config(adapter) for adapter in self.adapters],
             "weight": self._weight.config(),
             "name": self.name,
         }
@@ -239,6 +244,14 @@ def _views(taps, views):
 
 def _snake(loss):
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(loss).__name__).lower()
+
+
+def _unbuilt_config(adapter):
+    """An adapter's serialised form; `match` builds it again, in its scope."""
+    config = keras.saving.serialize_keras_object(adapter)
+    if config is not None:
+        config.pop("build_config", None)
+    return config
 
 
 def _fit_adapter(adapter, teacher, student):

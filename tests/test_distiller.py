@@ -427,6 +427,27 @@ def test_several_layers_in_one_transfer_sum_and_get_adapters_each():
     distiller.fit(x, y, verbose=0)
 
 
+def test_no_two_trained_variables_share_a_path():
+    # On PyTorch, Keras would take them for one: the gradient of the other
+    # would never be reset, and add up from step to step.
+    teacher, student = pair("functional")
+    names = ["stage1", "stage2"]
+    transfer = kd.Transfer(
+        kd.losses.FeatureMatching(),
+        teacher=names,
+        student=names,
+        adapter=[layers.Conv2D(width, 1, name="stage1") for width in (8, 16)],
+    )
+    distiller = kd.Distiller(teacher, student, [transfer])
+    paths = [variable.path for variable in distiller.trainable_variables]
+    assert len(set(paths)) == len(paths)
+    if BACKEND == "torch":
+        parameters = {id(parameter) for parameter in distiller.parameters()}
+        assert {
+            id(variable.value) for variable in distiller.trainable_variables
+        } <= parameters
+
+
 def test_any_keras_loss_and_any_layer_will_do():
     teacher, student = pair("functional")
     distiller = kd.Distiller(

@@ -1,0 +1,262 @@
+"""The first experiment in distillation: MNIST, as Hinton et al. did it.
+
+    KERAS_BACKEND=jax python examples/mnist_hinton.py
+
+PLACEHOLDER
+
+Reference: Hinton, Vinyals and Dean, 2015, "Distilling the Knowledge in a
+Neural Network", section 3, arXiv 1503.02531.
+"""
+
+import argparse
+import time
+
+import keras
+import numpy as np
+import tensorflow_datasets as tfds
+from keras import layers
+from matplotlib.figure import Figure
+
+import keras_kd as kd
+
+# The rows of the table, and the paper's test errors (of 10,000 images).
+PAPER = {
+    "teacher": 67,
+    "student alone": 146,
+    "student distilled": 74,
+    "no 3s": 206,
+    "no 3s, the 3s": 133,
+    "no 3s, bias by test set": 109,
+    "no 3s, bias by test set, the 3s": 14,
+    "no 3s, bias by frequency": None,
+    "no 3s, bias by frequency, the 3s": None,
+}
+LEFT_OUT = 3
+
+
+def load_data(size=None):
+    """Images of values 0 to 1 and labels, for training and for testing."""
+    sets = tfds.load(
+        "mnist", split=["train", "test"], batch_size=-1, as_supervised=True
+    )
+    (train_x, train_y), (test_x, test_y) = tfds.as_numpy(sets)
+    return (
+        (train_x[:size].astype("float32") / 255, train_y[:size]),
+        (test_x[:size].astype("float32") / 255, test_y[:size]),
+    )
+
+
+def build(units, seed, pixel_dropout=0.0, dropout=0.0):
+    """Two hidden layers of rectified linear units; answers with logits."""
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten()])
+    if pixel_dropout:
+        model.add(layers.Dropout(pixel_dropout))
+    # All pixels of the training set: mean 0, standard deviation 1.
+    model.add(layers.Rescaling(1 / 0.3081, offset=-0.1307 / 0.3081))
+    for _ in range(2):
+        model.add(layers.Dense(units, activation="relu"))
+        if dropout:
+            model.add(layers.Dropout(dropout))
+    model.add(layers.Dense(10))
+    return model
+
+
+class Jittered(keras.utils.PyDataset):
+    """Batches of images that are shifted anew, by up to two pixels each way.
+
+    A shift is the sum of two draws from {-1, 0, 1}: small ones are likelier.
+    """
+
+    def __init__(self, images, labels, batch_size, seed):
+        super().__init__()
+        self.images = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
+        self.labels = labels
+        self.batch_size = batch_size
+        self.generator = np.random.default_rng(seed)
+        self.on_epoch_end()
+
+    def __len__(self):
+        return len(self.labels) // self.batch_size
+
+    def __getitem__(self, index):
+        start = index * self.batch_size
+        chosen = self.order[start : start + self.batch_size]
+        corner = self.generator.integers(0, 3, (2, 2, len(chosen))).sum(axis=0)
+        rows, columns = corner[..., None] + np.arange(28)
+        images = self.images[
+            chosen[:, None, None], rows[:, :, None], columns[:, None, :]
+        ]
+        return images, self.labels[chosen]
+
+    def on_epoch_end(self):
+        self.order = self.generator.permutation(len(self.labels))
+
+
+def fit(name, model, loss, x, y=None, *, rate, epochs, batch_size=128):
+    """Adam, one epoch of warm-up, then a cosine to 0; the last epoch counts."""
+    start = time.time()
+    steps = len(x) if y is None else -(-len(x) // batch_size)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, (epochs - 1) * steps or 1, warmup_target=rate, warmup_steps=steps
+    )
+    model.compile(keras.optimizers.Adam(schedule), loss)
+    batches = None if y is None else batch_size
+    model.fit(x, y, batch_size=batches, epochs=epochs, verbose=0)
+    seconds = time.time() - start
+    print(f"{name}: {epochs} epochs, {seconds:.0f} s", flush=True)
+
+
+def predict(model, images):
+    return model.predict(images, batch_size=1000, verbose=0)
+
+
+def errors(logits, labels, bias=0.0):
+    """Errors on all images and on the 3s, `bias` added to the 3s' logits."""
+    logits = logits + bias * (np.arange(10) == LEFT_OUT)
+    wrong = logits.argmax(axis=-1) != labels
+    return int(wrong.sum()), int(wrong[labels == LEFT_OUT].sum())
+
+
+def test(model, images, labels):
+    return errors(predict(model, images), labels)
+
+
+def bias_by_test_set(logits, labels):
+    """The paper's way: the bias with the fewest test errors.
+
+    It looks at the test labels, so its result is optimistic.
+    """
+    biases = np.arange(0, 10.05, 0.1)
+    counts = [errors(logits, labels, bias)[0] for bias in biases]
+    return biases[np.argmin(counts)]
+
+
+def bias_by_frequency(logits, frequency):
+    """The honest way: as many training images are called a 3 as there are.
+
+    All it takes is the frequency of the 3s: no test image, no label.
+    """
+    others = np.delete(logits, LEFT_OUT, axis=-1).max(axis=-1)
+    return np.quantile(others - logits[:, LEFT_OUT], frequency)
+
+
+def train_teacher(images, labels, epochs):
+    teacher = build(1200, seed=0, pixel_dropout=0.1, dropout=0.4)
+    jittered = Jittered(images, labels, batch_size=256, seed=0)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    fit("teacher", teacher, loss, jittered, rate=2e-3, epochs=epochs)
+    return teacher
+
+
+def train_alone(name, seed, images, labels, epochs):
+    student = build(800, seed)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    fit(name, student, loss, images, labels, rate=1e-3, epochs=epochs)
+    return student
+
+
+def train_distilled(name, seed, images, teacher_logits, epochs):
+    # A loss of keras_kd is a Keras loss whose targets are the teacher's
+    # logits. The images are the same in each epoch and the teacher doesn't
+    # change, so its answers are computed once and `fit` takes them in place
+    # of labels. `kd.Distiller(teacher, student, loss)` would ask the teacher
+    # in every step: the same training at several times the cost, and the way
+    # to go when images are augmented.
+    student = build(800, seed)
+    loss = kd.losses.SoftTargets(temperature=20.0)
+    fit(name, student, loss, images, teacher_logits, rate=4e-3, epochs=epochs)
+    return student
+
+
+def count_left_out(student, images, frequency, test_images, test_labels):
+    """Test errors of the student that never saw a 3, by row of the table."""
+    logits = predict(student, test_images)
+    biases = {
+        "no 3s": 0.0,
+        "no 3s, bias by test set": bias_by_test_set(logits, test_labels),
+        "no 3s, bias by frequency": bias_by_frequency(
+            predict(student, images), frequency
+        ),
+    }
+    counts = {}
+    for row, bias in biases.items():
+        everywhere, of_3s = errors(logits, test_labels, bias)
+        counts |= {row: everywhere, f"{row}, the 3s": of_3s}
+    return counts
+
+
+def run_seed(seed, train_set, test_set, teacher_logits, epochs):
+    """Trains the three students; returns the numbers of test errors by row."""
+    images, labels = train_set
+    seen = labels != LEFT_OUT
+    counts = {}
+    name = f"seed {seed}, student alone"
+    student = train_alone(name, seed, images, labels, epochs)
+    counts["student alone"], _ = test(student, *test_set)
+    name = f"seed {seed}, student distilled"
+    student = train_distilled(name, seed, images, teacher_logits, epochs)
+    counts["student distilled"], _ = test(student, *test_set)
+    # What this one knows of 3s are the teacher's small probabilities of a 3
+    # for other digits.
+    name = f"seed {seed}, student distilled without 3s"
+    transfer_set = images[seen], teacher_logits[seen]
+    student = train_distilled(name, seed, *transfer_set, epochs)
+    return counts | count_left_out(student, images, np.mean(~seen), *test_set)
+
+
+def print_table(ours):
+    print(f"\n{'test errors':34}{'paper':>6}{'mean':>8}{'std':>7}   each seed")
+    for row, paper in PAPER.items():
+        spread = np.std(ours[row], ddof=1) if len(ours[row]) > 1 else 0.0
+        each = " ".join(map(str, ours[row]))
+        print(
+            f"{row:34}{paper or '':>6}{np.mean(ours[row]):8.1f}{spread:7.1f}"
+            f"   {each}"
+        )
+
+
+def plot(path, ours):
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(PAPER))[::-1]
+    means = [np.mean(ours[row]) for row in PAPER]
+    theirs = [paper or 0 for paper in PAPER.values()]
+    axes.barh(places + 0.2, theirs, 0.4, color="0.7", label="paper")
+    bars = axes.barh(places - 0.2, means, 0.4, color="tab:blue", label="here")
+    axes.bar_label(bars, fmt="%.0f", padding=6)
+    for row, place in zip(PAPER, places):
+        heights = [place - 0.2] * len(ours[row])
+        axes.plot(ours[row], heights, "o", color="black", ms=3)
+    axes.set_yticks(places, PAPER)
+    axes.set_xlabel("errors on the 10,000 test images (dots: seeds)")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--smoke", action="store_true", help="a short test")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--output", default="mnist_hinton.png")
+    arguments = parser.parse_args()
+    size, seeds, teacher_epochs, epochs = None, arguments.seeds, 100, 20
+    if arguments.smoke:
+        size, seeds, teacher_epochs, epochs = 512, 1, 1, 1
+
+    train_set, test_set = load_data(size)
+    teacher = train_teacher(*train_set, teacher_epochs)
+    teacher_logits = predict(teacher, train_set[0])
+    ours = {row: [] for row in PAPER}
+    ours["teacher"].append(test(teacher, *test_set)[0])
+    for seed in range(seeds):
+        results = run_seed(seed, train_set, test_set, teacher_logits, epochs)
+        for row, count in results.items():
+            ours[row].append(count)
+    print_table(ours)
+    plot(arguments.output, ours)
+    print(f"\nFigure: {arguments.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,476 @@
+"""
+Title: Learning from features and attention
+Author: keras_kd developers
+Date created: 2026/11/21
+Last modified: 2026/11/21
+Description: Teach a small transformer what a convolutional network sees.
+Accelerator: None
+"""
+
+"""
+## Introduction
+
+Soft targets tell the student *what* the teacher answers. Hidden layers tell
+*how* it gets there: which features it computes, and where in the image it
+looks.
+
+Teacher and student need not be built alike. Here the teacher is a convolutional
+network, whose features are maps. The student is a small transformer, whose
+features are token sequences. In this guide you will
+
+- name the layers to learn from, with *taps*;
+- join a sequence to a map with a `FeatureAdapter`;
+- choose weights by looking at the logged parts;
+- compare soft targets, features and attention over several seeds;
+- pass on the attention maps of one transformer to another.
+
+If `kd.Distiller(teacher, student)` is new to you, read *Getting started* first.
+
+```shell
+pip install keras-kd scikit-learn matplotlib
+```
+"""
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+from keras import layers
+from keras import ops
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+import keras_kd as kd
+
+SEEDS = range(3)
+EPOCHS = 30
+BATCH_SIZE = 50
+
+"""
+## Data
+
+The 8x8 digits that scikit-learn ships: 1,000 to train with, 797 to test.
+"""
+
+images, labels = load_digits(return_X_y=True)
+images = (images / 16.0).astype("float32").reshape((-1, 8, 8, 1))
+train_images, test_images, train_labels, test_labels = train_test_split(
+    images, labels, test_size=797, stratify=labels, random_state=0
+)
+
+
+def classification_loss():
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def accuracy(model):
+    predictions = model.predict(test_images, batch_size=797, verbose=0)
+    return 100 * np.mean(np.argmax(predictions, axis=-1) == test_labels)
+
+
+"""
+## The teacher: convolutions
+
+Its last hidden layer, `conv3`, gives a map of 4x4 positions with 64 channels.
+Give names to the layers that you want to tap.
+"""
+
+
+def make_teacher():
+    inputs = keras.Input((8, 8, 1))
+    x = layers.Conv2D(32, 3, padding="same", activation="relu", name="conv1")(
+        inputs
+    )
+    x = layers.Conv2D(
+        64, 3, strides=2, padding="same", activation="relu", name="conv2"
+    )(x)
+    x = layers.Conv2D(64, 3, padding="same", activation="relu", name="conv3")(x)
+    x = layers.Flatten()(x)
+    x = layers.Dropout(0.5)(x)
+    outputs = layers.Dense(10, name="logits")(x)
+    return keras.Model(inputs, outputs, name="teacher")
+
+
+keras.utils.set_random_seed(0)
+teacher = make_teacher()
+teacher.compile("adam", classification_loss())
+teacher.fit(
+    train_images,
+    train_labels,
+    validation_data=(test_images, test_labels),
+    batch_size=BATCH_SIZE,
+    epochs=20,
+    verbose=0,
+)
+print(f"Teacher: {accuracy(teacher):.1f} %, {teacher.count_params():,} weights")
+
+"""
+## The student: a transformer
+
+It cuts the image into 16 patches of 2x2 pixels, and makes a token of each. Each
+block is a model of its own, so its layers have a path: `block1/attention`.
+"""
+
+
+@keras.saving.register_keras_serializable(package="guide")
+class Positions(layers.Layer):
+    # Adds a trained vector to each token, so that it knows its place.
+
+    def build(self, input_shape):
+        self.vectors = self.add_weight(
+            shape=input_shape[1:], initializer="uniform", name="vectors"
+        )
+
+    def call(self, tokens):
+        return tokens + self.vectors
+
+
+def make_block(width, num_heads, name):
+    inputs = keras.Input((16, width))
+    x = layers.LayerNormalization()(inputs)
+    x = layers.MultiHeadAttention(
+        num_heads, width // num_heads, name="attention"
+    )(x, x)
+    attended = layers.Add()([inputs, x])
+    x = layers.LayerNormalization()(attended)
+    x = layers.Dense(2 * width, activation="gelu")(x)
+    x = layers.Dense(width)(x)
+    outputs = layers.Add()([attended, x])
+    return keras.Model(inputs, outputs, name=name)
+
+
+def make_transformer(width=32, num_heads=2, num_blocks=2, name="student"):
+    inputs = keras.Input((8, 8, 1))
+    x = layers.Conv2D(width, 2, strides=2, name="patches")(inputs)
+    x = layers.Reshape((16, width), name="tokens")(x)
+    x = Positions(name="positions")(x)
+    for number in range(1, num_blocks + 1):
+        x = make_block(width, num_heads, f"block{number}")(x)
+    x = layers.LayerNormalization()(x)
+    x = layers.GlobalAveragePooling1D()(x)
+    outputs = layers.Dense(10, name="logits")(x)
+    return keras.Model(inputs, outputs, name=name)
+
+
+print(f"Student: {make_transformer().count_params():,} weights")
+
+"""
+## Taps: where to read
+
+A tap is a string that names a place in a model.
+
+| tap                         | reads                                       |
+|-----------------------------|---------------------------------------------|
+| `None`                      | the model's output                          |
+| `"conv3"`                   | what the layer `conv3` returns              |
+| `"block1/attention"`        | a layer inside of a nested model            |
+| `"logits:input"`            | what the layer `logits` is given            |
+| `"block1/attention:scores"` | the attention maps of a `MultiHeadAttention`|
+| `["conv2", "conv3"]`        | several places at once                      |
+
+A tapped layer is read while the model runs. Nothing is cut out of your models,
+nothing is run twice, and they may be subclassed.
+
+## Transfers: what to pass on
+
+A `Transfer` joins a place in the teacher to a place in the student with a loss.
+Here are three: the soft targets, the features, and the places where
+activations are strong.
+
+The teacher's `conv3` has the shape (4, 4, 64), the student's `block2` has
+(16, 32). A `FeatureAdapter` matches whatever differs. It makes a square map of
+the tokens, and projects 32 channels to 64. The projection is trained along with
+the student.
+"""
+
+
+def soft_targets():
+    return kd.Transfer(kd.losses.SoftTargets(temperature=4.0), weight=0.9)
+
+
+def features(weight):
+    return kd.Transfer(
+        kd.losses.FeatureMatching(),
+        teacher="conv3",
+        student="block2",
+        adapter=kd.layers.FeatureAdapter(),
+        weight=weight,
+    )
+
+
+def attention(weight, form="paper"):
+    return kd.Transfer(
+        kd.losses.AttentionTransfer(form=form),
+        teacher="conv3",
+        student="block2",
+        adapter=kd.layers.FeatureAdapter(),
+        weight=weight,
+    )
+
+
+"""
+`FeatureMatching` is the hint of
+[FitNets (Romero et al., 2015)](https://arxiv.org/abs/1412.6550): each channel
+at each position is to be equal.
+
+`AttentionTransfer` asks for less
+([Zagoruyko and Komodakis, 2017](https://arxiv.org/abs/1612.03928)). It squares
+the activations and sums them over the channels. What remains is one map, which
+says where the network is active; its length is made 1. There are two forms of
+it. The authors' code takes the mean of squared differences over all positions,
+and so it is tiny: they multiply it by 1000. Their paper takes the length of the
+difference, for which a weight of about 1 will do. You choose by `form="code"`,
+the default, or `form="paper"`.
+
+To use several layers, give lists. They are paired in order, and each pair gets
+an adapter of its own:
+"""
+
+several = kd.Transfer(
+    kd.losses.FeatureMatching("cosine"),
+    teacher=["conv2", "conv3"],
+    student=["block1", "block2"],
+    adapter=kd.layers.FeatureAdapter(),
+    name="two_hints",
+)
+kd.Distiller(teacher, make_transformer(), [several])
+print([adapter.count_params() for adapter in several.adapters])
+
+"""
+Shapes are checked here, when the `Distiller` is made, and not after an hour of
+training. Without an adapter, a map and a sequence can't be compared:
+"""
+
+try:
+    kd.Distiller(
+        teacher,
+        make_transformer(),
+        [
+            kd.Transfer(
+                kd.losses.FeatureMatching(), teacher="conv3", student="block2"
+            )
+        ],
+    )
+except ValueError as error:
+    print(error)
+
+"""
+## Choose weights by looking at the parts
+
+Losses of different kinds have different sizes. Before long runs, train for a
+few epochs with every weight at 1, and look at the logs.
+"""
+
+
+def distill(student, transfers, epochs=EPOCHS):
+    steps = epochs * len(train_images) // BATCH_SIZE
+    schedule = keras.optimizers.schedules.CosineDecay(6e-3, steps)
+    distiller = kd.Distiller(teacher, student, transfers)
+    distiller.compile(keras.optimizers.Adam(schedule), classification_loss())
+    history = distiller.fit(
+        train_images,
+        train_labels,
+        batch_size=BATCH_SIZE,
+        epochs=epochs,
+        verbose=0,
+    )
+    return distiller, history
+
+
+keras.utils.set_random_seed(0)
+code_form = attention(1.0, form="code")
+paper_form = attention(1.0)
+paper_form.name = "attention_transfer_paper"
+_, history = distill(
+    make_transformer(),
+    [soft_targets(), features(1.0), code_form, paper_form],
+    epochs=3,
+)
+for key, values in history.history.items():
+    print(f"{key:30}" + "".join(f"{value:10.4f}" for value in values))
+
+"""
+@PARTS@
+
+## Compare
+
+Four students, three seeds each.
+"""
+
+results = {}
+
+
+def record(name, train):
+    scores = []
+    for seed in SEEDS:
+        keras.utils.set_random_seed(seed)
+        student = make_transformer()
+        train(student)
+        scores.append(accuracy(student))
+    results[name] = scores
+    mean, spread = np.mean(scores), np.std(scores, ddof=1)
+    print(f"{name}: {mean:.1f} +- {spread:.1f} %")
+
+
+def train_alone(student):
+    steps = EPOCHS * len(train_images) // BATCH_SIZE
+    schedule = keras.optimizers.schedules.CosineDecay(6e-3, steps)
+    student.compile(keras.optimizers.Adam(schedule), classification_loss())
+    student.fit(
+        train_images,
+        train_labels,
+        batch_size=BATCH_SIZE,
+        epochs=EPOCHS,
+        verbose=0,
+    )
+
+
+record("alone", train_alone)
+record("soft targets", lambda student: distill(student, [soft_targets()]))
+record(
+    "+ features",
+    lambda student: distill(student, [soft_targets(), features(10.0)]),
+)
+record(
+    "+ attention",
+    lambda student: distill(student, [soft_targets(), attention(10.0)]),
+)
+
+figure, axis = plt.subplots(figsize=(8, 2.6))
+for row, scores in enumerate(results.values()):
+    axis.plot(scores, [row] * len(scores), "o", alpha=0.6)
+    axis.plot(np.mean(scores), row, "k|", markersize=18)
+axis.set_yticks(range(len(results)), list(results))
+axis.invert_yaxis()
+axis.set_xlabel("test accuracy (%); one dot a seed, a bar for the mean")
+axis.grid(axis="x", alpha=0.3)
+figure.tight_layout()
+plt.savefig("features_and_attention.png", dpi=120)
+plt.close(figure)
+
+"""
+Test accuracy in percent, mean and standard deviation over three seeds (JAX on
+a CPU; the teacher is one run):
+
+@TABLE@
+
+![Test accuracy of the students](features_and_attention.png)
+
+@FOUND@
+
+## Where do they look?
+
+Did the attention arrive? `kd.losses.attention_map` computes the map of any
+features. `kd.taps.run_tapped` reads features from any model, also outside of
+training. The student's block has to go through the adapter that was trained
+with it, so we train one more distiller and keep it.
+"""
+
+keras.utils.set_random_seed(0)
+guided, _ = distill(make_transformer(), [soft_targets(), attention(10.0)])
+adapter = guided.transfers[1].adapters[0]
+
+
+def attention_of(model, tap, adapt=None):
+    batch = ops.convert_to_tensor(test_images[:5])
+    _, views = kd.taps.run_tapped(model, batch, [kd.Tap(tap)], training=False)
+    view = views[tap] if adapt is None else adapt(views[tap])
+    maps = ops.reshape(kd.losses.attention_map(view), (-1, 4, 4))
+    return ops.convert_to_numpy(ops.stop_gradient(maps))
+
+
+rows = {
+    "image": test_images[:5, :, :, 0],
+    "teacher": attention_of(teacher, "conv3"),
+    "student": attention_of(guided.student, "block2", adapter),
+}
+figure, axes = plt.subplots(3, 5, figsize=(7, 4.4))
+for (name, maps), row in zip(rows.items(), axes):
+    for axis, attention_image in zip(row, maps):
+        colours = "gray_r" if name == "image" else "viridis"
+        axis.imshow(attention_image, cmap=colours)
+        axis.set_xticks([])
+        axis.set_yticks([])
+    row[0].set_ylabel(name)
+figure.tight_layout()
+plt.savefig("attention_maps.png", dpi=120)
+plt.close(figure)
+
+"""
+![Attention of teacher and student](attention_maps.png)
+
+@MAPS@
+
+## The adapters stay behind
+
+Adapters are trained, and belong to the distiller. The student knows nothing of
+them, so what you ship is as small as before.
+"""
+
+student_weights = guided.student.count_params()
+adapter_weights = adapter.count_params()
+print(f"Student: {student_weights:,} weights, adapter: {adapter_weights:,}")
+trained = [id(variable) for variable in guided.trainable_variables]
+print(all(id(v) in trained for v in adapter.trainable_variables))
+guided.student.save("student.keras")
+print(f"{accuracy(keras.saving.load_model('student.keras')):.1f} %")
+
+"""
+## From transformer to transformer
+
+If both have `MultiHeadAttention` layers, the attention maps themselves can be
+passed on. The tap `"block1/attention:scores"` reads them: for each head and
+each token, how it spreads its attention over all tokens.
+
+Here the teacher has 4 heads and the student 2. An `AttentionAdapter` makes four
+maps of two: each is a learned mixture. It would also resize, if the numbers of
+tokens differed.
+"""
+
+keras.utils.set_random_seed(0)
+wide_teacher = make_transformer(
+    width=48, num_heads=4, num_blocks=1, name="wide_teacher"
+)
+train_alone(wide_teacher)
+print(f"Transformer teacher: {accuracy(wide_teacher):.1f} %")
+
+scores = kd.Transfer(
+    kd.losses.FeatureMatching(),
+    teacher="block1/attention:scores",
+    student="block1/attention:scores",
+    adapter=kd.layers.AttentionAdapter(),
+    weight=100.0,
+    name="scores",
+)
+small_student = make_transformer(width=16, num_heads=2, num_blocks=1)
+distiller = kd.Distiller(wide_teacher, small_student, [soft_targets(), scores])
+distiller.compile(keras.optimizers.Adam(5e-3), classification_loss())
+history = distiller.fit(
+    train_images,
+    train_labels,
+    batch_size=BATCH_SIZE,
+    epochs=EPOCHS,
+    verbose=0,
+)
+for key in ("soft_targets_loss", "scores_loss", "hard_loss"):
+    values = history.history[key]
+    print(f"{key:20}{values[0]:10.4f}{values[-1]:10.4f}")
+print(f"Student: {accuracy(small_student):.1f} %")
+
+"""
+@SCORES@
+
+## Conclusion
+
+A transfer is a loss between two taps. An adapter joins what differs, and is
+left behind at the end. Any loss goes with any adapter and any taps, so a new
+idea is most often one line.
+
+Soft targets alone are the measure to beat. Add one transfer at a time, look at
+its part in the logs, and compare over several seeds. Keep it if it helps.
+
+Where next:
+
+- `help(kd.taps.Tap)`: all that a tap can name;
+- `help(kd.layers.FeatureAdapter)`: the table of what it joins;
+- `help(kd.losses.DistillationLoss)`: write a loss of your own.
+"""

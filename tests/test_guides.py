@@ -1,0 +1,60 @@
+"""Guides and examples run from start to end, in their short form."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+GUIDES = sorted((ROOT / "guides").glob("*.py"))
+EXAMPLES = sorted((ROOT / "examples").rglob("*.py"))
+NEEDS_MNIST = {"mnist_hinton.py"}
+
+
+def run(arguments, folder, **environment):
+    result = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=folder,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "MPLBACKEND": "Agg",
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-5000:]
+    return result.stdout
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)
+def test_guide(path, tmp_path):
+    short = {"KERAS_MAX_EPOCHS": "1", "KERAS_MAX_STEPS_PER_EPOCH": "2"}
+    run([path], tmp_path, **short)
+    assert list(tmp_path.rglob("*.png"))
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)
+def test_guide_has_the_form_of_a_tutobook(path):
+    head = path.read_text().split('"""')[1].strip().splitlines()
+    fields = [line.partition(":")[0] for line in head]
+    assert fields[:5] == [
+        "Title",
+        "Author",
+        "Date created",
+        "Last modified",
+        "Description",
+    ]
+    description = head[4].partition(": ")[2]
+    assert description.endswith(".") and len(description) <= 100
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_example(path, tmp_path):
+    if path.name in NEEDS_MNIST and not os.environ.get("TFDS_DATA_DIR"):
+        pytest.skip("needs MNIST prepared in the folder TFDS_DATA_DIR")
+    assert run([path, "--smoke"], tmp_path)
+    assert list(tmp_path.rglob("*.png"))

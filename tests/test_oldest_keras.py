@@ -1,0 +1,80 @@
+"""The main job, in brief: what the oldest supported Keras is tested with."""
+
+import keras
+import numpy as np
+import pytest
+from support import MODELS
+from support import cross_entropy
+from support import data
+from support import stage
+from support import weights_of
+
+import keras_kd as kd
+
+# Older Keras versions meet NumPy names that have been deprecated since.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_fit_evaluate_save_and_resume(kind, tmp_path):
+    teacher = MODELS[kind](8, name="teacher")
+    student = MODELS[kind](4, name="student", regularizer="l2")
+    distiller = kd.Distiller(
+        teacher,
+        student,
+        [
+            kd.Transfer(kd.losses.SoftTargets(8.0), weight=0.9),
+            kd.Transfer(
+                kd.losses.FeatureMatching(),
+                teacher=stage(kind, "stage2"),
+                student=stage(kind, "stage2"),
+                adapter=kd.layers.FeatureAdapter(),
+            ),
+            kd.Transfer(
+                kd.losses.AttentionTransfer(),
+                teacher=stage(kind, "stage1"),
+                student=stage(kind, "stage1"),
+                weight=kd.schedules.Annealing(1.0, 0.0, steps=5),
+            ),
+        ],
+    )
+    distiller.compile(
+        "adam",
+        cross_entropy(),
+        metrics=["accuracy", kd.metrics.TeacherAgreement()],
+    )
+    x, y = data()
+    before = weights_of(teacher)
+    history = distiller.fit(
+        x,
+        y,
+        batch_size=10,
+        epochs=3,
+        verbose=0,
+        callbacks=[
+            kd.callbacks.TemperatureAnnealing(8.0, 1.0, epochs=3),
+            keras.callbacks.BackupAndRestore(str(tmp_path / "backup")),
+        ],
+    ).history
+    assert history["soft_targets_temperature"] == [8.0, 4.5, 1.0]
+    parts = ["hard_loss", "soft_targets_loss", "feature_matching_loss"]
+    parts += ["attention_transfer_loss", "student_losses"]
+    total = np.sum([history[name] for name in parts], axis=0)
+    np.testing.assert_allclose(history["loss"], total, rtol=1e-5)
+    for a, b in zip(before, weights_of(teacher)):
+        np.testing.assert_array_equal(a, b)
+
+    path = str(tmp_path / "distiller.keras")
+    distiller.save(path)
+    loaded = keras.models.load_model(path)
+    loaded.set_teacher(teacher)
+    logs = [
+        model.evaluate(x, y, verbose=0, return_dict=True)
+        for model in (distiller, loaded)
+    ]
+    for name in logs[0]:
+        np.testing.assert_allclose(logs[0][name], logs[1][name], rtol=1e-5)
+    loaded.fit(x, y, verbose=0)

@@ -1,0 +1,419 @@
+"""Taps: their grammar, the layers they find, what they read."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from keras import ops
+from support import MODELS
+from support import data
+from support import numpy
+from support import stage
+
+from keras_kd.taps import Tap
+from keras_kd.taps import find_layer
+from keras_kd.taps import run_tapped
+from keras_kd.taps import tapped
+
+every_kind = pytest.mark.parametrize("kind", MODELS)
+
+
+def batch():
+    return ops.convert_to_tensor(data(samples=2)[0])
+
+
+def read(model, *texts, inputs=None):
+    inputs = batch() if inputs is None else inputs
+    taps = [Tap(text) for text in texts]
+    output, views = run_tapped(model, inputs, taps, training=False)
+    assert list(views) and set(views) == set(texts)
+    return output, [views[text] for text in texts]
+
+
+# --- the grammar ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text, path, end, key",
+    [
+        ("", "", "output", None),
+        ("stage3", "stage3", "output", None),
+        ("backbone/stage2", "backbone/stage2", "output", None),
+        ("/backbone/stage2/", "backbone/stage2", "output", None),
+        ("stage3:input", "stage3", "input", None),
+        ("stage3:output", "stage3", "output", None),
+        ("block/attention:scores", "block/attention", "scores", None),
+        ("[logits]", "", "output", "logits"),
+        ("mha[1]", "mha", "output", "1"),
+        ("mha:input[query]", "mha", "input", "query"),
+        ("blocks/0/attention", "blocks/0/attention", "output", None),
+    ],
+)
+def test_grammar(text, path, end, key):
+    tap = Tap(text)
+    assert (tap.path, tap.end, tap.key) == (path, end, key)
+    assert tap.text == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a:weights",
+        "a:",
+        ":",
+        "a[]",
+        "a[",
+        "a]",
+        "a[0]:input",
+        "a[0][1]",
+        3,
+        None,
+    ],
+)
+def test_no_tap(text):
+    with pytest.raises(
+        ValueError, match="A tap is a string.*Received: "
+    ) as error:
+        Tap(text)
+    assert repr(text) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text, value, expected",
+    [
+        ("a", [1, 2], [1, 2]),
+        ("a[1]", [1, 2], 2),
+        ("a[1]", (1, 2), 2),
+        ("a[left]", {"left": 1, "right": 2}, 1),
+        ("a[0]", {0: 1, 1: 2}, 1),
+    ],
+)
+def test_select(text, value, expected):
+    assert Tap(text).select(value) == expected
+
+
+@pytest.mark.parametrize(
+    "text, value, entries",
+    [
+        ("a[2]", (1, 2), r"\[0, 1\]"),
+        ("a[-1]", (1, 2), r"\[0, 1\]"),
+        ("a[top]", {"left": 1, "right": 2}, r"\['left', 'right'\]"),
+        # Not the first sample of a batch.
+        ("a[0]", np.zeros((2, 3)), r"\[\]"),
+        ("a[0]", keras.KerasTensor((None, 3)), r"\[\]"),
+    ],
+)
+def test_select_what_is_not_there(text, value, entries):
+    with pytest.raises(ValueError, match=f"Received a value.*{entries}"):
+        Tap(text).select(value)
+
+
+# --- finding layers ---------------------------------------------------------
+
+
+@every_kind
+def test_find_layer(kind):
+    model = MODELS[kind](4, name="model")
+    found = find_layer(model, stage(kind, "stage2"))
+    assert isinstance(found, layers.Conv2D) and found.filters == 8
+    assert find_layer(model, "") is model
+    head = find_layer(model, "head")
+    assert isinstance(head, layers.Dense) and head.units == 3
+
+
+class Block(layers.Layer):
+    def __init__(self, units, name=None):
+        super().__init__(name=name)
+        self.inner = layers.Dense(units, name="projection")
+
+    def call(self, inputs):
+        return self.inner(inputs)
+
+
+class Stack(keras.Model):
+    """Layers in attributes, in a list, and in lists in a list."""
+
+    def __init__(self, name="stack"):
+        super().__init__(name=name)
+        self.stem = layers.Dense(3, name="first")
+        self.blocks = [Block(4), Block(5)]
+        self.grid = [[Block(6)], [Block(7), Block(8)]]
+        self.unused = layers.Dense(9)
+        self.unused.build((None, 2))
+        self.number = 3
+
+    def call(self, inputs):
+        x = self.stem(inputs)
+        for block in [*self.blocks, *self.grid[0], *self.grid[1]]:
+            x = block(x)
+        return x
+
+
+def stack():
+    model = Stack()
+    model(np.zeros((1, 2), "float32"))
+    return model
+
+
+@pytest.mark.parametrize(
+    "path, units",
+    [
+        ("stem", 3),
+        ("first", 3),
+        ("blocks/0/inner", 4),
+        ("blocks/1/inner", 5),
+        ("blocks/1/projection", 5),
+        ("grid/0/0/inner", 6),
+        ("grid/1/1/inner", 8),
+    ],
+)
+def test_paths_of_attributes_lists_and_names(path, units):
+    model = stack()
+    assert find_layer(model, path).units == units
+    _, (view,) = read(model, path, inputs=np.ones((2, 2), "float32"))
+    assert tuple(view.shape) == (2, units)
+
+
+@pytest.mark.parametrize("kind", ["functional", "sequential", "nested"])
+def test_closest_names_are_listed(kind):
+    model = MODELS[kind](4, name="small")
+    path = stage(kind, "stage22")
+    with pytest.raises(ValueError, match="Closest names there: ") as error:
+        find_layer(model, path)
+    message = str(error.value)
+    assert repr(path) in message and "'small'" in message
+    assert "'stage2'" in message.split("Closest names there: ")[1]
+
+
+def test_all_names_are_listed():
+    model = MODELS["functional"](4, name="small")
+    with pytest.raises(ValueError, match="Received") as error:
+        find_layer(model, "zzz")
+    assert "Closest" not in str(error.value)
+    for name in ("stage1", "norm", "relu", "stage2", "pool", "head"):
+        assert repr(name) in str(error.value)
+
+
+def test_long_lists_of_names_are_cut():
+    many = [layers.Dense(2, name=f"dense{i}") for i in range(30)]
+    model = keras.Sequential([keras.Input((2,)), *many])
+    with pytest.raises(ValueError, match=r"'dense18'\] \.\.\.\.") as error:
+        find_layer(model, "zzz")
+    assert "'dense19'" not in str(error.value)
+
+
+def test_hint_to_a_nested_layer():
+    model = MODELS["nested"](4, name="small")
+    with pytest.raises(ValueError, match="nested layer has that name"):
+        find_layer(model, "stage2")
+    with pytest.raises(ValueError, match="'backbone' does not have") as error:
+        find_layer(model, "backbone/zzz")
+    assert "nested layer" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["number", "call", "blocks/2", "blocks/x", "blocks/-1", "stem/units"],
+)
+def test_what_is_no_layer(path):
+    with pytest.raises(ValueError, match="No layer.*Received"):
+        find_layer(stack(), path)
+
+
+# --- reading them -----------------------------------------------------------
+
+
+def by_hand(kind, model):
+    """What the stages give, layer by layer, in inference mode."""
+    layer = {
+        name: find_layer(
+            model, name if kind == "subclassed" else stage(kind, name)
+        )
+        for name in ("stage1", "norm", "stage2")
+    }
+    first = layer["stage1"](batch())
+    normed = layer["norm"](first, training=False)
+    return first, layer["stage2"](ops.relu(normed)), ops.relu(normed)
+
+
+@every_kind
+def test_output_and_input_of_layers(kind):
+    model = MODELS[kind](4, name="model")
+    taps = [
+        stage(kind, "stage1"),
+        stage(kind, "stage2"),
+        stage(kind, "stage2") + ":input",
+    ]
+    output, views = read(model, *taps)
+    for view, expected in zip(views, by_hand(kind, model)):
+        np.testing.assert_allclose(numpy(view), numpy(expected), atol=1e-6)
+    np.testing.assert_array_equal(
+        numpy(output), numpy(model(batch(), training=False))
+    )
+
+
+@every_kind
+def test_output_of_the_model_itself(kind):
+    model = MODELS[kind](4, name="model")
+    output, (view,) = read(model, "")
+    assert view is output
+
+
+@every_kind
+def test_several_taps_of_one_layer(kind):
+    model = MODELS[kind](4, name="model")
+    _, (given, output) = read(model, "head:input", "head")
+    np.testing.assert_allclose(
+        numpy(find_layer(model, "head")(given)), numpy(output), atol=1e-6
+    )
+
+
+@every_kind
+def test_training_mode_is_passed_on(kind):
+    model = MODELS[kind](4, name="model", dropout=0.9)
+    taps = [Tap("head:input")]
+    _, views = run_tapped(model, batch(), taps, training=True)
+    assert np.mean(numpy(views["head:input"]) == 0.0) > 0.3
+    _, views = run_tapped(model, batch(), taps, training=False)
+    assert np.all(numpy(views["head:input"]) != 0.0)
+
+
+@every_kind
+def test_call_is_put_back(kind):
+    model = MODELS[kind](4, name="model")
+    layer = find_layer(model, stage(kind, "stage1"))
+    with tapped(model, [Tap(stage(kind, "stage1"))]):
+        assert "call" in vars(layer)
+        model(batch())
+    assert "call" not in vars(layer)
+    assert layer.call.__func__ is type(layer).call
+
+
+@every_kind
+def test_call_is_put_back_after_an_exception(kind):
+    model = MODELS[kind](4, name="model")
+    taps = [Tap(stage(kind, name)) for name in ("stage1", "stage2")]
+    found = [find_layer(model, tap.path) for tap in taps]
+    with pytest.raises(RuntimeError, match="on purpose"), tapped(model, taps):
+        model(batch())
+        raise RuntimeError("on purpose")
+    assert not any("call" in vars(layer) for layer in found)
+    # The model itself failing, by an input of a wrong shape.
+    with pytest.raises(Exception):  # noqa: B017
+        run_tapped(model, np.zeros((1, 2), "float32"), taps, training=False)
+    assert not any("call" in vars(layer) for layer in found)
+
+
+def test_a_call_of_the_layers_own_is_put_back():
+    model = MODELS["functional"](4, name="model")
+    layer = model.get_layer("head")
+
+    def call(inputs, training=None):
+        return type(layer).call(layer, inputs) + 1.0
+
+    object.__setattr__(layer, "call", call)
+    plain = numpy(model(batch()))
+    _, (view,) = read(model, "head")
+    assert layer.call is call
+    np.testing.assert_array_equal(numpy(view), plain)
+
+
+def test_taps_in_taps():
+    model = MODELS["functional"](4, name="model")
+    with tapped(model, [Tap("head")]) as outer:
+        _, (inner,) = read(model, "head")
+        assert outer["head"] is inner
+        assert "call" in vars(model.get_layer("head"))
+    assert "call" not in vars(model.get_layer("head"))
+
+
+def test_a_layer_called_twice_gives_its_last_call():
+    shared = layers.Dense(2, use_bias=False, name="shared")
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, shared(shared(inputs)))
+    shared.kernel.assign([[2.0, 0.0], [0.0, 3.0]])
+    ones = np.ones((1, 2), "float32")
+    output, (given, view) = read(model, "shared:input", "shared", inputs=ones)
+    np.testing.assert_array_equal(numpy(given), [[2.0, 3.0]])
+    np.testing.assert_array_equal(numpy(view), [[4.0, 9.0]])
+    assert view is output
+
+
+def test_a_layer_that_is_not_reached():
+    model = stack()
+    with pytest.raises(ValueError, match="not reached. Received: 'unused'"):
+        read(model, "unused", inputs=np.ones((1, 2), "float32"))
+    assert "call" not in vars(model.unused)
+
+
+def test_entries_of_outputs():
+    inputs = keras.Input((2,))
+    outputs = {
+        "logits": layers.Dense(3, name="head")(inputs),
+        "depth": layers.Dense(1, name="side")(inputs),
+    }
+    model = keras.Model(inputs, outputs)
+    ones = np.ones((1, 2), "float32")
+    output, (logits, depth) = read(model, "[logits]", "[depth]", inputs=ones)
+    assert logits is output["logits"] and depth is output["depth"]
+    with pytest.raises(ValueError, match="'top'.*'(logits|depth)', '"):
+        read(model, "[top]", inputs=ones)
+
+
+# --- attention scores -------------------------------------------------------
+
+SEQUENCE = np.random.default_rng(3).normal(size=(2, 5, 6)).astype("float32")
+
+
+def attention_model(ask=False):
+    inputs = keras.Input((5, 6))
+    attention = layers.MultiHeadAttention(2, 3, name="attention")
+    x = attention(inputs, inputs, return_attention_scores=ask)
+    if ask:
+        x = x[0] + ops.mean(x[1])
+    return keras.Model(inputs, layers.Dense(2)(x))
+
+
+@pytest.mark.parametrize("ask", [False, True])
+def test_scores_of_attention(ask):
+    model = attention_model(ask)
+    plain = numpy(model(SEQUENCE, training=False))
+    output, (scores, given) = read(
+        model, "attention:scores", "attention:input", inputs=SEQUENCE
+    )
+    layer = model.get_layer("attention")
+    _, expected = layer(SEQUENCE, SEQUENCE, return_attention_scores=True)
+    assert tuple(scores.shape) == (2, 2, 5, 5)
+    np.testing.assert_allclose(numpy(scores), numpy(expected), atol=1e-6)
+    np.testing.assert_array_equal(numpy(given), SEQUENCE)
+    np.testing.assert_allclose(numpy(output), plain, atol=1e-5)
+    assert "call" not in vars(layer)
+    again = numpy(model(SEQUENCE, training=False))
+    np.testing.assert_array_equal(again, plain)
+
+
+def test_output_next_to_scores():
+    model = attention_model()
+    _, (scores, view) = read(
+        model, "attention:scores", "attention", inputs=SEQUENCE
+    )
+    layer = model.get_layer("attention")
+    np.testing.assert_allclose(
+        numpy(view), numpy(layer(SEQUENCE, SEQUENCE)), atol=1e-5
+    )
+    np.testing.assert_allclose(numpy(scores).sum(-1), 1.0, atol=1e-5)
+
+
+def test_entry_of_an_attention_that_gives_its_scores():
+    model = attention_model(ask=True)
+    _, (scores, entry) = read(
+        model, "attention:scores", "attention[1]", inputs=SEQUENCE
+    )
+    np.testing.assert_array_equal(numpy(entry), numpy(scores))
+
+
+def test_scores_of_another_layer():
+    model = MODELS["functional"](4, name="model")
+    with pytest.raises(ValueError, match="Received: tap 'head:scores'.*Dense"):
+        read(model, "head:scores")
+    assert "call" not in vars(model.get_layer("head"))
