@@ -101,10 +101,9 @@ def fit(name, model, loss, x, y=None, *, rate, epochs, batch_size=128):
         0.0, (epochs - 1) * steps or 1, warmup_target=rate, warmup_steps=steps
     )
     model.compile(keras.optimizers.Adam(schedule), loss)
-    batches = None if y is None else batch_size
-    model.fit(x, y, batch_size=batches, epochs=epochs, verbose=0)
-    seconds = time.time() - start
-    print(f"{name}: {epochs} epochs, {seconds:.0f} s", flush=True)
+    batch_size = None if y is None else batch_size
+    model.fit(x, y, batch_size=batch_size, epochs=epochs, verbose=0)
+    print(f"{name}: {epochs} epochs, {time.time() - start:.0f} s", flush=True)
 
 
 def predict(model, images):
@@ -123,10 +122,7 @@ def test(model, images, labels):
 
 
 def bias_by_test_set(logits, labels):
-    """The paper's way: the bias with the fewest test errors.
-
-    It looks at the test labels, so its result is optimistic.
-    """
+    """The paper's way: the bias with the fewest test errors (optimistic)."""
     biases = np.arange(0, 10.05, 0.1)
     counts = [errors(logits, labels, bias)[0] for bias in biases]
     return biases[np.argmin(counts)]
@@ -135,7 +131,8 @@ def bias_by_test_set(logits, labels):
 def bias_by_frequency(logits, frequency):
     """The honest way: as many training images are called a 3 as there are.
 
-    All it takes is the frequency of the 3s: no test image, no label.
+    It takes the training images, the 3s among them, and how frequent the 3s
+    are, but no label and nothing of the test set.
     """
     others = np.delete(logits, LEFT_OUT, axis=-1).max(axis=-1)
     return np.quantile(others - logits[:, LEFT_OUT], frequency)
@@ -160,9 +157,9 @@ def train_distilled(name, seed, images, teacher_logits, epochs):
     # A loss of keras_kd is a Keras loss whose targets are the teacher's
     # logits. The images are the same in each epoch and the teacher doesn't
     # change, so its answers are computed once and `fit` takes them in place
-    # of labels. `kd.Distiller(teacher, student, loss)` would ask the teacher
-    # in every step: the same training at several times the cost, and the way
-    # to go when images are augmented.
+    # of labels. `kd.Distiller` with this loss and `hard_weight=0` is the same
+    # training, but asks the teacher in each step, at several times the cost:
+    # the way to go when images are augmented.
     student = build(800, seed)
     loss = kd.losses.SoftTargets(temperature=20.0)
     fit(name, student, loss, images, teacher_logits, rate=4e-3, epochs=epochs)
@@ -208,12 +205,10 @@ def run_seed(seed, train_set, test_set, teacher_logits, epochs):
 def print_table(ours):
     print(f"\n{'test errors':34}{'paper':>6}{'mean':>8}{'std':>7}   each seed")
     for row, paper in PAPER.items():
-        spread = np.std(ours[row], ddof=1) if len(ours[row]) > 1 else 0.0
-        each = " ".join(map(str, ours[row]))
-        print(
-            f"{row:34}{paper or '':>6}{np.mean(ours[row]):8.1f}{spread:7.1f}"
-            f"   {each}"
-        )
+        mean, each = np.mean(ours[row]), " ".join(map(str, ours[row]))
+        several = len(ours[row]) > 1
+        spread = f"{np.std(ours[row], ddof=1):.1f}" if several else ""
+        print(f"{row:34}{paper or '':>6}{mean:8.1f}{spread:>7}   {each}")
 
 
 def plot(path, ours):

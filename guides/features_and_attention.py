@@ -41,7 +41,8 @@ from sklearn.model_selection import train_test_split
 
 import keras_kd as kd
 
-SEEDS = range(3)
+# One seed in a trial run, under the environment variable KERAS_MAX_EPOCHS=1.
+SEEDS = range(1 if keras.config.max_epochs() == 1 else 3)
 EPOCHS = 30
 BATCH_SIZE = 50
 
@@ -96,7 +97,6 @@ teacher.compile("adam", classification_loss())
 teacher.fit(
     train_images,
     train_labels,
-    validation_data=(test_images, test_labels),
     batch_size=BATCH_SIZE,
     epochs=20,
     verbose=0,
@@ -289,7 +289,14 @@ for key, values in history.history.items():
     print(f"{key:30}" + "".join(f"{value:10.4f}" for value in values))
 
 """
-@PARTS@
+The soft targets begin at 17 and fall to 8 in three epochs. Next to them,
+features of 1.0 are a whisper, and the code form of attention, 0.008, is silent.
+With a weight of 10 the features come to about the size of the soft targets. We
+give the paper form of attention the same 10. The code form would need its
+authors' 1000 to say anything.
+
+A part should be of about the size of the others, or somewhat smaller. There is
+no need to be more exact than that.
 
 ## Compare
 
@@ -300,15 +307,16 @@ results = {}
 
 
 def record(name, train):
-    scores = []
+    scores, trained = [], []
     for seed in SEEDS:
         keras.utils.set_random_seed(seed)
         student = make_transformer()
-        train(student)
+        trained.append(train(student))
         scores.append(accuracy(student))
     results[name] = scores
-    mean, spread = np.mean(scores), np.std(scores, ddof=1)
-    print(f"{name}: {mean:.1f} +- {spread:.1f} %")
+    spread = np.std(scores, ddof=1) if len(scores) > 1 else 0.0
+    print(f"{name}: {np.mean(scores):.1f} +- {spread:.1f} %")
+    return trained[0]
 
 
 def train_alone(student):
@@ -330,7 +338,7 @@ record(
     "+ features",
     lambda student: distill(student, [soft_targets(), features(10.0)]),
 )
-record(
+guided, _ = record(
     "+ attention",
     lambda student: distill(student, [soft_targets(), attention(10.0)]),
 )
@@ -351,22 +359,34 @@ plt.close(figure)
 Test accuracy in percent, mean and standard deviation over three seeds (JAX on
 a CPU; the teacher is one run):
 
-@TABLE@
+| student                               | accuracy     |
+|---------------------------------------|--------------|
+| alone                                 | 94.0 +- 2.2  |
+| soft targets                          | 94.7 +- 1.2  |
+| soft targets + features, weight 10    | 95.7 +- 0.3  |
+| soft targets + attention, weight 10   | 95.5 +- 0.9  |
+| teacher                               | 97.0         |
 
 ![Test accuracy of the students](features_and_attention.png)
 
-@FOUND@
+What may we say of this? The means rise in the order that one would hope for:
+soft targets gain less than a point over the student alone, features gain
+another point. But the dots overlap. With three seeds, and a spread of one or
+two points, these are hints and no proof. The clearest one is that bad luck got
+rarer: alone, one seed in three ended at 91.5 %; with features, all three are
+within 0.6 points of each other. Whether features or attention is better can't
+be told from this. It would take more seeds, and your own data.
+
+We have not tuned the weights, nor tried to use both at once.
 
 ## Where do they look?
 
 Did the attention arrive? `kd.losses.attention_map` computes the map of any
 features. `kd.taps.run_tapped` reads features from any model, also outside of
 training. The student's block has to go through the adapter that was trained
-with it, so we train one more distiller and keep it.
+with it. We kept the distiller of the first seed, which has both.
 """
 
-keras.utils.set_random_seed(0)
-guided, _ = distill(make_transformer(), [soft_targets(), attention(10.0)])
 adapter = guided.transfers[1].adapters[0]
 
 
@@ -398,7 +418,9 @@ plt.close(figure)
 """
 ![Attention of teacher and student](attention_maps.png)
 
-@MAPS@
+Each small square is one of 16 positions; bright is active. For the 1 and the 0,
+the student looks where the teacher looks. For the 7 and the second 5 it agrees
+only in part.
 
 ## The adapters stay behind
 
@@ -457,7 +479,14 @@ for key in ("soft_targets_loss", "scores_loss", "hard_loss"):
 print(f"Student: {accuracy(small_student):.1f} %")
 
 """
-@SCORES@
+Mind the weight. Attention probabilities are small numbers, and their squared
+differences are tiny: without the factor 100, the scores' part would begin at
+0.04, next to soft targets of 11. With it, the part falls from 3.7 to 2.2: two
+heads of a small student can follow four heads of a larger one only so far.
+
+In this one run the teacher reached 95.5 %, and the student, with a seventh of its
+weights, 94.2 %. It shows that the parts fit together. It does not show that the
+scores were what helped; for that, compare over seeds as above.
 
 ## Conclusion
 

@@ -50,7 +50,8 @@ from sklearn.model_selection import train_test_split
 
 import keras_kd as kd
 
-SEEDS = range(3)
+# One seed in a trial run, under the environment variable KERAS_MAX_EPOCHS=1.
+SEEDS = range(1 if keras.config.max_epochs() == 1 else 3)
 
 """
 ## The data
@@ -154,8 +155,8 @@ def record(name, train, *args, **kwargs):
         keras.utils.set_random_seed(seed)
         scores.append(train(*args, **kwargs))
     results[name] = scores
-    mean, spread = np.mean(scores), np.std(scores, ddof=1)
-    print(f"{name}: {mean:.1f} +- {spread:.1f} %")
+    spread = np.std(scores, ddof=1) if len(scores) > 1 else 0.0
+    print(f"{name}: {np.mean(scores):.1f} +- {spread:.1f} %")
 
 
 record("alone, 100 labels", train_alone, few_images, few_labels, epochs=200)
@@ -341,7 +342,7 @@ a CPU):
 | distilled, 100 labels, temperature 4        | 94.4 +- 0.3  |
 | distilled, 100 labels, temperature 16       | 94.3 +- 0.4  |
 | distilled, 1,000 images, no labels          | 95.5 +- 0.3  |
-| distilled, 1,000 labels                     | @D1000@  |
+| distilled, 1,000 labels                     | 95.8 +- 0.2  |
 | alone, 1,000 labels                         | 97.0 +- 0.3  |
 | teacher (one run)                           | 97.4         |
 """
@@ -364,10 +365,11 @@ plt.close(figure)
 With the same 100 images, the teacher's answers are worth 3.5 points. The 900
 images without labels are worth another point.
 
-And what if you have all the labels? Then the student alone is best here: it
-comes within half a point of its teacher, which has little left to tell it.
-Distillation pays where the teacher knows what your labels do not say. Always
-train the student alone, too, and compare.
+And what if you have all the labels? Then the student alone is best here:
+97.0 %, against 95.8 % when distilled for as many epochs. It comes within half a
+point of its teacher, which has little left to tell it. Distillation pays where
+the teacher knows what your labels do not say. Always train the student alone,
+too, and compare.
 
 ## Does the student follow its teacher?
 

@@ -50,6 +50,10 @@ class Distiller(TrainingState, Steps, keras.Model):
     so that the parts add up to `loss`: `hard_loss`, one `<name>_loss` for
     each transfer, and `student_losses`.
 
+    Where only some samples have labels, give the others the label -1 and the
+    compiled loss `ignore_class=-1`: a `sample_weight` of 0 would silence the
+    teacher, too. Metrics of labels then count only in validation.
+
     The teacher is left as it was, `trainable` included, and is never saved:
     the training state holds its fingerprint, and refuses another teacher.
 
@@ -364,6 +368,6 @@ class Distiller(TrainingState, Steps, keras.Model):
         return results
 
     def check_answers(self):
-        """Raises a `ValueError` if the teacher gave values that aren't finite."""
+        """Raises a `ValueError` if the teacher's values aren't finite."""
         for transfer in self.transfers:
             check_answers(self.teacher, transfer)

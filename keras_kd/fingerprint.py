@@ -22,7 +22,7 @@ def fingerprint(model):
     >>> import keras
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     >>> before = fingerprint(model)
-    >>> model.layers[0].bias.assign([1.0, 0.0])
+    >>> _ = model.layers[0].bias.assign([1.0, 0.0])
     >>> bool((before == fingerprint(model)).all())
     False
     """

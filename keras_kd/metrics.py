@@ -21,7 +21,7 @@ class TeacherMetric(keras.metrics.Mean):
     Example:
     >>> class LargestGap(TeacherMetric):
     ...     def values(self, teacher_output, student_output):
-    ...         return ops.max(ops.abs(teacher_output - student_output), axis=-1)
+    ...         return ops.max(teacher_output - student_output, axis=-1)
     >>> metric = LargestGap()
     >>> metric.update_state(ops.array([[1.0, 4.0]]), ops.array([[1.0, 1.0]]))
     >>> float(metric.result())

@@ -68,7 +68,8 @@ def check_answers(teacher, transfer):
         taps = ", ".join(tap.text or "output" for tap in transfer.teacher_taps)
         raise ValueError(
             f"The teacher {teacher.name!r} answered with values that are not "
-            f"finite (NaN or infinity) in {count} batches, at {taps} (transfer "
-            f"{transfer.name!r}). Look at its weights and its input scaling; a "
-            "float16 teacher may overflow: run it in float32 or bfloat16."
+            f"finite. Received: NaN or infinity in {count} batches, at {taps} "
+            f"(transfer {transfer.name!r}). Look at its weights and its input "
+            "scaling; a float16 teacher may overflow: run it in float32 or "
+            "bfloat16."
         )

@@ -85,7 +85,8 @@ def find_layer(model, path):
             listed.
 
     Example:
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
+    >>> head = keras.layers.Dense(2, name="head")
+    >>> model = keras.Sequential([keras.Input((4,)), head])
     >>> find_layer(model, "head").units
     2
     """
@@ -154,7 +155,8 @@ def tapped(model, taps):
         A dict that fills during the pass: tap text -> value.
 
     Example:
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
+    >>> head = keras.layers.Dense(2, name="head")
+    >>> model = keras.Sequential([keras.Input((4,)), head])
     >>> with tapped(model, [Tap("head:input")]) as record:
     ...     _ = model(keras.ops.ones((1, 4)))
     >>> record["head:input"].shape == (1, 4)
@@ -233,7 +235,8 @@ def run_tapped(model, inputs, taps, *, training):
         ValueError: a tapped layer was not called in the pass.
 
     Example:
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
+    >>> head = keras.layers.Dense(2, name="head")
+    >>> model = keras.Sequential([keras.Input((4,)), head])
     >>> output, views = run_tapped(
     ...     model, keras.ops.ones((1, 4)), [Tap("head:input")], training=False
     ... )

@@ -79,6 +79,4 @@ def main(folder, epochs, kill_at, teacher_seed=0):
 
 
 if __name__ == "__main__":
-    main(
-        pathlib.Path(sys.argv[1]), int(sys.argv[2]), *map(int, sys.argv[3:])
-    )
+    main(pathlib.Path(sys.argv[1]), int(sys.argv[2]), *map(int, sys.argv[3:]))

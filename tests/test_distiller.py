@@ -571,7 +571,10 @@ def test_nothing_of_a_step_stays_on_the_distiller():
         "_jax_state",
     }
     for value in vars(distiller).values():
-        assert type(value).__name__ not in ("DynamicJaxprTracer", "SymbolicTensor")
+        assert type(value).__name__ not in (
+            "DynamicJaxprTracer",
+            "SymbolicTensor",
+        )
 
 
 def test_the_distiller_stays_a_distiller_class():

@@ -127,9 +127,7 @@ def test_annealing_per_step_equals_the_closed_form():
     )
     logs = fit(distiller, epochs=3, callbacks=[annealing])
     expected = 1.0 - np.array([2.0, 5.0, 5.0]) / 5.0
-    np.testing.assert_allclose(
-        logs["soft_targets_weight"], expected, atol=1e-6
-    )
+    np.testing.assert_allclose(logs["soft_targets_weight"], expected, atol=1e-6)
     mean = distiller.transfers[0].loss
     assert float(mean.temperature) == 4.0
     # After it, the value stays and the step no longer follows a schedule.
@@ -153,9 +151,7 @@ def test_annealing_per_step_goes_on_from_initial_epoch():
 
 def test_weight_annealing_of_the_hard_loss():
     distiller = make()
-    fade = kd.callbacks.WeightAnnealing(
-        1.0, 0.0, transfer="hard", epochs=2
-    )
+    fade = kd.callbacks.WeightAnnealing(1.0, 0.0, transfer="hard", epochs=2)
     logs = fit(distiller, epochs=2, callbacks=[fade])
     assert logs["hard_weight"] == [1.0, 0.0]
     assert logs["hard_loss"][1] == 0.0

@@ -35,7 +35,9 @@ def test_any_precision_teaches_any(teacher_policy, student_policy):
                 adapter=kd.layers.FeatureAdapter(),
             ),
             kd.Transfer(
-                kd.losses.AttentionTransfer(), teacher="stage1", student="stage1"
+                kd.losses.AttentionTransfer(),
+                teacher="stage1",
+                student="stage1",
             ),
         ],
     )

@@ -56,7 +56,9 @@ def make_model(widths, name):
 
 def make_pair():
     keras.utils.set_random_seed(0)
-    return make_model((32, 64, 96), "teacher"), make_model((16, 24, 32), "student")
+    return make_model((32, 64, 96), "teacher"), make_model(
+        (16, 24, 32), "student"
+    )
 
 
 def cross_entropy():
@@ -291,8 +293,10 @@ def measure(features, steps, turns, batch):
         trainers[name] = make(x, y, batch, features)
         trainers[name]()  # compiles
         if name == "keras_kd":
-            print(f"  memory at the first keras_kd steps: "
-                  f"+{peak_memory() - before:.0f} MiB")
+            print(
+                f"  memory at the first keras_kd steps: "
+                f"+{peak_memory() - before:.0f} MiB"
+            )
     times = {name: [] for name in WAYS}
     for turn in range(turns):
         # Another order each turn: none always comes after the same one.

@@ -34,7 +34,8 @@ class AnnealingCallback(keras.callbacks.Callback):
         super().__init__()
         if per not in ("epoch", "step"):
             raise ValueError(
-                f'Argument `per` must be "epoch" or "step". Received: per={per!r}.'
+                'Argument `per` must be "epoch" or "step". Received: '
+                f"per={per!r}."
             )
         # Of the epochs 0 to epochs - 1, the last has the end value.
         self.annealing = Annealing(

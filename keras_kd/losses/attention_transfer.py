@@ -98,8 +98,9 @@ class AttentionTransfer(DistillationLoss):
     """The student learns where the teacher's activations are strong.
 
     Needs no adapter when only channels or map sizes differ: channels are
-    summed away, and the larger map is averaged down. The authors' code and
-    their Eq. 2 differ, and need different weights: about 1000 for
+    summed away, and the larger map is averaged down. Padded tokens are left
+    out of both maps (`form="code"` still divides by their number). The
+    authors' code and their Eq. 2 differ, and need different weights: 1000 for
     `form="code"` (their setting), about 1 for `form="paper"`.
 
         code:  value = mean_positions (map(teacher) - map(student))^2

@@ -69,6 +69,7 @@ class DistillationLoss(keras.losses.Loss):
             # masked positions are emptied here, and the mask goes.
             teacher_view = _empty_masked(teacher_view, mask)
             student_view = _empty_masked(student_view, mask)
+            sample_weight = _weight_of_masked(sample_weight, mask)
         if sample_weight is not None:
             sample_weight = _spread(
                 sample_weight, self._values_shape(student_view)
@@ -158,6 +159,18 @@ def _spread(sample_weight, shape):
 
 def _empty_masked(view, mask):
     mask = ops.cast(mask, "bool")
+    if tuple(view.shape[1 : len(mask.shape)]) != tuple(mask.shape[1:]):
+        return view  # the other side's positions: this mask is not theirs
     while len(mask.shape) < len(view.shape):
         mask = ops.expand_dims(mask, axis=-1)
     return ops.where(mask, view, ops.zeros_like(view))
+
+
+def _weight_of_masked(sample_weight, mask):
+    """The weights, 0 for a sample that is masked altogether."""
+    mask = ops.cast(mask, "bool")
+    present = ops.any(mask, axis=tuple(range(1, len(mask.shape))))
+    present = ops.cast(present, "float32")
+    if sample_weight is None:
+        return present
+    return _spread(sample_weight, ops.shape(present)) * present

@@ -28,7 +28,8 @@ def soft_targets(
         Values in nats (times T^2), shape `(...)`.
 
     Example:
-    >>> value = soft_targets([[0.0, 0.0, 20.0]], [[20.0, 0.0, 0.0]], temperature=1.0)
+    >>> teacher, student = [[0.0, 0.0, 20.0]], [[20.0, 0.0, 0.0]]
+    >>> value = soft_targets(teacher, student, temperature=1.0)
     >>> round(float(value[0]), 3)
     20.0
 

@@ -621,6 +621,29 @@ def test_eq_2_of_attention_transfer_is_that_of_the_shorter_sequence():
     )
 
 
+@pytest.mark.parametrize("form", ["code", "paper"])
+def test_a_sample_masked_altogether_is_absent(form):
+    teacher, student = token_views()
+    mask = np.array([[True] * 4] * 3 + [[False] * 4])
+    loss = losses.AttentionTransfer(form=form)
+    assert_close(
+        value(loss, teacher, MaskTokens(mask)(student)),
+        value(loss, teacher[:3], student[:3]),
+    )
+
+
+def test_a_mask_of_the_students_tokens_is_not_the_teachers():
+    teacher, student = token_views()
+    teacher = np.concatenate([teacher, teacher[:, ::-1]], axis=1)
+    mask = np.array([[1, 1, 1, 0]] * 4, "bool")
+    emptied = np.where(mask[..., None], student, 0.0).astype("float32")
+    loss = losses.AttentionTransfer(form="paper")
+    assert_close(
+        value(loss, teacher, MaskTokens(mask)(student)),
+        value(loss, teacher, emptied),
+    )
+
+
 # --- extreme inputs ---------------------------------------------------------
 
 
