@@ -2,7 +2,9 @@
 
     KERAS_BACKEND=jax python examples/mnist_hinton.py
 
-PLACEHOLDER
+A teacher with dropout learns from jittered images; a smaller student learns
+from clean ones: alone, from the teacher, and from the teacher without ever
+seeing a 3. The images are downloaded, or read from TFDS_DATA_DIR.
 
 Reference: Hinton, Vinyals and Dean, 2015, "Distilling the Knowledge in a
 Neural Network", section 3, arXiv 1503.02531.
@@ -36,14 +38,9 @@ LEFT_OUT = 3
 
 def load_data(size=None):
     """Images of values 0 to 1 and labels, for training and for testing."""
-    sets = tfds.load(
-        "mnist", split=["train", "test"], batch_size=-1, as_supervised=True
-    )
-    (train_x, train_y), (test_x, test_y) = tfds.as_numpy(sets)
-    return (
-        (train_x[:size].astype("float32") / 255, train_y[:size]),
-        (test_x[:size].astype("float32") / 255, test_y[:size]),
-    )
+    sets = tfds.load("mnist", batch_size=-1, as_supervised=True)
+    pairs = [tfds.as_numpy(sets[name]) for name in ("train", "test")]
+    return [(x[:size].astype("float32") / 255, y[:size]) for x, y in pairs]
 
 
 def build(units, seed, pixel_dropout=0.0, dropout=0.0):
@@ -101,8 +98,7 @@ def fit(name, model, loss, x, y=None, *, rate, epochs, batch_size=128):
         0.0, (epochs - 1) * steps or 1, warmup_target=rate, warmup_steps=steps
     )
     model.compile(keras.optimizers.Adam(schedule), loss)
-    batch_size = None if y is None else batch_size
-    model.fit(x, y, batch_size=batch_size, epochs=epochs, verbose=0)
+    model.fit(x, y, None if y is None else batch_size, epochs, verbose=0)
     print(f"{name}: {epochs} epochs, {time.time() - start:.0f} s", flush=True)
 
 
@@ -169,12 +165,11 @@ def train_distilled(name, seed, images, teacher_logits, epochs):
 def count_left_out(student, images, frequency, test_images, test_labels):
     """Test errors of the student that never saw a 3, by row of the table."""
     logits = predict(student, test_images)
+    by_frequency = bias_by_frequency(predict(student, images), frequency)
     biases = {
         "no 3s": 0.0,
         "no 3s, bias by test set": bias_by_test_set(logits, test_labels),
-        "no 3s, bias by frequency": bias_by_frequency(
-            predict(student, images), frequency
-        ),
+        "no 3s, bias by frequency": by_frequency,
     }
     counts = {}
     for row, bias in biases.items():
@@ -188,17 +183,14 @@ def run_seed(seed, train_set, test_set, teacher_logits, epochs):
     images, labels = train_set
     seen = labels != LEFT_OUT
     counts = {}
-    name = f"seed {seed}, student alone"
-    student = train_alone(name, seed, images, labels, epochs)
+    student = train_alone(f"alone {seed}", seed, images, labels, epochs)
     counts["student alone"], _ = test(student, *test_set)
-    name = f"seed {seed}, student distilled"
-    student = train_distilled(name, seed, images, teacher_logits, epochs)
+    transfer_set = images, teacher_logits
+    student = train_distilled(f"distilled {seed}", seed, *transfer_set, epochs)
     counts["student distilled"], _ = test(student, *test_set)
-    # What this one knows of 3s are the teacher's small probabilities of a 3
-    # for other digits.
-    name = f"seed {seed}, student distilled without 3s"
+    # All that this one knows of 3s: how far other digits look like them.
     transfer_set = images[seen], teacher_logits[seen]
-    student = train_distilled(name, seed, *transfer_set, epochs)
+    student = train_distilled(f"no 3s {seed}", seed, *transfer_set, epochs)
     return counts | count_left_out(student, images, np.mean(~seen), *test_set)
 
 

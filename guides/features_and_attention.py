@@ -484,9 +484,9 @@ differences are tiny: without the factor 100, the scores' part would begin at
 0.04, next to soft targets of 11. With it, the part falls from 3.7 to 2.2: two
 heads of a small student can follow four heads of a larger one only so far.
 
-In this one run the teacher reached 95.5 %, and the student, with a seventh of its
-weights, 94.2 %. It shows that the parts fit together. It does not show that the
-scores were what helped; for that, compare over seeds as above.
+In this one run the teacher reached 95.5 %, and the student, with a seventh of
+its weights, 94.2 %. It shows that the parts fit together. It does not show that
+the scores were what helped; for that, compare over seeds as above.
 
 ## Conclusion
 
