@@ -4,7 +4,23 @@
 
 A teacher with dropout learns from jittered images; a smaller student learns
 from clean ones: alone, from the teacher, and from the teacher without ever
-seeing a 3. The images are downloaded, or read from TFDS_DATA_DIR.
+seeing a 3. The images are downloaded, or read from TFDS_DATA_DIR. About 1200
+seconds of CPU time. On JAX, one teacher and three seeds of each student:
+
+test errors                        paper    mean    std   each seed
+teacher                               67    85.0    0.0   85
+student alone                        146   137.7    6.4   135 145 133
+student distilled                     74   112.3    3.5   112 116 109
+no 3s                                206   269.3   30.7   289 234 285
+no 3s, the 3s                        133   179.7   30.9   198 144 197
+no 3s, bias by test set              109   151.7    7.6   160 150 145
+no 3s, bias by test set, the 3s       14    39.7    4.6   37 45 37
+no 3s, bias by frequency                   157.0    8.5   166 156 149
+no 3s, bias by frequency, the 3s            29.3    5.0   34 30 24
+
+Distillation pays here, too, but less than in the paper, which trained longer:
+our teacher is worse, and the student stays 27 errors behind it. What the paper
+shows without 3s is there: most 3s are known by a student that never saw one.
 
 Reference: Hinton, Vinyals and Dean, 2015, "Distilling the Knowledge in a
 Neural Network", section 3, arXiv 1503.02531.

@@ -27,7 +27,7 @@ features are token sequences. In this guide you will
 If `kd.Distiller(teacher, student)` is new to you, read *Getting started* first.
 
 ```shell
-pip install keras-kd scikit-learn matplotlib
+pip install ".[jax,examples]"  # in a clone of the repository
 ```
 """
 
@@ -64,8 +64,9 @@ def classification_loss():
 
 
 def accuracy(model):
-    predictions = model.predict(test_images, batch_size=797, verbose=0)
-    return 100 * np.mean(np.argmax(predictions, axis=-1) == test_labels)
+    logits = model(test_images, training=False)
+    predictions = ops.convert_to_numpy(ops.argmax(logits, axis=-1))
+    return 100 * np.mean(predictions == test_labels)
 
 
 """
@@ -107,7 +108,12 @@ print(f"Teacher: {accuracy(teacher):.1f} %, {teacher.count_params():,} weights")
 ## The student: a transformer
 
 It cuts the image into 16 patches of 2x2 pixels, and makes a token of each. Each
-block is a model of its own, so its layers have a path: `block1/attention`.
+block is a model of its own, so its layers have a path: `block1/attention1`.
+
+Note that no name occurs twice in the whole model. With Keras 3.15 on PyTorch
+that matters more than it should. Two variables of the same path, such as an
+`attention/query/kernel` in each block, are taken for one. The gradients of the
+other are then never reset, and the model trains badly without a word.
 """
 
 
@@ -124,18 +130,18 @@ class Positions(layers.Layer):
         return tokens + self.vectors
 
 
-def make_block(width, num_heads, name):
+def make_block(width, num_heads, number):
     inputs = keras.Input((16, width))
     x = layers.LayerNormalization()(inputs)
     x = layers.MultiHeadAttention(
-        num_heads, width // num_heads, name="attention"
+        num_heads, width // num_heads, name=f"attention{number}"
     )(x, x)
     attended = layers.Add()([inputs, x])
     x = layers.LayerNormalization()(attended)
     x = layers.Dense(2 * width, activation="gelu")(x)
     x = layers.Dense(width)(x)
     outputs = layers.Add()([attended, x])
-    return keras.Model(inputs, outputs, name=name)
+    return keras.Model(inputs, outputs, name=f"block{number}")
 
 
 def make_transformer(width=32, num_heads=2, num_blocks=2, name="student"):
@@ -144,7 +150,7 @@ def make_transformer(width=32, num_heads=2, num_blocks=2, name="student"):
     x = layers.Reshape((16, width), name="tokens")(x)
     x = Positions(name="positions")(x)
     for number in range(1, num_blocks + 1):
-        x = make_block(width, num_heads, f"block{number}")(x)
+        x = make_block(width, num_heads, number)(x)
     x = layers.LayerNormalization()(x)
     x = layers.GlobalAveragePooling1D()(x)
     outputs = layers.Dense(10, name="logits")(x)
@@ -158,14 +164,14 @@ print(f"Student: {make_transformer().count_params():,} weights")
 
 A tap is a string that names a place in a model.
 
-| tap                         | reads                                       |
-|-----------------------------|---------------------------------------------|
-| `None`                      | the model's output                          |
-| `"conv3"`                   | what the layer `conv3` returns              |
-| `"block1/attention"`        | a layer inside of a nested model            |
-| `"logits:input"`            | what the layer `logits` is given            |
-| `"block1/attention:scores"` | the attention maps of a `MultiHeadAttention`|
-| `["conv2", "conv3"]`        | several places at once                      |
+| tap                          | reads                                        |
+|------------------------------|----------------------------------------------|
+| `None`                       | the model's output                           |
+| `"conv3"`                    | what the layer `conv3` returns               |
+| `"block1/attention1"`        | a layer inside of a nested model             |
+| `"logits:input"`             | what the layer `logits` is given             |
+| `"block1/attention1:scores"` | the attention maps of a `MultiHeadAttention` |
+| `["conv2", "conv3"]`         | several places at once                       |
 
 A tapped layer is read while the model runs. Nothing is cut out of your models,
 nothing is run twice, and they may be subclassed.
@@ -440,7 +446,7 @@ print(f"{accuracy(keras.saving.load_model('student.keras')):.1f} %")
 ## From transformer to transformer
 
 If both have `MultiHeadAttention` layers, the attention maps themselves can be
-passed on. The tap `"block1/attention:scores"` reads them: for each head and
+passed on. The tap `"block1/attention1:scores"` reads them: for each head and
 each token, how it spreads its attention over all tokens.
 
 Here the teacher has 4 heads and the student 2. An `AttentionAdapter` makes four
@@ -457,8 +463,8 @@ print(f"Transformer teacher: {accuracy(wide_teacher):.1f} %")
 
 scores = kd.Transfer(
     kd.losses.FeatureMatching(),
-    teacher="block1/attention:scores",
-    student="block1/attention:scores",
+    teacher="block1/attention1:scores",
+    student="block1/attention1:scores",
     adapter=kd.layers.AttentionAdapter(),
     weight=100.0,
     name="scores",

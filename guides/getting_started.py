@@ -33,7 +33,7 @@ All of it runs on a laptop's CPU in a few minutes, on TensorFlow, JAX or
 PyTorch.
 
 ```shell
-pip install keras-kd scikit-learn matplotlib
+pip install ".[jax,examples]"  # in a clone of the repository
 ```
 """
 

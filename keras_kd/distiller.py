@@ -18,6 +18,7 @@ from keras_kd.steps import StudentInputs
 from keras_kd.steps import Targets
 from keras_kd.steps import after
 from keras_kd.steps import no_gradient
+from keras_kd.steps import separate_buffers
 from keras_kd.steps import unscaled
 from keras_kd.taps import run_tapped
 from keras_kd.training_state import TrainingState
@@ -200,6 +201,12 @@ class Distiller(TrainingState, Steps, keras.Model):
                 "`distiller.set_teacher(teacher)`."
             )
 
+    def _prepare(self):
+        self._need_teacher()
+        separate_buffers(
+            self.trainable_variables + self.non_trainable_variables
+        )
+
     # --- one step: call, compute_loss, compute_metrics ----------------------
 
     def call(self, inputs, training=None):
@@ -345,7 +352,7 @@ class Distiller(TrainingState, Steps, keras.Model):
         self.look_for_probabilities = True
 
     def fit(self, *args, callbacks=None, **kwargs):
-        self._need_teacher()
+        self._prepare()
         monitor = Monitor()
         if isinstance(callbacks, keras.callbacks.CallbackList):
             monitor.set_model(self)
@@ -356,13 +363,13 @@ class Distiller(TrainingState, Steps, keras.Model):
         return super().fit(*args, callbacks=callbacks, **kwargs)
 
     def evaluate(self, *args, **kwargs):
-        self._need_teacher()
+        self._prepare()
         results = super().evaluate(*args, **kwargs)
         self.check_answers()
         return results
 
     def train_on_batch(self, *args, **kwargs):
-        self._need_teacher()
+        self._prepare()
         results = super().train_on_batch(*args, **kwargs)
         self.check_answers()
         return results

@@ -100,6 +100,21 @@ def unscaled(loss):
     return loss * tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def separate_buffers(variables):
+    """Gives each variable a buffer of its own.
+
+    On JAX, `student_variable.assign(teacher_variable.value)` shares one, and
+    a step, which gives its buffers away, can't give one away twice.
+    """
+    if BACKEND != "jax":
+        return
+    seen = set()
+    for variable in variables:
+        if id(variable.value) in seen:
+            variable.assign(keras.ops.copy(variable.value))
+        seen.add(id(variable.value))
+
+
 def random_states():
     """States of the random generators that are no Keras variables, by name.
 

@@ -556,6 +556,40 @@ def test_jit_compile():
     assert history["loss"][1] < history["loss"][0]
 
 
+def test_a_student_that_shares_the_teachers_buffers_trains():
+    # JAX arrays are shared by `assign`, and a step gives its buffers away.
+    teacher, student = pair("functional")
+    student = keras.models.clone_model(teacher)
+    for variable, source in zip(student.variables, teacher.variables):
+        if variable.shape == source.shape and variable.dtype == source.dtype:
+            variable.assign(source.value)
+    before = weights_of(teacher)
+    distiller = kd.Distiller(teacher, student)
+    distiller.compile("sgd", cross_entropy())
+    x, y = data()
+    logs = distiller.evaluate(x, y, verbose=0, return_dict=True)
+    assert logs["soft_targets_loss"] < 1e-6
+    distiller.fit(x, y, verbose=0)
+    for old, new in zip(before, weights_of(teacher)):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="torch.compile")
+@pytest.mark.filterwarnings("ignore")  # of torch.compile's own
+def test_torch_compile():
+    # Dense layers: on strided convolutions PyTorch 2.13's compiler can fail.
+    def model(width):
+        inputs = keras.Input((4,))
+        hidden = layers.Dense(width, activation="relu")(inputs)
+        return keras.Model(inputs, layers.Dense(3)(hidden))
+
+    distiller = kd.Distiller(model(8), model(4))
+    distiller.compile("sgd", loss=None, jit_compile=True)
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+    losses = [distiller.train_on_batch(x)[0] for _ in range(2)]
+    assert losses[1] < losses[0]
+
+
 def test_nothing_of_a_step_stays_on_the_distiller():
     distiller = distilled("functional")
     x, y = data()
