@@ -20,6 +20,7 @@ from keras_kd.steps import after
 from keras_kd.steps import no_gradient
 from keras_kd.steps import separate_buffers
 from keras_kd.steps import unscaled
+from keras_kd.taps import find_layer
 from keras_kd.taps import run_tapped
 from keras_kd.training_state import TrainingState
 from keras_kd.training_state import check_fingerprint
@@ -143,6 +144,12 @@ class Distiller(TrainingState, Steps, keras.Model):
         self._teacher = _Untracked(teacher)
 
     def _match_views(self, teacher):
+        # First of all, as Keras wraps what is raised while a model is traced.
+        for transfer in self.transfers:
+            for tap in transfer.teacher_taps:
+                find_layer(teacher, tap.path)
+            for tap in transfer.student_taps:
+                find_layer(self.student, tap.path)
         inputs = input_spec(self.student)
         if inputs is None:
             inputs = input_spec(teacher)

@@ -28,7 +28,7 @@ def features(**arguments):
 
 
 def test_tap_that_does_not_exist_names_the_closest():
-    with pytest.raises(ValueError, match=r"No layer 'stagge2'.*'stage2'"):
+    with pytest.raises(ValueError, match=r"^No layer 'stagge2'.*'stage2'"):
         kd.Distiller(*pair(), features(teacher="stagge2", student="stage2"))
 
 
