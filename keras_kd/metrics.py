@@ -2,8 +2,10 @@
 
 import keras
 from keras import ops
+from keras.src.backend import get_keras_mask
 
 from keras_kd.losses.distillation_loss import in_full_precision
+from keras_kd.losses.distillation_loss import spread
 from keras_kd.losses.soft_targets import logits_of
 from keras_kd.losses.soft_targets import soft_targets
 
@@ -37,7 +39,12 @@ class TeacherMetric(keras.metrics.Mean):
                 "`Distiller.compile(metrics=[...])`. Received outputs of the "
                 f"shapes {[tuple(output.shape) for output in outputs]}."
             )
+        mask = get_keras_mask(outputs[1])
         values = self.values(*in_full_precision(*outputs))
+        if mask is not None and len(mask.shape) == len(values.shape):
+            weight = 1.0 if sample_weight is None else sample_weight
+            shape = ops.shape(values)
+            sample_weight = spread(weight, shape) * ops.cast(mask, "float32")
         return super().update_state(values, sample_weight)
 
 
@@ -155,6 +162,11 @@ class TeacherMetrics:
     Args:
         metrics: what the user gave as `metrics`.
         weighted_metrics: what the user gave as `weighted_metrics`.
+
+    Example:
+    >>> sorted_metrics = TeacherMetrics(["accuracy", TeacherAgreement()])
+    >>> sorted_metrics.others, [metric.name for metric in sorted_metrics.all]
+    (['accuracy'], ['teacher_agreement'])
     """
 
     def __init__(self, metrics=None, weighted_metrics=None):

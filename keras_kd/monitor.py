@@ -11,6 +11,9 @@ class Monitor(keras.callbacks.Callback):
     The `Distiller` adds it to each `fit`. It looks after the first batch and
     after each epoch, not after each batch: on JAX each look brings the whole
     training state back to the model.
+
+    Example:
+    >>> callbacks = [Monitor()]  # what `Distiller.fit` adds to the user's
     """
 
     def on_train_begin(self, logs=None):

@@ -14,20 +14,36 @@ BACKEND = keras.backend.backend()
 
 
 class StudentInputs(NamedTuple):
-    """A batch's inputs, marked: the student's taps are wanted, too."""
+    """A batch's inputs, marked: the student's taps are wanted, too.
+
+    Example:
+    >>> StudentInputs(keras.ops.ones((2, 4))).inputs.shape == (2, 4)
+    True
+    """
 
     inputs: Any
 
 
 class Answer(NamedTuple):
-    """What a model said of a batch: its output, and a view for each tap."""
+    """What a model said of a batch: its output, and a view for each tap.
+
+    Example:
+    >>> output = keras.ops.ones((2, 3))
+    >>> list(Answer(output, {"head": output}).views)
+    ['head']
+    """
 
     output: Any
     views: dict
 
 
 class Targets(NamedTuple):
-    """A batch's targets: the labels, if any, and the teacher's answer."""
+    """A batch's targets: the labels, if any, and the teacher's answer.
+
+    Example:
+    >>> Targets(None, Answer(keras.ops.ones((2, 3)), {})).labels is None
+    True
+    """
 
     labels: Any
     teacher: Answer
@@ -65,6 +81,13 @@ else:
         def test_step(self, data):
             return super().test_step(self.ask_teacher(data))
 
+        def zero_grad(self, set_to_none=True):
+            # PyTorch only. Keras holds parameters by path: of two variables
+            # of one path PyTorch knows one, and would let the other's
+            # gradients pile up.
+            for variable in self.trainable_variables:
+                variable.value.grad = None
+
 
 def no_gradient():
     """A context in which no backend records operations for a gradient."""
@@ -73,22 +96,6 @@ def no_gradient():
 
         return torch.no_grad()
     return contextlib.nullcontext()
-
-
-def after(answer, inputs):
-    """The inputs, available only once the answer is.
-
-    TensorFlow runs independent parts of a graph at once; on a CPU, teacher
-    and student would fight for the same cores and caches.
-    """
-    if BACKEND != "tensorflow":
-        return inputs
-    import tensorflow as tf
-
-    with tf.control_dependencies(keras.tree.flatten(answer)):
-        return keras.tree.map_structure(
-            lambda x: tf.identity(x) if tf.is_tensor(x) else x, inputs
-        )
 
 
 def unscaled(loss):

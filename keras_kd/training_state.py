@@ -16,6 +16,13 @@ class TrainingState:
 
     Saved are the student, the adapters, the optimizer, the hyperparameters
     and the seeds; of the teacher only its fingerprint.
+
+    Example:
+    >>> import keras_kd as kd
+    >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> distiller = kd.Distiller(keras.models.clone_model(student), student)
+    >>> sorted(distiller.get_config())
+    ['hard_weight', 'name', 'student', 'transfers']
     """
 
     @property

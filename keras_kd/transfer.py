@@ -4,6 +4,9 @@ import re
 
 import keras
 
+from keras_kd.adapting import fit_adapter
+from keras_kd.adapting import one_adapter_a_pair
+from keras_kd.adapting import unbuilt_config
 from keras_kd.hyperparameter import Hyperparameter
 from keras_kd.inspection import Inspection
 from keras_kd.taps import Tap
@@ -133,7 +136,9 @@ class Transfer(keras.layers.Layer):
             (tuple(teacher), tuple(student))
             for teacher, student in zip(teacher_shapes, student_shapes)
         ]
-        self._give_each_pair_an_adapter(len(shapes))
+        self.adapters = one_adapter_a_pair(
+            self.adapters, len(shapes), self.name
+        )
         for number, (adapter, (teacher, student)) in enumerate(
             zip(self.adapters, shapes)
         ):
@@ -144,21 +149,6 @@ class Transfer(keras.layers.Layer):
         self.view_shapes = shapes
         self.built = True
 
-    def _give_each_pair_an_adapter(self, pairs):
-        if len(self.adapters) == 1 and pairs > 1:
-            (first,) = self.adapters
-            config = first and first.get_config()
-            self.adapters = [first] + [
-                first and type(first).from_config(config)
-                for _ in range(pairs - 1)
-            ]
-        if len(self.adapters) != pairs:
-            raise ValueError(
-                f"Transfer {self.name!r} has {pairs} pairs of views. Received: "
-                f"{len(self.adapters)} adapters. Give one for each pair, or "
-                "one for all."
-            )
-
     def _match_pair(self, adapter, teacher, student):
         where = (
             f"Transfer {self.name!r}, teacher {_text(self.teacher_taps)}, "
@@ -166,7 +156,7 @@ class Transfer(keras.layers.Layer):
         )
         try:
             if adapter is not None:
-                student = _fit_adapter(adapter, teacher, student)
+                student = fit_adapter(adapter, teacher, student)
             if hasattr(self.loss, "check_views"):
                 self.loss.check_views(teacher, student)
         except ValueError as error:
@@ -207,7 +197,7 @@ class Transfer(keras.layers.Layer):
             "loss": self.loss,
             "teacher": [tap.text for tap in self.teacher_taps],
             "student": [tap.text for tap in self.student_taps],
-            "adapter": [_unbuilt_config(adapter) for adapter in self.adapters],
+            "adapter": [unbuilt_config(adapter) for adapter in self.adapters],
             "weight": self._weight.config(),
             "name": self.name,
         }
@@ -244,27 +234,3 @@ def _views(taps, views):
 
 def _snake(loss):
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(loss).__name__).lower()
-
-
-def _unbuilt_config(adapter):
-    """An adapter's serialised form; `match` builds it again, in its scope."""
-    config = keras.saving.serialize_keras_object(adapter)
-    if config is not None:
-        config.pop("build_config", None)
-    return config
-
-
-def _fit_adapter(adapter, teacher, student):
-    """Builds an adapter; returns the shape of what it makes of the student."""
-    if hasattr(adapter, "target_shape"):
-        if adapter.target_shape is None:
-            adapter.target_shape = teacher[1:]
-        elif tuple(adapter.target_shape) != teacher[1:]:
-            raise ValueError(
-                f"the adapter is made for the shape {adapter.target_shape}. "
-                f"Received: a teacher view of shape {teacher[1:]}. Give each "
-                "transfer an adapter of its own."
-            )
-    if not adapter.built:
-        adapter.build(student)
-    return tuple(adapter.compute_output_shape(student))

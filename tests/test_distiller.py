@@ -370,13 +370,44 @@ def test_masks_leave_padding_out():
         return keras.Model(inputs, layers.Dense(5)(x), name=name)
 
     distiller = kd.Distiller(model("teacher", 8), model("student", 4))
-    distiller.compile("sgd", loss=None)
+    distiller.compile(
+        "sgd", loss=None, metrics=[kd.metrics.TeacherDivergence()]
+    )
     short = np.array([[1, 2, 3, 4, 0, 0]], "int32")
     padded = np.array([[1, 2, 3, 4, 0, 0], [0] * 6], "int32")
     first = distiller.evaluate(short, verbose=0, return_dict=True)
     second = distiller.evaluate(padded, verbose=0, return_dict=True)
-    assert first["loss"] > 0
-    np.testing.assert_allclose(first["loss"], second["loss"], rtol=1e-5)
+    for key in ("loss", "teacher_divergence"):
+        assert first[key] > 0
+        np.testing.assert_allclose(first[key], second[key], rtol=1e-5)
+
+
+def test_layers_of_equal_paths_are_trained_alike():
+    # On PyTorch, Keras takes variables of one path for one, and of two such
+    # it clears one's gradient only.
+    def model(name):
+        def block(name):
+            inputs = keras.Input((4,))
+            dense = layers.Dense(4, name="dense", kernel_initializer="ones")
+            return keras.Model(inputs, dense(inputs), name=name)
+
+        inputs = keras.Input((4,))
+        both = layers.Add()([block("a")(inputs), block("b")(inputs)])
+        return keras.Model(inputs, both, name=name)
+
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+    distiller = kd.Distiller(
+        model("teacher"),
+        model("student"),
+        [kd.Transfer(kd.losses.LogitMatching())],
+    )
+    for number, variable in enumerate(distiller.teacher.weights):
+        variable.assign(variable * (2.0 + number))
+    distiller.compile(keras.optimizers.SGD(0.1), loss=None)
+    distiller.fit(x, batch_size=2, epochs=3, verbose=0)
+    first, second = weights_of(distiller.student)[::2]
+    assert np.any(first != 1.0)
+    np.testing.assert_allclose(first, second, rtol=1e-6)
 
 
 def test_repeated_transfers_get_names_of_their_own():

@@ -14,8 +14,12 @@ each with soft targets alone, and with one feature transfer as well. Printed
 are the median milliseconds a step over all turns, the ratio to the loop by
 hand (the median of the ratios within each turn), and the growth of the
 process's memory as the first keras_kd step runs. A plot goes to
-`step_time_<backend>.png`. About three minutes on two CPU cores; `--smoke`
+`step_time_<backend>.png`. About five minutes on two CPU cores; `--smoke`
 takes a few seconds and its figures mean nothing.
+
+On TensorFlow, `compile` switches XLA on by default, while `tf.function` does
+not. On a CPU, XLA makes these convolutions slower by half, whoever calls
+them; so all four run without it, and with `--xla` all four run with it.
 """
 
 import argparse
@@ -35,6 +39,7 @@ import matplotlib.pyplot as plt
 BACKEND = keras.backend.backend()
 TEMPERATURE = 4.0
 HARD_WEIGHT, SOFT_WEIGHT, FEATURE_WEIGHT = 0.1, 0.9, 1.0
+COMPILE = {"jit_compile": BACKEND == "jax"}
 
 
 def make_model(widths, name):
@@ -70,7 +75,7 @@ def cross_entropy():
 
 def plain_fit(x, y, batch, features):
     _, student = make_pair()
-    student.compile(keras.optimizers.Adam(), cross_entropy())
+    student.compile(keras.optimizers.Adam(), cross_entropy(), **COMPILE)
     return lambda: student.fit(x, y, batch, shuffle=False, verbose=0)
 
 
@@ -91,7 +96,7 @@ def keras_kd_fit(x, y, batch, features):
     distiller = kd.Distiller(
         teacher, student, transfers, hard_weight=HARD_WEIGHT
     )
-    distiller.compile(keras.optimizers.Adam(), cross_entropy())
+    distiller.compile(keras.optimizers.Adam(), cross_entropy(), **COMPILE)
     return lambda: distiller.fit(x, y, batch, shuffle=False, verbose=0)
 
 
@@ -121,7 +126,9 @@ def keras_distillation_fit(x, y, batch, features):
         distillation_loss_weights=weights,
         student_loss_weight=HARD_WEIGHT,
     )
-    distiller.compile(optimizer=keras.optimizers.Adam(), loss=cross_entropy())
+    distiller.compile(
+        optimizer=keras.optimizers.Adam(), loss=cross_entropy(), **COMPILE
+    )
     return lambda: distiller.fit(
         x, y, batch_size=batch, shuffle=False, verbose=0
     )
@@ -140,7 +147,7 @@ def by_hand(x, y, batch, features):
     def train():
         for start in range(0, len(x), batch):
             loss = take_step(x[start : start + batch], y[start : start + batch])
-        float(loss)  # waits for the last step
+        float(keras.ops.stop_gradient(loss))  # waits for the last step
 
     return train
 
@@ -208,7 +215,7 @@ def tensorflow_step(teacher, student, features):
     optimizer = keras.optimizers.Adam()
     optimizer.build(student.trainable_variables)
 
-    @tf.function
+    @tf.function(jit_compile=COMPILE["jit_compile"])
     def take_step(x, y):
         told = teacher(x, training=False)
         with tf.GradientTape() as tape:
@@ -299,7 +306,7 @@ def measure(features, steps, turns, batch):
             )
     times = {name: [] for name in WAYS}
     for turn in range(turns):
-        # Another order each turn: none always comes after the same one.
+        # Another first one each turn: drift hits none more than another.
         names = list(WAYS)[turn % 4 :] + list(WAYS)[: turn % 4]
         for name in names:
             start = time.perf_counter()
@@ -342,12 +349,15 @@ def plot(results, path):
 def main():
     parser = argparse.ArgumentParser(description="Times a distillation step.")
     parser.add_argument("--smoke", action="store_true")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--turns", type=int, default=12)
+    parser.add_argument("--xla", action="store_true", help="on TensorFlow")
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--turns", type=int, default=8)
     parser.add_argument("--batch", type=int, default=64)
     arguments = parser.parse_args()
     if arguments.smoke:
         arguments.steps, arguments.turns, arguments.batch = 2, 1, 4
+    if arguments.xla and BACKEND == "tensorflow":
+        COMPILE["jit_compile"] = True
     results = {}
     for case, features in CASES.items():
         times = measure(

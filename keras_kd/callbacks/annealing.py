@@ -22,7 +22,11 @@ class AnnealingCallback(keras.callbacks.Callback):
         per: `"epoch"` or `"step"`.
         transfer: name of the transfer.
 
-    Example: see `TemperatureAnnealing`.
+    Example:
+    >>> import keras_kd as kd
+    >>> annealing = kd.callbacks.TemperatureAnnealing(8.0, 2.0, epochs=4)
+    >>> isinstance(annealing, AnnealingCallback), annealing.epochs
+    (True, 4)
     """
 
     # Names of the hyperparameters that it moves; set by the subclasses.

@@ -71,7 +71,7 @@ class DistillationLoss(keras.losses.Loss):
             student_view = _empty_masked(student_view, mask)
             sample_weight = _weight_of_masked(sample_weight, mask)
         if sample_weight is not None:
-            sample_weight = _spread(
+            sample_weight = spread(
                 sample_weight, self._values_shape(student_view)
             )
         return super().__call__(teacher_view, student_view, sample_weight)
@@ -147,7 +147,13 @@ def _same_shape(first, second):
     )
 
 
-def _spread(sample_weight, shape):
+def spread(sample_weight, shape):
+    """Weights of samples (or of tokens) as weights of values of a shape.
+
+    Example:
+    >>> spread([1.0, 2.0], (2, 3)).shape == (2, 3)
+    True
+    """
     weight = ops.convert_to_tensor(sample_weight)
     if len(weight.shape) > len(shape) and weight.shape[-1] == 1:
         weight = ops.squeeze(weight, axis=-1)
@@ -173,4 +179,4 @@ def _weight_of_masked(sample_weight, mask):
     present = ops.cast(present, "float32")
     if sample_weight is None:
         return present
-    return _spread(sample_weight, ops.shape(present)) * present
+    return spread(sample_weight, ops.shape(present)) * present

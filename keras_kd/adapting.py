@@ -1,0 +1,81 @@
+"""Gives each pair of views its adapter, built for the shapes at hand."""
+
+import keras
+
+
+def one_adapter_a_pair(adapters, pairs, name):
+    """The adapters, one for each pair; a single one is copied for the others.
+
+    Args:
+        adapters: list of layers or None.
+        pairs: how many pairs of views there are.
+        name: the transfer's name, for the error.
+
+    Raises:
+        ValueError: there are several adapters, but not one for each pair.
+
+    Example:
+    >>> adapters = one_adapter_a_pair([keras.layers.Dense(2)], 3, "hints")
+    >>> [type(adapter).__name__ for adapter in adapters]
+    ['Dense', 'Dense', 'Dense']
+    """
+    if len(adapters) == 1 and pairs > 1:
+        (first,) = adapters
+        config = first and first.get_config()
+        adapters = [first] + [
+            first and type(first).from_config(config) for _ in range(pairs - 1)
+        ]
+    if len(adapters) != pairs:
+        raise ValueError(
+            f"Transfer {name!r} has {pairs} pairs of views. Received: "
+            f"{len(adapters)} adapters. Give one for each pair, or one for "
+            "all."
+        )
+    return adapters
+
+
+def fit_adapter(adapter, teacher_shape, student_shape):
+    """Builds an adapter for a pair; returns the shape that it makes.
+
+    Args:
+        adapter: a Keras layer; if it has a `target_shape` of None, that is
+            set to the teacher's.
+        teacher_shape: shape of the teacher's view, with batch axis.
+        student_shape: shape of the student's view, likewise.
+
+    Returns:
+        The shape of the adapted student view, with batch axis.
+
+    Raises:
+        ValueError: the adapter is made for another shape.
+
+    Example:
+    >>> import keras_kd as kd
+    >>> fit_adapter(kd.layers.FeatureAdapter(), (None, 8), (None, 4))
+    (None, 8)
+    """
+    if hasattr(adapter, "target_shape"):
+        if adapter.target_shape is None:
+            adapter.target_shape = teacher_shape[1:]
+        elif tuple(adapter.target_shape) != teacher_shape[1:]:
+            raise ValueError(
+                f"the adapter is made for the shape {adapter.target_shape}. "
+                f"Received: a teacher view of shape {teacher_shape[1:]}. Give "
+                "each transfer an adapter of its own."
+            )
+    if not adapter.built:
+        adapter.build(student_shape)
+    return tuple(adapter.compute_output_shape(student_shape))
+
+
+def unbuilt_config(adapter):
+    """An adapter's serialised form; `Transfer.match` builds it again.
+
+    Example:
+    >>> sorted(unbuilt_config(keras.layers.Dense(2)))[:2]
+    ['class_name', 'config']
+    """
+    config = keras.saving.serialize_keras_object(adapter)
+    if config is not None:
+        config.pop("build_config", None)
+    return config

@@ -1,0 +1,135 @@
+"""The teacher's side of the distiller."""
+
+import keras
+
+from keras_kd.building import check_teacher
+from keras_kd.building import input_spec
+from keras_kd.building import output_spec
+from keras_kd.layer_paths import find_layer
+from keras_kd.steps import Answer
+from keras_kd.steps import StudentInputs
+from keras_kd.steps import Targets
+from keras_kd.steps import no_gradient
+from keras_kd.steps import separate_buffers
+from keras_kd.taps import run_tapped
+from keras_kd.training_state import check_fingerprint
+
+
+class _Untracked:
+    """Holds a model out of reach of Keras' and PyTorch's tracking."""
+
+    def __init__(self, model):
+        self.model = model
+
+
+class Teaching:
+    """The part of the `Distiller` that holds the teacher and asks it.
+
+    The teacher is no layer of the distiller: its losses, metrics, weights
+    and `trainable` flags stay its own.
+
+    Example:
+    >>> import keras_kd as kd
+    >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> teacher = keras.models.clone_model(student)
+    >>> distiller = kd.Distiller(teacher, student)
+    >>> inputs, targets, _ = distiller.ask_teacher((keras.ops.ones((2, 4)),))
+    >>> targets.teacher.output.shape == (2, 3)
+    True
+    """
+
+    _teacher = _Untracked(None)
+    _expected_fingerprint = None
+
+    @property
+    def teacher(self):
+        return self._teacher.model
+
+    def __dir__(self):
+        # Saving follows dir(): the teacher is no part of the training state.
+        return [name for name in super().__dir__() if name != "teacher"]
+
+    def set_teacher(self, teacher):
+        """Gives a distiller its teacher; one that was loaded has none.
+
+        Args:
+            teacher: a built Keras model, the one that it was trained with.
+
+        Raises:
+            ValueError: it is another teacher, or can't teach the student.
+        """
+        check_teacher(teacher, self.student)
+        check_fingerprint(teacher, self._expected_fingerprint)
+        self._match_views(teacher)
+        self._teacher = _Untracked(teacher)
+
+    def _match_views(self, teacher):
+        # First of all, as Keras wraps what is raised while a model is traced.
+        for transfer in self.transfers:
+            for tap in transfer.teacher_taps:
+                find_layer(teacher, tap.path)
+            for tap in transfer.student_taps:
+                find_layer(self.student, tap.path)
+        inputs = input_spec(self.student)
+        if inputs is None:
+            inputs = input_spec(teacher)
+        if inputs is None:
+            raise ValueError(
+                "The shape of the inputs is not known. Received a student "
+                f"{self.student.name!r} and a teacher {teacher.name!r} that "
+                "do not say what they take. Call the student on a batch, then "
+                "make the Distiller."
+            )
+        if not self.student.built:
+            self.student(inputs)
+        told = output_spec(lambda x: self._ask(teacher, x).views, inputs)
+        made = output_spec(lambda x: self._run_student(x, False).views, inputs)
+        for transfer in self.transfers:
+            transfer.match(
+                [view.shape for view in transfer.teacher_views(told)],
+                [view.shape for view in transfer.student_views(made)],
+            )
+
+    def _ask(self, teacher, inputs, state_mapping=None):
+        taps = [tap for term in self.transfers for tap in term.teacher_taps]
+        # The scope drops whatever a pass would write to the teacher.
+        with no_gradient(), keras.StatelessScope(state_mapping=state_mapping):
+            return Answer(*run_tapped(teacher, inputs, taps, training=False))
+
+    def ask_teacher(self, data, state_mapping=None):
+        """Completes a batch: marks its inputs, adds the teacher's answer.
+
+        Args:
+            data: a batch as `fit` has it, `x`, `(x, y)` or
+                `(x, y, sample_weight)`.
+            state_mapping: on JAX, pairs of variables and values.
+
+        Returns:
+            `(StudentInputs, Targets, sample_weight)`.
+
+        Raises:
+            ValueError: the distiller has no teacher.
+        """
+        self._need_teacher()
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        answer = self._ask(self.teacher, x, state_mapping)
+        return (
+            StudentInputs(x),
+            Targets(y, answer),
+            sample_weight,
+        )
+
+    def _need_teacher(self):
+        if self.teacher is None:
+            raise ValueError(
+                f"The distiller {self.name!r} has no teacher: it was loaded, "
+                "and teachers are not saved. Received: a call that asks the "
+                "teacher. Give it the one that it was trained with: "
+                "`distiller.set_teacher(teacher)`."
+            )
+
+    def _prepare(self):
+        self._need_teacher()
+        separate_buffers(
+            self.trainable_variables + self.non_trainable_variables
+        )
