@@ -39,7 +39,7 @@ def fit_adapter(adapter, teacher_shape, student_shape):
 
     Args:
         adapter: a Keras layer; if it has a `target_shape` of None, that is
-            set to the teacher's.
+            set to the teacher's. None leaves the view as it is.
         teacher_shape: shape of the teacher's view, with batch axis.
         student_shape: shape of the student's view, likewise.
 
@@ -54,6 +54,8 @@ def fit_adapter(adapter, teacher_shape, student_shape):
     >>> fit_adapter(kd.layers.FeatureAdapter(), (None, 8), (None, 4))
     (None, 8)
     """
+    if adapter is None:
+        return student_shape
     if hasattr(adapter, "target_shape"):
         if adapter.target_shape is None:
             adapter.target_shape = teacher_shape[1:]

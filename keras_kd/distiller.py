@@ -126,9 +126,7 @@ class Distiller(Teaching, TrainingState, Steps, keras.Model):
             self._advance_schedules()
         parts = [
             self._hard_loss(y.labels, y_pred.output, sample_weight),
-            *self._terms(
-                y.teacher.views, y_pred.views, sample_weight, training
-            ),
+            *self._terms(y, y_pred.views, sample_weight, training),
             self._student_losses(),
         ]
         batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
@@ -154,12 +152,13 @@ class Distiller(Teaching, TrainingState, Steps, keras.Model):
         hard_loss = self._compile_loss(labels, output, sample_weight)
         return hard_loss * ops.convert_to_tensor(self.hard_weight)
 
-    def _terms(self, teacher_views, student_views, sample_weight, training):
+    def _terms(self, targets, student_views, sample_weight, training):
         return [
             transfer.term(
-                teacher_views,
+                targets.teacher.views,
                 student_views,
                 sample_weight,
+                labels=targets.labels,
                 training=training,
                 look=self.look_for_probabilities,
             )

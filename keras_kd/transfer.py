@@ -18,7 +18,8 @@ class Transfer(keras.layers.Layer):
 
     Any loss, between any two taps, with any adapter:
 
-        term = weight * loss(teacher view, adapter(student view))
+        term = weight * loss(teacher_adapter(teacher view),
+                             adapter(student view))
 
     Args:
         loss: a loss of `keras_kd.losses`, or any `keras.losses.Loss`; it is
@@ -34,6 +35,9 @@ class Transfer(keras.layers.Layer):
             layer. It is trained with the student and no part of it. With
             several taps each pair gets an adapter of its own (a list gives
             them one by one).
+        teacher_adapter: likewise, a layer through which the teacher's view
+            goes, for methods that compare embeddings of both sides. It is
+            trained, too; the teacher is not.
         weight: how much the term counts, a non-negative number or a
             `LearningRateSchedule` over training steps. A variable that can
             be assigned later.
@@ -64,6 +68,7 @@ class Transfer(keras.layers.Layer):
         teacher=None,
         student=None,
         adapter=None,
+        teacher_adapter=None,
         weight=1.0,
         name=None,
     ):
@@ -83,8 +88,8 @@ class Transfer(keras.layers.Layer):
                 f"taps: they are paired in order. Received: teacher={teacher!r}"
                 f", student={student!r}."
             )
-        several = isinstance(adapter, (list, tuple))
-        self.adapters = list(adapter) if several else [adapter]
+        self.adapters = _listed(adapter)
+        self.teacher_adapters = _listed(teacher_adapter)
         self.view_shapes = None
         self.inspection = Inspection()
         self._weight = Hyperparameter(weight, "weight")
@@ -136,39 +141,58 @@ class Transfer(keras.layers.Layer):
             (tuple(teacher), tuple(student))
             for teacher, student in zip(teacher_shapes, student_shapes)
         ]
-        self.adapters = one_adapter_a_pair(
-            self.adapters, len(shapes), self.name
+        self.adapters, self.teacher_adapters = (
+            one_adapter_a_pair(adapters, len(shapes), self.name)
+            for adapters in (self.adapters, self.teacher_adapters)
         )
-        for number, (adapter, (teacher, student)) in enumerate(
-            zip(self.adapters, shapes)
-        ):
-            # A scope of its own: on PyTorch, Keras takes two variables of the
-            # same path for one, and would never reset one's gradient.
-            with keras.name_scope(f"{self.name}_adapter_{number}"):
-                self._match_pair(adapter, teacher, student)
+        try:
+            self._check_views([self._fit(*each) for each in enumerate(shapes)])
+        except ValueError as error:
+            raise ValueError(
+                f"Transfer {self.name!r}, teacher {_text(self.teacher_taps)}, "
+                f"student {_text(self.student_taps)}: {error}"
+            ) from error
         self.view_shapes = shapes
         self.built = True
 
-    def _match_pair(self, adapter, teacher, student):
-        where = (
-            f"Transfer {self.name!r}, teacher {_text(self.teacher_taps)}, "
-            f"student {_text(self.student_taps)}: "
-        )
-        try:
-            if adapter is not None:
-                student = fit_adapter(adapter, teacher, student)
-            if hasattr(self.loss, "check_views"):
-                self.loss.check_views(teacher, student)
-        except ValueError as error:
-            raise ValueError(where + str(error)) from error
+    def _fit(self, number, shapes):
+        teacher, student = shapes
+        # A scope of its own: on PyTorch, Keras takes two variables of the
+        # same path for one, and would never reset one's gradient.
+        with keras.name_scope(f"{self.name}_teacher_adapter_{number}"):
+            teacher = fit_adapter(
+                self.teacher_adapters[number], teacher, teacher
+            )
+        with keras.name_scope(f"{self.name}_adapter_{number}"):
+            student = fit_adapter(self.adapters[number], teacher, student)
+        return teacher, student
 
-    def term(self, teacher_views, student_views, sample_weight, training, look):
+    def _check_views(self, shapes):
+        if not hasattr(self.loss, "check_views"):
+            return
+        if getattr(self.loss, "joint", False):
+            self.loss.check_views(*map(list, zip(*shapes)))
+        else:
+            for teacher, student in shapes:
+                self.loss.check_views(teacher, student)
+
+    def term(
+        self,
+        teacher_views,
+        student_views,
+        sample_weight,
+        *,
+        labels=None,
+        training=False,
+        look=False,
+    ):
         """The weighted loss of one batch; for use inside the step.
 
         Args:
             teacher_views: dict, tap text -> value, of the teacher.
             student_views: the same of the student.
             sample_weight: optional, shape `(batch,)`.
+            labels: the batch's labels, for losses that need them.
             training: whether adapters run in training mode.
             look: whether to look for probabilities in place of logits.
 
@@ -182,15 +206,19 @@ class Transfer(keras.layers.Layer):
             student,
             look and getattr(self.loss, "expects_logits", False),
         )
-        values = [
-            self.loss(
-                target,
-                view if adapter is None else adapter(view, training=training),
-                sample_weight,
+        teacher = _adapted(self.teacher_adapters, teacher, training)
+        student = _adapted(self.adapters, student, training)
+        context = {}
+        if "labels" in getattr(self.loss, "needs", ()):
+            context["labels"] = labels
+        if getattr(self.loss, "joint", False):
+            value = self.loss(teacher, student, sample_weight, **context)
+        else:
+            value = sum(
+                self.loss(*pair, sample_weight, **context)
+                for pair in zip(teacher, student)
             )
-            for target, view, adapter in zip(teacher, student, self.adapters)
-        ]
-        return sum(values) * keras.ops.convert_to_tensor(self.weight)
+        return value * keras.ops.convert_to_tensor(self.weight)
 
     def get_config(self):
         return {
@@ -198,6 +226,9 @@ class Transfer(keras.layers.Layer):
             "teacher": [tap.text for tap in self.teacher_taps],
             "student": [tap.text for tap in self.student_taps],
             "adapter": [unbuilt_config(adapter) for adapter in self.adapters],
+            "teacher_adapter": [
+                unbuilt_config(adapter) for adapter in self.teacher_adapters
+            ],
             "weight": self._weight.config(),
             "name": self.name,
         }
@@ -219,9 +250,19 @@ class Transfer(keras.layers.Layer):
         self.match([pair[0] for pair in pairs], [pair[1] for pair in pairs])
 
 
+def _adapted(adapters, views, training):
+    return [
+        view if adapter is None else adapter(view, training=training)
+        for adapter, view in zip(adapters, views)
+    ]
+
+
 def _taps(value):
-    several = isinstance(value, (list, tuple))
-    return [Tap(text or "") for text in (value if several else [value])]
+    return [Tap(text or "") for text in _listed(value)]
+
+
+def _listed(value):
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _text(taps):

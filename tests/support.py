@@ -7,46 +7,6 @@ from keras import layers
 BACKEND = keras.backend.backend()
 
 
-def value_and_gradient(function, argument):
-    """`function(argument)` and its gradient, as NumPy arrays."""
-    if BACKEND == "jax":
-        import jax
-
-        value, gradient = jax.value_and_grad(function)(
-            keras.ops.convert_to_tensor(argument)
-        )
-    elif BACKEND == "torch":
-        argument = keras.ops.convert_to_tensor(argument)
-        argument = argument.detach().clone().requires_grad_(True)
-        value = function(argument)
-        value.backward()
-        gradient = argument.grad
-    else:
-        import tensorflow as tf
-
-        argument = tf.convert_to_tensor(argument)
-        with tf.GradientTape() as tape:
-            tape.watch(argument)
-            value = function(argument)
-        gradient = tape.gradient(value, argument)
-    return (
-        keras.ops.convert_to_numpy(value),
-        keras.ops.convert_to_numpy(gradient),
-    )
-
-
-def finite_differences(function, argument, step=1e-6):
-    """Gradient of a NumPy function of a float64 array, by differences."""
-    argument = np.asarray(argument, "float64")
-    gradient = np.zeros_like(argument)
-    for index in np.ndindex(argument.shape):
-        for sign in (1.0, -1.0):
-            shifted = argument.copy()
-            shifted[index] += sign * step
-            gradient[index] += sign * function(shifted) / (2.0 * step)
-    return gradient
-
-
 def numpy(tensor):
     return keras.ops.convert_to_numpy(tensor)
 

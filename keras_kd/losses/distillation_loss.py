@@ -1,5 +1,8 @@
 """What all distillation losses share: weights, masks and precision."""
 
+import functools
+import inspect
+
 import keras
 from keras import ops
 from keras.src.backend import get_keras_mask
@@ -19,6 +22,11 @@ class DistillationLoss(keras.losses.Loss):
     A sample of weight 0 (or a masked token) is therefore absent: the others
     get the loss and the gradient that they would have got without it.
 
+    What `call` takes by keyword only, a `Transfer` hands to it: `labels`, the
+    batch's labels, or `sample_weight`, one weight a sample, where samples are
+    compared with each other. A loss with `joint = True` gets the views of all
+    taps at once, as lists.
+
     Args:
         reduction: how the values become one number, as in
             `keras.losses.Loss`. Defaults to `"mean_with_sample_weight"`.
@@ -30,12 +38,14 @@ class DistillationLoss(keras.losses.Loss):
         teacher_view: what the teacher answered, shape `(batch, ...)`.
         student_view: what the student answered, shape `(batch, ...)`.
         sample_weight: optional, shape `(batch,)` or that of the values.
+        labels: by keyword, where `call` names them.
 
     Returns:
         The loss, a scalar unless `reduction` is `None`.
 
     Raises:
-        ValueError: `check_views` found views that the loss can't compare.
+        ValueError: `check_views` found views that the loss can't compare; a
+            keyword that `call` needs is missing.
 
     Example:
     >>> class AbsoluteError(DistillationLoss):
@@ -51,6 +61,8 @@ class DistillationLoss(keras.losses.Loss):
     per_sample = False
     # True where the views are logits: their scale is then inspected.
     expects_logits = False
+    # True where `call` takes the views of all taps at once, as lists.
+    joint = False
     axis = -1
 
     def __init__(
@@ -58,12 +70,20 @@ class DistillationLoss(keras.losses.Loss):
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
 
-    def __call__(self, teacher_view, student_view, sample_weight=None):
+    @property
+    def needs(self):
+        """What `call` takes besides the views: its keyword-only arguments."""
+        parameters = inspect.signature(self.call).parameters.values()
+        return [
+            each.name for each in parameters if each.kind is each.KEYWORD_ONLY
+        ]
+
+    def __call__(
+        self, teacher_view, student_view, sample_weight=None, **context
+    ):
         # Not getattr: JAX' tracers take no attributes, Keras keeps a table.
-        mask = get_keras_mask(student_view)
-        teacher_view = ops.convert_to_tensor(teacher_view)
-        student_view = ops.convert_to_tensor(student_view)
-        self.check_views(teacher_view.shape, student_view.shape)
+        mask = None if self.joint else get_keras_mask(student_view)
+        teacher_view, student_view = self._tensors(teacher_view, student_view)
         if self.per_sample and mask is not None:
             # The mask has one entry a token, the values one a sample: the
             # masked positions are emptied here, and the mask goes.
@@ -74,14 +94,45 @@ class DistillationLoss(keras.losses.Loss):
             sample_weight = spread(
                 sample_weight, self._values_shape(student_view)
             )
-        return super().__call__(teacher_view, student_view, sample_weight)
+        if not self.needs:
+            return super().__call__(teacher_view, student_view, sample_weight)
+        context = self._context(context, student_view, sample_weight)
+        values = functools.partial(self.call, **context)
+        return _Reduction(self, values)(
+            teacher_view, student_view, sample_weight
+        )
+
+    def _tensors(self, teacher_view, student_view):
+        views = teacher_view, student_view
+        if self.joint:
+            views = [[ops.convert_to_tensor(v) for v in view] for view in views]
+            self.check_views(*([v.shape for v in view] for view in views))
+        else:
+            views = [ops.convert_to_tensor(view) for view in views]
+            self.check_views(*(view.shape for view in views))
+        return views
 
     def _values_shape(self, view):
+        view = view[0] if self.joint else view
         shape = list(ops.shape(view))
         if self.per_sample:
             return shape[:1]
         del shape[self.axis]
         return shape
+
+    def _context(self, context, student_view, sample_weight):
+        if "sample_weight" in self.needs:
+            if sample_weight is None:
+                sample_weight = ops.ones(self._values_shape(student_view))
+            context = {**context, "sample_weight": sample_weight}
+        for name in self.needs:
+            if context.get(name) is None:
+                raise ValueError(
+                    f"{type(self).__name__} needs `{name}`. Received: {name}="
+                    "None. In a `Transfer`, train on data that has them; used "
+                    f"alone, pass `{name}=` by keyword."
+                )
+        return {name: context[name] for name in self.needs}
 
     def check_views(self, teacher_shape, student_shape):
         """Raises a `ValueError` unless views of these shapes compare."""
@@ -107,6 +158,14 @@ class DistillationLoss(keras.losses.Loss):
                 for key, value in config.items()
             }
         )
+
+
+class _Reduction(keras.losses.Loss):
+    """Reduces values as a loss does; they come from a function of the views."""
+
+    def __init__(self, loss, values):
+        super().__init__(loss.name, loss.reduction, loss.dtype)
+        self.call = values
 
 
 def in_full_precision(*tensors):

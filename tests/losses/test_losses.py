@@ -2,24 +2,26 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from typing import NamedTuple
 
 import keras
 import numpy as np
 import pytest
+from battery import assert_golden
+from battery import every_check
+from battery import scaled
+from battery import shifted
+from battery import views
 from keras import ops
-from support import BACKEND
-from support import finite_differences
 from support import numpy
-from support import value_and_gradient
 
 from keras_kd import losses
 from keras_kd.schedules import Annealing
-
-GOLDEN = Path(__file__).parents[1] / "golden" / "reference_losses.npz"
-
+from keras_kd.testing import LossCase
+from keras_kd.testing import assert_close
+from keras_kd.testing import finite_differences
+from keras_kd.testing import value_and_gradient
 
 # --- the losses once more, in NumPy and float64 -----------------------------
 
@@ -113,6 +115,7 @@ class Row(NamedTuple):
     size: float = 1.0  # standard deviation of the views
     shift: bool = False  # adding a constant to a sample changes nothing
     scale: bool = False  # multiplying a sample changes nothing
+    identical: Callable = lambda student: student  # the teacher's view of it
 
     def make(self, **kwargs):
         return self.loss(**self.arguments, **kwargs)
@@ -120,12 +123,19 @@ class Row(NamedTuple):
     def function(self, teacher, student):
         return self.pure(teacher, student, **self.arguments)
 
-    def views(self, samples=6, seed=0):
-        random = np.random.default_rng(seed)
-        return [
-            random.normal(0.0, self.size, (samples, *shape)).astype("float32")
-            for shape in (self.teacher, self.student)
-        ]
+    def views(self, samples=6):
+        return views(
+            self.teacher, self.student, samples=samples, size=self.size
+        )
+
+    def case(self):
+        return LossCase(
+            self.make,
+            *self.views(),
+            reference=self.reference,
+            identical=self.identical,
+            invariances=(shifted,) * self.shift + (scaled,) * self.scale,
+        )
 
 
 def logits_row(loss, pure, reference, classes=5, **kwargs):
@@ -206,23 +216,15 @@ LOSSES = {
         "paper", attention_paper, golden="at_paper"
     ),
     "attention_resized": attention_row(
-        "code", attention_code, teacher=(8, 8, 5), golden="at_code_resize"
+        "code",
+        attention_code,
+        teacher=(8, 8, 5),
+        golden="at_code_resize",
+        identical=lambda student: student.repeat(2, axis=1).repeat(2, axis=2),
     ),
 }
 
 every_loss = pytest.mark.parametrize("name", LOSSES)
-equal_views = pytest.mark.parametrize(
-    "name", [name for name in LOSSES if name != "attention_resized"]
-)
-
-
-def only(**flags):
-    names = [
-        name
-        for name, row in LOSSES.items()
-        if all(bool(getattr(row, flag)) for flag in flags)
-    ]
-    return pytest.mark.parametrize("name", names)
 
 
 def value(loss, teacher, student, weights=None):
@@ -235,44 +237,19 @@ def gradient(loss, teacher, student, weights=None):
     )[1]
 
 
-def assert_close(actual, expected, tolerance=1e-5):
-    """Equal but for rounding, next to the largest of the expected numbers."""
-    actual, expected = np.asarray(actual), np.asarray(expected)
-    assert actual.shape == expected.shape
-    error = np.max(np.abs(actual - expected))
-    assert error <= tolerance * np.max(np.abs(expected))
-
-
 # --- the right numbers ------------------------------------------------------
 
 
-@only(golden=True)
+@every_check({name: row.case() for name, row in LOSSES.items()})
+def test_contract(case, check):
+    check(case)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, row in LOSSES.items() if row.golden]
+)
 def test_value_and_gradient_are_those_of_the_published_code(name):
-    row = LOSSES[name]
-    with np.load(GOLDEN, allow_pickle=False) as file:
-        teacher, student, expected_value, expected_gradient = (
-            file[f"{row.golden}/{part}"]
-            for part in ("teacher", "student", "value", "grad")
-        )
-    loss = row.make()
-    assert_close(value(loss, teacher, student), expected_value)
-    assert_close(gradient(loss, teacher, student), expected_gradient)
-
-
-@every_loss
-def test_value_and_gradient_are_those_of_numpy(name):
-    row = LOSSES[name]
-    teacher, student = row.views()
-    exact = teacher.astype("float64")
-    loss = row.make()
-    assert_close(
-        value(loss, teacher, student),
-        row.reference(exact, student.astype("float64")).mean(),
-    )
-    assert_close(
-        gradient(loss, teacher, student),
-        finite_differences(lambda s: row.reference(exact, s).mean(), student),
-    )
+    assert_golden(LOSSES[name].case(), LOSSES[name].golden)
 
 
 @every_loss
@@ -317,17 +294,6 @@ def test_views_may_be_lists(name):
     )
 
 
-@every_loss
-def test_batch_of_one(name):
-    row = LOSSES[name]
-    teacher, student = row.views(samples=1)
-    exact = [view.astype("float64") for view in (teacher, student)]
-    assert_close(
-        value(row.make(), teacher, student), row.reference(*exact).mean()
-    )
-    assert np.isfinite(gradient(row.make(), teacher, student)).all()
-
-
 @pytest.mark.parametrize(
     "name", [name for name, row in LOSSES.items() if len(row.student) == 1]
 )
@@ -353,114 +319,7 @@ def test_two_classes(name):
 # --- the minimum, and what changes nothing ----------------------------------
 
 
-@every_loss
-def test_identical_views_are_the_minimum(name):
-    row = LOSSES[name]
-    _, student = row.views()
-    teacher = student
-    if name == "attention_resized":
-        teacher = student.repeat(2, axis=1).repeat(2, axis=2)
-    assert abs(value(row.make(), teacher, student)) < 1e-6
-    slope = gradient(row.make(), teacher, student)
-    assert np.isfinite(slope).all()
-    assert np.abs(slope).max() < 1e-6
-
-
-@every_loss
-def test_value_is_positive_away_from_the_minimum(name):
-    row = LOSSES[name]
-    assert value(row.make(), *row.views()) > 1e-3
-
-
-@only(shift=True)
-def test_a_constant_added_to_a_sample_changes_nothing(name):
-    row = LOSSES[name]
-    teacher, student = row.views()
-    shift = np.linspace(-3.0, 3.0, len(student), dtype="float32")[:, None]
-    loss = row.make()
-    before = value(loss, teacher, student)
-    assert_close(value(loss, teacher, student + shift), before)
-    assert_close(value(loss, teacher + shift, student), before)
-    # The gradient has no part along what makes no difference.
-    sums = gradient(loss, teacher, student).sum(axis=-1)
-    assert np.abs(sums).max() < 1e-6
-
-
-@only(scale=True)
-def test_the_scale_of_a_sample_changes_nothing(name):
-    row = LOSSES[name]
-    teacher, student = row.views()
-    shape = (len(student),) + (1,) * len(row.student)
-    scale = np.geomspace(0.01, 100.0, len(student), dtype="float32")
-    loss = row.make()
-    before = value(loss, teacher, student)
-    assert_close(value(loss, teacher, student * scale.reshape(shape)), before)
-    assert_close(value(loss, teacher * scale.reshape(shape), student), before)
-
-
-@every_loss
-def test_the_order_of_the_batch_changes_nothing(name):
-    row = LOSSES[name]
-    teacher, student = row.views()
-    weights = np.arange(1.0, 7.0, dtype="float32")
-    order = np.array([3, 0, 5, 1, 4, 2])
-    loss = row.make()
-    assert_close(
-        value(loss, teacher[order], student[order], weights[order]),
-        value(loss, teacher, student, weights),
-    )
-    assert_close(
-        gradient(loss, teacher[order], student[order], weights[order]),
-        gradient(loss, teacher, student, weights)[order],
-    )
-
-
 # --- weights and masks ------------------------------------------------------
-
-
-@every_loss
-def test_a_sample_of_weight_0_is_absent(name):
-    row = LOSSES[name]
-    teacher, student = row.views()
-    teacher[2] *= 1e4
-    weights = np.array([1.0, 0.5, 0.0, 2.0, 0.0, 1.0], "float32")
-    kept = weights > 0
-    loss = row.make()
-    assert_close(
-        value(loss, teacher, student, weights),
-        value(loss, teacher[kept], student[kept], weights[kept]),
-    )
-    slope = gradient(loss, teacher, student, weights)
-    assert_close(
-        slope[kept],
-        gradient(loss, teacher[kept], student[kept], weights[kept]),
-    )
-    assert np.all(slope[~kept] == 0.0)
-
-
-@every_loss
-def test_weight_2_is_the_sample_twice(name):
-    row = LOSSES[name]
-    teacher, student = row.views()
-    weights = np.array([1.0, 2.0, 1.0, 1.0, 2.0, 1.0], "float32")
-    twice = np.repeat(np.arange(6), weights.astype(int))
-    loss = row.make()
-    assert_close(
-        value(loss, teacher, student, weights),
-        value(loss, teacher[twice], student[twice]),
-    )
-    slope = gradient(loss, teacher[twice], student[twice])
-    summed = np.stack([slope[twice == sample].sum(0) for sample in range(6)])
-    assert_close(gradient(loss, teacher, student, weights), summed)
-
-
-@every_loss
-def test_weights_of_0_throughout_give_0(name):
-    row = LOSSES[name]
-    teacher, student = row.views()
-    weights = np.zeros(6, "float32")
-    assert value(row.make(), teacher, student, weights) == 0.0
-    assert np.all(gradient(row.make(), teacher, student, weights) == 0.0)
 
 
 @pytest.mark.parametrize("shape", [(6,), (6, 1)])
@@ -681,17 +540,6 @@ def test_extreme_views(name, dtype, magnitude):
         assert np.abs(slope).max() > 0.0
 
 
-@pytest.mark.parametrize("constant", [0.0, 1.5])
-@every_loss
-def test_constant_views_have_a_finite_gradient(name, constant):
-    row = LOSSES[name]
-    teacher, student = row.views()
-    student = np.full_like(student, constant)
-    for target in (teacher, np.full_like(teacher, constant)):
-        assert np.isfinite(value(row.make(), target, student))
-        assert np.isfinite(gradient(row.make(), target, student)).all()
-
-
 @pytest.mark.parametrize(
     "name", ["cosine", "attention_code", "attention_paper"]
 )
@@ -822,54 +670,9 @@ def test_a_loss_of_ones_own():
 # --- compiled, saved, refused -----------------------------------------------
 
 
-def compiled(function, shape):
-    if BACKEND == "jax":
-        import jax
-
-        return jax.jit(function)
-    import tensorflow as tf
-
-    # The batch size is left open, as `fit` may leave it.
-    return tf.function(
-        function, input_signature=[tf.TensorSpec((None, *shape), "float32")]
-    )
-
-
-@pytest.mark.skipif(BACKEND == "torch", reason="Keras runs PyTorch eagerly")
-@pytest.mark.parametrize("weighted", [False, True])
-@every_loss
-def test_compiled_equals_eager(name, weighted):
-    row = LOSSES[name]
-    teacher, student = row.views()
-    teacher = ops.convert_to_tensor(teacher)
-    weights = np.array([1.0, 3.0, 0.0, 0.5, 2.0, 1.0], "float32")
-    weights = ops.convert_to_tensor(weights) if weighted else None
-    loss = row.make()
-    function = compiled(
-        lambda student: loss(teacher, student, weights), row.student
-    )
-    eager_value, eager_gradient = value_and_gradient(
-        lambda student: loss(teacher, student, weights), student
-    )
-    compiled_value, compiled_gradient = value_and_gradient(function, student)
-    assert_close(compiled_value, eager_value)
-    assert_close(compiled_gradient, eager_gradient)
-
-
 def through_json(loss):
     text = json.dumps(keras.saving.serialize_keras_object(loss))
     return keras.saving.deserialize_keras_object(json.loads(text))
-
-
-@every_loss
-def test_serialization(name):
-    row = LOSSES[name]
-    loss = row.make(reduction="sum", name="other")
-    copy = through_json(loss)
-    assert type(copy) is row.loss
-    assert copy.get_config() == loss.get_config()
-    assert copy.name == "other" and copy.reduction == "sum"
-    assert value(copy, *row.views()) == value(loss, *row.views())
 
 
 @pytest.mark.parametrize(

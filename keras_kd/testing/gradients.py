@@ -1,0 +1,156 @@
+"""Values and gradients on each backend, and in NumPy by differences."""
+
+import keras
+import numpy as np
+from keras import ops
+
+BACKEND = keras.backend.backend()
+
+
+def value_and_gradient(function, argument):
+    """`function(argument)` and its gradient, as NumPy arrays.
+
+    Args:
+        function: takes a tensor (or a list of them), returns a scalar.
+        argument: an array, or a list of arrays.
+
+    Returns:
+        The value, and the gradient in the structure of the argument.
+
+    Example:
+    >>> value, gradient = value_and_gradient(ops.sum, np.ones(2, "float32"))
+    >>> float(value), gradient.tolist()
+    (2.0, [1.0, 1.0])
+    """
+    argument = keras.tree.map_structure(ops.convert_to_tensor, argument)
+    value, gradient = _on_the_backend(function, argument)
+    return keras.tree.map_structure(ops.convert_to_numpy, (value, gradient))
+
+
+def _on_the_backend(function, argument):
+    if BACKEND == "jax":
+        import jax
+
+        return jax.value_and_grad(function)(argument)
+    if BACKEND == "torch":
+        argument = keras.tree.map_structure(
+            lambda x: x.detach().clone().requires_grad_(True), argument
+        )
+        value = function(argument)
+        value.backward()
+        gradient = keras.tree.map_structure(_torch_gradient, argument)
+        return value.detach(), gradient
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        tape.watch(argument)
+        value = function(argument)
+    return value, tape.gradient(
+        value, argument, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+
+
+def _torch_gradient(tensor):
+    return ops.zeros_like(tensor) if tensor.grad is None else tensor.grad
+
+
+def compiled(function, argument):
+    """The function, compiled as `fit` compiles; on PyTorch, as it is.
+
+    Args:
+        function: takes a tensor (or a list of them).
+        argument: an array (or a list) with a batch axis, as an example; on
+            TensorFlow the batch size is left open.
+
+    Example:
+    >>> array = np.ones((2, 3), "float32")
+    >>> float(compiled(ops.sum, array)(ops.convert_to_tensor(array)))
+    6.0
+    """
+    if BACKEND == "jax":
+        import jax
+
+        return jax.jit(function)
+    if BACKEND == "torch":
+        return function
+    import tensorflow as tf
+
+    specs = keras.tree.map_structure(
+        lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype),
+        argument,
+    )
+    return tf.function(function, input_signature=[specs])
+
+
+def finite_differences(function, argument, step=1e-6):
+    """Gradient of a NumPy function of float64 arrays, by differences.
+
+    Args:
+        function: takes an array (or a list of them), returns a number.
+        argument: an array, or a list of arrays.
+        step: how far each entry is moved, to either side.
+
+    Returns:
+        The gradient in float64, in the structure of the argument.
+
+    Example:
+    >>> gradient = finite_differences(lambda x: np.sum(x**2), np.ones(2))
+    >>> gradient.round(3).tolist()
+    [2.0, 2.0]
+    """
+    argument = keras.tree.map_structure(
+        lambda array: np.array(array, "float64"), argument
+    )
+    return keras.tree.map_structure(
+        lambda array: _differences(lambda: function(argument), array, step),
+        argument,
+    )
+
+
+def _differences(evaluate, array, step):
+    gradient = np.zeros_like(array)
+    for index in np.ndindex(array.shape):
+        kept = array[index]
+        for sign in (1.0, -1.0):
+            array[index] = kept + sign * step
+            gradient[index] += sign * evaluate() / (2.0 * step)
+        array[index] = kept
+    return gradient
+
+
+def assert_close(actual, expected, tolerance=1e-5, what="the values"):
+    """Raises unless arrays are equal but for rounding.
+
+    Args:
+        actual: an array or a structure of arrays.
+        expected: the same structure.
+        tolerance: next to the largest of the expected numbers.
+        what: what is compared, for the error.
+
+    Raises:
+        AssertionError: they differ.
+
+    Example:
+    >>> assert_close([1.0, 2.0], [1.0, 2.000001])
+    """
+    keras.tree.map_structure(
+        lambda a, b: _assert_close(
+            np.asarray(a), np.asarray(b), tolerance, what
+        ),
+        actual,
+        expected,
+    )
+
+
+def _assert_close(actual, expected, tolerance, what):
+    if actual.shape != expected.shape:
+        raise AssertionError(
+            f"{what} have the shape {actual.shape}, not {expected.shape}"
+        )
+    error = np.max(np.abs(actual - expected), initial=0.0)
+    allowed = tolerance * np.max(np.abs(expected), initial=0.0)
+    if not error <= allowed:
+        raise AssertionError(
+            f"{what} differ by {error:.3g}, more than {allowed:.3g}. Received "
+            f"{actual.ravel()[:6]}, expected {expected.ravel()[:6]}."
+        )
