@@ -112,8 +112,10 @@ block is a model of its own, so its layers have a path: `block1/attention1`.
 
 Note that no name occurs twice in the whole model. With Keras 3.15 on PyTorch
 that matters more than it should. Two variables of the same path, such as an
-`attention/query/kernel` in each block, are taken for one. The gradients of the
-other are then never reset, and the model trains badly without a word.
+`attention/query/kernel` in each block, are taken for one. In a plain `fit` the
+gradients of the other are then never reset, and the model trains badly without
+a word. (A `Distiller` resets them all, but the student that we train alone, to
+compare with, has no such help.)
 """
 
 

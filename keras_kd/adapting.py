@@ -70,6 +70,38 @@ def fit_adapter(adapter, teacher_shape, student_shape):
     return tuple(adapter.compute_output_shape(student_shape))
 
 
+def fit_adapters(name, teacher_adapters, adapters, shapes):
+    """Builds the adapters of all pairs; returns the shapes that they make.
+
+    Args:
+        name: the transfer's name.
+        teacher_adapters: one for each pair, or None.
+        adapters: one for each pair, or None.
+        shapes: `(teacher_shape, student_shape)` of each pair.
+
+    Returns:
+        A list of `(teacher_shape, student_shape)`, adapted.
+
+    Example:
+    >>> dense = keras.layers.Dense(8)
+    >>> fit_adapters("hint", [None], [dense], [((None, 8), (None, 4))])
+    [((None, 8), (None, 8))]
+    """
+    fitted = []
+    pairs = zip(teacher_adapters, adapters, shapes)
+    for number, (teacher_adapter, adapter, (teacher, student)) in enumerate(
+        pairs
+    ):
+        # A scope of its own: on PyTorch, Keras takes two variables of the
+        # same path for one.
+        with keras.name_scope(f"{name}_teacher_adapter_{number}"):
+            teacher = fit_adapter(teacher_adapter, teacher, teacher)
+        with keras.name_scope(f"{name}_adapter_{number}"):
+            student = fit_adapter(adapter, teacher, student)
+        fitted.append((teacher, student))
+    return fitted
+
+
 def unbuilt_config(adapter):
     """An adapter's serialised form; `Transfer.match` builds it again.
 

@@ -4,6 +4,8 @@ import contextlib
 import inspect
 import re
 
+import keras
+
 from keras_kd.layer_paths import find_layer
 
 _GRAMMAR = re.compile(
@@ -86,7 +88,6 @@ def tapped(model, taps):
         A dict that fills during the pass: tap text -> value.
 
     Example:
-    >>> import keras
     >>> head = keras.layers.Dense(2, name="head")
     >>> model = keras.Sequential([keras.Input((4,)), head])
     >>> with tapped(model, [Tap("head:input")]) as record:
@@ -167,7 +168,6 @@ def run_tapped(model, inputs, taps, *, training):
         ValueError: a tapped layer was not called in the pass.
 
     Example:
-    >>> import keras
     >>> head = keras.layers.Dense(2, name="head")
     >>> model = keras.Sequential([keras.Input((4,)), head])
     >>> output, views = run_tapped(
@@ -188,3 +188,43 @@ def run_tapped(model, inputs, taps, *, training):
             )
     outer = {tap.text: tap.select(output) for tap in taps if not tap.path}
     return output, {**views, **outer}
+
+
+def listed(value):
+    """A list as it is, anything else as a list of one.
+
+    Example:
+    >>> listed("stage3"), listed(["stage2", "stage3"])
+    (['stage3'], ['stage2', 'stage3'])
+    """
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def taps_of(texts):
+    """The taps that a text, a list of texts or None (the output) names.
+
+    Example:
+    >>> [tap.path for tap in taps_of(["stage2", "stage3:input"])]
+    ['stage2', 'stage3']
+    """
+    return [Tap(text or "") for text in listed(texts)]
+
+
+def text_of(taps):
+    """How an error names the taps.
+
+    Example:
+    >>> text_of(taps_of(None))
+    "'output'"
+    """
+    return ", ".join(repr(tap.text or "output") for tap in taps)
+
+
+def views_at(taps, views):
+    """A flat list of the values at some taps, out of a dict of all.
+
+    Example:
+    >>> views_at(taps_of("head"), {"head": 1.0, "stage3": 2.0})
+    [1.0]
+    """
+    return keras.tree.flatten([views[tap.text] for tap in taps])

@@ -4,12 +4,15 @@ import re
 
 import keras
 
-from keras_kd.adapting import fit_adapter
+from keras_kd.adapting import fit_adapters
 from keras_kd.adapting import one_adapter_a_pair
 from keras_kd.adapting import unbuilt_config
 from keras_kd.hyperparameter import Hyperparameter
 from keras_kd.inspection import Inspection
-from keras_kd.taps import Tap
+from keras_kd.taps import listed
+from keras_kd.taps import taps_of
+from keras_kd.taps import text_of
+from keras_kd.taps import views_at
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
@@ -80,16 +83,16 @@ class Transfer(keras.layers.Layer):
         # autocast off: logits must reach the loss in the precision they have.
         super().__init__(name=name or _snake(loss), autocast=False)
         self.loss = loss
-        self.teacher_taps = _taps(teacher)
-        self.student_taps = _taps(student)
+        self.teacher_taps = taps_of(teacher)
+        self.student_taps = taps_of(student)
         if len(self.teacher_taps) != len(self.student_taps):
             raise ValueError(
                 f"Transfer {self.name!r} needs as many teacher taps as student "
                 f"taps: they are paired in order. Received: teacher={teacher!r}"
                 f", student={student!r}."
             )
-        self.adapters = _listed(adapter)
-        self.teacher_adapters = _listed(teacher_adapter)
+        self.adapters = listed(adapter)
+        self.teacher_adapters = listed(teacher_adapter)
         self.view_shapes = None
         self.inspection = Inspection()
         self._weight = Hyperparameter(weight, "weight")
@@ -114,11 +117,11 @@ class Transfer(keras.layers.Layer):
 
     def teacher_views(self, views):
         """This transfer's teacher views, out of those of all transfers."""
-        return _views(self.teacher_taps, views)
+        return views_at(self.teacher_taps, views)
 
     def student_views(self, views):
         """This transfer's student views, out of those of all transfers."""
-        return _views(self.student_taps, views)
+        return views_at(self.student_taps, views)
 
     def match(self, teacher_shapes, student_shapes):
         """Builds the adapters, and checks that the loss joins the views.
@@ -146,26 +149,19 @@ class Transfer(keras.layers.Layer):
             for adapters in (self.adapters, self.teacher_adapters)
         )
         try:
-            self._check_views([self._fit(*each) for each in enumerate(shapes)])
+            self._check_views(
+                fit_adapters(
+                    self.name, self.teacher_adapters, self.adapters, shapes
+                )
+            )
         except ValueError as error:
             raise ValueError(
-                f"Transfer {self.name!r}, teacher {_text(self.teacher_taps)}, "
-                f"student {_text(self.student_taps)}: {error}"
+                f"Transfer {self.name!r}, "
+                f"teacher {text_of(self.teacher_taps)}, "
+                f"student {text_of(self.student_taps)}: {error}"
             ) from error
         self.view_shapes = shapes
         self.built = True
-
-    def _fit(self, number, shapes):
-        teacher, student = shapes
-        # A scope of its own: on PyTorch, Keras takes two variables of the
-        # same path for one, and would never reset one's gradient.
-        with keras.name_scope(f"{self.name}_teacher_adapter_{number}"):
-            teacher = fit_adapter(
-                self.teacher_adapters[number], teacher, teacher
-            )
-        with keras.name_scope(f"{self.name}_adapter_{number}"):
-            student = fit_adapter(self.adapters[number], teacher, student)
-        return teacher, student
 
     def _check_views(self, shapes):
         if not hasattr(self.loss, "check_views"):
@@ -255,22 +251,6 @@ def _adapted(adapters, views, training):
         view if adapter is None else adapter(view, training=training)
         for adapter, view in zip(adapters, views)
     ]
-
-
-def _taps(value):
-    return [Tap(text or "") for text in _listed(value)]
-
-
-def _listed(value):
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _text(taps):
-    return ", ".join(repr(tap.text or "output") for tap in taps)
-
-
-def _views(taps, views):
-    return keras.tree.flatten([views[tap.text] for tap in taps])
 
 
 def _snake(loss):
