@@ -328,7 +328,19 @@ axis.set_xlabel("test accuracy in % (a dot a seed)")
 figure.savefig("writing_a_loss.png", dpi=120)
 
 """
-RESULTS
+Three seeds on each backend, mean and standard deviation of the test accuracy in
+%, on a CPU. The teacher is one run on each backend.
+
+| trained with | JAX        | PyTorch    | TensorFlow |
+|--------------|------------|------------|------------|
+| labels alone | 85.2 ± 1.7 | 83.9 ± 2.0 | 83.4 ± 3.1 |
+| soft targets | 96.5 ± 0.4 | 96.7 ± 0.4 | 96.3 ± 0.1 |
+| correlation  | 96.2 ± 0.5 | 96.5 ± 0.2 | 95.4 ± 0.2 |
+| (teacher)    | 97.5       | 98.2       | 97.9       |
+
+The idea works: nearly all of the gain is there without asking for the size of
+the logits. It is not an improvement. On two backends the difference to soft
+targets is within the spread, on the third it is a point worse.
 
 ## Conclusion
 
