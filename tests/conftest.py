@@ -2,6 +2,8 @@
 
 import os
 
+# Compiling takes most of the time on JAX, and the tests' arrays are small.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 # PyTorch has to be imported before TensorFlow, or the process may crash.
 if os.environ.get("KERAS_BACKEND") == "torch":
     import torch  # noqa: F401

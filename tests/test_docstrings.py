@@ -76,7 +76,8 @@ def test_first_line_is_a_sentence(name):
 def test_loss_names_its_paper(name):
     doc = LOSSES[name].__doc__
     assert re.search(r"Reference(s)?:", doc)
-    assert re.search(r"arXiv\s+\d{4}\.\d{4,5}", doc)
+    # A few papers are found in a conference's proceedings only.
+    assert re.search(r"arXiv\s+\d{4}\.\d{4,5}|NeurIPS|CVPR\s+\d{4}", doc)
 
 
 def parameters(value):
@@ -103,7 +104,12 @@ def test_each_argument_is_described(name):
     assert not missing
 
 
-SOURCES = {path: ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
+# But for `testing`, whose errors are failed assertions.
+SOURCES = {
+    path: ast.parse(path.read_text())
+    for path in PACKAGE.rglob("*.py")
+    if path.parent.name != "testing"
+}
 # Messages made by a function: what is in it counts as said.
 FUNCTIONS = {
     node.name: ast.unparse(node)

@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 GUIDES = sorted((ROOT / "guides").glob("*.py"))
 EXAMPLES = sorted((ROOT / "examples").rglob("*.py"))
 NEEDS_MNIST = {"mnist_hinton.py"}
+WITHOUT_FIGURE = {"large_vocabulary.py"}
 
 
 def run(arguments, folder, **environment):
@@ -57,4 +58,4 @@ def test_example(path, tmp_path):
     if path.name in NEEDS_MNIST and not os.environ.get("TFDS_DATA_DIR"):
         pytest.skip("needs MNIST prepared in the folder TFDS_DATA_DIR")
     assert run([path, "--smoke"], tmp_path)
-    assert list(tmp_path.rglob("*.png"))
+    assert list(tmp_path.rglob("*.png")) or path.name in WITHOUT_FIGURE

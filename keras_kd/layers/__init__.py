@@ -4,3 +4,9 @@ from keras_kd.layers.attention_adapter import (
     AttentionAdapter as AttentionAdapter,
 )
 from keras_kd.layers.feature_adapter import FeatureAdapter as FeatureAdapter
+from keras_kd.layers.masked_generation import (
+    MaskedGeneration as MaskedGeneration,
+)
+from keras_kd.layers.variational_regressor import (
+    VariationalRegressor as VariationalRegressor,
+)

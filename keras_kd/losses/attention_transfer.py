@@ -67,7 +67,7 @@ def attention_transfer(
     teacher_features, student_features = in_full_precision(
         teacher_features, student_features
     )
-    teacher_features, student_features = _same_positions(
+    teacher_features, student_features = same_positions(
         teacher_features, student_features, axis
     )
     total = ops.mean if form == "code" else ops.sum
@@ -81,7 +81,14 @@ def attention_transfer(
     return ops.sqrt(ops.maximum(squares, 1e-24))
 
 
-def _same_positions(teacher, student, axis):
+def same_positions(teacher, student, axis):
+    """Both with the positions of the smaller one, averaged down.
+
+    Example:
+    >>> views = same_positions(ops.ones((1, 4, 2)), ops.ones((1, 2, 3)), -1)
+    >>> views[0].shape == (1, 2, 2)
+    True
+    """
     channels = axis % len(teacher.shape)
     for position in range(1, len(teacher.shape)):
         if position == channels:

@@ -6,6 +6,7 @@ from keras import ops
 from keras_kd.hyperparameter import Hyperparameter
 from keras_kd.losses.distillation_loss import DistillationLoss
 from keras_kd.losses.distillation_loss import in_full_precision
+from keras_kd.losses.feature_matching import unit_length
 
 
 def contrastive_representation(
@@ -38,18 +39,12 @@ def contrastive_representation(
     """
     teacher, student = in_full_precision(teacher_embedding, student_embedding)
     weight = ops.cast(sample_weight, student.dtype)
-    cosines = ops.matmul(_unit(student), ops.transpose(_unit(teacher)))
-    scores = cosines / temperature
+    teacher, student = unit_length(teacher, -1), unit_length(student, -1)
+    scores = ops.matmul(student, ops.transpose(teacher)) / temperature
     own = ops.diagonal(scores)
     student_to_teacher = _log_sum(scores, weight) - own
     teacher_to_student = _log_sum(ops.transpose(scores), weight) - own
-    # A sample of weight 0 has no place in its own sum: its value is unused.
     return (student_to_teacher + teacher_to_student) / 2.0
-
-
-def _unit(embedding):
-    squares = ops.sum(ops.square(embedding), axis=-1, keepdims=True)
-    return embedding / ops.sqrt(ops.maximum(squares, 1e-24))
 
 
 def _log_sum(scores, weight):

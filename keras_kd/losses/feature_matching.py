@@ -24,11 +24,19 @@ def _huber(teacher, student, axis):
 
 
 def _cosine(teacher, student, axis):
-    product = ops.sum(_unit(teacher, axis) * _unit(student, axis), axis=axis)
+    product = ops.sum(
+        unit_length(teacher, axis) * unit_length(student, axis), axis=axis
+    )
     return 1.0 - product
 
 
-def _unit(vectors, axis):
+def unit_length(vectors, axis):
+    """Vectors of length 1 along an axis; zeros stay zeros.
+
+    Example:
+    >>> [round(float(v), 3) for v in unit_length(ops.array([3.0, 4.0]), 0)]
+    [0.6, 0.8]
+    """
     # Divided by the largest entry first: squares of large entries overflow,
     # those of small ones vanish. The scale is no part of the direction.
     largest = ops.max(ops.abs(vectors), axis=axis, keepdims=True)

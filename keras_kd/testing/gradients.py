@@ -1,5 +1,7 @@
 """Values and gradients on each backend, and in NumPy by differences."""
 
+import functools
+
 import keras
 import numpy as np
 from keras import ops
@@ -7,12 +9,14 @@ from keras import ops
 BACKEND = keras.backend.backend()
 
 
-def value_and_gradient(function, argument):
-    """`function(argument)` and its gradient, as NumPy arrays.
+def value_and_gradient(function, argument, *others, eagerly=False):
+    """`function(argument, *others)` and its gradient, as NumPy arrays.
 
     Args:
         function: takes a tensor (or a list of them), returns a scalar.
         argument: an array, or a list of arrays.
+        *others: what else the function takes; without a gradient.
+        eagerly: whether JAX runs it operation by operation, which is slow.
 
     Returns:
         The value, and the gradient in the structure of the argument.
@@ -23,20 +27,21 @@ def value_and_gradient(function, argument):
     (2.0, [1.0, 1.0])
     """
     argument = keras.tree.map_structure(ops.convert_to_tensor, argument)
-    value, gradient = _on_the_backend(function, argument)
+    value, gradient = _on_the_backend(function, argument, others, eagerly)
     return keras.tree.map_structure(ops.convert_to_numpy, (value, gradient))
 
 
-def _on_the_backend(function, argument):
+def _on_the_backend(function, argument, others, eagerly):
     if BACKEND == "jax":
         import jax
 
-        return jax.value_and_grad(function)(argument)
+        make = jax.value_and_grad if eagerly else _jitted
+        return make(function)(argument, *others)
     if BACKEND == "torch":
         argument = keras.tree.map_structure(
             lambda x: x.detach().clone().requires_grad_(True), argument
         )
-        value = function(argument)
+        value = function(argument, *others)
         value.backward()
         gradient = keras.tree.map_structure(_torch_gradient, argument)
         return value.detach(), gradient
@@ -44,23 +49,31 @@ def _on_the_backend(function, argument):
 
     with tf.GradientTape() as tape:
         tape.watch(argument)
-        value = function(argument)
+        value = function(argument, *others)
     return value, tape.gradient(
         value, argument, unconnected_gradients=tf.UnconnectedGradients.ZERO
     )
+
+
+@functools.cache
+def _jitted(function):
+    # Kept, as compiling anew is what takes the time.
+    import jax
+
+    return jax.jit(jax.value_and_grad(function))
 
 
 def _torch_gradient(tensor):
     return ops.zeros_like(tensor) if tensor.grad is None else tensor.grad
 
 
-def compiled(function, argument):
+def compiled(function, *arguments):
     """The function, compiled as `fit` compiles; on PyTorch, as it is.
 
     Args:
-        function: takes a tensor (or a list of them).
-        argument: an array (or a list) with a batch axis, as an example; on
-            TensorFlow the batch size is left open.
+        function: takes tensors (or lists of them).
+        *arguments: arrays (or lists, or None) with a batch axis, as examples;
+            on TensorFlow the batch size is left open.
 
     Example:
     >>> array = np.ones((2, 3), "float32")
@@ -76,10 +89,13 @@ def compiled(function, argument):
     import tensorflow as tf
 
     specs = keras.tree.map_structure(
-        lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype),
-        argument,
+        lambda array: tf.TensorSpec(
+            (None, *array.shape[1:]),
+            keras.backend.standardize_dtype(array.dtype),
+        ),
+        arguments,
     )
-    return tf.function(function, input_signature=[specs])
+    return tf.function(function, input_signature=specs)
 
 
 def finite_differences(function, argument, step=1e-6):

@@ -1,5 +1,6 @@
 """A loss, views to try it on, and what is true of it."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 from typing import NamedTuple
@@ -54,16 +55,18 @@ class LossCase(NamedTuple):
     largest: float = 1e4
     tolerance: float = 1e-5
 
-    def value_and_gradient(self, loss, weights=None, compile_it=False):
-        context = {} if self.labels is None else {"labels": self.labels}
-        teacher = keras.tree.map_structure(ops.convert_to_tensor, self.teacher)
-
-        def function(student):
-            return loss(teacher, student, weights, **context)
-
-        if compile_it:
-            function = compiled(function, self.student)
-        return value_and_gradient(function, self.student)
+    def value_and_gradient(self, loss, weights=None, *, compiled_as=None):
+        given = weights is not None, self.labels is not None
+        function = _function_of(loss, *given)
+        arguments = [self.student, self.teacher, weights, self.labels]
+        arguments = keras.tree.map_structure(
+            ops.convert_to_tensor, [a for a in arguments if a is not None]
+        )
+        if compiled_as == "fit":
+            function = compiled(function, *arguments)
+        return value_and_gradient(
+            function, *arguments, eagerly=compiled_as == "nothing"
+        )
 
     def value(self, loss, weights=None):
         return float(self.value_and_gradient(loss, weights)[0])
@@ -84,3 +87,18 @@ class LossCase(NamedTuple):
     @property
     def samples(self):
         return len(keras.tree.flatten(self.student)[0])
+
+
+_FUNCTIONS: dict = {}
+
+
+def _function_of(loss, weighted, labelled):
+    """The loss as a function of tensors; the same one for equal losses."""
+    config = json.dumps(keras.saving.serialize_keras_object(loss))
+    key = type(loss), config, weighted, labelled
+
+    def function(student, teacher, *rest):
+        context = {"labels": rest[-1]} if labelled else {}
+        return loss(teacher, student, rest[0] if weighted else None, **context)
+
+    return _FUNCTIONS.setdefault(key, function)

@@ -1,0 +1,76 @@
+"""What the losses share that look at the labels: the true class, checked."""
+
+import math
+
+from keras import ops
+
+from keras_kd.losses.distillation_loss import check_same_classes
+
+
+def true_class(labels, logits):
+    """Where the true class is, for losses that treat it apart.
+
+    Args:
+        labels: class numbers of any dtype, shape `(batch,)`, `(batch, 1)` or
+            `(batch, ...)`, one a position; -1 for none.
+        logits: shape `(batch, ..., classes)`.
+
+    Returns:
+        Booleans that broadcast to the logits; no class is true for -1.
+
+    Raises:
+        ValueError: the labels are one-hot, or of too many axes.
+
+    Example:
+    >>> true_class([1.0, -1.0], ops.zeros((2, 2))).shape == (2, 2)
+    True
+    """
+    labels = ops.convert_to_tensor(labels)
+    rank = len(logits.shape)
+    if len(labels.shape) == rank and labels.shape[-1] == 1:
+        labels = ops.squeeze(labels, axis=-1)
+    if len(labels.shape) >= rank:
+        raise ValueError(
+            "The labels must be class numbers, one a sample. Received: labels "
+            f"of shape {tuple(labels.shape)} for logits of shape "
+            f"{tuple(logits.shape)}. Turn one-hot labels into numbers with "
+            "`keras.ops.argmax(labels, axis=-1)`."
+        )
+    labels = ops.cast(labels, "int32")
+    while len(labels.shape) < rank:
+        labels = ops.expand_dims(labels, axis=-1)
+    return ops.equal(labels, ops.arange(logits.shape[-1], dtype="int32"))
+
+
+def check_two_classes(loss, teacher_shape, student_shape):
+    """Raises a `ValueError` unless the views are logits of 2+ classes."""
+    check_same_classes(loss, teacher_shape, student_shape)
+    if len(student_shape) < 2 or student_shape[-1] == 1:
+        raise ValueError(
+            f"{type(loss).__name__} needs two or more classes. Received: "
+            f"outputs of shape {tuple(student_shape)}. For a binary or "
+            "multi-label model use `keras_kd.losses.BinarySoftTargets`."
+        )
+
+
+def number_of(value, name, least=0.0, most=math.inf):
+    """The argument as a float; least <= value < most.
+
+    Raises:
+        ValueError: it is no number, or not in that range.
+
+    Example:
+    >>> number_of(1, "margin")
+    1.0
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not least <= number < most:
+        raise ValueError(
+            f"Argument `{name}` must be a number of {least:g} or more, below "
+            f"{most:g}. Received: {name}={value!r} (of type "
+            f"{type(value).__name__})."
+        )
+    return number
