@@ -667,7 +667,8 @@ def test_a_teacher_that_is_right_by_the_margin_is_left_as_it_is():
 def test_a_teacher_of_probability_1_for_the_wrong_class():
     # lead = -1: the share is 1.2 / 2, and the target 0.4 against 0.6.
     teacher = np.array([[1e4, 0.0, -1e4]], "float32")
-    found = numpy(margin_mixed_teacher(teacher, np.zeros((1, 3)), [2]))
+    student = np.zeros((1, 3), "float32")
+    found = numpy(margin_mixed_teacher(teacher, student, [2]))
     expected = 0.4 * np.log(0.4) + 0.6 * np.log(0.6) + np.log(3)
     assert_close(found, np.array([expected]))
 
