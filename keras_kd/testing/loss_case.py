@@ -26,6 +26,7 @@ class LossCase(NamedTuple):
         identical: makes of the student's view the teacher's at which the loss
             is least; None if there is none.
         minimum: the loss there.
+        smooth: whether it is flat there; an absolute value has a corner.
         invariances: functions of a view that leave the loss as it is,
             whichever side they are applied to.
         any_order: whether the order of the samples is of no importance.
@@ -49,6 +50,7 @@ class LossCase(NamedTuple):
     reference: Callable | None = None
     identical: Callable | None = lambda student: student
     minimum: float = 0.0
+    smooth: bool = True
     invariances: tuple = ()
     any_order: bool = True
     mean_over_samples: bool = True

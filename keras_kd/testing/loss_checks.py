@@ -71,7 +71,7 @@ def check_numpy(case):
 
 
 def check_minimum(case):
-    """At identical views the loss is at its minimum, and flat."""
+    """At identical views the loss is least, and flat if it is smooth."""
     identical = case._replace(teacher=case.identical(case.student))
     value, gradient = identical.value_and_gradient(case.make())
     _, slope = case.value_and_gradient(case.make())
@@ -80,7 +80,8 @@ def check_minimum(case):
     steepest = max(np.abs(g).max() for g in keras.tree.flatten(slope))
     for flat in keras.tree.flatten(gradient):
         assert np.isfinite(flat).all(), "the gradient is not finite"
-        assert np.abs(flat).max() <= 1e-4 * steepest, "the gradient is not 0"
+        is_flat = np.abs(flat).max() <= 1e-4 * steepest
+        assert is_flat or not case.smooth, "the gradient is not 0"
     assert case.value(case.make()) > case.minimum + 1e-6
 
 

@@ -256,7 +256,10 @@ CASES = {
         minimum=2.0 * np.log(1e-24),
     ),
     "factor_l1": case(
-        FactorTransfer, factor_distance(1, flat), invariances=(scaled,)
+        FactorTransfer,
+        factor_distance(1, flat),
+        invariances=(scaled,),
+        smooth=False,
     ),
     "factor_l2": case(
         lambda **kwargs: FactorTransfer(distance="l2", **kwargs),
@@ -270,6 +273,7 @@ CASES = {
         teacher=(3, 2, 5),
         identical=np.negative,
         invariances=(scaled, reversed_channels),
+        smooth=False,
     ),
     "factor_map_pooled": case(
         lambda **kwargs: FactorTransfer(form="map", distance="l2", **kwargs),

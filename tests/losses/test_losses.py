@@ -116,6 +116,7 @@ class Row(NamedTuple):
     shift: bool = False  # adding a constant to a sample changes nothing
     scale: bool = False  # multiplying a sample changes nothing
     identical: Callable = lambda student: student  # the teacher's view of it
+    smooth: bool = True  # flat at the minimum
 
     def make(self, **kwargs):
         return self.loss(**self.arguments, **kwargs)
@@ -134,6 +135,7 @@ class Row(NamedTuple):
             *self.views(),
             reference=self.reference,
             identical=self.identical,
+            smooth=self.smooth,
             invariances=(shifted,) * self.shift + (scaled,) * self.scale,
         )
 
@@ -213,7 +215,7 @@ LOSSES = {
     "cosine": feature_row("cosine", cosine_distance, scale=True),
     "attention_code": attention_row("code", attention_code, golden="at_code"),
     "attention_paper": attention_row(
-        "paper", attention_paper, golden="at_paper"
+        "paper", attention_paper, golden="at_paper", smooth=False
     ),
     "attention_resized": attention_row(
         "code",
