@@ -10,9 +10,23 @@ if os.environ.get("KERAS_BACKEND") == "torch":
 import keras
 import pytest
 
+tests_since = {"clearing": 0}
+
 
 @pytest.fixture(autouse=True)
 def clean_keras():
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy("float32")
+    clear_compiled()
+
+
+def clear_compiled(every=100):
+    # Each function that JAX compiled holds memory mappings. A process may have
+    # some 65,000 of them, and crashes beyond.
+    tests_since["clearing"] += 1
+    on_jax = keras.backend.backend() == "jax"
+    if on_jax and tests_since["clearing"] % every == 0:
+        import jax
+
+        jax.clear_caches()
