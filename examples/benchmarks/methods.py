@@ -37,38 +37,138 @@ def hint(loss, weight, tap="stage2", adapter=True):
     )
 
 
-# Name: (weight of the labels, the transfers).
+def soft(loss, weight):
+    """A transfer between the logits."""
+    return kd.Transfer(loss, weight=weight)
+
+
+def embedded(loss, weight):
+    """A transfer between trained embeddings of the pooled features."""
+    return kd.Transfer(
+        loss,
+        teacher="pool",
+        student="pool",
+        adapter=layers.Dense(128),
+        teacher_adapter=layers.Dense(128),
+        weight=weight,
+    )
+
+
+def normalized():
+    """A projection of unit variance, as the log-sum distance wants it."""
+    return [layers.Dense(64), layers.BatchNormalization(scale=False)]
+
+
+# Name: weight of the labels, and the transfer.
 METHODS = {
-    "labels alone": lambda: (1.0, []),
-    "soft targets": lambda: (
-        0.1,
-        [kd.Transfer(losses.SoftTargets(4.0), weight=0.9)],
-    ),
+    "labels alone": lambda: (1.0, None),
+    "soft targets": lambda: (0.1, soft(losses.SoftTargets(4.0), 0.9)),
     "standardized soft targets": lambda: (
         0.1,
-        [kd.Transfer(losses.SoftTargets(2.0, standardize=True), weight=9.0)],
+        soft(losses.SoftTargets(2.0, standardize=True), 9.0),
     ),
-    "logit matching": lambda: (
-        0.1,
-        [kd.Transfer(losses.LogitMatching(), weight=0.1)],
+    "logit matching": lambda: (0.1, soft(losses.LogitMatching(), 0.1)),
+    "decoupled KD": lambda: (1.0, soft(losses.DecoupledKD(), 1.0)),
+    "DIST": lambda: (1.0, soft(losses.DIST(inter_weight=2, intra_weight=2), 1)),
+    "streamlined direction": lambda: (
+        1.0,
+        soft(losses.StreamlinedDirection(), 1.0),
     ),
-    "FitNets hint": lambda: (1.0, [hint(losses.FeatureMatching(), 1.0)]),
+    "virtual teacher": lambda: (0.9, soft(losses.VirtualTeacher(), 0.1)),
+    "margin-mixed teacher": lambda: (
+        0.0,
+        soft(losses.MarginMixedTeacher(), 1.0),
+    ),
+    "target enhancement": lambda: (1.0, soft(losses.TargetEnhancement(), 1.0)),
+    "reverse KL": lambda: (0.1, soft(losses.ReverseKL(), 0.9)),
+    "Jensen-Shannon": lambda: (0.1, soft(losses.JensenShannon(), 0.9)),
+    "skew KL": lambda: (0.1, soft(losses.SkewKL(), 0.9)),
+    "skew reverse KL": lambda: (0.1, soft(losses.SkewReverseKL(), 0.9)),
+    "top-k targets": lambda: (0.1, soft(losses.TopKTargets(k=3), 0.9)),
+    "FitNets hint": lambda: (1.0, hint(losses.FeatureMatching(), 1.0)),
     "attention transfer": lambda: (
         1.0,
-        [hint(losses.AttentionTransfer(), 1000.0, adapter=False)],
+        hint(losses.AttentionTransfer(), 1000.0, adapter=False),
+    ),
+    "activation boundaries": lambda: (
+        1.0,
+        hint(losses.ActivationBoundaries(), 0.003, tap="stage2_norm"),
+    ),
+    "margin ReLU": lambda: (
+        1.0,
+        hint(losses.MarginReLU(), 1e-3, tap="stage2_norm"),
+    ),
+    "variational information": lambda: (
+        1.0,
+        kd.Transfer(
+            losses.VariationalInformation(),
+            teacher="stage2",
+            student="stage2",
+            adapter=kd.layers.VariationalRegressor(),
+        ),
+    ),
+    "factor transfer": lambda: (
+        1.0,
+        hint(losses.FactorTransfer(form="map"), 200.0, adapter=False),
+    ),
+    "channel-wise": lambda: (1.0, hint(losses.ChannelWiseDistillation(), 50.0)),
+    "masked generation": lambda: (
+        1.0,
+        kd.Transfer(
+            losses.FeatureMatching(),
+            teacher="stage2",
+            student="stage2",
+            adapter=kd.layers.MaskedGeneration(),
+            weight=7e-5 * 64 * 7 * 7,
+        ),
+    ),
+    "neuron selectivity": lambda: (
+        1.0,
+        hint(losses.NeuronSelectivity(), 50.0, adapter=False),
+    ),
+    "hierarchical context": lambda: (
+        1.0,
+        hint(losses.HierarchicalContext(), 1.0),
+    ),
+    "inter-channel correlation": lambda: (
+        1.0,
+        hint(losses.InterChannelCorrelation(), 2.0),
+    ),
+    "relational distance": lambda: (
+        1.0,
+        hint(losses.RelationalDistance(), 25.0, tap="pool", adapter=False),
+    ),
+    "relational angle": lambda: (
+        1.0,
+        hint(losses.RelationalAngle(), 50.0, tap="pool", adapter=False),
+    ),
+    "similarity preserving": lambda: (
+        1.0,
+        hint(losses.SimilarityPreserving(), 3000.0, adapter=False),
+    ),
+    "probabilistic transfer": lambda: (
+        1.0,
+        hint(losses.ProbabilisticTransfer(), 3e4, tap="pool", adapter=False),
+    ),
+    "correlation congruence": lambda: (
+        1.0,
+        embedded(losses.CorrelationCongruence(), 0.02),
     ),
     "contrastive representation": lambda: (
         1.0,
-        [
-            kd.Transfer(
-                losses.ContrastiveRepresentation(),
-                teacher="pool",
-                student="pool",
-                adapter=layers.Dense(128),
-                teacher_adapter=layers.Dense(128),
-                weight=0.8,
-            )
-        ],
+        embedded(losses.ContrastiveRepresentation(), 0.8),
+    ),
+    "log-sum distance": lambda: (
+        1.0,
+        kd.Transfer(
+            losses.LogSumDistance(),
+            teacher="pool",
+            student="pool",
+            adapter=keras.Sequential(normalized()),
+            teacher_adapter=layers.BatchNormalization(
+                center=False, scale=False
+            ),
+        ),
     ),
 }
 
@@ -134,8 +234,9 @@ def run(method, seed, teacher, train_set, test_set, epochs):
     """Trains a student; accuracy and agreement in %, seconds."""
     keras.utils.set_random_seed(seed)
     images, labels = train_set
-    hard_weight, transfers = METHODS[method]()
+    hard_weight, transfer = METHODS[method]()
     student = build(6, images.shape[1:], "student")
+    transfers = [] if transfer is None else [transfer]
     distiller = kd.Distiller(
         teacher, student, transfers, hard_weight=hard_weight
     )
@@ -199,15 +300,16 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--output", default="methods.png")
-    parser.add_argument("--methods", nargs="*", default=list(METHODS))
+    parser.add_argument("--methods", nargs="*", choices=list(METHODS))
     arguments = parser.parse_args()
     seeds, epochs, teacher_epochs = arguments.seeds, arguments.epochs, 5
     if arguments.smoke:
         seeds, epochs, teacher_epochs = 1, 2, 1
-        arguments.methods = ["FitNets hint"]
+        arguments.methods = arguments.methods or ["FitNets hint"]
     # Soft targets come first: the others' times are relative to theirs.
     first = ["soft targets", "labels alone"]
-    methods = first + [m for m in arguments.methods if m not in first]
+    methods = arguments.methods or METHODS
+    methods = first + [method for method in methods if method not in first]
 
     (images, labels), test_set = load_data(arguments.smoke)
     teacher = train_teacher(images[:20000], labels[:20000], teacher_epochs)
