@@ -102,6 +102,19 @@ def fit_adapters(name, teacher_adapters, adapters, shapes):
     return fitted
 
 
+def adapted(adapters, views, training):
+    """Each view as its adapter makes it; as it is where there is none.
+
+    Example:
+    >>> adapted([None], [keras.ops.ones((2, 3))], False)[0].shape == (2, 3)
+    True
+    """
+    return [
+        view if adapter is None else adapter(view, training=training)
+        for adapter, view in zip(adapters, views)
+    ]
+
+
 def unbuilt_config(adapter):
     """An adapter's serialised form; `Transfer.match` builds it again.
 

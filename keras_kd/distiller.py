@@ -7,8 +7,7 @@ from keras_kd.building import check_student
 from keras_kd.hyperparameter import Hyperparameter
 from keras_kd.losses.soft_targets import SoftTargets
 from keras_kd.metrics import TeacherMetrics
-from keras_kd.monitor import Monitor
-from keras_kd.monitor import check_answers
+from keras_kd.monitor import Monitored
 from keras_kd.steps import Answer
 from keras_kd.steps import Steps
 from keras_kd.steps import StudentInputs
@@ -21,7 +20,7 @@ from keras_kd.transfer import Transfer
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class Distiller(Teaching, TrainingState, Steps, keras.Model):
+class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
     """Trains a student on labels and on what a teacher knows.
 
     `Distiller(teacher, student)` alone is Hinton's method with the usual
@@ -245,31 +244,3 @@ class Distiller(Teaching, TrainingState, Steps, keras.Model):
         )
         self._teacher_metrics = sorted_metrics
         self.look_for_probabilities = True
-
-    def fit(self, *args, callbacks=None, **kwargs):
-        self._prepare()
-        monitor = Monitor()
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            monitor.set_model(self)
-            callbacks.append(monitor)
-        else:
-            given = keras.tree.flatten(callbacks) if callbacks else []
-            callbacks = [monitor, *given]
-        return super().fit(*args, callbacks=callbacks, **kwargs)
-
-    def evaluate(self, *args, **kwargs):
-        self._prepare()
-        results = super().evaluate(*args, **kwargs)
-        self.check_answers()
-        return results
-
-    def train_on_batch(self, *args, **kwargs):
-        self._prepare()
-        results = super().train_on_batch(*args, **kwargs)
-        self.check_answers()
-        return results
-
-    def check_answers(self):
-        """Raises a `ValueError` if the teacher's values aren't finite."""
-        for transfer in self.transfers:
-            check_answers(self.teacher, transfer)

@@ -76,3 +76,41 @@ def check_answers(teacher, transfer):
             "scaling; a float16 teacher may overflow: run it in float32 or "
             "bfloat16."
         )
+
+
+class Monitored:
+    """The part of the `Distiller` that looks around each run of steps.
+
+    Example:
+    >>> import keras_kd as kd
+    >>> issubclass(kd.Distiller, Monitored)
+    True
+    """
+
+    def fit(self, *args, callbacks=None, **kwargs):
+        self._prepare()
+        monitor = Monitor()
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            monitor.set_model(self)
+            callbacks.append(monitor)
+        else:
+            given = keras.tree.flatten(callbacks) if callbacks else []
+            callbacks = [monitor, *given]
+        return super().fit(*args, callbacks=callbacks, **kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        self._prepare()
+        results = super().evaluate(*args, **kwargs)
+        self.check_answers()
+        return results
+
+    def train_on_batch(self, *args, **kwargs):
+        self._prepare()
+        results = super().train_on_batch(*args, **kwargs)
+        self.check_answers()
+        return results
+
+    def check_answers(self):
+        """Raises a `ValueError` if the teacher's values aren't finite."""
+        for transfer in self.transfers:
+            check_answers(self.teacher, transfer)

@@ -4,6 +4,7 @@ import re
 
 import keras
 
+from keras_kd.adapting import adapted
 from keras_kd.adapting import fit_adapters
 from keras_kd.adapting import one_adapter_a_pair
 from keras_kd.adapting import unbuilt_config
@@ -202,8 +203,8 @@ class Transfer(keras.layers.Layer):
             student,
             look and getattr(self.loss, "expects_logits", False),
         )
-        teacher = _adapted(self.teacher_adapters, teacher, training)
-        student = _adapted(self.adapters, student, training)
+        teacher = adapted(self.teacher_adapters, teacher, training)
+        student = adapted(self.adapters, student, training)
         context = {}
         if "labels" in getattr(self.loss, "needs", ()):
             context["labels"] = labels
@@ -244,13 +245,6 @@ class Transfer(keras.layers.Layer):
     def build_from_config(self, config):
         pairs = config["view_shapes"]
         self.match([pair[0] for pair in pairs], [pair[1] for pair in pairs])
-
-
-def _adapted(adapters, views, training):
-    return [
-        view if adapter is None else adapter(view, training=training)
-        for adapter, view in zip(adapters, views)
-    ]
 
 
 def _snake(loss):

@@ -161,6 +161,7 @@ from keras_kd.losses.target_enhancement import (
 from keras_kd.losses.target_enhancement import (
     target_enhancement as target_enhancement,
 )
+from keras_kd.losses.tempered_loss import TemperedLoss as TemperedLoss
 from keras_kd.losses.top_k_targets import TopKTargets as TopKTargets
 from keras_kd.losses.top_k_targets import keep_top_k as keep_top_k
 from keras_kd.losses.top_k_targets import top_k_targets as top_k_targets

@@ -3,10 +3,9 @@
 import keras
 from keras import ops
 
-from keras_kd.hyperparameter import Hyperparameter
-from keras_kd.losses.distillation_loss import DistillationLoss
-from keras_kd.losses.distillation_loss import check_same_classes
+from keras_kd.losses.class_counts import check_same_classes
 from keras_kd.losses.distillation_loss import in_full_precision
+from keras_kd.losses.tempered_loss import TemperedLoss
 
 
 def binary_soft_targets(teacher_logits, student_logits, *, temperature=4.0):
@@ -45,7 +44,7 @@ def binary_soft_targets(teacher_logits, student_logits, *, temperature=4.0):
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class BinarySoftTargets(DistillationLoss):
+class BinarySoftTargets(TemperedLoss):
     """Soft targets where each output is a yes/no question of its own.
 
     For binary classifiers (one output) and multi-label models (one output a
@@ -82,18 +81,7 @@ class BinarySoftTargets(DistillationLoss):
     """
 
     def __init__(self, temperature=4.0, **kwargs):
-        super().__init__(**kwargs)
-        self._temperature = Hyperparameter(
-            temperature, "temperature", positive=True
-        )
-
-    @property
-    def temperature(self):
-        return self._temperature.variable
-
-    @temperature.setter
-    def temperature(self, value):
-        self._temperature.assign(value)
+        super().__init__(temperature, **kwargs)
 
     def call(self, teacher_logits, student_logits):
         return binary_soft_targets(
@@ -104,9 +92,3 @@ class BinarySoftTargets(DistillationLoss):
 
     def check_views(self, teacher_shape, student_shape):
         check_same_classes(self, teacher_shape, student_shape)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "temperature": self._temperature.config(),
-        }

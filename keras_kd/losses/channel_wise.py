@@ -3,9 +3,8 @@
 import keras
 from keras import ops
 
-from keras_kd.hyperparameter import Hyperparameter
-from keras_kd.losses.distillation_loss import DistillationLoss
 from keras_kd.losses.distillation_loss import in_full_precision
+from keras_kd.losses.tempered_loss import TemperedLoss
 
 
 def channel_wise_distillation(
@@ -68,7 +67,7 @@ def channel_rows(features, axis=-1):
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class ChannelWiseDistillation(DistillationLoss):
+class ChannelWiseDistillation(TemperedLoss):
     """Each channel is strong where the teacher's is (CWD).
 
     For dense prediction (segmentation, detection): on class maps a channel
@@ -112,19 +111,8 @@ class ChannelWiseDistillation(DistillationLoss):
     per_sample = True
 
     def __init__(self, temperature=4.0, *, axis=-1, **kwargs):
-        super().__init__(**kwargs)
-        self._temperature = Hyperparameter(
-            temperature, "temperature", positive=True
-        )
+        super().__init__(temperature, **kwargs)
         self.axis = axis
-
-    @property
-    def temperature(self):
-        return self._temperature.variable
-
-    @temperature.setter
-    def temperature(self, value):
-        self._temperature.assign(value)
 
     def call(self, teacher_features, student_features):
         return channel_wise_distillation(
@@ -148,6 +136,5 @@ class ChannelWiseDistillation(DistillationLoss):
     def get_config(self):
         return {
             **super().get_config(),
-            "temperature": self._temperature.config(),
             "axis": self.axis,
         }

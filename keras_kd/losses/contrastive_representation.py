@@ -3,10 +3,9 @@
 import keras
 from keras import ops
 
-from keras_kd.hyperparameter import Hyperparameter
-from keras_kd.losses.distillation_loss import DistillationLoss
 from keras_kd.losses.distillation_loss import in_full_precision
 from keras_kd.losses.feature_matching import unit_length
+from keras_kd.losses.tempered_loss import TemperedLoss
 
 
 def contrastive_representation(
@@ -55,7 +54,7 @@ def _log_sum(scores, weight):
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class ContrastiveRepresentation(DistillationLoss):
+class ContrastiveRepresentation(TemperedLoss):
     """The student's embedding is to be nearest to the teacher's of that sample.
 
     A lower bound of the mutual information of the two representations: it
@@ -107,18 +106,7 @@ class ContrastiveRepresentation(DistillationLoss):
     per_sample = True
 
     def __init__(self, temperature=0.07, **kwargs):
-        super().__init__(**kwargs)
-        self._temperature = Hyperparameter(
-            temperature, "temperature", positive=True
-        )
-
-    @property
-    def temperature(self):
-        return self._temperature.variable
-
-    @temperature.setter
-    def temperature(self, value):
-        self._temperature.assign(value)
+        super().__init__(temperature, **kwargs)
 
     def call(self, teacher_embedding, student_embedding, *, sample_weight):
         return contrastive_representation(
@@ -140,9 +128,3 @@ class ContrastiveRepresentation(DistillationLoss):
                 "`adapter=keras.layers.Dense(128)` and "
                 "`teacher_adapter=keras.layers.Dense(128)`."
             )
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "temperature": self._temperature.config(),
-        }

@@ -3,10 +3,9 @@
 import keras
 from keras import ops
 
-from keras_kd.hyperparameter import Hyperparameter
-from keras_kd.losses.distillation_loss import DistillationLoss
+from keras_kd.losses.class_counts import check_two_classes
 from keras_kd.losses.distillation_loss import in_full_precision
-from keras_kd.losses.true_class import check_two_classes
+from keras_kd.losses.tempered_loss import TemperedLoss
 from keras_kd.losses.true_class import number_of
 from keras_kd.losses.true_class import true_class
 
@@ -105,7 +104,7 @@ def _divergence(teacher, student):
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class DecoupledKD(DistillationLoss):
+class DecoupledKD(TemperedLoss):
     """Soft targets with a weight of its own for the non-target classes.
 
     In plain soft targets, what the teacher says of the classes beside the
@@ -166,22 +165,11 @@ class DecoupledKD(DistillationLoss):
         non_target_weight=8.0,
         **kwargs,
     ):
-        super().__init__(**kwargs)
-        self._temperature = Hyperparameter(
-            temperature, "temperature", positive=True
-        )
+        super().__init__(temperature, **kwargs)
         self.target_weight = number_of(target_weight, "target_weight")
         self.non_target_weight = number_of(
             non_target_weight, "non_target_weight"
         )
-
-    @property
-    def temperature(self):
-        return self._temperature.variable
-
-    @temperature.setter
-    def temperature(self, value):
-        self._temperature.assign(value)
 
     def call(self, teacher_logits, student_logits, *, labels):
         return decoupled_kd(
@@ -199,7 +187,6 @@ class DecoupledKD(DistillationLoss):
     def get_config(self):
         return {
             **super().get_config(),
-            "temperature": self._temperature.config(),
             "target_weight": self.target_weight,
             "non_target_weight": self.non_target_weight,
         }

@@ -3,10 +3,9 @@
 import keras
 from keras import ops
 
-from keras_kd.hyperparameter import Hyperparameter
-from keras_kd.losses.distillation_loss import DistillationLoss
+from keras_kd.losses.class_counts import check_two_classes
 from keras_kd.losses.distillation_loss import in_full_precision
-from keras_kd.losses.true_class import check_two_classes
+from keras_kd.losses.tempered_loss import TemperedLoss
 from keras_kd.losses.true_class import number_of
 
 
@@ -106,7 +105,7 @@ def _norm(values, weight, axis):
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class DIST(DistillationLoss):
+class DIST(TemperedLoss):
     """The student keeps the teacher's preferences, not its probabilities.
 
     For teachers much stronger than the student, whose exact probabilities are
@@ -165,20 +164,9 @@ class DIST(DistillationLoss):
         intra_weight=1.0,
         **kwargs,
     ):
-        super().__init__(**kwargs)
-        self._temperature = Hyperparameter(
-            temperature, "temperature", positive=True
-        )
+        super().__init__(temperature, **kwargs)
         self.inter_weight = number_of(inter_weight, "inter_weight")
         self.intra_weight = number_of(intra_weight, "intra_weight")
-
-    @property
-    def temperature(self):
-        return self._temperature.variable
-
-    @temperature.setter
-    def temperature(self, value):
-        self._temperature.assign(value)
 
     def call(self, teacher_logits, student_logits, *, sample_weight):
         return dist(
@@ -202,7 +190,6 @@ class DIST(DistillationLoss):
     def get_config(self):
         return {
             **super().get_config(),
-            "temperature": self._temperature.config(),
             "inter_weight": self.inter_weight,
             "intra_weight": self.intra_weight,
         }

@@ -136,7 +136,7 @@ class DistillationLoss(keras.losses.Loss):
 
     def check_views(self, teacher_shape, student_shape):
         """Raises a `ValueError` unless views of these shapes compare."""
-        if not _same_shape(teacher_shape, student_shape):
+        if not same_shape(teacher_shape, student_shape):
             raise ValueError(
                 f"{type(self).__name__} compares views of the same shape. "
                 f"Received: teacher {tuple(teacher_shape)}, student "
@@ -180,27 +180,13 @@ def in_full_precision(*tensors):
     ]
 
 
-def check_same_classes(loss, teacher_shape, student_shape):
-    """Raises a `ValueError` unless both views have the same class count."""
-    if teacher_shape[-1] != student_shape[-1]:
-        raise ValueError(
-            f"{type(loss).__name__} needs the same classes on both sides. "
-            f"Received: teacher outputs of shape {tuple(teacher_shape)} "
-            f"({teacher_shape[-1]} classes), student outputs of shape "
-            f"{tuple(student_shape)} ({student_shape[-1]} classes). Give the "
-            "student's last layer as many units as the teacher's, or transfer "
-            "features instead of classes."
-        )
-    if not _same_shape(teacher_shape, student_shape):
-        raise ValueError(
-            f"{type(loss).__name__} needs outputs of the same shape. "
-            f"Received: teacher {tuple(teacher_shape)}, student "
-            f"{tuple(student_shape)}. Tap layers whose outputs have the same "
-            "positions (pixels, tokens) on both sides."
-        )
+def same_shape(first, second):
+    """Whether two shapes agree, as far as they are known.
 
-
-def _same_shape(first, second):
+    Example:
+    >>> same_shape((None, 3), (8, 3)), same_shape((8, 2), (8, 3))
+    (True, False)
+    """
     return len(first) == len(second) and all(
         a == b or a is None or b is None for a, b in zip(first, second)
     )

@@ -5,12 +5,11 @@ import numbers
 import keras
 from keras import ops
 
-from keras_kd.hyperparameter import Hyperparameter
-from keras_kd.losses.distillation_loss import DistillationLoss
-from keras_kd.losses.reverse_kl import check_two_classes
+from keras_kd.losses.class_counts import check_two_classes
 from keras_kd.losses.reverse_kl import log_probabilities
 from keras_kd.losses.reverse_kl import reverse_kl
 from keras_kd.losses.soft_targets import soft_targets
+from keras_kd.losses.tempered_loss import TemperedLoss
 
 
 def jensen_shannon(
@@ -102,7 +101,7 @@ def mixture_log_ratios(difference, share):
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class JensenShannon(DistillationLoss):
+class JensenShannon(TemperedLoss):
     """Generalised knowledge distillation's divergence, from KL to reverse KL.
 
     For language models, on sequences from the data or from the student. Small
@@ -159,20 +158,9 @@ class JensenShannon(DistillationLoss):
     expects_logits = True
 
     def __init__(self, beta=0.5, *, normalize=False, temperature=1.0, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(temperature, **kwargs)
         self.beta = _checked(beta, normalize)
         self.normalize = normalize
-        self._temperature = Hyperparameter(
-            temperature, "temperature", positive=True
-        )
-
-    @property
-    def temperature(self):
-        return self._temperature.variable
-
-    @temperature.setter
-    def temperature(self, value):
-        self._temperature.assign(value)
 
     def call(self, teacher_logits, student_logits):
         return jensen_shannon(
@@ -191,7 +179,6 @@ class JensenShannon(DistillationLoss):
             **super().get_config(),
             "beta": self.beta,
             "normalize": self.normalize,
-            "temperature": self._temperature.config(),
         }
 
 

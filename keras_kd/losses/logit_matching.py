@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
+from keras_kd.losses.class_counts import check_same_classes
 from keras_kd.losses.distillation_loss import DistillationLoss
-from keras_kd.losses.distillation_loss import check_same_classes
 from keras_kd.losses.distillation_loss import in_full_precision
 
 

@@ -3,10 +3,9 @@
 import keras
 from keras import ops
 
-from keras_kd.hyperparameter import Hyperparameter
-from keras_kd.losses.distillation_loss import DistillationLoss
+from keras_kd.losses.class_counts import check_two_classes
 from keras_kd.losses.distillation_loss import in_full_precision
-from keras_kd.losses.true_class import check_two_classes
+from keras_kd.losses.tempered_loss import TemperedLoss
 from keras_kd.losses.true_class import number_of
 from keras_kd.losses.true_class import true_class
 
@@ -68,7 +67,7 @@ def _corrected(teacher, is_target, margin):
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class MarginMixedTeacher(DistillationLoss):
+class MarginMixedTeacher(TemperedLoss):
     """Soft targets that are never wrong: the teacher mixed with the label.
 
     For fine-tuning on little data with the model before it as the teacher
@@ -120,19 +119,8 @@ class MarginMixedTeacher(DistillationLoss):
     expects_logits = True
 
     def __init__(self, temperature=1.0, *, margin=0.2, **kwargs):
-        super().__init__(**kwargs)
-        self._temperature = Hyperparameter(
-            temperature, "temperature", positive=True
-        )
+        super().__init__(temperature, **kwargs)
         self.margin = number_of(margin, "margin", 0.0, 1.0)
-
-    @property
-    def temperature(self):
-        return self._temperature.variable
-
-    @temperature.setter
-    def temperature(self, value):
-        self._temperature.assign(value)
 
     def call(self, teacher_logits, student_logits, *, labels):
         return margin_mixed_teacher(
@@ -149,6 +137,5 @@ class MarginMixedTeacher(DistillationLoss):
     def get_config(self):
         return {
             **super().get_config(),
-            "temperature": self._temperature.config(),
             "margin": self.margin,
         }

@@ -3,10 +3,9 @@
 import keras
 from keras import ops
 
-from keras_kd.hyperparameter import Hyperparameter
-from keras_kd.losses.distillation_loss import DistillationLoss
+from keras_kd.losses.class_counts import check_two_classes
 from keras_kd.losses.distillation_loss import in_full_precision
-from keras_kd.losses.true_class import check_two_classes
+from keras_kd.losses.tempered_loss import TemperedLoss
 
 
 def ordinal_soft_targets(
@@ -53,7 +52,7 @@ def ordinal_soft_targets(
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class OrdinalSoftTargets(DistillationLoss):
+class OrdinalSoftTargets(TemperedLoss):
     """Soft targets for classes that have an order: ages, grades, bins.
 
     Soft targets take any two classes for equally different; here probability
@@ -98,23 +97,12 @@ class OrdinalSoftTargets(DistillationLoss):
     expects_logits = True
 
     def __init__(self, temperature=1.0, *, power=2, **kwargs):
-        super().__init__(**kwargs)
-        self._temperature = Hyperparameter(
-            temperature, "temperature", positive=True
-        )
+        super().__init__(temperature, **kwargs)
         if power not in (1, 2):
             raise ValueError(
                 f"Argument `power` must be 1 or 2. Received: power={power!r}."
             )
         self.power = power
-
-    @property
-    def temperature(self):
-        return self._temperature.variable
-
-    @temperature.setter
-    def temperature(self, value):
-        self._temperature.assign(value)
 
     def call(self, teacher_logits, student_logits):
         return ordinal_soft_targets(
@@ -130,6 +118,5 @@ class OrdinalSoftTargets(DistillationLoss):
     def get_config(self):
         return {
             **super().get_config(),
-            "temperature": self._temperature.config(),
             "power": self.power,
         }

@@ -3,10 +3,9 @@
 import keras
 from keras import ops
 
-from keras_kd.hyperparameter import Hyperparameter
-from keras_kd.losses.distillation_loss import DistillationLoss
-from keras_kd.losses.distillation_loss import check_same_classes
+from keras_kd.losses.class_counts import check_two_classes
 from keras_kd.losses.distillation_loss import in_full_precision
+from keras_kd.losses.tempered_loss import TemperedLoss
 
 
 def reverse_kl(teacher_logits, student_logits, *, temperature=1.0):
@@ -66,24 +65,8 @@ def log_probabilities(teacher_logits, student_logits, temperature):
     ]
 
 
-def check_two_classes(loss, teacher_shape, student_shape):
-    """Raises a `ValueError` unless both sides have the same classes, 2 or more.
-
-    Example:
-    >>> check_two_classes(ReverseKL(), (None, 7, 3), (None, 7, 3))
-    """
-    check_same_classes(loss, teacher_shape, student_shape)
-    if student_shape[-1] == 1:
-        raise ValueError(
-            f"{type(loss).__name__} needs two or more classes: the softmax of "
-            "a single output is always 1. Received: outputs of shape "
-            f"{tuple(student_shape)}. For a binary or multi-label model use "
-            "`keras_kd.losses.BinarySoftTargets`."
-        )
-
-
 @keras.saving.register_keras_serializable(package="keras_kd")
-class ReverseKL(DistillationLoss):
+class ReverseKL(TemperedLoss):
     """The student may leave out answers, but is to add none of its own.
 
     For language models, where a small student can't cover all that a large
@@ -126,18 +109,7 @@ class ReverseKL(DistillationLoss):
     expects_logits = True
 
     def __init__(self, temperature=1.0, **kwargs):
-        super().__init__(**kwargs)
-        self._temperature = Hyperparameter(
-            temperature, "temperature", positive=True
-        )
-
-    @property
-    def temperature(self):
-        return self._temperature.variable
-
-    @temperature.setter
-    def temperature(self, value):
-        self._temperature.assign(value)
+        super().__init__(temperature, **kwargs)
 
     def call(self, teacher_logits, student_logits):
         return reverse_kl(
@@ -148,9 +120,3 @@ class ReverseKL(DistillationLoss):
 
     def check_views(self, teacher_shape, student_shape):
         check_two_classes(self, teacher_shape, student_shape)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "temperature": self._temperature.config(),
-        }

@@ -5,11 +5,10 @@ import numbers
 import keras
 from keras import ops
 
-from keras_kd.hyperparameter import Hyperparameter
-from keras_kd.losses.distillation_loss import DistillationLoss
+from keras_kd.losses.class_counts import check_two_classes
 from keras_kd.losses.jensen_shannon import mixture_log_ratios
-from keras_kd.losses.reverse_kl import check_two_classes
 from keras_kd.losses.reverse_kl import log_probabilities
+from keras_kd.losses.tempered_loss import TemperedLoss
 
 
 def skew_kl(teacher_logits, student_logits, *, skew=0.1, temperature=1.0):
@@ -75,7 +74,7 @@ def skew_reverse_kl(
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class SkewKL(DistillationLoss):
+class SkewKL(TemperedLoss):
     """DistiLLM's skew KL: forward KL whose gradient can't explode.
 
     Where the student holds a token of the teacher's to be almost impossible,
@@ -119,7 +118,7 @@ class SkewKL(DistillationLoss):
     divergence = staticmethod(skew_kl)
 
     def __init__(self, skew=0.1, *, temperature=1.0, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(temperature, **kwargs)
         if not (isinstance(skew, numbers.Real) and 0.0 <= skew < 1.0):
             raise ValueError(
                 "Argument `skew` must be a number from 0 to below 1: at 1 "
@@ -127,17 +126,6 @@ class SkewKL(DistillationLoss):
                 f"skew={skew!r}."
             )
         self.skew = float(skew)
-        self._temperature = Hyperparameter(
-            temperature, "temperature", positive=True
-        )
-
-    @property
-    def temperature(self):
-        return self._temperature.variable
-
-    @temperature.setter
-    def temperature(self, value):
-        self._temperature.assign(value)
 
     def call(self, teacher_logits, student_logits):
         return self.divergence(
@@ -154,7 +142,6 @@ class SkewKL(DistillationLoss):
         return {
             **super().get_config(),
             "skew": self.skew,
-            "temperature": self._temperature.config(),
         }
 
 

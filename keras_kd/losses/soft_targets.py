@@ -3,10 +3,9 @@
 import keras
 from keras import ops
 
-from keras_kd.hyperparameter import Hyperparameter
-from keras_kd.losses.distillation_loss import DistillationLoss
-from keras_kd.losses.distillation_loss import check_same_classes
+from keras_kd.losses.class_counts import check_two_classes
 from keras_kd.losses.distillation_loss import in_full_precision
+from keras_kd.losses.tempered_loss import TemperedLoss
 
 
 def soft_targets(
@@ -78,7 +77,7 @@ def standardized(logits):
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class SoftTargets(DistillationLoss):
+class SoftTargets(TemperedLoss):
     """Hinton's distillation: the student learns the teacher's probabilities.
 
     The usual first choice for classifiers. A temperature above 1 brings out
@@ -132,21 +131,10 @@ class SoftTargets(DistillationLoss):
         student_from_logits=True,
         **kwargs,
     ):
-        super().__init__(**kwargs)
-        self._temperature = Hyperparameter(
-            temperature, "temperature", positive=True
-        )
+        super().__init__(temperature, **kwargs)
         self.standardize = standardize
         self.teacher_from_logits = teacher_from_logits
         self.student_from_logits = student_from_logits
-
-    @property
-    def temperature(self):
-        return self._temperature.variable
-
-    @temperature.setter
-    def temperature(self, value):
-        self._temperature.assign(value)
 
     def call(self, teacher_logits, student_logits):
         if not self.teacher_from_logits:
@@ -161,19 +149,11 @@ class SoftTargets(DistillationLoss):
         )
 
     def check_views(self, teacher_shape, student_shape):
-        check_same_classes(self, teacher_shape, student_shape)
-        if student_shape[-1] == 1:
-            raise ValueError(
-                "SoftTargets needs two or more classes: the softmax of a "
-                "single output is always 1. Received: outputs of shape "
-                f"{tuple(student_shape)}. For a binary or multi-label model "
-                "use `keras_kd.losses.BinarySoftTargets`."
-            )
+        check_two_classes(self, teacher_shape, student_shape)
 
     def get_config(self):
         return {
             **super().get_config(),
-            "temperature": self._temperature.config(),
             "standardize": self.standardize,
             "teacher_from_logits": self.teacher_from_logits,
             "student_from_logits": self.student_from_logits,

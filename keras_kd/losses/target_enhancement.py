@@ -3,10 +3,9 @@
 import keras
 from keras import ops
 
-from keras_kd.hyperparameter import Hyperparameter
-from keras_kd.losses.distillation_loss import DistillationLoss
+from keras_kd.losses.class_counts import check_two_classes
 from keras_kd.losses.distillation_loss import in_full_precision
-from keras_kd.losses.true_class import check_two_classes
+from keras_kd.losses.tempered_loss import TemperedLoss
 from keras_kd.losses.true_class import number_of
 from keras_kd.losses.true_class import true_class
 
@@ -53,7 +52,7 @@ def target_enhancement(
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class TargetEnhancement(DistillationLoss):
+class TargetEnhancement(TemperedLoss):
     """OFA-KD's loss: for teachers of another architecture than the student.
 
     Where the two are of different kinds (a transformer and a convolutional
@@ -104,19 +103,8 @@ class TargetEnhancement(DistillationLoss):
     expects_logits = True
 
     def __init__(self, temperature=1.0, *, exponent=1.5, **kwargs):
-        super().__init__(**kwargs)
-        self._temperature = Hyperparameter(
-            temperature, "temperature", positive=True
-        )
+        super().__init__(temperature, **kwargs)
         self.exponent = number_of(exponent, "exponent", 1.0)
-
-    @property
-    def temperature(self):
-        return self._temperature.variable
-
-    @temperature.setter
-    def temperature(self, value):
-        self._temperature.assign(value)
 
     def call(self, teacher_logits, student_logits, *, labels):
         return target_enhancement(
@@ -133,6 +121,5 @@ class TargetEnhancement(DistillationLoss):
     def get_config(self):
         return {
             **super().get_config(),
-            "temperature": self._temperature.config(),
             "exponent": self.exponent,
         }

@@ -3,10 +3,9 @@
 import keras
 from keras import ops
 
-from keras_kd.hyperparameter import Hyperparameter
-from keras_kd.losses.distillation_loss import DistillationLoss
+from keras_kd.losses.class_counts import check_two_classes
 from keras_kd.losses.distillation_loss import in_full_precision
-from keras_kd.losses.reverse_kl import check_two_classes
+from keras_kd.losses.tempered_loss import TemperedLoss
 
 
 def top_k_targets(
@@ -126,7 +125,7 @@ def _check_rest(k, student_shape):
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class TopKTargets(DistillationLoss):
+class TopKTargets(TemperedLoss):
     """Soft targets of the likeliest classes, the others joined in one.
 
     For large vocabularies, where a token's tail is mostly noise: what the
@@ -174,24 +173,13 @@ class TopKTargets(DistillationLoss):
     expects_logits = True
 
     def __init__(self, k=50, *, temperature=1.0, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(temperature, **kwargs)
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise ValueError(
                 "Argument `k` must be a positive integer, the number of "
                 f"classes to keep. Received: k={k!r}."
             )
         self.k = k
-        self._temperature = Hyperparameter(
-            temperature, "temperature", positive=True
-        )
-
-    @property
-    def temperature(self):
-        return self._temperature.variable
-
-    @temperature.setter
-    def temperature(self, value):
-        self._temperature.assign(value)
 
     def call(self, teacher_logits, student_logits):
         temperature = ops.convert_to_tensor(self.temperature)
@@ -210,5 +198,4 @@ class TopKTargets(DistillationLoss):
         return {
             **super().get_config(),
             "k": self.k,
-            "temperature": self._temperature.config(),
         }

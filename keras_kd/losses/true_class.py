@@ -4,8 +4,6 @@ import math
 
 from keras import ops
 
-from keras_kd.losses.distillation_loss import check_same_classes
-
 
 def true_class(labels, logits):
     """Where the true class is, for losses that treat it apart.
@@ -40,17 +38,6 @@ def true_class(labels, logits):
     while len(labels.shape) < rank:
         labels = ops.expand_dims(labels, axis=-1)
     return ops.equal(labels, ops.arange(logits.shape[-1], dtype="int32"))
-
-
-def check_two_classes(loss, teacher_shape, student_shape):
-    """Raises a `ValueError` unless the views are logits of 2+ classes."""
-    check_same_classes(loss, teacher_shape, student_shape)
-    if len(student_shape) < 2 or student_shape[-1] == 1:
-        raise ValueError(
-            f"{type(loss).__name__} needs two or more classes. Received: "
-            f"outputs of shape {tuple(student_shape)}. For a binary or "
-            "multi-label model use `keras_kd.losses.BinarySoftTargets`."
-        )
 
 
 def number_of(value, name, least=0.0, most=math.inf):

@@ -5,10 +5,9 @@ import math
 import keras
 from keras import ops
 
-from keras_kd.hyperparameter import Hyperparameter
-from keras_kd.losses.distillation_loss import DistillationLoss
+from keras_kd.losses.class_counts import check_two_classes
 from keras_kd.losses.distillation_loss import in_full_precision
-from keras_kd.losses.true_class import check_two_classes
+from keras_kd.losses.tempered_loss import TemperedLoss
 from keras_kd.losses.true_class import number_of
 from keras_kd.losses.true_class import true_class
 
@@ -67,7 +66,7 @@ def virtual_teacher(
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class VirtualTeacher(DistillationLoss):
+class VirtualTeacher(TemperedLoss):
     """Distillation without a teacher: soft targets designed by hand.
 
     For want of a good teacher: it regularises as a teacher would that knows
@@ -130,10 +129,7 @@ class VirtualTeacher(DistillationLoss):
         form="code",
         **kwargs,
     ):
-        super().__init__(**kwargs)
-        self._temperature = Hyperparameter(
-            temperature, "temperature", positive=True
-        )
+        super().__init__(temperature, **kwargs)
         self.true_class_probability = number_of(
             true_class_probability, "true_class_probability", 1e-6, 1.0
         )
@@ -143,14 +139,6 @@ class VirtualTeacher(DistillationLoss):
                 f'or "paper" (their formula). Received: form={form!r}.'
             )
         self.form = form
-
-    @property
-    def temperature(self):
-        return self._temperature.variable
-
-    @temperature.setter
-    def temperature(self, value):
-        self._temperature.assign(value)
 
     def call(self, teacher_logits, student_logits, *, labels):
         return virtual_teacher(
@@ -167,7 +155,6 @@ class VirtualTeacher(DistillationLoss):
     def get_config(self):
         return {
             **super().get_config(),
-            "temperature": self._temperature.config(),
             "true_class_probability": self.true_class_probability,
             "form": self.form,
         }

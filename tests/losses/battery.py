@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from keras_kd.testing import assert_close
 from keras_kd.testing import checks_of
@@ -68,3 +70,18 @@ def shifted(view):
 def scaled(view):
     """Each sample multiplied by a positive number."""
     return view * _per_sample(np.geomspace(0.01, 100.0, 6), view)
+
+
+class MaskTokens(keras.layers.Layer):
+    """Puts a Keras mask on tokens, and leaves their values."""
+
+    def __init__(self, mask):
+        super().__init__()
+        self.mask = mask
+        self.supports_masking = True
+
+    def call(self, tokens):
+        return tokens + 0.0
+
+    def compute_mask(self, inputs, previous_mask=None):
+        return ops.convert_to_tensor(self.mask)

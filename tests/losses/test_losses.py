@@ -8,6 +8,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import pytest
+from battery import MaskTokens
 from battery import assert_golden
 from battery import every_check
 from battery import scaled
@@ -373,21 +374,6 @@ def test_weights_of_samples_and_of_tokens_agree(name):
         value(loss, teacher, student, each),
         value(loss, teacher[kept], student[kept], each[kept]),
     )
-
-
-class MaskTokens(keras.layers.Layer):
-    """Puts a Keras mask on tokens, and leaves their values."""
-
-    def __init__(self, mask):
-        super().__init__()
-        self.mask = mask
-        self.supports_masking = True
-
-    def call(self, tokens):
-        return tokens + 0.0
-
-    def compute_mask(self, inputs, previous_mask=None):
-        return ops.convert_to_tensor(self.mask)
 
 
 MASK = np.array(

@@ -6,6 +6,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from battery import MaskTokens
 from battery import every_check
 from battery import golden
 from battery import shifted
@@ -169,21 +170,6 @@ def test_two_classes(loss, divergence):
 
 
 # --- the published numbers, and masks ---------------------------------------
-
-
-class MaskTokens(keras.layers.Layer):
-    """Puts a Keras mask on tokens, and leaves their values."""
-
-    def __init__(self, mask):
-        super().__init__()
-        self.mask = mask
-        self.supports_masking = True
-
-    def call(self, tokens):
-        return tokens + 0.0
-
-    def compute_mask(self, inputs, previous_mask=None):
-        return ops.convert_to_tensor(self.mask)
 
 
 GOLDEN = {

@@ -6,9 +6,9 @@ import json
 import keras
 import numpy as np
 import pytest
+from battery import MaskTokens
 from battery import every_check
 from battery import views
-from keras import ops
 from support import numpy
 
 import keras_kd as kd
@@ -231,21 +231,6 @@ def test_a_confident_student_gets_a_gradient_through_its_scores():
 MASK = np.array(
     [[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]], "bool"
 )
-
-
-class MaskTokens(keras.layers.Layer):
-    """Puts a Keras mask on tokens, and leaves their values."""
-
-    def __init__(self, mask):
-        super().__init__()
-        self.mask = mask
-        self.supports_masking = True
-
-    def call(self, tokens):
-        return tokens + 0.0
-
-    def compute_mask(self, inputs, previous_mask=None):
-        return ops.convert_to_tensor(self.mask)
 
 
 def masked_relation(teacher, student, weights=None):
