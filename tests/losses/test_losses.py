@@ -15,6 +15,7 @@ from battery import scaled
 from battery import shifted
 from battery import views
 from keras import ops
+from support import BACKEND
 from support import numpy
 
 from keras_kd import losses
@@ -253,6 +254,75 @@ def test_contract(case, check):
 )
 def test_value_and_gradient_are_those_of_the_published_code(name):
     assert_golden(LOSSES[name].case(), LOSSES[name].golden)
+
+
+@every_loss
+def test_batch_of_one(name):
+    row = LOSSES[name]
+    teacher, student = row.views(samples=1)
+    exact = [view.astype("float64") for view in (teacher, student)]
+    assert_close(
+        value(row.make(), teacher, student), row.reference(*exact).mean()
+    )
+    assert np.isfinite(gradient(row.make(), teacher, student)).all()
+
+
+@every_loss
+def test_identical_views_are_the_minimum(name):
+    row = LOSSES[name]
+    _, student = row.views()
+    case = row.case()._replace(teacher=row.identical(student))
+    # Eagerly: compiled, a corner's slope may be taken from beside the corner.
+    found, slope = case.value_and_gradient(row.make(), compiled_as="nothing")
+    assert abs(found) < 1e-6
+    assert np.isfinite(slope).all()
+    assert np.abs(slope).max() < 1e-6
+
+
+@every_loss
+def test_value_is_positive_away_from_the_minimum(name):
+    row = LOSSES[name]
+    assert value(row.make(), *row.views()) > 1e-3
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, row in LOSSES.items() if row.shift]
+)
+def test_the_gradient_has_no_part_along_a_shift(name):
+    row = LOSSES[name]
+    sums = gradient(row.make(), *row.views()).sum(axis=-1)
+    assert np.abs(sums).max() < 1e-6
+
+
+@every_loss
+def test_a_huge_sample_of_weight_0_is_absent(name):
+    row = LOSSES[name]
+    teacher, student = row.views()
+    teacher[2] *= 1e4
+    weights = np.array([1.0, 0.5, 0.0, 2.0, 0.0, 1.0], "float32")
+    kept = weights > 0
+    loss = row.make()
+    assert_close(
+        value(loss, teacher, student, weights),
+        value(loss, teacher[kept], student[kept], weights[kept]),
+    )
+    slope = gradient(loss, teacher, student, weights)
+    assert_close(
+        slope[kept],
+        gradient(loss, teacher[kept], student[kept], weights[kept]),
+    )
+    assert np.all(slope[~kept] == 0.0)
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="Keras runs PyTorch eagerly")
+@every_loss
+def test_compiled_equals_eager_without_weights(name):
+    case = LOSSES[name].case()
+    fast, eager = (
+        case.value_and_gradient(case.make(), compiled_as=how)
+        for how in ("fit", "nothing")
+    )
+    assert_close(fast, eager)
 
 
 @every_loss
