@@ -19,6 +19,8 @@ def one_adapter_a_pair(adapters, pairs, name):
     >>> [type(adapter).__name__ for adapter in adapters]
     ['Dense', 'Dense', 'Dense']
     """
+    if is_joint(adapters):
+        return adapters
     if len(adapters) == 1 and pairs > 1:
         (first,) = adapters
         config = first and first.get_config()
@@ -32,6 +34,16 @@ def one_adapter_a_pair(adapters, pairs, name):
             "all."
         )
     return adapters
+
+
+def is_joint(adapters):
+    """Whether one adapter takes the views of all pairs at once, as a list.
+
+    Example:
+    >>> is_joint([keras.layers.Dense(2)])
+    False
+    """
+    return len(adapters) == 1 and getattr(adapters[0], "joint", False)
 
 
 def fit_adapter(adapter, teacher_shape, student_shape):
@@ -87,28 +99,52 @@ def fit_adapters(name, teacher_adapters, adapters, shapes):
     >>> fit_adapters("hint", [None], [dense], [((None, 8), (None, 4))])
     [((None, 8), (None, 8))]
     """
-    fitted = []
-    pairs = zip(teacher_adapters, adapters, shapes)
-    for number, (teacher_adapter, adapter, (teacher, student)) in enumerate(
-        pairs
-    ):
+    teachers, students = zip(*shapes)
+    teachers = [
         # A scope of its own: on PyTorch, Keras takes two variables of the
         # same path for one.
-        with keras.name_scope(f"{name}_teacher_adapter_{number}"):
-            teacher = fit_adapter(teacher_adapter, teacher, teacher)
-        with keras.name_scope(f"{name}_adapter_{number}"):
-            student = fit_adapter(adapter, teacher, student)
-        fitted.append((teacher, student))
-    return fitted
+        _fit(f"{name}_teacher_adapter_{number}", adapter, shape, shape)
+        for number, (adapter, shape) in enumerate(
+            zip(teacher_adapters, teachers)
+        )
+    ]
+    if is_joint(adapters):
+        targets = [shape[1:] for shape in teachers]
+        students = _fit_joint(name, adapters[0], targets, list(students))
+    else:
+        students = [
+            _fit(f"{name}_adapter_{number}", adapter, teacher, student)
+            for number, (adapter, teacher, student) in enumerate(
+                zip(adapters, teachers, students)
+            )
+        ]
+    return list(zip(teachers, students))
+
+
+def _fit(scope, adapter, teacher_shape, student_shape):
+    with keras.name_scope(scope):
+        return fit_adapter(adapter, teacher_shape, student_shape)
+
+
+def _fit_joint(name, adapter, targets, shapes):
+    adapter.target_shapes = targets
+    with keras.name_scope(f"{name}_adapter"):
+        if not adapter.built:
+            adapter.build(shapes)
+    return [tuple(shape) for shape in adapter.compute_output_shape(shapes)]
 
 
 def adapted(adapters, views, training):
     """Each view as its adapter makes it; as it is where there is none.
 
+    An adapter with `joint = True` gets all views, and returns as many.
+
     Example:
     >>> adapted([None], [keras.ops.ones((2, 3))], False)[0].shape == (2, 3)
     True
     """
+    if is_joint(adapters):
+        return list(adapters[0](list(views), training=training))
     return [
         view if adapter is None else adapter(view, training=training)
         for adapter, view in zip(adapters, views)

@@ -13,6 +13,7 @@ from keras_kd.steps import Steps
 from keras_kd.steps import StudentInputs
 from keras_kd.steps import Targets
 from keras_kd.steps import unscaled
+from keras_kd.steps import without_index
 from keras_kd.taps import run_tapped
 from keras_kd.teaching import Teaching
 from keras_kd.training_state import TrainingState
@@ -40,6 +41,10 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
     Where only some samples have labels, give the others the label -1 and the
     compiled loss `ignore_class=-1`: a `sample_weight` of 0 would silence the
     teacher, too. Metrics of labels then count only in validation.
+
+    Methods that keep something of each sample need its index in the data: give
+    `y` as a dict of `"labels"` (if any) and `"sample_index"`, whole numbers
+    of shape `(batch,)`.
 
     The teacher is left as it was, `trainable` included, and is never saved:
     the training state holds its fingerprint, and refuses another teacher.
@@ -120,7 +125,8 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
     ):
         if not isinstance(y, Targets):
             # Keras builds the compiled loss and metrics with bare batches.
-            return self._hard_loss(y, y_pred, sample_weight)
+            labels, _ = without_index(y)
+            return self._hard_loss(labels, y_pred, sample_weight)
         if training:
             self._advance_schedules()
         parts = [
@@ -158,6 +164,7 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
                 student_views,
                 sample_weight,
                 labels=targets.labels,
+                sample_index=targets.sample_index,
                 training=training,
                 look=self.look_for_probabilities,
             )
@@ -176,6 +183,7 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
                 y.teacher.output, y_pred.output, sample_weight
             )
             y, y_pred = y.labels, y_pred.output
+        y, _ = without_index(y)
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
     # --- what Keras asks of a model -----------------------------------------

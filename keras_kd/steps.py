@@ -47,6 +47,21 @@ class Targets(NamedTuple):
 
     labels: Any
     teacher: Answer
+    sample_index: Any = None
+
+
+def without_index(targets):
+    """`(labels, sample_index)` of what the data has as `y`.
+
+    Example:
+    >>> without_index({"labels": [3, 1], "sample_index": [40, 7]})
+    ([3, 1], [40, 7])
+    >>> without_index([3, 1])
+    ([3, 1], None)
+    """
+    if isinstance(targets, dict) and "sample_index" in targets:
+        return targets.get("labels"), targets["sample_index"]
+    return targets, None
 
 
 if BACKEND == "jax":

@@ -11,6 +11,7 @@ from keras_kd.steps import StudentInputs
 from keras_kd.steps import Targets
 from keras_kd.steps import no_gradient
 from keras_kd.steps import separate_buffers
+from keras_kd.steps import without_index
 from keras_kd.taps import run_tapped
 from keras_kd.training_state import check_fingerprint
 
@@ -112,12 +113,10 @@ class Teaching:
         """
         self._need_teacher()
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        labels, sample_index = without_index(y)
         answer = self._ask(self.teacher, x, state_mapping)
-        return (
-            StudentInputs(x),
-            Targets(y, answer),
-            sample_weight,
-        )
+        targets = Targets(labels, answer, sample_index)
+        return StudentInputs(x), targets, sample_weight
 
     def _need_teacher(self):
         if self.teacher is None:

@@ -38,7 +38,7 @@ class Transfer(keras.layers.Layer):
             shape, such as `keras_kd.layers.FeatureAdapter()`, or any Keras
             layer. It is trained with the student and no part of it. With
             several taps each pair gets an adapter of its own (a list gives
-            them one by one).
+            them one by one), unless one with `joint = True` takes all views.
         teacher_adapter: likewise, a layer through which the teacher's view
             goes, for methods that compare embeddings of both sides. It is
             trained, too; the teacher is not.
@@ -97,11 +97,12 @@ class Transfer(keras.layers.Layer):
         self.view_shapes = None
         self.inspection = Inspection()
         self._weight = Hyperparameter(weight, "weight")
-        # The loss is no layer: its hyperparameters are tracked from here.
-        self._loss_hyperparameters = [
+        # The loss is no layer: its hyperparameters, and what else it keeps in
+        # variables, are tracked from here.
+        self._loss_parts = [
             value
             for value in vars(loss).values()
-            if isinstance(value, Hyperparameter)
+            if isinstance(value, keras.layers.Layer)
         ]
 
     @property
@@ -114,7 +115,8 @@ class Transfer(keras.layers.Layer):
 
     def hyperparameters(self):
         """What may move while training: the weight, and the loss's own."""
-        return [self._weight, *self._loss_hyperparameters]
+        parts = [self._weight, *self._loss_parts]
+        return [part for part in parts if isinstance(part, Hyperparameter)]
 
     def teacher_views(self, views):
         """This transfer's teacher views, out of those of all transfers."""
@@ -180,6 +182,7 @@ class Transfer(keras.layers.Layer):
         sample_weight,
         *,
         labels=None,
+        sample_index=None,
         training=False,
         look=False,
     ):
@@ -190,6 +193,7 @@ class Transfer(keras.layers.Layer):
             student_views: the same of the student.
             sample_weight: optional, shape `(batch,)`.
             labels: the batch's labels, for losses that need them.
+            sample_index: each sample's place in the data, likewise.
             training: whether adapters run in training mode.
             look: whether to look for probabilities in place of logits.
 
@@ -205,9 +209,13 @@ class Transfer(keras.layers.Layer):
         )
         teacher = adapted(self.teacher_adapters, teacher, training)
         student = adapted(self.adapters, student, training)
-        context = {}
-        if "labels" in getattr(self.loss, "needs", ()):
-            context["labels"] = labels
+        context = {
+            "labels": labels,
+            "sample_index": sample_index,
+            "training": training,
+        }
+        needs = getattr(self.loss, "needs", ())
+        context = {name: context[name] for name in context if name in needs}
         if getattr(self.loss, "joint", False):
             value = self.loss(teacher, student, sample_weight, **context)
         else:

@@ -22,10 +22,19 @@ class DistillationLoss(keras.losses.Loss):
     A sample of weight 0 (or a masked token) is therefore absent: the others
     get the loss and the gradient that they would have got without it.
 
-    What `call` takes by keyword only, a `Transfer` hands to it: `labels`, the
-    batch's labels, or `sample_weight`, one weight a sample, where samples are
-    compared with each other. A loss with `joint = True` gets the views of all
-    taps at once, as lists.
+    What `call` takes by keyword only, a `Transfer` hands to it:
+
+    - `labels`, the batch's labels;
+    - `sample_weight`, one weight a sample, where samples are compared with
+      each other;
+    - `mask`, True at positions that count, where positions are compared with
+      each other; of the shape of the view without its `axis`;
+    - `sample_index`, each sample's place in the data, where something is
+      kept of each (see `Distiller` for the data's form);
+    - `training`, whether it is a training step, where something is kept.
+
+    A loss with `joint = True` gets the views of all taps at once, as lists. A
+    layer that it keeps as an attribute is saved with the distiller.
 
     Args:
         reduction: how the values become one number, as in
@@ -38,7 +47,8 @@ class DistillationLoss(keras.losses.Loss):
         teacher_view: what the teacher answered, shape `(batch, ...)`.
         student_view: what the student answered, shape `(batch, ...)`.
         sample_weight: optional, shape `(batch,)` or that of the values.
-        labels: by keyword, where `call` names them.
+        labels, sample_index, training: by keyword, where `call` names them;
+            `training` is False by default.
 
     Returns:
         The loss, a scalar unless `reduction` is `None`.
@@ -90,6 +100,8 @@ class DistillationLoss(keras.losses.Loss):
             teacher_view = _empty_masked(teacher_view, mask)
             student_view = _empty_masked(student_view, mask)
             sample_weight = _weight_of_masked(sample_weight, mask)
+        if "mask" in self.needs:
+            context = {**context, "mask": self._mask(mask, student_view)}
         if sample_weight is not None:
             sample_weight = spread(
                 sample_weight, self._values_shape(student_view)
@@ -120,7 +132,15 @@ class DistillationLoss(keras.losses.Loss):
         del shape[self.axis]
         return shape
 
+    def _mask(self, mask, student_view):
+        shape = list(ops.shape(student_view))
+        del shape[self.axis]
+        if mask is None:
+            return ops.ones(shape, "bool")
+        return spread(ops.cast(mask, "bool"), shape)
+
     def _context(self, context, student_view, sample_weight):
+        context = {"training": False, **context}
         if "sample_weight" in self.needs:
             if sample_weight is None:
                 sample_weight = ops.ones(self._values_shape(student_view))
