@@ -1,4 +1,4 @@
-"""Gives each pair of views its adapter, built for the shapes at hand."""
+"""Gives each pair of views its adapter, built and checked for the shapes."""
 
 import keras
 
@@ -132,6 +132,22 @@ def _fit_joint(name, adapter, targets, shapes):
         if not adapter.built:
             adapter.build(shapes)
     return [tuple(shape) for shape in adapter.compute_output_shape(shapes)]
+
+
+def check_views(loss, shapes):
+    """Raises a `ValueError` unless the loss compares pairs of these shapes.
+
+    Example:
+    >>> import keras_kd as kd
+    >>> check_views(kd.losses.SoftTargets(), [((None, 3), (None, 3))])
+    """
+    if not hasattr(loss, "check_views"):
+        return
+    if getattr(loss, "joint", False):
+        loss.check_views(*map(list, zip(*shapes)))
+    else:
+        for teacher, student in shapes:
+            loss.check_views(teacher, student)
 
 
 def adapted(adapters, views, training):

@@ -8,6 +8,7 @@ from keras_kd.hyperparameter import Hyperparameter
 from keras_kd.losses.soft_targets import SoftTargets
 from keras_kd.metrics import TeacherMetrics
 from keras_kd.monitor import Monitored
+from keras_kd.naming import distinct
 from keras_kd.steps import Answer
 from keras_kd.steps import Steps
 from keras_kd.steps import StudentInputs
@@ -216,12 +217,7 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
         return found
 
     def _term_names(self):
-        names = []
-        for transfer in self.transfers:
-            name, number = transfer.name, 2
-            while name in names:
-                name, number = f"{transfer.name}_{number}", number + 1
-            names.append(name)
+        names = distinct(transfer.name for transfer in self.transfers)
         return [f"{name}_loss" for name in names]
 
     @property

@@ -1,15 +1,15 @@
 """Transfer: one thing that is passed on, from where to where."""
 
-import re
-
 import keras
 
 from keras_kd.adapting import adapted
+from keras_kd.adapting import check_views
 from keras_kd.adapting import fit_adapters
 from keras_kd.adapting import one_adapter_a_pair
 from keras_kd.adapting import unbuilt_config
 from keras_kd.hyperparameter import Hyperparameter
 from keras_kd.inspection import Inspection
+from keras_kd.naming import snake_case
 from keras_kd.taps import listed
 from keras_kd.taps import taps_of
 from keras_kd.taps import text_of
@@ -82,7 +82,9 @@ class Transfer(keras.layers.Layer):
                 f"`keras_kd.losses.SoftTargets()`. Received: loss={loss!r}."
             )
         # autocast off: logits must reach the loss in the precision they have.
-        super().__init__(name=name or _snake(loss), autocast=False)
+        super().__init__(
+            name=name or snake_case(type(loss).__name__), autocast=False
+        )
         self.loss = loss
         self.teacher_taps = taps_of(teacher)
         self.student_taps = taps_of(student)
@@ -152,11 +154,10 @@ class Transfer(keras.layers.Layer):
             for adapters in (self.adapters, self.teacher_adapters)
         )
         try:
-            self._check_views(
-                fit_adapters(
-                    self.name, self.teacher_adapters, self.adapters, shapes
-                )
+            fitted = fit_adapters(
+                self.name, self.teacher_adapters, self.adapters, shapes
             )
+            check_views(self.loss, fitted)
         except ValueError as error:
             raise ValueError(
                 f"Transfer {self.name!r}, "
@@ -165,15 +166,6 @@ class Transfer(keras.layers.Layer):
             ) from error
         self.view_shapes = shapes
         self.built = True
-
-    def _check_views(self, shapes):
-        if not hasattr(self.loss, "check_views"):
-            return
-        if getattr(self.loss, "joint", False):
-            self.loss.check_views(*map(list, zip(*shapes)))
-        else:
-            for teacher, student in shapes:
-                self.loss.check_views(teacher, student)
 
     def term(
         self,
@@ -214,8 +206,8 @@ class Transfer(keras.layers.Layer):
             "sample_index": sample_index,
             "training": training,
         }
-        needs = getattr(self.loss, "needs", ())
-        context = {name: context[name] for name in context if name in needs}
+        needs = set(getattr(self.loss, "needs", ()))
+        context = {name: context[name] for name in needs & set(context)}
         if getattr(self.loss, "joint", False):
             value = self.loss(teacher, student, sample_weight, **context)
         else:
@@ -253,7 +245,3 @@ class Transfer(keras.layers.Layer):
     def build_from_config(self, config):
         pairs = config["view_shapes"]
         self.match([pair[0] for pair in pairs], [pair[1] for pair in pairs])
-
-
-def _snake(loss):
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(loss).__name__).lower()

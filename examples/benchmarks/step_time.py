@@ -12,7 +12,8 @@ in turns, so that a noisy machine is noisy for all of them:
 
 each with soft targets alone, and with one feature transfer as well. Printed
 are the median milliseconds a step over all turns, the ratio to the loop by
-hand (the median of the ratios within each turn), and the growth of the
+hand (the median of the ratios within each turn), the same of the time that all
+cores worked (which others on the machine disturb less), and the growth of the
 process's memory as the first keras_kd step runs. A plot goes to
 `step_time_<backend>.png`. About five minutes on two CPU cores; `--smoke`
 takes a few seconds and its figures mean nothing.
@@ -290,7 +291,7 @@ def peak_memory():
 
 
 def measure(features, steps, turns, batch):
-    """Milliseconds a step, as `{way: [one for each turn]}`."""
+    """Milliseconds a step, `{way: [(on the clock, of all cores) a turn]}`."""
     random = np.random.default_rng(0)
     x = random.normal(size=(steps * batch, 32, 32, 3)).astype("float32")
     y = random.integers(0, 10, steps * batch).astype("int32")
@@ -309,27 +310,32 @@ def measure(features, steps, turns, batch):
         # Another first one each turn: drift hits none more than another.
         names = list(WAYS)[turn % 4 :] + list(WAYS)[: turn % 4]
         for name in names:
-            start = time.perf_counter()
+            start = time.perf_counter(), time.process_time()
             trainers[name]()
-            seconds = time.perf_counter() - start
-            times[name].append(1000 * seconds / steps)
+            end = time.perf_counter(), time.process_time()
+            times[name].append(1000 * np.subtract(end, start) / steps)
     return times
 
 
 def report(case, times):
     print(f"\n{case} ({BACKEND})")
-    print(f"{'':20} {'ms/step':>8} {'to by hand':>11} {'spread':>13}")
+    print(
+        f"{'':20} {'ms/step':>8} {'to by hand':>11} {'spread':>13} "
+        f"{'CPU to by hand':>15}"
+    )
     rows = {}
     for name, values in times.items():
         ratios = np.array(values) / np.array(times["by hand"])
-        low, high = np.quantile(ratios, [0.25, 0.75])
-        rows[name] = np.median(values), np.median(ratios)
+        ratio, cpu_ratio = np.median(ratios, axis=0)
+        low, high = np.quantile(ratios[:, 0], [0.25, 0.75])
+        rows[name] = np.median(values, axis=0)[0], ratio
         print(
-            f"{name:20} {rows[name][0]:8.1f} {rows[name][1]:11.3f} "
-            f"{low:6.2f}-{high:.2f}"
+            f"{name:20} {rows[name][0]:8.1f} {ratio:11.3f} "
+            f"{low:6.2f}-{high:.2f} {cpu_ratio:15.3f}"
         )
     gain = np.array(times["keras.distillation"]) / np.array(times["keras_kd"])
-    print(f"keras.distillation / keras_kd: {np.median(gain):.2f}")
+    gain, cpu_gain = np.median(gain, axis=0)
+    print(f"keras.distillation / keras_kd: {gain:.2f} (CPU {cpu_gain:.2f})")
     return rows
 
 
