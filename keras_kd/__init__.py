@@ -5,6 +5,7 @@ from keras_kd import layers as layers
 from keras_kd import losses as losses
 from keras_kd import metrics as metrics
 from keras_kd import schedules as schedules
+from keras_kd import students as students
 from keras_kd import testing as testing
 from keras_kd.distiller import Distiller as Distiller
 from keras_kd.taps import Tap as Tap

@@ -12,7 +12,8 @@ def one_adapter_a_pair(adapters, pairs, name):
         name: the transfer's name, for the error.
 
     Raises:
-        ValueError: there are several adapters, but not one for each pair.
+        ValueError: there are several adapters, but not one for each pair; or
+            one, which has weights already.
 
     Example:
     >>> adapters = one_adapter_a_pair([keras.layers.Dense(2)], 3, "hints")
@@ -23,6 +24,12 @@ def one_adapter_a_pair(adapters, pairs, name):
         return adapters
     if len(adapters) == 1 and pairs > 1:
         (first,) = adapters
+        if first is not None and first.built:
+            raise ValueError(
+                f"Transfer {name!r} has {pairs} pairs of views, and copies of "
+                "an adapter start anew. Received: one adapter that is built, "
+                f"{first.name!r}. Give a list with one for each pair."
+            )
         config = first and first.get_config()
         adapters = [first] + [
             first and type(first).from_config(config) for _ in range(pairs - 1)
@@ -52,11 +59,12 @@ def fit_adapter(adapter, teacher_shape, student_shape):
     Args:
         adapter: a Keras layer; if it has a `target_shape` of None, that is
             set to the teacher's. None leaves the view as it is.
-        teacher_shape: shape of the teacher's view, with batch axis.
-        student_shape: shape of the student's view, likewise.
+        teacher_shape: shape of the teacher's view, with batch axis; None for
+            an adapter of the teacher's own view, which has no target.
+        student_shape: shape of the view that it takes, likewise.
 
     Returns:
-        The shape of the adapted student view, with batch axis.
+        The shape of the adapted view, with batch axis.
 
     Raises:
         ValueError: the adapter is made for another shape.
@@ -68,7 +76,7 @@ def fit_adapter(adapter, teacher_shape, student_shape):
     """
     if adapter is None:
         return student_shape
-    if hasattr(adapter, "target_shape"):
+    if teacher_shape and hasattr(adapter, "target_shape"):
         if adapter.target_shape is None:
             adapter.target_shape = teacher_shape[1:]
         elif tuple(adapter.target_shape) != teacher_shape[1:]:
@@ -103,7 +111,7 @@ def fit_adapters(name, teacher_adapters, adapters, shapes):
     teachers = [
         # A scope of its own: on PyTorch, Keras takes two variables of the
         # same path for one.
-        _fit(f"{name}_teacher_adapter_{number}", adapter, shape, shape)
+        _fit(f"{name}_teacher_adapter_{number}", adapter, None, shape)
         for number, (adapter, shape) in enumerate(
             zip(teacher_adapters, teachers)
         )

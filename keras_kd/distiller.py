@@ -13,8 +13,8 @@ from keras_kd.steps import Answer
 from keras_kd.steps import Steps
 from keras_kd.steps import StudentInputs
 from keras_kd.steps import Targets
+from keras_kd.steps import split_targets
 from keras_kd.steps import unscaled
-from keras_kd.steps import without_index
 from keras_kd.taps import run_tapped
 from keras_kd.teaching import Teaching
 from keras_kd.training_state import TrainingState
@@ -126,7 +126,7 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
     ):
         if not isinstance(y, Targets):
             # Keras builds the compiled loss and metrics with bare batches.
-            labels, _ = without_index(y)
+            labels, _, sample_weight = split_targets(y, sample_weight)
             return self._hard_loss(labels, y_pred, sample_weight)
         if training:
             self._advance_schedules()
@@ -184,7 +184,7 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
                 y.teacher.output, y_pred.output, sample_weight
             )
             y, y_pred = y.labels, y_pred.output
-        y, _ = without_index(y)
+        y, _, sample_weight = split_targets(y, sample_weight)
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
     # --- what Keras asks of a model -----------------------------------------

@@ -50,18 +50,21 @@ class Targets(NamedTuple):
     sample_index: Any = None
 
 
-def without_index(targets):
-    """`(labels, sample_index)` of what the data has as `y`.
+def split_targets(targets, sample_weight=None):
+    """`(labels, sample_index, sample_weight)` of what the data has as `y`.
 
     Example:
-    >>> without_index({"labels": [3, 1], "sample_index": [40, 7]})
-    ([3, 1], [40, 7])
-    >>> without_index([3, 1])
-    ([3, 1], None)
+    >>> split_targets({"labels": [3, 1], "sample_index": [40, 7]})
+    ([3, 1], [40, 7], None)
+    >>> split_targets([3, 1], [1.0, 0.5])
+    ([3, 1], None, [1.0, 0.5])
     """
-    if isinstance(targets, dict) and "sample_index" in targets:
-        return targets.get("labels"), targets["sample_index"]
-    return targets, None
+    if not (isinstance(targets, dict) and "sample_index" in targets):
+        return targets, None, sample_weight
+    if isinstance(sample_weight, dict):
+        # `fit` copies weights for each entry of `y`.
+        sample_weight = sample_weight["sample_index"]
+    return targets.get("labels"), targets["sample_index"], sample_weight
 
 
 if BACKEND == "jax":

@@ -1,16 +1,19 @@
 """Taps: name a layer by its path, and read it while its model runs."""
 
 import contextlib
+import functools
 import inspect
 import re
 
 import keras
+from keras.src.backend import set_keras_mask
 
 from keras_kd.layer_paths import find_layer
 
 _GRAMMAR = re.compile(
     r"^(?P<path>[^:\[\]]*)(:(?P<end>input|output|scores))?(\[(?P<key>[^\[\]]+)\])?$"
 )
+ATTENTION = keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention
 
 
 class Tap:
@@ -56,12 +59,10 @@ class Tap:
         """Takes the entry that the tap's `[KEY]` names, if it has one."""
         if self.key is None:
             return value
-        if isinstance(value, dict):
-            keys = list(value)
-        else:
-            # A tensor has no entries: [0] would take its first sample.
-            several = isinstance(value, (list, tuple))
-            keys = list(range(len(value))) if several else []
+        # A tensor has no entries: [0] would take its first sample.
+        keys = list(value) if isinstance(value, dict) else []
+        if isinstance(value, (list, tuple)):
+            keys = list(range(len(value)))
         for key in keys:
             if str(key) == self.key:
                 return value[key]
@@ -75,10 +76,9 @@ class Tap:
 def tapped(model, taps):
     """Reads taps while the model runs inside of the `with` block.
 
-    Each tapped layer's `call` is wrapped for the time of the block, and put
-    back after it also when the pass raises. Unlike sub-models made from
-    `layer.output`, this works for Functional, Sequential, nested and
-    subclassed models alike, and needs no second pass.
+    Each tapped layer's `call` is wrapped meanwhile. Unlike sub-models made from
+    `layer.output`, this works for models of any kind, in a single pass. What
+    Keras' attention projects bears the masks of what the layer is given.
 
     Args:
         model: a Keras model.
@@ -95,8 +95,7 @@ def tapped(model, taps):
     >>> record["head:input"].shape == (1, 4)
     True
     """
-    record = {}
-    taps_of = {}
+    record, taps_of = {}, {}
     for tap in taps:
         layer = find_layer(model, tap.path)
         if tap.end == "scores":
@@ -104,7 +103,9 @@ def tapped(model, taps):
         taps_of.setdefault(id(layer), (layer, []))[1].append(tap)
     with contextlib.ExitStack() as stack:
         for layer, layer_taps in taps_of.values():
-            stack.enter_context(_wrapped(layer, layer_taps, record))
+            _tap(layer, layer_taps, record, stack)
+        for tap in taps:
+            _pass_mask_on(model, tap, record, stack)
         yield record
 
 
@@ -118,38 +119,57 @@ def _check_scores(layer, tap):
         )
 
 
-@contextlib.contextmanager
-def _wrapped(layer, taps, record):
-    original = layer.call
-    own = "call" in vars(layer)
-    want_scores = any(tap.end == "scores" for tap in taps)
+def _replace(layer, name, value, stack):
+    restore = [object.__delattr__, layer, name]
+    if name in vars(layer):
+        restore = [object.__setattr__, layer, name, vars(layer)[name]]
+    stack.callback(*restore)
+    # Past Keras' and PyTorch's own __setattr__, which would track it.
+    object.__setattr__(layer, name, value)
 
+
+def _tap(layer, taps, record, stack):
+    original = layer.call
+    wants_scores = any(tap.end == "scores" for tap in taps)
+    more = {"return_attention_scores": True} if wants_scores else {}
+    if wants_scores and getattr(layer, "_flash_attention", False):
+        # The fused operation keeps no scores, and Keras raises there.
+        _replace(layer, "_flash_attention", False, stack)
+
+    @functools.wraps(original)
     def call(*args, **kwargs):
-        if want_scores:
-            output, scores = original(
-                *args, **{**kwargs, "return_attention_scores": True}
-            )
-            if kwargs.get("return_attention_scores"):
-                result = output, scores
-            else:
-                result = output
-        else:
-            scores, result = None, original(*args, **kwargs)
+        result = original(*args, **{**kwargs, **more})
+        scores = result[1] if more else None
+        if more and not kwargs.get("return_attention_scores"):
+            result = result[0]
         given = args[0] if args else next(iter(kwargs.values()))
         ends = {"input": given, "output": result, "scores": scores}
         for tap in taps:
             record[tap.text] = tap.select(ends[tap.end])
         return result
 
-    # Past Keras' and PyTorch's own __setattr__, which would track it.
-    object.__setattr__(layer, "call", call)
-    try:
-        yield
-    finally:
-        if own:
-            object.__setattr__(layer, "call", original)
-        else:
-            object.__delattr__(layer, "call")
+    _replace(layer, "call", call, stack)
+
+
+def _pass_mask_on(model, tap, record, stack):
+    outer, _, name = tap.path.rpartition("/")
+    attention = find_layer(model, outer)
+    if tap.end != "output" or not isinstance(attention, ATTENTION):
+        return
+    original = attention.call
+
+    @functools.wraps(original)
+    def call(*args, **kwargs):
+        # It takes the masks off before it projects.
+        result = original(*args, **kwargs)
+        mask = kwargs.get(f"{name}_mask")
+        if name == "key" and mask is None:
+            mask = kwargs.get("value_mask")  # keys are values by default
+        if mask is not None and tap.text in record:
+            set_keras_mask(record[tap.text], mask)
+        return result
+
+    _replace(attention, "call", call, stack)
 
 
 def run_tapped(model, inputs, taps, *, training):

@@ -11,7 +11,7 @@ from keras_kd.steps import StudentInputs
 from keras_kd.steps import Targets
 from keras_kd.steps import no_gradient
 from keras_kd.steps import separate_buffers
-from keras_kd.steps import without_index
+from keras_kd.steps import split_targets
 from keras_kd.taps import run_tapped
 from keras_kd.training_state import check_fingerprint
 
@@ -113,7 +113,7 @@ class Teaching:
         """
         self._need_teacher()
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        labels, sample_index = without_index(y)
+        labels, sample_index, sample_weight = split_targets(y, sample_weight)
         answer = self._ask(self.teacher, x, state_mapping)
         targets = Targets(labels, answer, sample_index)
         return StudentInputs(x), targets, sample_weight

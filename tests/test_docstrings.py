@@ -13,9 +13,18 @@ from keras_kd import layers
 from keras_kd import losses
 from keras_kd import metrics
 from keras_kd import schedules
+from keras_kd import students
 
 PACKAGE = Path(keras_kd.__file__).parent
-MODULES = [keras_kd, losses, layers, callbacks, metrics, schedules]
+MODULES = [
+    keras_kd,
+    losses,
+    layers,
+    students,
+    callbacks,
+    metrics,
+    schedules,
+]
 # Of these the class that uses them is documented in full.
 HELPERS = {"TeacherMetrics"}
 # What they do is no idea of a paper.

@@ -87,6 +87,18 @@ def test_the_index_reaches_the_loss_and_the_labels_the_compiled_loss(eagerly):
     assert logs["accuracy"] == pytest.approx(accuracy)
 
 
+def test_weights_come_with_the_index():
+    model = distiller()
+    model.compile(keras.optimizers.SGD(0.0), cross_entropy())
+    x, y = data()
+    weights = np.resize([1.0, 0.0, 2.0], 24).astype("float32")
+    logs = model.fit(
+        *indexed(x, y), sample_weight=weights, batch_size=24, verbose=0
+    ).history
+    expected = np.average(np.arange(24) + 100.0 * y, weights=weights)
+    np.testing.assert_allclose(logs["counted_loss"], expected, rtol=1e-5)
+
+
 def test_what_a_loss_keeps_is_saved(tmp_path):
     model = distiller()
     model.compile("sgd", cross_entropy())
@@ -125,6 +137,25 @@ def test_a_mask_reaches_the_loss():
     expected = np.mean([error[i, mask[i]].mean() for i in range(3)])
     found = float(numpy(loss(teacher, masked)))
     assert found == pytest.approx(expected)
+
+
+class OfChannelsFirst(MeanOfPresent):
+    axis = 1
+
+    def call(self, teacher, student):
+        return ops.mean(ops.square(teacher - student), axis=(1, 2))
+
+
+def test_masked_positions_are_emptied_along_their_own_axis():
+    random = np.random.default_rng(0)
+    # As many channels as positions: the axes differ by name alone.
+    teacher, student = random.normal(size=(2, 1, 3, 3)).astype("float32")
+    masked = ops.convert_to_tensor(student)
+    mask = np.array([[True, True, False]])
+    keras.src.backend.set_keras_mask(masked, ops.convert_to_tensor(mask))
+    found = float(numpy(OfChannelsFirst()(teacher, masked)))
+    error = (teacher - student)[:, :, :2] ** 2
+    assert found == pytest.approx(error.sum() / 9.0)
 
 
 class Exchange(keras.layers.Layer):
@@ -180,3 +211,45 @@ def test_the_index_reaches_a_compiled_step_of_several():
     model.fit(*indexed(*data()), batch_size=8, verbose=0)
     ledger = model.transfers[0].loss.ledger
     np.testing.assert_array_equal(numpy(ledger.seen.value), np.ones(24))
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        kd.layers.FeatureAdapter(),
+        kd.layers.MaskedGeneration(),
+        kd.layers.VariationalRegressor(),
+    ],
+    ids=["feature", "generation", "variational"],
+)
+def test_a_frozen_adapter_stays_frozen_when_it_is_built(adapter):
+    adapter.trainable = False
+    transfer = kd.Transfer(kd.losses.FeatureMatching(), adapter=adapter)
+    transfer.adapters[0].target_shape = (4, 6)
+    adapter.build((None, 4, 3))
+    assert len(adapter.weights) > 0
+    assert adapter.trainable_variables == []
+
+
+def test_one_trained_adapter_is_not_copied():
+    adapter = keras.layers.Dense(4)
+    adapter.build((None, 3))
+    taps = ["stage1", "stage2"]
+    transfer = kd.Transfer(
+        kd.losses.FeatureMatching(),
+        teacher=taps,
+        student=taps,
+        adapter=adapter,
+    )
+    with pytest.raises(ValueError, match="built.*a list with one for each"):
+        transfer.match([(None, 4), (None, 4)], [(None, 3), (None, 3)])
+
+
+def test_a_teacher_adapter_may_have_a_target_of_its_own():
+    transfer = kd.Transfer(
+        kd.losses.FeatureMatching(),
+        teacher_adapter=keras.layers.Reshape((4, 3)),
+        adapter=kd.layers.FeatureAdapter(),
+    )
+    transfer.match([(None, 2, 6)], [(None, 4, 5)])
+    assert transfer.adapters[0].target_shape == (4, 3)

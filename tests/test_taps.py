@@ -365,9 +365,9 @@ def test_entries_of_outputs():
 SEQUENCE = np.random.default_rng(3).normal(size=(2, 5, 6)).astype("float32")
 
 
-def attention_model(ask=False):
+def attention_model(ask=False, **kwargs):
     inputs = keras.Input((5, 6))
-    attention = layers.MultiHeadAttention(2, 3, name="attention")
+    attention = layers.MultiHeadAttention(2, 3, name="attention", **kwargs)
     x = attention(inputs, inputs, return_attention_scores=ask)
     if ask:
         x = x[0] + ops.mean(x[1])
@@ -417,3 +417,66 @@ def test_scores_of_another_layer():
     with pytest.raises(ValueError, match="Received: tap 'head:scores'.*Dense"):
         read(model, "head:scores")
     assert "call" not in vars(model.get_layer("head"))
+
+
+def test_scores_in_taps():
+    model = attention_model()
+    with tapped(model, [Tap("attention:scores")]) as outer:
+        _, (inner,) = read(model, "attention:scores", inputs=SEQUENCE)
+        np.testing.assert_array_equal(
+            numpy(inner), numpy(outer["attention:scores"])
+        )
+
+
+def test_scores_under_flash_attention():
+    plain = attention_model()
+    expected, (scores,) = read(plain, "attention:scores", inputs=SEQUENCE)
+    model = attention_model(flash_attention=True)
+    model.set_weights(plain.get_weights())
+    layer = model.get_layer("attention")
+    with pytest.raises(ValueError, match="flash attention is enabled"):
+        layer(SEQUENCE, SEQUENCE, return_attention_scores=True)
+    output, (found,) = read(model, "attention:scores", inputs=SEQUENCE)
+    np.testing.assert_allclose(numpy(found), numpy(scores), atol=1e-6)
+    np.testing.assert_allclose(numpy(output), numpy(expected), atol=1e-6)
+    # Both are the layer's own again, and it is fused where nothing is read.
+    assert layer._flash_attention is True and "call" not in vars(layer)
+    with (
+        pytest.raises(RuntimeError, match="on purpose"),
+        tapped(model, [Tap("attention:scores")]),
+    ):
+        assert layer._flash_attention is False
+        raise RuntimeError("on purpose")
+    assert layer._flash_attention is True
+    with tapped(model, [Tap("attention")]):
+        assert layer._flash_attention is True
+
+
+# --- masks ------------------------------------------------------------------
+
+TOKENS = np.array([[3, 1, 2, 0], [4, 0, 0, 0]], "int32")
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_projections_bear_the_masks_that_attention_is_given(other):
+    text, asked = keras.Input((4,), dtype="int32"), keras.Input((3, 6))
+    x = layers.Embedding(5, 6, mask_zero=True)(text)
+    attention = layers.MultiHeadAttention(2, 3, name="attention")
+    if other:
+        model = keras.Model([text, asked], attention(asked, x))
+        batch = [TOKENS, np.ones((2, 3, 6), "float32")]
+    else:
+        model, batch = keras.Model(text, attention(x, x)), TOKENS
+    names = ["query", "key", "value"]
+    taps = [f"attention/{name}" for name in names] + ["attention/query:input"]
+    output, views = read(model, *taps, inputs=batch)
+    masks = [keras.src.backend.get_keras_mask(view) for view in views]
+    # Keras took it off the input, and would else pass it on from there.
+    assert masks.pop() is None
+    for name, mask in zip(names, masks):
+        if other and name == "query":
+            assert mask is None
+        else:
+            np.testing.assert_array_equal(numpy(mask), TOKENS != 0)
+    np.testing.assert_allclose(numpy(output), numpy(model(batch)), atol=1e-6)
+    assert "call" not in vars(attention)

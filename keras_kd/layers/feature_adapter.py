@@ -75,7 +75,10 @@ class FeatureAdapter(keras.layers.Layer):
         self._check(source, target)
         if source[-1] != target[-1]:
             self.projection = keras.layers.Dense(
-                target[-1], name="projection", dtype=self.dtype_policy
+                target[-1],
+                name="projection",
+                dtype=self.dtype_policy,
+                trainable=self.trainable,
             )
             self.projection.build((None,) * (len(target)) + (source[-1],))
 

@@ -148,6 +148,7 @@ class MaskedGeneration(keras.layers.Layer):
             activation=activation,
             name=name,
             dtype=self.dtype_policy,
+            trainable=self.trainable,
         )
         convolution.build((None,) * (len(source) - 1) + (source[-1],))
         return convolution

@@ -86,6 +86,7 @@ class VariationalRegressor(keras.layers.Layer):
                 use_bias=False,
                 name=f"projection_{number}",
                 dtype=self.dtype_policy,
+                trainable=self.trainable,
             )
             dense.build((*source[:-1], channels))
             self.projections.append(dense)

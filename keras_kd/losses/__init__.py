@@ -49,6 +49,12 @@ from keras_kd.losses.channel_wise import (
 from keras_kd.losses.channel_wise import (
     channel_wise_distillation as channel_wise_distillation,
 )
+from keras_kd.losses.contrastive_memory import (
+    ContrastiveMemory as ContrastiveMemory,
+)
+from keras_kd.losses.contrastive_memory import (
+    contrastive_memory as contrastive_memory,
+)
 from keras_kd.losses.contrastive_representation import (
     ContrastiveRepresentation as ContrastiveRepresentation,
 )
@@ -138,6 +144,10 @@ from keras_kd.losses.similarity_preserving import (
 )
 from keras_kd.losses.similarity_preserving import (
     similarity_preserving as similarity_preserving,
+)
+from keras_kd.losses.singular_vectors import SingularVectors as SingularVectors
+from keras_kd.losses.singular_vectors import (
+    singular_vectors as singular_vectors,
 )
 from keras_kd.losses.skew_kl import SkewKL as SkewKL
 from keras_kd.losses.skew_kl import SkewReverseKL as SkewReverseKL

@@ -9,7 +9,9 @@ from keras_kd.losses.distillation_loss import DistillationLoss
 from keras_kd.losses.distillation_loss import in_full_precision
 
 
-def activation_boundaries(teacher_features, student_features, *, margin=1.0):
+def activation_boundaries(
+    teacher_features, student_features, *, margin=1.0, mask=None
+):
     """Squared hinge on the side of 0 on which the teacher's neurons are.
 
         value = sum of max(0, margin - s)^2 where t > 0
@@ -19,6 +21,8 @@ def activation_boundaries(teacher_features, student_features, *, margin=1.0):
         teacher_features: pre-activations, shape `(batch, ...)`.
         student_features: pre-activations, the same shape.
         margin: how far from 0 the student's neurons are pushed.
+        mask: optional, of the features' shape without its last axis: True
+            for neurons that count.
 
     Returns:
         Sums over all neurons of a sample, shape `(batch,)`.
@@ -37,6 +41,9 @@ def activation_boundaries(teacher_features, student_features, *, margin=1.0):
     fires = teacher_features > 0.0
     ahead = ops.where(fires, student_features, -student_features)
     missing = ops.square(ops.relu(margin - ahead))
+    if mask is not None:
+        mask = ops.cast(ops.expand_dims(mask, -1), missing.dtype)
+        missing = missing * mask
     return ops.sum(missing, axis=tuple(range(1, len(missing.shape))))
 
 
@@ -59,7 +66,7 @@ class ActivationBoundaries(DistillationLoss):
     loss first and the task after it; here both terms train together. Usual
     weight: 0.003, halved for each tap further from the output.
 
-    A masked token adds a constant to the value, and pulls nowhere.
+    Masked tokens are absent.
 
     Args:
         margin: a positive number, 1 in the paper.
@@ -95,9 +102,9 @@ class ActivationBoundaries(DistillationLoss):
             )
         self.margin = float(margin)
 
-    def call(self, teacher_features, student_features):
+    def call(self, teacher_features, student_features, *, mask):
         return activation_boundaries(
-            teacher_features, student_features, margin=self.margin
+            teacher_features, student_features, margin=self.margin, mask=mask
         )
 
     def get_config(self):

@@ -89,11 +89,10 @@ class SelfAttentionRelation(DistillationLoss):
         value = mean_r sum_keys relation(teacher) * (log relation(teacher)
                                                      - log relation(student))
 
-    Masked tokens (a Keras mask on the student's view) and tokens of weight 0
-    are left out, as queries and as keys. `keras.layers.MultiHeadAttention`
-    takes the mask off before it projects: there, padded tokens count like the
-    others unless weights of shape `(batch, tokens)` are given. The mean is
-    over the batch's tokens, where the paper takes each text's mean first.
+    Masked tokens (a Keras mask on the student's view, or on what the tapped
+    attention layer is given) and tokens of weight 0 are left out, as queries
+    and as keys. The mean is over the batch's tokens, where the paper takes
+    each text's mean first.
 
     Args:
         relation_heads: how many parts all heads together are split into: 48

@@ -37,7 +37,13 @@ def attention_map(features, *, power=2, axis=-1, total=ops.mean):
 
 
 def attention_transfer(
-    teacher_features, student_features, *, power=2, form="code", axis=-1
+    teacher_features,
+    student_features,
+    *,
+    power=2,
+    form="code",
+    axis=-1,
+    mask=None,
 ):
     """Difference of the two attention maps of each sample.
 
@@ -52,6 +58,9 @@ def attention_transfer(
         power: exponent of the activations, 2 in the paper.
         form: `"code"`, the authors' implementation, or `"paper"`.
         axis: the channels' axis.
+        mask: optional, shape `(batch, positions...)`: True at positions that
+            count; the features of the others are 0. Without effect where the
+            numbers of positions differ.
 
     Returns:
         Values of shape `(batch,)`.
@@ -67,6 +76,7 @@ def attention_transfer(
     teacher_features, student_features = in_full_precision(
         teacher_features, student_features
     )
+    mask = mask_of_both(mask, teacher_features, student_features, axis)
     teacher_features, student_features = same_positions(
         teacher_features, student_features, axis
     )
@@ -75,7 +85,7 @@ def attention_transfer(
         teacher_features, power=power, axis=axis, total=total
     ) - attention_map(student_features, power=power, axis=axis, total=total)
     if form == "code":
-        return ops.mean(ops.square(difference), axis=-1)
+        return mean_of_present(ops.square(difference), mask)
     # The floor keeps the root's gradient finite where the maps are equal.
     squares = ops.sum(ops.square(difference), axis=-1)
     return ops.sqrt(ops.maximum(squares, 1e-24))
@@ -100,15 +110,51 @@ def same_positions(teacher, student, axis):
     return teacher, student
 
 
+def mask_of_both(mask, teacher, student, axis):
+    """A mask of the student's, or None where the teacher's positions differ.
+
+    Example:
+    >>> mask = ops.ones((1, 2), "bool")
+    >>> mask_of_both(mask, ops.ones((1, 4, 3)), ops.ones((1, 2, 3)), -1)
+    """
+    shapes = [list(view.shape) for view in (teacher, student)]
+    for shape in shapes:
+        del shape[axis]
+    return mask if shapes[0][1:] == shapes[1][1:] else None
+
+
+def mean_of_present(values, mask):
+    """Mean over a sample of the values that a mask keeps; the others are 0.
+
+    Args:
+        values: shape `(batch, numbers)`, as many for each position.
+        mask: shape `(batch, positions...)`, or None.
+
+    Returns:
+        Shape `(batch,)`.
+
+    Example:
+    >>> mask = ops.array([[True, False]])
+    >>> float(mean_of_present(ops.array([[3.0, 0.0]]), mask)[0])
+    3.0
+    """
+    means = ops.mean(values, axis=-1)
+    if mask is None:
+        return means
+    mask = ops.reshape(ops.cast(mask, means.dtype), (ops.shape(mask)[0], -1))
+    # The floor is for a sample without any position, whose values are 0.
+    return means / ops.maximum(ops.mean(mask, axis=-1), 1e-12)
+
+
 @keras.saving.register_keras_serializable(package="keras_kd")
 class AttentionTransfer(DistillationLoss):
     """The student learns where the teacher's activations are strong.
 
     Needs no adapter when only channels or map sizes differ: channels are
-    summed away, and the larger map is averaged down. Padded tokens are left
-    out of both maps (`form="code"` still divides by their number). The
-    authors' code and their Eq. 2 differ, and need different weights: 1000 for
-    `form="code"` (their setting), about 1 for `form="paper"`.
+    summed away, and the larger map is averaged down. Masked tokens are absent
+    (zeros where the sides' positions differ in number). The authors' code and
+    their Eq. 2 differ, and need different weights: 1000 for `form="code"`
+    (their setting), about 1 for `form="paper"`.
 
         code:  value = mean_positions (map(teacher) - map(student))^2
         paper: value = |map(teacher) - map(student)|_2
@@ -152,13 +198,14 @@ class AttentionTransfer(DistillationLoss):
         self.form = form
         self.axis = axis
 
-    def call(self, teacher_features, student_features):
+    def call(self, teacher_features, student_features, *, mask):
         return attention_transfer(
             teacher_features,
             student_features,
             power=self.power,
             form=self.form,
             axis=self.axis,
+            mask=mask,
         )
 
     def check_views(self, teacher_shape, student_shape):

@@ -8,7 +8,7 @@ from keras_kd.losses.tempered_loss import TemperedLoss
 
 
 def channel_wise_distillation(
-    teacher_features, student_features, *, temperature=4.0, axis=-1
+    teacher_features, student_features, *, temperature=4.0, axis=-1, mask=None
 ):
     """Divergence of each channel's distribution over positions, times T^2.
 
@@ -20,6 +20,8 @@ def channel_wise_distillation(
         student_features: the same shape.
         temperature: T, a positive number.
         axis: the channels' axis.
+        mask: optional, shape `(batch, positions...)`, True at positions that
+            count.
 
     Returns:
         Values in nats (times T^2), shape `(batch,)`.
@@ -37,7 +39,7 @@ def channel_wise_distillation(
         teacher_features, student_features
     )
     teacher_log_probs, student_log_probs = (
-        ops.log_softmax(channel_rows(features, axis) / temperature, axis=-1)
+        _log_probs(channel_rows(features, axis) / temperature, mask)
         for features in (teacher_features, student_features)
     )
     divergence = ops.sum(
@@ -45,6 +47,14 @@ def channel_wise_distillation(
         axis=-1,
     )
     return temperature**2 * ops.mean(divergence, axis=-1)
+
+
+def _log_probs(rows, mask):
+    if mask is not None:
+        mask = ops.reshape(mask, (ops.shape(rows)[0], 1, -1))
+        # Finite, so that a sample without any position gives no NaN.
+        rows = ops.where(mask, rows, ops.full_like(rows, -1e30))
+    return ops.log_softmax(rows, axis=-1)
 
 
 def channel_rows(features, axis=-1):
@@ -79,7 +89,7 @@ class ChannelWiseDistillation(TemperedLoss):
         p = softmax_positions(teacher / T);  q = softmax_positions(student / T)
 
     Usual weight: 3 on class maps, 50 on features, at a temperature of 4.
-    Masked positions take part as zeros: use it on maps.
+    Masked positions are absent.
 
     Args:
         temperature: T, a positive number, or a `LearningRateSchedule` over
@@ -114,12 +124,13 @@ class ChannelWiseDistillation(TemperedLoss):
         super().__init__(temperature, **kwargs)
         self.axis = axis
 
-    def call(self, teacher_features, student_features):
+    def call(self, teacher_features, student_features, *, mask):
         return channel_wise_distillation(
             teacher_features,
             student_features,
             temperature=ops.convert_to_tensor(self.temperature),
             axis=self.axis,
+            mask=mask,
         )
 
     def check_views(self, teacher_shape, student_shape):

@@ -97,8 +97,8 @@ class DistillationLoss(keras.losses.Loss):
         if self.per_sample and mask is not None:
             # The mask has one entry a token, the values one a sample: the
             # masked positions are emptied here, and the mask goes.
-            teacher_view = _empty_masked(teacher_view, mask)
-            student_view = _empty_masked(student_view, mask)
+            teacher_view = _empty_masked(teacher_view, mask, self.axis)
+            student_view = _empty_masked(student_view, mask, self.axis)
             sample_weight = _weight_of_masked(sample_weight, mask)
         if "mask" in self.needs:
             context = {**context, "mask": self._mask(mask, student_view)}
@@ -228,12 +228,15 @@ def spread(sample_weight, shape):
     return ops.copy(ops.broadcast_to(weight, shape))
 
 
-def _empty_masked(view, mask):
+def _empty_masked(view, mask, axis):
     mask = ops.cast(mask, "bool")
-    if tuple(view.shape[1 : len(mask.shape)]) != tuple(mask.shape[1:]):
+    positions = list(view.shape)
+    if len(positions) > len(mask.shape):
+        del positions[axis]
+    if not same_shape(positions[: len(mask.shape)], mask.shape):
         return view  # the other side's positions: this mask is not theirs
     while len(mask.shape) < len(view.shape):
-        mask = ops.expand_dims(mask, axis=-1)
+        mask = ops.expand_dims(mask, axis=axis)
     return ops.where(mask, view, ops.zeros_like(view))
 
 

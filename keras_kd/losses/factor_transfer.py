@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_kd.losses.attention_transfer import mask_of_both
+from keras_kd.losses.attention_transfer import mean_of_present
 from keras_kd.losses.attention_transfer import same_positions
 from keras_kd.losses.distillation_loss import DistillationLoss
 from keras_kd.losses.distillation_loss import in_full_precision
@@ -16,6 +18,7 @@ def factor_transfer(
     form="factor",
     distance="l1",
     axis=-1,
+    mask=None,
 ):
     """Mean distance of two factors, scaled to unit length.
 
@@ -30,6 +33,9 @@ def factor_transfer(
             vector, or `"map"`, the mean of their squares over the channels.
         distance: `"l1"` or `"l2"`.
         axis: the channels' axis.
+        mask: optional, shape `(batch, positions...)`: True at positions that
+            count; the factors of the others are 0. Without effect where the
+            numbers of positions differ.
 
     Returns:
         Values of shape `(batch,)`.
@@ -42,6 +48,7 @@ def factor_transfer(
     Compression via Factor Transfer", arXiv 1802.04977.
     """
     factors = in_full_precision(teacher_factors, student_factors)
+    mask = mask_of_both(mask, *factors, axis)
     if form == "map":
         factors = [
             ops.mean(ops.square(factor), axis=axis)
@@ -53,9 +60,10 @@ def factor_transfer(
     )
     error = teacher - student
     if distance == "l2":
-        return ops.mean(ops.square(error), axis=-1)
+        return mean_of_present(ops.square(error), mask)
     # Not abs: JAX gives it the slope 1 at 0, where the factors agree.
-    return ops.mean(error * ops.stop_gradient(ops.sign(error)), axis=-1)
+    distances = error * ops.stop_gradient(ops.sign(error))
+    return mean_of_present(distances, mask)
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
@@ -74,7 +82,7 @@ class FactorTransfer(DistillationLoss):
     name, only the maps of the factors' mean squares: `form="map"`, which
     needs no equal channels. Usual weight: 200 with `form="map"`; the values of
     `"factor"` are smaller the more numbers there are in a factor, so compare
-    the parts in the logs.
+    the parts in the logs. Masked tokens are absent.
 
     Args:
         form: `"factor"` or `"map"`.
@@ -120,13 +128,14 @@ class FactorTransfer(DistillationLoss):
         self.distance = distance
         self.axis = axis
 
-    def call(self, teacher_factors, student_factors):
+    def call(self, teacher_factors, student_factors, *, mask):
         return factor_transfer(
             teacher_factors,
             student_factors,
             form=self.form,
             distance=self.distance,
             axis=self.axis,
+            mask=mask,
         )
 
     def check_views(self, teacher_shape, student_shape):

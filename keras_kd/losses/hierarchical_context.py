@@ -68,11 +68,12 @@ class HierarchicalContext(DistillationLoss):
 
     Averaged-down copies of the maps ask for the same content in the same part
     of the image, where the full map asks for the same value at each pixel.
-    Usual weights: 0.6 (ResNet-56 to 20) to 5 (ResNet-32x4 to 8x4) on
-    CIFAR-100, summed over the stages, with a warm-up of 20 epochs. ReviewKD's
-    attention-based fusion of the student's stages is no part of this loss: it
-    is an adapter; with `keras_kd.layers.FeatureAdapter()` the loss compares
-    stage by stage.
+    Usual weights: 0.6 (ResNet-56 to 20) to 5 (ResNet-32x4 to 8x4) and 8
+    (ResNet-32x4 to ShuffleNet-V2) on CIFAR-100, summed over the stages, with a
+    warm-up of 20 epochs. ReviewKD's attention-based fusion of the student's
+    stages is an adapter, `keras_kd.layers.ReviewFusion()`, whose documentation
+    shows the whole method; with `keras_kd.layers.FeatureAdapter()` the loss
+    compares stage by stage.
 
         value = (e_0 + e_1 / 2 + e_2 / 4 + ...) / (1 + 1/2 + 1/4 + ...)
         e_0 = mean (t - s)^2;  e_k the same of the maps, average-pooled to

@@ -96,7 +96,9 @@ _FUNCTIONS: dict = {}
 
 def _function_of(loss, weighted, labelled):
     """The loss as a function of tensors; the same one for equal losses."""
-    config = json.dumps(keras.saving.serialize_keras_object(loss))
+    # Without the name: each loss gets one of its own, equal ones are equal.
+    config = {**loss.get_config(), "name": None}
+    config = json.dumps(keras.saving.serialize_keras_object(config))
     key = type(loss), config, weighted, labelled
 
     def function(student, teacher, *rest):

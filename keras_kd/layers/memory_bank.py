@@ -1,0 +1,233 @@
+"""MemoryBank: what both sides last said of each sample of the data."""
+
+import math
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class MemoryBank(keras.layers.Layer):
+    """A row of unit length for each sample, of the teacher and the student.
+
+    It lets a loss contrast a sample with thousands of others that are not in
+    its batch. What it holds is no trained weight: rows follow the embeddings
+    while training, and are saved and resumed with the distiller.
+
+        row = unit_length(momentum * row + (1 - momentum) * embedding)
+
+    A sample that comes more than once in a batch is written once, with the
+    mean of its embeddings; one of weight 0 is not written. Besides the rows it
+    keeps each sample's class (-1 until it is seen), the two constants that
+    make probabilities of scores, and the random generator of the draws. It
+    takes `8 * num_samples * dim` bytes, and as much again while a step
+    writes. With several replicas (TensorFlow) only the first one's samples
+    are written: shuffle the data, or the others' rows stay as they began.
+
+    Args:
+        num_samples: how many samples the data has, at least 2.
+        dim: width of the embeddings.
+        momentum: how much of a row stays when it is written, in [0, 1).
+        seed: of the start and of the draws, an integer; None draws one.
+        kwargs: as in `keras.layers.Layer`.
+
+    Raises:
+        ValueError: `num_samples`, `dim` or `momentum` is not in its range.
+
+    Example:
+    >>> bank = MemoryBank(num_samples=5, dim=2, momentum=0.0)
+    >>> view = ops.array([[0.6, 0.8]])
+    >>> bank.write(view, view, ops.array([2]), ops.ones(1))
+    >>> [round(float(entry), 3) for entry in bank.student_rows[2]]
+    [0.6, 0.8]
+
+    Reference: Wu et al., 2018, "Unsupervised Feature Learning via
+    Non-Parametric Instance Discrimination", arXiv 1805.01978.
+    """
+
+    def __init__(
+        self, num_samples, dim=128, *, momentum=0.5, seed=None, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.num_samples = whole_number(num_samples, "num_samples", least=2)
+        self.dim = whole_number(dim, "dim", least=1)
+        if not 0.0 <= momentum < 1.0:
+            raise ValueError(
+                "Argument `momentum` must be at least 0 and less than 1. "
+                f"Received: momentum={momentum!r}."
+            )
+        self.momentum = momentum
+        self.seed = seed
+        self.draws = keras.random.SeedGenerator(seed)
+        rows = self.num_samples, self.dim
+        # Entries of variance 1 / dim: rows of about unit length.
+        start = (3.0 / self.dim) ** 0.5
+        start = keras.initializers.RandomUniform(-start, start, self.draws)
+        self.teacher_rows = self._kept("teacher_rows", rows, start)
+        self.student_rows = self._kept("student_rows", rows, start)
+        self.classes = self._kept("classes", rows[:1], -1, "int32")
+        self.log_constants = self._kept("log_constants", (2,), 0.0)
+        self.constants_set = self._kept("constants_set", (), 0, "int32")
+        self.built = True
+
+    def _kept(self, name, shape, start, dtype="float32"):
+        if isinstance(start, (int, float)):
+            start = keras.initializers.Constant(start)
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            initializer=start,
+            dtype=dtype,
+            trainable=False,
+            autocast=False,
+            aggregation="only_first_replica",
+        )
+
+    def draw(self, sample_index, num_negatives, *, training=True):
+        """Others for each sample, uniformly, none of them twice.
+
+        If there are fewer others than that, all come equally often, but for
+        one. A batch's samples share one shuffled list of distances along the
+        data: each sample's draw is uniform, together they are not independent.
+
+        Args:
+            sample_index: places in the data, int32 of shape `(batch,)`.
+            num_negatives: how many to draw for each.
+            training: False draws the same each time, and leaves the generator
+                as it is.
+
+        Returns:
+            Places in the data, int32 of shape `(batch, num_negatives)`.
+        """
+        others = self.num_samples - 1
+        keys = keras.random.uniform(
+            (others,), dtype="float32", seed=self.draws if training else 0
+        )
+        order = ops.cast(ops.argsort(keys), "int32")
+        turns = ops.arange(num_negatives, dtype="int32") % others
+        distance = 1 + ops.take(order, turns)
+        return (sample_index[:, None] + distance[None, :]) % self.num_samples
+
+    def share(self, negatives, classes=None):
+        """How much each draw counts: a sample's own class does not.
+
+        Args:
+            negatives: places in the data, of shape `(batch, num_negatives)`.
+            classes: of the batch, int32 of shape `(batch,)`; -1 or None: not
+                known.
+
+        Returns:
+            Shape `(batch, num_negatives)`; the sum over a row is
+            `num_negatives`, or 0 if all are of the sample's own class.
+        """
+        if classes is None:
+            return ops.ones_like(negatives, dtype="float32")
+        drawn = ops.take(ops.convert_to_tensor(self.classes), negatives)
+        other = ops.logical_or(drawn < 0, drawn != classes[:, None])
+        other = ops.cast(other, "float32")
+        number = ops.sum(other, axis=1, keepdims=True)
+        return other * negatives.shape[1] / ops.maximum(number, 1.0)
+
+    def constants(self, scores, share, weight, *, training=False):
+        """The two constants: the first training batch's estimates, then those.
+
+            Z = num_samples * mean over samples and their rows of exp(score)
+
+        Args:
+            scores: of both sides, each `(batch, 1 + num_negatives)`, a
+                sample's own score first.
+            share: how much each of the others counts, as `share` returns it.
+            weight: shape `(batch,)`; weighs the mean.
+            training: whether to keep them.
+
+        Returns:
+            Their logarithms, shape `(2,)`, without a gradient.
+        """
+        estimates = ops.stack(
+            [_log_mean(each, share, weight) for each in scores]
+        )
+        estimates = ops.stop_gradient(estimates) + math.log(self.num_samples)
+        known = ops.convert_to_tensor(self.constants_set) > 0
+        kept = ops.copy(ops.convert_to_tensor(self.log_constants))
+        constants = ops.where(known, kept, estimates)
+        if training:
+            known = ops.logical_or(known, ops.any(weight > 0))
+            self.log_constants.assign(ops.where(known, constants, kept))
+            self.constants_set.assign(ops.cast(known, "int32"))
+        return constants
+
+    def write(self, teacher, student, sample_index, weight, classes=None):
+        """Moves the rows of the batch's samples to their embeddings.
+
+        Args:
+            teacher: embeddings of unit length, shape `(batch, dim)`.
+            student: likewise.
+            sample_index: places in the data, int32 of shape `(batch,)`.
+            weight: shape `(batch,)`; a sample of weight 0 is not written.
+            classes: None, or int32 of shape `(batch,)`.
+        """
+        # Where a place comes twice, all of its entries write the same row:
+        # which of them is written last is then of no importance.
+        same = ops.equal(sample_index[:, None], sample_index[None, :])
+        same = ops.cast(ops.logical_and(same, (weight > 0)[None, :]), "float32")
+        number = ops.sum(same, axis=1, keepdims=True)
+        mean = same / ops.maximum(number, 1.0)
+        for rows, view in (
+            (self.teacher_rows, teacher),
+            (self.student_rows, student),
+        ):
+            old = ops.take(ops.convert_to_tensor(rows), sample_index, axis=0)
+            view = ops.matmul(mean, ops.stop_gradient(view))
+            new = self.momentum * old + (1.0 - self.momentum) * view
+            new = ops.where(number > 0, ops.normalize(new, axis=-1), old)
+            _put(rows, sample_index, new)
+        if classes is not None:
+            old = ops.take(ops.convert_to_tensor(self.classes), sample_index)
+            # Of one place there is one class: the largest is any of them.
+            new = ops.where(same > 0, classes[None, :], -1)
+            new = ops.where(number[:, 0] > 0, ops.max(new, axis=1), old)
+            _put(self.classes, sample_index, new)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_samples": self.num_samples,
+            "dim": self.dim,
+            "momentum": self.momentum,
+            "seed": self.seed,
+        }
+
+
+def _log_mean(scores, share, weight):
+    """Log of the mean of exp(scores); finite where nobody has a weight."""
+    own = ops.ones_like(scores[:, :1])
+    weight = ops.concatenate([own, share], axis=1) * weight[:, None]
+    present = weight > 0
+    log_weight = ops.log(ops.where(present, weight, 1.0))
+    total = ops.logsumexp(ops.where(present, scores + log_weight, -1e9))
+    return total - ops.log(ops.maximum(ops.sum(weight), 1e-12))
+
+
+def _put(variable, index, values):
+    rows = ops.convert_to_tensor(variable)
+    rows = ops.scatter_update(rows, index[:, None], values)
+    variable.assign(ops.stop_gradient(rows))
+
+
+def whole_number(value, name, least):
+    """The argument as an integer, `least` or more.
+
+    Raises:
+        ValueError: it is no whole number, or less than that.
+
+    Example:
+    >>> whole_number(128, "dim", least=1)
+    128
+    """
+    whole = not isinstance(value, bool) and hasattr(value, "__index__")
+    if not whole or value < least:
+        raise ValueError(
+            f"Argument `{name}` must be a whole number of {least} or more. "
+            f"Received: {name}={value!r} (of type {type(value).__name__})."
+        )
+    return int(value)
