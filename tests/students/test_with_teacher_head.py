@@ -178,6 +178,7 @@ def test_values_of_the_projector(view, activation):
     if view == "map":
         features = features.reshape(2, 4, 2, 4, 2, 4).mean(axis=(2, 4))
     expected = projected_by_hand(features, weights, activation)
+    # Three layers of float32, each rounded and divided by a deviation.
     assert_close(numpy(projected), expected, tolerance=1e-4)
     assert (expected.min() < 0.0) == (activation is None)
 
