@@ -59,3 +59,9 @@ def test_example(path, tmp_path):
         pytest.skip("needs MNIST prepared in the folder TFDS_DATA_DIR")
     assert run([path, "--smoke"], tmp_path)
     assert list(tmp_path.rglob("*.png")) or path.name in WITHOUT_FIGURE
+
+
+def test_methods_of_transformers(tmp_path):
+    path = ROOT / "examples" / "benchmarks" / "methods.py"
+    printed = run([path, "--smoke", "--pair", "transformers"], tmp_path)
+    assert "| relations (MiniLMv2)" in printed

@@ -46,8 +46,7 @@ class Paraphraser(keras.layers.Layer):
     Optimizer, error, epochs and weight above are the authors' for CIFAR-10;
     the paper has the squared error. The authors' code has no batch
     normalization, other published code has. With several taps give a list of
-    paraphrasers, each trained on its map: of a single one the transfer makes
-    untrained copies.
+    paraphrasers, each trained on its map.
 
     Args:
         rate: channels of the factors, as a share of the teacher's; it may be

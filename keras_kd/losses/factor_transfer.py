@@ -80,9 +80,8 @@ class FactorTransfer(DistillationLoss):
     `form="factor"` is that of the paper, but for a mean in place of its norm,
     as published code has it. Benchmark repositories compare, under the same
     name, only the maps of the factors' mean squares: `form="map"`, which
-    needs no equal channels. Usual weight: 200 with `form="map"`; the values of
-    `"factor"` are smaller the more numbers there are in a factor, so compare
-    the parts in the logs. Masked tokens are absent.
+    needs no equal channels. Usual weight: 500 in the authors' code, 200 with
+    `form="map"`. Masked tokens are absent.
 
     Args:
         form: `"factor"` or `"map"`.
