@@ -120,7 +120,10 @@ class DecoupledKD(TemperedLoss):
     Usual settings: `Transfer(..., weight=1)` beside a task loss of weight 1;
     CIFAR-100: T = 4, `non_target_weight` 8 (6 for VGG and Wide ResNet, 2 for
     ResNet56 to 20), with the weight raised over 20 epochs; ImageNet: T = 1,
-    `non_target_weight` 0.5 (2 for MobileNet).
+    `non_target_weight` 0.5 (2 for MobileNet). The authors' warm-up,
+    min(1, epoch / 20), is the callback
+
+        WeightAnnealing(0.0, 1.0, transfer="decoupled_kd", epochs=21)
 
     Unlabelled samples (label -1) learn by plain soft targets. The authors'
     code masks by a logit of -1000 and takes log(softmax); here both parts come
