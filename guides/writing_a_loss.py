@@ -230,6 +230,11 @@ weight belongs inside of the sum. And a loss with the class attribute
 
 Now for real data: the 8x8 digits that scikit-learn ships. Fifty images have
 labels, 950 have none (the label -1), and 797 are for testing.
+
+The others are `mask`, where *positions* are compared with each other, and
+`sample_index` with `training`, where a loss keeps something of each sample (the
+data then has `y={"labels": ..., "sample_index": ...}`; see
+`kd.losses.ContrastiveMemory`).
 """
 
 images, labels = load_digits(return_X_y=True)

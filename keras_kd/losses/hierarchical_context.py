@@ -1,15 +1,17 @@
 """Hierarchical context: features compared at several scales."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_kd.losses.distillation_loss import DistillationLoss
 from keras_kd.losses.distillation_loss import in_full_precision
 from keras_kd.resize import resize_axis
+from keras_kd.resize import resize_matrix
 
 
 def hierarchical_context(
-    teacher_features, student_features, *, sizes=(4, 2, 1), axis=-1
+    teacher_features, student_features, *, sizes=(4, 2, 1), axis=-1, mask=None
 ):
     """Squared difference of features as they are, and averaged down.
 
@@ -23,6 +25,8 @@ def hierarchical_context(
         student_features: the same shape.
         sizes: the sizes to which the maps are averaged down.
         axis: the channels' axis.
+        mask: optional, for token sequences, shape `(batch, tokens)`: True
+            for those that count.
 
     Returns:
         Values of shape `(batch,)`, in the features' unit squared.
@@ -40,6 +44,8 @@ def hierarchical_context(
     )
     # Pooling is linear: that of the difference is the pooled maps' difference.
     error = ops.moveaxis(teacher_features - student_features, axis, -1)
+    if mask is not None and len(error.shape) == 3:
+        return _of_present_tokens(error, mask, sizes)
     largest = max(error.shape[1:-1])
     total, weights = _mean_square(error), 1.0
     weight = 1.0
@@ -62,6 +68,37 @@ def _pooled(error, size):
     return error
 
 
+def _of_present_tokens(error, mask, sizes):
+    """The same of sequences of their own lengths, the masked tokens cut out."""
+    present = ops.cast(mask, error.dtype)
+    number = ops.sum(present, axis=1)
+    squares = ops.mean(ops.square(error), axis=-1) * present
+    total = ops.sum(squares, axis=1) / ops.maximum(number, 1.0)
+    weight = weights = ops.ones_like(number)
+    for size in sizes:
+        longer = ops.cast(number > size, error.dtype)
+        weight = weight * (1.0 - longer / 2.0)
+        shares = _shares(present, size)
+        pooled = ops.matmul(ops.transpose(shares, (0, 2, 1)), error)
+        total = total + longer * weight * _mean_square(pooled)
+        weights = weights + longer * weight
+    return total / weights
+
+
+def _shares(present, size):
+    """Shape `(batch, tokens, size)`: each token's share in each mean."""
+    length = present.shape[1]
+    # One matrix for each number of tokens; 0 where that is not averaged down.
+    matrices = np.zeros((length + 1, length, size), "float32")
+    for number in range(size + 1, length + 1):
+        matrices[number, :number] = resize_matrix(number, size)
+    number = ops.sum(present, axis=1, keepdims=True)
+    place = ops.maximum(ops.cumsum(present, axis=1) - 1.0, 0.0)
+    row = ops.cast(number * length + place, "int32")
+    shares = ops.take(matrices.reshape(-1, size), row, axis=0)
+    return ops.cast(shares, present.dtype) * present[:, :, None]
+
+
 @keras.saving.register_keras_serializable(package="keras_kd")
 class HierarchicalContext(DistillationLoss):
     """The loss of ReviewKD: features matched in detail and in the large.
@@ -81,7 +118,7 @@ class HierarchicalContext(DistillationLoss):
             out
 
     An axis that is shorter than a size (maps that are not square) stays as it
-    is.
+    is. Masked tokens are absent: each sequence has its own length.
 
     Args:
         sizes: the sizes to which maps are averaged down, 4, 2 and 1 in the
@@ -121,12 +158,13 @@ class HierarchicalContext(DistillationLoss):
         self.sizes = list(sizes)
         self.axis = axis
 
-    def call(self, teacher_features, student_features):
+    def call(self, teacher_features, student_features, *, mask):
         return hierarchical_context(
             teacher_features,
             student_features,
             sizes=self.sizes,
             axis=self.axis,
+            mask=mask,
         )
 
     def check_views(self, teacher_shape, student_shape):

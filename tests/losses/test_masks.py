@@ -31,6 +31,10 @@ LOSSES = {
     "factor_l1": losses.FactorTransfer,
     "factor_l2": functools.partial(losses.FactorTransfer, distance="l2"),
     "factor_map": functools.partial(losses.FactorTransfer, form="map"),
+    "hierarchical": losses.HierarchicalContext,
+    "hierarchical_odd": functools.partial(
+        losses.HierarchicalContext, sizes=(3, 2)
+    ),
 }
 
 
@@ -95,6 +99,27 @@ def test_no_text_has_tokens(name):
         function_of(LOSSES[name](), np.zeros_like(MASK)), student, teacher
     )
     assert value == 0.0 and np.all(gradient == 0.0)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_masked_tokens_may_lie_anywhere(name):
+    teacher, student = tokens(name)
+    order = [2, 0, 3, 1]
+    loss = LOSSES[name]()
+    mixed = MASK.copy()
+    for sample, length in enumerate(LENGTHS):
+        # The present ones keep their order among themselves.
+        places = sorted(order[:length]) + sorted(order[length:])
+        back = np.argsort(places)
+        mixed[sample] = MASK[sample, back]
+        teacher[sample], student[sample] = (
+            view[sample, back] for view in (teacher, student)
+        )
+    teacher_cut, student_cut = tokens(name)
+    assert_close(
+        numpy(function_of(loss, mixed)(student, teacher)),
+        numpy(function_of(loss, MASK)(student_cut, teacher_cut)),
+    )
 
 
 @pytest.mark.parametrize(
