@@ -223,18 +223,16 @@ print(float(loss(teacher_view, student_view, labels=np.arange(6) % 5)))
 In a `Transfer` the labels come by themselves; your data set stays as it is.
 
 `sample_weight` is for losses that compare samples *with each other*, where a
-weight belongs inside of the sum. And a loss with the class attribute
+weight belongs inside of the sum, and `mask` for those that compare positions.
+`sample_index` and `training` are for a loss that keeps something of each sample
+(the data then has `y={"labels": ..., "sample_index": ...}`, as
+`kd.losses.ContrastiveMemory` shows). And a loss with the class attribute
 `joint = True` gets the views of all taps of its transfer at once, as two lists.
 
 ## Does it help?
 
 Now for real data: the 8x8 digits that scikit-learn ships. Fifty images have
 labels, 950 have none (the label -1), and 797 are for testing.
-
-The others are `mask`, where *positions* are compared with each other, and
-`sample_index` with `training`, where a loss keeps something of each sample (the
-data then has `y={"labels": ..., "sample_index": ...}`; see
-`kd.losses.ContrastiveMemory`).
 """
 
 images, labels = load_digits(return_X_y=True)
