@@ -172,14 +172,14 @@ def _pass_mask_on(model, tap, record, stack):
     _replace(attention, "call", call, stack)
 
 
-def run_tapped(model, inputs, taps, *, training):
+def run_tapped(model, inputs, taps, **arguments):
     """Runs a model once; returns its output and the value at each tap.
 
     Args:
         model: a Keras model.
         inputs: what the model takes.
         taps: list of `Tap`.
-        training: whether it runs in training mode.
+        arguments: of the model's call besides the inputs, such as `training`.
 
     Returns:
         `(output, views)`; `views` is a dict, tap text -> value.
@@ -198,7 +198,7 @@ def run_tapped(model, inputs, taps, *, training):
     """
     inner = [tap for tap in taps if tap.path]
     with tapped(model, inner) as views:
-        output = model(inputs, training=training)
+        output = model(inputs, **arguments)
     for tap in inner:
         if tap.text not in views:
             raise ValueError(

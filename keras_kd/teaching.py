@@ -1,5 +1,7 @@
 """The teacher's side of the distiller."""
 
+import inspect
+
 import keras
 
 from keras_kd.building import check_teacher
@@ -27,7 +29,8 @@ class Teaching:
     """The part of the `Distiller` that holds the teacher and asks it.
 
     The teacher is no layer of the distiller: its losses, metrics, weights
-    and `trainable` flags stay its own.
+    and `trainable` flags stay its own. One whose `call` has an argument
+    `labels` is shown the batch's labels (None where there are none).
 
     Example:
     >>> import keras_kd as kd
@@ -91,11 +94,14 @@ class Teaching:
                 [view.shape for view in transfer.student_views(made)],
             )
 
-    def _ask(self, teacher, inputs, state_mapping=None):
+    def _ask(self, teacher, inputs, labels=None, state_mapping=None):
         taps = [tap for term in self.transfers for tap in term.teacher_taps]
+        arguments = {"training": False}
+        if "labels" in inspect.signature(teacher.call).parameters:
+            arguments["labels"] = labels
         # The scope drops whatever a pass would write to the teacher.
         with no_gradient(), keras.StatelessScope(state_mapping=state_mapping):
-            return Answer(*run_tapped(teacher, inputs, taps, training=False))
+            return Answer(*run_tapped(teacher, inputs, taps, **arguments))
 
     def ask_teacher(self, data, state_mapping=None):
         """Completes a batch: marks its inputs, adds the teacher's answer.
@@ -114,7 +120,7 @@ class Teaching:
         self._need_teacher()
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         labels, sample_index, sample_weight = split_targets(y, sample_weight)
-        answer = self._ask(self.teacher, x, state_mapping)
+        answer = self._ask(self.teacher, x, labels, state_mapping)
         targets = Targets(labels, answer, sample_index)
         return StudentInputs(x), targets, sample_weight
 
