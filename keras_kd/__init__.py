@@ -4,6 +4,7 @@ from keras_kd import callbacks as callbacks
 from keras_kd import layers as layers
 from keras_kd import losses as losses
 from keras_kd import metrics as metrics
+from keras_kd import rules as rules
 from keras_kd import schedules as schedules
 from keras_kd import students as students
 from keras_kd import testing as testing

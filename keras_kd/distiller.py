@@ -40,8 +40,8 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
     each transfer, and `student_losses`.
 
     Where only some samples have labels, give the others the label -1 and the
-    compiled loss `ignore_class=-1`: a `sample_weight` of 0 would silence the
-    teacher, too. Metrics of labels then count only in validation.
+    compiled loss `ignore_class=-1` (a `sample_weight` of 0 would silence the
+    teacher). Metrics of labels then count only in validation.
 
     Methods that keep something of each sample need its index in the data: give
     `y` as a dict of `"labels"` (if any) and `"sample_index"`, whole numbers
@@ -117,9 +117,8 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
 
     def _run_student(self, inputs, training):
         taps = [tap for term in self.transfers for tap in term.student_taps]
-        return Answer(
-            *run_tapped(self.student, inputs, taps, training=training)
-        )
+        answer = run_tapped(self.student, inputs, taps, training=training)
+        return Answer(*answer)
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
@@ -238,6 +237,7 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
         **kwargs,
     ):
         sorted_metrics = TeacherMetrics(metrics, weighted_metrics)
+        self._compile_loss = None  # Keras would go on with an earlier one.
         super().compile(
             optimizer=optimizer,
             loss=loss,

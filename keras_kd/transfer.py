@@ -10,6 +10,9 @@ from keras_kd.adapting import unbuilt_config
 from keras_kd.hyperparameter import Hyperparameter
 from keras_kd.inspection import Inspection
 from keras_kd.naming import snake_case
+from keras_kd.rules.rule import Lesson
+from keras_kd.rules.rule import checked_rules
+from keras_kd.rules.rule import mended
 from keras_kd.taps import listed
 from keras_kd.taps import taps_of
 from keras_kd.taps import text_of
@@ -42,15 +45,15 @@ class Transfer(keras.layers.Layer):
         teacher_adapter: likewise, a layer through which the teacher's view
             goes, for methods that compare embeddings of both sides. It is
             trained, too; the teacher is not.
+        rules: list of `keras_kd.rules`, which mend the teacher's logits.
         weight: how much the term counts, a non-negative number or a
             `LearningRateSchedule` over training steps. A variable that can
             be assigned later.
-        name: names the term in the logs, `<name>_loss`; the loss's name in
-            snake case by default.
+        name: names the term in the logs, `<name>_loss`; the loss's by default.
 
     Raises:
-        ValueError: the loss is no Keras loss, the numbers of taps differ, or
-            the weight is negative or not finite.
+        ValueError: an argument is not of its kind, the numbers of taps differ,
+            or the rules don't fit the loss.
 
     Example:
     >>> import keras_kd as kd
@@ -73,6 +76,7 @@ class Transfer(keras.layers.Layer):
         student=None,
         adapter=None,
         teacher_adapter=None,
+        rules=(),
         weight=1.0,
         name=None,
     ):
@@ -82,9 +86,8 @@ class Transfer(keras.layers.Layer):
                 f"`keras_kd.losses.SoftTargets()`. Received: loss={loss!r}."
             )
         # autocast off: logits must reach the loss in the precision they have.
-        super().__init__(
-            name=name or snake_case(type(loss).__name__), autocast=False
-        )
+        name = name or snake_case(type(loss).__name__)
+        super().__init__(name=name, autocast=False)
         self.loss = loss
         self.teacher_taps = taps_of(teacher)
         self.student_taps = taps_of(student)
@@ -96,11 +99,11 @@ class Transfer(keras.layers.Layer):
             )
         self.adapters = listed(adapter)
         self.teacher_adapters = listed(teacher_adapter)
+        self.rules = checked_rules(rules, loss)
         self.view_shapes = None
         self.inspection = Inspection()
         self._weight = Hyperparameter(weight, "weight")
-        # The loss is no layer: its hyperparameters, and what else it keeps in
-        # variables, are tracked from here.
+        # The loss is no layer: what it keeps in variables is tracked here.
         self._loss_parts = [
             value
             for value in vars(loss).values()
@@ -184,7 +187,7 @@ class Transfer(keras.layers.Layer):
             teacher_views: dict, tap text -> value, of the teacher.
             student_views: the same of the student.
             sample_weight: optional, shape `(batch,)`.
-            labels: the batch's labels, for losses that need them.
+            labels: the batch's labels, for losses and rules that need them.
             sample_index: each sample's place in the data, likewise.
             training: whether adapters run in training mode.
             look: whether to look for probabilities in place of logits.
@@ -201,20 +204,19 @@ class Transfer(keras.layers.Layer):
         )
         teacher = adapted(self.teacher_adapters, teacher, training)
         student = adapted(self.adapters, student, training)
-        context = {
-            "labels": labels,
-            "sample_index": sample_index,
-            "training": training,
-        }
+        context = dict(
+            labels=labels, sample_index=sample_index, training=training
+        )
         needs = set(getattr(self.loss, "needs", ()))
-        context = {name: context[name] for name in needs & set(context)}
+        context = {name: context[name] for name in needs & context.keys()}
         if getattr(self.loss, "joint", False):
             value = self.loss(teacher, student, sample_weight, **context)
         else:
-            value = sum(
-                self.loss(*pair, sample_weight, **context)
+            lessons = [
+                mended(self.rules, Lesson(*pair, sample_weight, labels))
                 for pair in zip(teacher, student)
-            )
+            ]
+            value = sum(self.loss(*each[:3], **context) for each in lessons)
         return value * keras.ops.convert_to_tensor(self.weight)
 
     def get_config(self):
@@ -226,6 +228,7 @@ class Transfer(keras.layers.Layer):
             "teacher_adapter": [
                 unbuilt_config(adapter) for adapter in self.teacher_adapters
             ],
+            "rules": list(self.rules),
             "weight": self._weight.config(),
             "name": self.name,
         }

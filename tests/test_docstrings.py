@@ -12,6 +12,7 @@ from keras_kd import callbacks
 from keras_kd import layers
 from keras_kd import losses
 from keras_kd import metrics
+from keras_kd import rules
 from keras_kd import schedules
 from keras_kd import students
 
@@ -21,6 +22,7 @@ MODULES = [
     losses,
     layers,
     students,
+    rules,
     callbacks,
     metrics,
     schedules,
