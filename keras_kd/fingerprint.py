@@ -10,7 +10,8 @@ def fingerprint(model):
     """SHA-256 over the shapes, types and values of a model's weights.
 
     Stored in the place of the weights of a teacher that never changes. Names
-    do not count: they differ from one process to the next.
+    do not count: they differ from one process to the next. A layer that is
+    more than its weights adds what its `fingerprint_bytes()` returns.
 
     Args:
         model: a built Keras model.
@@ -27,6 +28,9 @@ def fingerprint(model):
     False
     """
     digest = hashlib.sha256()
+    for layer in model._flatten_layers():
+        if hasattr(layer, "fingerprint_bytes"):
+            digest.update(layer.fingerprint_bytes())
     for weight in model.weights:
         value = np.ascontiguousarray(ops.convert_to_numpy(weight.value))
         digest.update(f"{value.shape} {value.dtype}".encode())

@@ -66,6 +66,9 @@ class Teaching:
         check_fingerprint(teacher, self._expected_fingerprint)
         self._match_views(teacher)
         self._teacher = _Untracked(teacher)
+        # Keras asks the model's layers, of which the teacher is none.
+        layers = teacher._flatten_layers()
+        self.supports_jit = all(layer.supports_jit for layer in layers)
 
     def _match_views(self, teacher):
         # First of all, as Keras wraps what is raised while a model is traced.

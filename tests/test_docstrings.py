@@ -15,6 +15,7 @@ from keras_kd import metrics
 from keras_kd import rules
 from keras_kd import schedules
 from keras_kd import students
+from keras_kd import teachers
 
 PACKAGE = Path(keras_kd.__file__).parent
 MODULES = [
@@ -22,6 +23,7 @@ MODULES = [
     losses,
     layers,
     students,
+    teachers,
     rules,
     callbacks,
     metrics,

@@ -43,7 +43,9 @@ def test_linked_files_exist():
 def test_table_of_methods_names_real_symbols():
     import keras_kd as kd
 
-    symbols = set(re.findall(r"`(losses|layers|rules|students)\.(\w+)", README))
+    symbols = set(
+        re.findall(r"`(losses|layers|rules|students|teachers)\.(\w+)", README)
+    )
     assert len(symbols) >= 6
     for module, name in symbols:
         assert hasattr(getattr(kd, module), name)

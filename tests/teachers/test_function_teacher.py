@@ -1,0 +1,437 @@
+"""Python functions, classifiers and foreign models as the teacher."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from keras import ops
+from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from support import BACKEND
+from support import numpy
+from support import weights_of
+
+import keras_kd as kd
+from keras_kd.building import output_spec
+from keras_kd.teachers import host_call as host_calls
+from keras_kd.teachers.function_teacher import FunctionTeacher
+from keras_kd.teachers.host_call import host_call
+from keras_kd.testing import assert_close
+
+MATRIX = np.random.default_rng(1).normal(size=(4, 3)).astype("float32")
+SAMPLES = np.random.default_rng(2).normal(size=(6, 4)).astype("float32")
+
+
+class Recorder:
+    """A linear function that keeps what it was given."""
+
+    def __init__(self):
+        self.given = []
+
+    def __call__(self, array):
+        self.given.append(array)
+        return array @ MATRIX
+
+
+@keras.saving.register_keras_serializable(package="keras_kd_tests")
+def registered(array):
+    return array @ MATRIX
+
+
+def constant(row):
+    def answer(array):
+        return np.tile(np.asarray(row), (len(array), 1))
+
+    return answer
+
+
+def student(units=3):
+    return keras.Sequential(
+        [keras.Input((4,)), layers.Dense(16, "relu"), layers.Dense(units)]
+    )
+
+
+def distiller_of(teacher, **kwargs):
+    distiller = kd.Distiller(teacher, student(), hard_weight=0.0)
+    distiller.compile(optimizer=keras.optimizers.Adam(0.02), **kwargs)
+    return distiller
+
+
+def compiled(function, inputs):
+    """The function's value in a compiled step."""
+    if BACKEND == "jax":
+        import jax
+
+        return numpy(jax.jit(function)(inputs))
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        signature = [tf.TensorSpec((None, *inputs.shape[1:]))]
+        return numpy(tf.function(function, signature)(inputs))
+    return numpy(function(ops.convert_to_tensor(inputs)))
+
+
+# --- the call to the host ---------------------------------------------------
+
+
+def test_a_host_call_gives_what_the_function_gives_many_times():
+    double = Recorder()
+
+    def step(x):
+        return host_call(double, 2.0 * x, (3,))
+
+    for seed in range(20):
+        x = np.random.default_rng(seed).normal(size=(256, 4)).astype("float32")
+        assert_close(compiled(step, x), 2.0 * x @ MATRIX)
+        assert_close(double.given[-1], 2.0 * x)
+    assert {type(array) for array in double.given} == {np.ndarray}
+
+
+def test_a_host_call_takes_batches_larger_than_a_copy_buffer():
+    # pure_callback hangs here on one core.
+    x = np.ones((64, 3 * 64 * 64), "float32")
+    answer = compiled(lambda x: host_call(lambda a: a[:, :2], x, (2,)), x)
+    assert_close(answer, np.ones((64, 2)))
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="JAX's call off the CPU")
+def test_where_buffers_are_not_the_hosts(monkeypatch):
+    monkeypatch.setattr(host_calls, "_buffer_callback", lambda device: None)
+    answer = compiled(lambda x: host_call(registered, x, (3,)), SAMPLES)
+    assert_close(answer, SAMPLES @ MATRIX)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="PyTorch's compiler")
+def test_pytorchs_compiler_leaves_the_function_alone():
+    import torch
+
+    recorder = Recorder()
+    teacher = FunctionTeacher(recorder, (4,), 3)
+    step = torch.compile(lambda x: teacher(x) * 2.0, backend="eager")
+    for factor in (1.0, 3.0):
+        answer = step(ops.convert_to_tensor(factor * SAMPLES))
+        assert_close(numpy(answer), 2.0 * factor * SAMPLES @ MATRIX)
+    assert [type(array) for array in recorder.given] == 2 * [np.ndarray]
+
+
+def test_xla_is_told_on_tensorflow_alone():
+    teacher = FunctionTeacher(registered, (4,), 3)
+    assert teacher.supports_jit == (BACKEND != "tensorflow")
+
+
+def test_the_function_may_keep_and_change_its_array():
+    def spoil(array):
+        array[:] = -1.0
+        return array[:, :3]
+
+    tensor = ops.convert_to_tensor(SAMPLES)
+    FunctionTeacher(spoil, (4,), 3)(tensor)
+    assert_close(numpy(tensor), SAMPLES)
+
+
+def test_no_gradient_flows():
+    from keras_kd.testing.gradients import value_and_gradient
+
+    teacher = FunctionTeacher(registered, (4,), 3)
+    _, gradient = value_and_gradient(
+        lambda x: ops.sum(x[:, :3] * teacher(x)), SAMPLES
+    )
+    expected = np.zeros((6, 4))
+    expected[:, :3] = SAMPLES @ MATRIX
+    assert_close(gradient, expected)
+
+
+def test_inferring_shapes_does_not_call_the_function():
+    recorder = Recorder()
+    teacher = FunctionTeacher(recorder, (4,), 3)
+    inputs = keras.Input((4,))
+    assert teacher(inputs).shape == (None, 3)
+    spec = output_spec(lambda x: teacher(x) + 1.0, inputs)
+    assert spec.shape == (None, 3) and spec.dtype == "float32"
+    assert teacher.compute_output_shape((7, 4)) == (7, 3)
+    kd.Distiller(teacher, student())
+    assert recorder.given == []
+
+
+# --- answers ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_logits_are_the_functions(policy):
+    keras.config.set_dtype_policy(policy)
+    teacher = FunctionTeacher(registered, (4,), 3)
+    answer = teacher(ops.convert_to_tensor(SAMPLES))
+    assert keras.backend.standardize_dtype(answer.dtype) == "float32"
+    assert_close(numpy(answer), SAMPLES @ MATRIX)
+
+
+def test_probabilities_become_their_logits():
+    row = [0.7, 0.25, 0.05]
+    teacher = FunctionTeacher(constant(row), (4,), 3, answers="probabilities")
+    made = numpy(ops.softmax(teacher(SAMPLES)))
+    assert_close(made, np.tile(row, (6, 1)))
+
+
+def test_zeros_get_the_floor():
+    arguments = {"answers": "probabilities", "floor": 0.01}
+    teacher = FunctionTeacher(constant([1.0, 0.0]), (4,), 2, **arguments)
+    assert_close(
+        numpy(ops.softmax(teacher(SAMPLES)))[0],
+        np.array([1 / 1.01, 0.01 / 1.01]),
+    )
+    default = FunctionTeacher(registered, (4,), 50)
+    assert default.floor == 0.01 / 50
+
+
+@pytest.mark.parametrize("answers", ["logits", "probabilities"])
+def test_columns_are_put_at_their_classes(answers):
+    row = np.array([0.2, 0.8])
+    given = np.log(row) + 3.0 if answers == "logits" else row
+    teacher = FunctionTeacher(
+        constant(given), (4,), 4, answers=answers, classes=[3, 1], floor=0.05
+    )
+    expected = np.array([0.05, 0.8, 0.05, 0.2]) / 1.1
+    assert_close(numpy(ops.softmax(teacher(SAMPLES)))[0], expected)
+
+
+def test_the_input_type_is_the_functions():
+    recorder = Recorder()
+    teacher = FunctionTeacher(recorder, (4,), 3, input_dtype="float64")
+    teacher(SAMPLES)
+    assert recorder.given[0].dtype == "float64"
+
+
+@pytest.mark.parametrize(
+    "row, answers, message",
+    [
+        ([1.0, 2.0], "logits", r"shape \(6, 2\).*shape \(6, 3\)"),
+        ([1.0, np.nan, 2.0], "logits", "6 entries NaN or infinite"),
+        (["a", "b", "c"], "logits", "type <U1"),
+        ([2.0, -1.0, 0.0], "probabilities", "entries from -1 to 2"),
+        ([0.9, 0.9, 0.9], "probabilities", "rows that sum to 2.7"),
+    ],
+)
+def test_an_answer_that_cannot_be_used_is_refused(row, answers, message):
+    teacher = FunctionTeacher(constant(row), (4,), 3, answers=answers)
+    with pytest.raises(Exception, match=f"(?s)function answer of.*{message}"):
+        compiled(teacher, SAMPLES)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"function": 3}, "`function` must be"),
+        ({"function": layers.Dense(2)}, "a Keras model is a teacher itself"),
+        ({"num_classes": 0}, "`num_classes` must be"),
+        ({"answers": "odds"}, "`answers` must be"),
+        ({"floor": 0.5}, "`floor` must be"),
+        ({"floor": 0.0}, "`floor` must be"),
+        ({"classes": [0, 3]}, "from 0 to 2"),
+        ({"classes": [1, 1]}, "`classes` must hold"),
+    ],
+)
+def test_arguments_are_checked(changes, message):
+    arguments = {"function": registered, "input_shape": (4,), "num_classes": 3}
+    with pytest.raises(ValueError, match=message):
+        FunctionTeacher(**{**arguments, **changes})
+
+
+# --- scikit-learn -----------------------------------------------------------
+
+
+def iris():
+    x, y = load_iris(return_X_y=True)
+    return ((x - x.mean(0)) / x.std(0)).astype("float32"), y
+
+
+def forest(x, y):
+    return RandomForestClassifier(10, max_depth=4, random_state=0).fit(x, y)
+
+
+@pytest.mark.parametrize(
+    "make", [forest, lambda x, y: LogisticRegression().fit(x, y)]
+)
+def test_a_classifier_is_asked_for_its_probabilities(make):
+    x, y = iris()
+    classifier = make(x, y)
+    teacher = FunctionTeacher.of_classifier(classifier, (4,))
+    logits = teacher.predict(x, verbose=0, batch_size=64)
+    np.testing.assert_array_equal(logits.argmax(-1), classifier.predict(x))
+    expected = np.maximum(classifier.predict_proba(x), 0.01 / 3)
+    expected /= expected.sum(-1, keepdims=True)
+    assert_close(numpy(ops.softmax(logits)), expected)
+
+
+def test_a_classifier_that_never_saw_a_class_and_one_of_images():
+    x, y = iris()
+    classifier = forest(x[y != 1], y[y != 1])
+    teacher = FunctionTeacher.of_classifier(classifier, (2, 2), num_classes=4)
+    assert teacher.classes == (0, 2)
+    logits = numpy(teacher(x.reshape(-1, 2, 2)))
+    assert logits.shape == (150, 4)
+    assert set(logits.argmax(-1)) == {0, 2}
+
+
+def test_classes_that_are_no_integers_need_their_numbers():
+    x, y = iris()
+    names = np.array(["setosa", "versicolor", "virginica"])
+    classifier = forest(x, names[y])
+    with pytest.raises(ValueError, match="setosa.*`classes=`"):
+        FunctionTeacher.of_classifier(classifier, (4,))
+    teacher = FunctionTeacher.of_classifier(classifier, (4,), classes=[2, 0, 1])
+    said = classifier.predict(x) == "versicolor"
+    np.testing.assert_array_equal(numpy(teacher(x)).argmax(-1) == 0, said)
+
+
+def test_classifiers_without_probabilities_are_refused():
+    x, y = iris()
+    with pytest.raises(ValueError, match="fitted"):
+        FunctionTeacher.of_classifier(LogisticRegression(), (4,))
+    classifier = forest(x, np.stack([y, y], axis=-1))
+    with pytest.raises(ValueError, match="2 outputs"):
+        FunctionTeacher.of_classifier(classifier, (4,))
+
+
+# --- distillation -----------------------------------------------------------
+
+
+def test_a_student_learns_from_a_forest_without_labels():
+    x, y = iris()
+    classifier = forest(x, y)
+    distiller = distiller_of(FunctionTeacher.of_classifier(classifier, (4,)))
+    distiller.fit(x, epochs=20, verbose=0)
+    said = distiller.predict(x, verbose=0).argmax(-1)
+    # 0.33 by chance.
+    assert np.mean(said == classifier.predict(x)) > 0.85
+
+
+def test_the_function_is_asked_once_a_step():
+    recorder = Recorder()
+    distiller = distiller_of(FunctionTeacher(recorder, (4,), 3))
+    x = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
+    distiller.fit(x, epochs=2, batch_size=16, shuffle=False, verbose=0)
+    assert len(recorder.given) == 6
+    for given, start in zip(recorder.given, [0, 16, 32, 0, 16, 32]):
+        assert type(given) is np.ndarray
+        assert_close(given, x[start : start + 16])
+    logs = distiller.evaluate(x, batch_size=16, return_dict=True, verbose=0)
+    assert len(recorder.given) == 9
+    assert np.isfinite(logs["soft_targets_loss"])
+
+
+def test_a_wrong_answer_in_fit_names_the_function():
+    distiller = distiller_of(FunctionTeacher(constant([1.0, 2.0]), (4,), 3))
+    with pytest.raises(Exception, match="(?s)function answer of.*Expected"):
+        distiller.fit(SAMPLES, verbose=0)
+
+
+# --- saving and telling apart -----------------------------------------------
+
+
+def test_a_plain_function_is_not_saved():
+    with pytest.raises(ValueError, match="needs not be"):
+        FunctionTeacher(constant([1.0]), (4,), 1).get_config()
+
+
+def test_a_registered_function_is_saved(tmp_path):
+    teacher = FunctionTeacher(registered, (4,), 5, classes=[4, 0, 2])
+    teacher.save(tmp_path / "teacher.keras")
+    loaded = keras.saving.load_model(tmp_path / "teacher.keras")
+    assert loaded.get_config() == teacher.get_config()
+    assert_close(numpy(loaded(SAMPLES)), numpy(teacher(SAMPLES)))
+
+
+def test_fingerprints_tell_functions_apart():
+    def of(function, **kwargs):
+        teacher = FunctionTeacher(function, (4,), 3, **kwargs)
+        return teacher.fingerprint_bytes()
+
+    recorder = Recorder()
+    assert of(recorder) == of(registered)
+    assert of(registered) != of(constant([0.0, 1.0, 2.0]))
+    assert of(registered) != of(registered, classes=[1, 0, 2])
+    calls = len(recorder.given)
+    assert of(recorder, probe=False) == of(registered, probe=False)
+    assert len(recorder.given) == calls
+
+
+# --- models of other libraries, wrapped by Keras ----------------------------
+
+
+def torch_teacher(path):
+    import torch
+
+    module = torch.nn.Linear(4, 3)
+    return keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.TorchModuleWrapper(module, output_shape=(None, 3)),
+        ]
+    )
+
+
+def tensorflow_teacher(path):
+    import tensorflow as tf
+
+    class Linear(tf.Module):
+        def __init__(self):
+            self.matrix = tf.Variable(MATRIX)
+
+        @tf.function(input_signature=[tf.TensorSpec((None, 4))])
+        def serve(self, x):
+            return x @ self.matrix
+
+    tf.saved_model.save(Linear(), str(path))
+    return keras.Sequential([keras.Input((4,)), layers.TFSMLayer(str(path))])
+
+
+def jax_teacher(path):
+    layer = layers.JaxLayer(
+        lambda params, inputs: inputs @ params["matrix"],
+        params={"matrix": MATRIX},
+    )
+    return keras.Sequential([keras.Input((4,)), layer])
+
+
+def test_a_wrapped_model_of_the_backend_teaches(tmp_path):
+    makers = {
+        "torch": torch_teacher,
+        "tensorflow": tensorflow_teacher,
+        "jax": jax_teacher,
+    }
+    teacher = makers[BACKEND](tmp_path / "teacher")
+    before = [np.copy(weight) for weight in weights_of(teacher)]
+    assert before
+    distiller = distiller_of(teacher, jit_compile="auto")
+    weights = [np.copy(weight) for weight in weights_of(distiller.student)]
+    distiller.fit(SAMPLES, verbose=0)
+    for old, new in zip(before, weights_of(teacher)):
+        np.testing.assert_array_equal(old, new)
+    assert all(weight.trainable for weight in teacher.trainable_weights)
+    changed = weights_of(distiller.student)
+    assert not np.array_equal(weights[0], changed[0])
+    assert_close(
+        numpy(distiller.ask_teacher((SAMPLES,))[1].teacher.output),
+        teacher.predict(SAMPLES, verbose=0),
+    )
+
+
+def test_another_function_is_another_teacher():
+    def other(x):
+        return np.stack([x[:, 0], x[:, 1], -x[:, 0]], axis=-1)
+
+    def same(x):
+        return np.stack([x[:, 0], x[:, 1], -x[:, 0]], axis=-1)
+
+    def another(x):
+        return np.stack([x[:, 1], x[:, 0], -x[:, 0]], axis=-1)
+
+    teachers = [FunctionTeacher(f, (4,), 3) for f in (other, same, another)]
+    prints = [kd.fingerprint.fingerprint(each).tolist() for each in teachers]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_xla_is_off_on_tensorflow_alone():
+    distiller = distiller_of(FunctionTeacher(lambda x: x[:, :3], (4,), 3))
+    assert distiller.supports_jit == (BACKEND != "tensorflow")
