@@ -20,10 +20,11 @@ takes a few seconds and its figures mean nothing.
 
 On TensorFlow, `compile` switches XLA on by default, while `tf.function` does
 not. On a CPU, XLA makes these convolutions slower by half, whoever calls
-them; so all four run without it, and with `--xla` all four run with it. There,
-too, each `fit` reads a `tf.data.Dataset` with autotuning off: with it on, as
-Keras has it for NumPy arrays, half of all runs of `fit` left one of two cores
-idle, the plain student's included (42 ms a step in place of 22).
+them; so all four run without it, and with `--xla` all four run with it.
+
+On TensorFlow each `fit` reads a `tf.data.Dataset` with autotuning off: with it
+on, as Keras has it for NumPy arrays, half of all runs of `fit` left one of two
+cores idle, the plain student's included (42 ms a step in place of 22).
 """
 
 import argparse

@@ -4,7 +4,15 @@ import numpy as np
 
 
 class Probabilities:
-    """A classifier's probabilities, of samples of any shape."""
+    """A classifier's probabilities, of samples of any shape.
+
+    Example:
+    >>> class Coin:
+    ...     def predict_proba(self, x):
+    ...         return np.full((len(x), 2), 0.5)
+    >>> Probabilities(Coin())(np.ones((1, 4, 4))).tolist()
+    [[0.5, 0.5]]
+    """
 
     def __init__(self, classifier):
         self.classifier = classifier

@@ -435,3 +435,16 @@ def test_another_function_is_another_teacher():
 def test_xla_is_off_on_tensorflow_alone():
     distiller = distiller_of(FunctionTeacher(lambda x: x[:, :3], (4,), 3))
     assert distiller.supports_jit == (BACKEND != "tensorflow")
+
+
+def test_a_loaded_distiller_goes_on_with_its_function(tmp_path):
+    teacher = FunctionTeacher(lambda x: x[:, :3], (4,), 3)
+    distiller = distiller_of(teacher, loss=None)
+    distiller.fit(SAMPLES, verbose=0)
+    distiller.save(tmp_path / "distiller.keras")
+    loaded = keras.saving.load_model(tmp_path / "distiller.keras")
+    loaded.set_teacher(teacher)
+    loaded.fit(SAMPLES, verbose=0)
+    assert loaded.training_step == 2 * distiller.training_step > 0
+    if BACKEND == "tensorflow":
+        assert loaded.jit_compile is False
