@@ -70,9 +70,9 @@ class Teaching:
         layers = teacher._flatten_layers()
         self.supports_jit = all(layer.supports_jit for layer in layers)
         if self.compiled and not self.supports_jit:
-            # One that was loaded was compiled before it had a teacher.
             self.jit_compile = False
-            self.train_function = self.test_function = None
+        # Steps that were compiled before go on asking the earlier teacher.
+        self.train_function = self.test_function = None
 
     def _match_views(self, teacher):
         # First of all, as Keras wraps what is raised while a model is traced.

@@ -448,3 +448,22 @@ def test_a_loaded_distiller_goes_on_with_its_function(tmp_path):
     assert loaded.training_step == 2 * distiller.training_step > 0
     if BACKEND == "tensorflow":
         assert loaded.jit_compile is False
+
+
+def test_a_function_follows_a_model_as_the_teacher():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(3)(inputs))
+    distiller = distiller_of(model, loss=None, jit_compile=BACKEND != "torch")
+    distiller.fit(SAMPLES, verbose=0)
+    asked = []
+
+    def function(x):
+        asked.append(len(x))
+        return x[:, :3]
+
+    distiller.set_teacher(FunctionTeacher(function, (4,), 3, probe=False))
+    asked.clear()
+    for run in (distiller.fit, distiller.evaluate):
+        run(SAMPLES, verbose=0)
+        assert sum(asked) == len(SAMPLES)
+        asked.clear()
