@@ -3,6 +3,34 @@
 import keras
 
 
+def pairs_of(teacher_shapes, student_shapes, name):
+    """The shapes of both sides' views in pairs, in order.
+
+    Args:
+        teacher_shapes: shapes of the teacher's views.
+        student_shapes: shapes of the student's views.
+        name: the transfer's name, for the error.
+
+    Raises:
+        ValueError: there are not as many on either side.
+
+    Example:
+    >>> pairs_of([(None, 8)], [(None, 4)], "hints")
+    [((None, 8), (None, 4))]
+    """
+    if len(teacher_shapes) != len(student_shapes):
+        raise ValueError(
+            f"Transfer {name!r} pairs views one to one. Received: "
+            f"{len(teacher_shapes)} views of the teacher and "
+            f"{len(student_shapes)} of the student. Name the layers, or "
+            "single outputs as '[key]', with `teacher=` and `student=`."
+        )
+    return [
+        (tuple(teacher), tuple(student))
+        for teacher, student in zip(teacher_shapes, student_shapes)
+    ]
+
+
 def one_adapter_a_pair(adapters, pairs, name):
     """The adapters, one for each pair; a single one is copied for the others.
 

@@ -6,13 +6,15 @@ from keras_kd.adapting import adapted
 from keras_kd.adapting import check_views
 from keras_kd.adapting import fit_adapters
 from keras_kd.adapting import one_adapter_a_pair
+from keras_kd.adapting import pairs_of
 from keras_kd.adapting import unbuilt_config
 from keras_kd.hyperparameter import Hyperparameter
 from keras_kd.inspection import Inspection
 from keras_kd.naming import snake_case
-from keras_kd.rules.rule import Lesson
+from keras_kd.rules.lesson import Lesson
+from keras_kd.rules.lesson import taught
 from keras_kd.rules.rule import checked_rules
-from keras_kd.rules.rule import mended
+from keras_kd.rules.rule import fit_rules
 from keras_kd.taps import listed
 from keras_kd.taps import taps_of
 from keras_kd.taps import text_of
@@ -45,7 +47,7 @@ class Transfer(keras.layers.Layer):
         teacher_adapter: likewise, a layer through which the teacher's view
             goes, for methods that compare embeddings of both sides. It is
             trained, too; the teacher is not.
-        rules: list of `keras_kd.rules`, which mend the teacher's logits.
+        rules: list of `keras_kd.rules`, which mend, weigh or temper logits.
         weight: how much the term counts, a non-negative number or a
             `LearningRateSchedule` over training steps. A variable that can
             be assigned later.
@@ -119,9 +121,16 @@ class Transfer(keras.layers.Layer):
         self._weight.assign(value)
 
     def hyperparameters(self):
-        """What may move while training: the weight, and the loss's own."""
+        """What may move while training: the weight, the loss's, the rules'."""
         parts = [self._weight, *self._loss_parts]
-        return [part for part in parts if isinstance(part, Hyperparameter)]
+        own = [part for part in parts if isinstance(part, Hyperparameter)]
+        return own + [p for rule in self.rules for p in rule.hyperparameters()]
+
+    @property
+    def asked_taps(self):
+        """Where the teacher is read: for the loss, and for the rules."""
+        own = [tap for rule in self.rules for tap in rule.teacher_taps]
+        return [*self.teacher_taps, *own]
 
     def teacher_views(self, views):
         """This transfer's teacher views, out of those of all transfers."""
@@ -141,17 +150,7 @@ class Transfer(keras.layers.Layer):
         Raises:
             ValueError: the views can't be joined.
         """
-        if len(teacher_shapes) != len(student_shapes):
-            raise ValueError(
-                f"Transfer {self.name!r} pairs views one to one. Received: "
-                f"{len(teacher_shapes)} views of the teacher and "
-                f"{len(student_shapes)} of the student. Name the layers, or "
-                "single outputs as '[key]', with `teacher=` and `student=`."
-            )
-        shapes = [
-            (tuple(teacher), tuple(student))
-            for teacher, student in zip(teacher_shapes, student_shapes)
-        ]
+        shapes = pairs_of(teacher_shapes, student_shapes, self.name)
         self.adapters, self.teacher_adapters = (
             one_adapter_a_pair(adapters, len(shapes), self.name)
             for adapters in (self.adapters, self.teacher_adapters)
@@ -161,6 +160,7 @@ class Transfer(keras.layers.Layer):
                 self.name, self.teacher_adapters, self.adapters, shapes
             )
             check_views(self.loss, fitted)
+            fit_rules(self.name, self.rules, fitted)
         except ValueError as error:
             raise ValueError(
                 f"Transfer {self.name!r}, "
@@ -212,11 +212,11 @@ class Transfer(keras.layers.Layer):
         if getattr(self.loss, "joint", False):
             value = self.loss(teacher, student, sample_weight, **context)
         else:
-            lessons = [
-                mended(self.rules, Lesson(*pair, sample_weight, labels))
+            shared = (sample_weight, labels, None, teacher_views, training)
+            value = sum(
+                taught(self.loss, self.rules, Lesson(*pair, *shared), context)
                 for pair in zip(teacher, student)
-            ]
-            value = sum(self.loss(*each[:3], **context) for each in lessons)
+            )
         return value * keras.ops.convert_to_tensor(self.weight)
 
     def get_config(self):
@@ -228,7 +228,7 @@ class Transfer(keras.layers.Layer):
             "teacher_adapter": [
                 unbuilt_config(adapter) for adapter in self.teacher_adapters
             ],
-            "rules": list(self.rules),
+            "rules": [unbuilt_config(rule) for rule in self.rules],
             "weight": self._weight.config(),
             "name": self.name,
         }

@@ -6,6 +6,8 @@ from keras import ops
 from keras_kd.losses.class_counts import check_two_classes
 from keras_kd.losses.distillation_loss import in_full_precision
 from keras_kd.losses.tempered_loss import TemperedLoss
+from keras_kd.losses.tempered_loss import beside_logits
+from keras_kd.losses.tempered_loss import of_values
 from keras_kd.losses.true_class import number_of
 from keras_kd.losses.true_class import true_class
 
@@ -38,7 +40,7 @@ def decoupled_kd(
         student_logits: the same shape.
         labels: class numbers, shape `(batch,)` or `(batch, ...)`. A sample of
             label -1 is unlabelled: its value is that of `soft_targets`.
-        temperature: T, a positive number.
+        temperature: T, a positive number, or one a sample, shape `(batch,)`.
         target_weight: of the first part, alpha in the paper.
         non_target_weight: of the second part, beta in the paper.
 
@@ -60,6 +62,7 @@ def decoupled_kd(
     )
     is_target = true_class(labels, teacher_logits)
     labelled = ops.any(is_target, axis=-1)
+    temperature = beside_logits(temperature, teacher_logits)
     teacher = ops.log_softmax(teacher_logits / temperature, axis=-1)
     student = ops.log_softmax(student_logits / temperature, axis=-1)
     target = _divergence(
@@ -74,7 +77,7 @@ def decoupled_kd(
         target_weight * target + non_target_weight * others,
         others,
     )
-    return temperature**2 * value
+    return of_values(temperature) ** 2 * value
 
 
 def _target_or_not(log_probs, is_target):
@@ -141,6 +144,8 @@ class DecoupledKD(TemperedLoss):
         student_logits: the same shape.
         labels: class numbers, shape `(batch,)` or `(batch, ...)`.
         sample_weight: optional, shape `(batch,)` or `(batch, ...)`.
+        temperature: optional, one a sample, shape `(batch,)`, in the place of
+            the argument: what a rule of the transfer sets.
 
     Returns:
         The weighted mean over samples, a scalar in nats (times T^2).
@@ -174,12 +179,12 @@ class DecoupledKD(TemperedLoss):
             non_target_weight, "non_target_weight"
         )
 
-    def call(self, teacher_logits, student_logits, *, labels):
+    def call(self, teacher_logits, student_logits, *, labels, temperature=None):
         return decoupled_kd(
             teacher_logits,
             student_logits,
             labels,
-            temperature=ops.convert_to_tensor(self.temperature),
+            temperature=self.temperature_or(temperature),
             target_weight=self.target_weight,
             non_target_weight=self.non_target_weight,
         )

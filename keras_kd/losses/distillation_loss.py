@@ -11,11 +11,10 @@ from keras.src.backend import get_keras_mask
 class DistillationLoss(keras.losses.Loss):
     """Base class of the losses: compares a teacher view with a student view.
 
-    Use it to write a loss of your own: implement `call(teacher_view,
-    student_view)` and return one value per sample (or per token, per pixel)
-    without reducing it. The weighted mean, Keras masks, float32 arithmetic
-    under mixed precision, and the scaling under several replicas are done here
-    and in `keras.losses.Loss`.
+    To write your own, implement `call(teacher_view, student_view)` and return
+    one value per sample (or token, or pixel), not reduced. The weighted mean,
+    Keras masks, float32 arithmetic under mixed precision and the scaling under
+    several replicas are done here and in `keras.losses.Loss`.
 
         value = sum(weight * values) / sum(weight)
 
@@ -25,13 +24,13 @@ class DistillationLoss(keras.losses.Loss):
     What `call` takes by keyword only, a `Transfer` hands to it:
 
     - `labels`, the batch's labels;
-    - `sample_weight`, one weight a sample, where samples are compared with
-      each other;
+    - `sample_weight`, one a sample, where samples are compared to each other;
     - `mask`, True at positions that count, where positions are compared with
       each other; of the shape of the view without its `axis`;
     - `sample_index`, each sample's place in the data, where something is
       kept of each (see `Distiller` for the data's form);
-    - `training`, whether it is a training step, where something is kept.
+    - `training`, whether it is a training step, where something is kept;
+    - `temperature`, one a sample, where a rule sets it; else left out.
 
     A loss with `joint = True` gets the views of all taps at once, as lists. A
     layer that it keeps as an attribute is saved with the distiller.
@@ -47,8 +46,8 @@ class DistillationLoss(keras.losses.Loss):
         teacher_view: what the teacher answered, shape `(batch, ...)`.
         student_view: what the student answered, shape `(batch, ...)`.
         sample_weight: optional, shape `(batch,)` or that of the values.
-        labels, sample_index, training: by keyword, where `call` names them;
-            `training` is False by default.
+        labels, sample_index, training, temperature: by keyword, where `call`
+            names them; `training` is False by default.
 
     Returns:
         The loss, a scalar unless `reduction` is `None`.
@@ -145,14 +144,15 @@ class DistillationLoss(keras.losses.Loss):
             if sample_weight is None:
                 sample_weight = ops.ones(self._values_shape(student_view))
             context = {**context, "sample_weight": sample_weight}
-        for name in self.needs:
+        needs = [name for name in self.needs if name != "temperature"]
+        for name in needs:
             if context.get(name) is None:
                 raise ValueError(
                     f"{type(self).__name__} needs `{name}`. Received: {name}="
                     "None. In a `Transfer`, train on data that has them; used "
                     f"alone, pass `{name}=` by keyword."
                 )
-        return {name: context[name] for name in self.needs}
+        return {name: context[name] for name in self.needs if name in context}
 
     def check_views(self, teacher_shape, student_shape):
         """Raises a `ValueError` unless views of these shapes compare."""

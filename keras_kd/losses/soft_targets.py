@@ -6,6 +6,8 @@ from keras import ops
 from keras_kd.losses.class_counts import check_two_classes
 from keras_kd.losses.distillation_loss import in_full_precision
 from keras_kd.losses.tempered_loss import TemperedLoss
+from keras_kd.losses.tempered_loss import beside_logits
+from keras_kd.losses.tempered_loss import of_values
 
 
 def soft_targets(
@@ -19,7 +21,7 @@ def soft_targets(
     Args:
         teacher_logits: shape `(..., classes)`.
         student_logits: shape `(..., classes)`.
-        temperature: T, a positive number.
+        temperature: T, a positive number, or one a sample, shape `(batch,)`.
         standardize: whether each sample's logits are z-scored first, so that
             the student need not reproduce the teacher's scale.
 
@@ -41,13 +43,14 @@ def soft_targets(
     if standardize:
         teacher_logits = standardized(teacher_logits)
         student_logits = standardized(student_logits)
+    temperature = beside_logits(temperature, teacher_logits)
     teacher_log_probs = ops.log_softmax(teacher_logits / temperature, axis=-1)
     student_log_probs = ops.log_softmax(student_logits / temperature, axis=-1)
     divergence = ops.sum(
         ops.exp(teacher_log_probs) * (teacher_log_probs - student_log_probs),
         axis=-1,
     )
-    return temperature**2 * divergence
+    return of_values(temperature) ** 2 * divergence
 
 
 def standardized(logits):
@@ -103,6 +106,8 @@ class SoftTargets(TemperedLoss):
         teacher_logits: shape `(batch, ..., classes)`.
         student_logits: shape `(batch, ..., classes)`.
         sample_weight: optional, shape `(batch,)` or `(batch, ...)`.
+        temperature: optional, one a sample, shape `(batch,)`, in the place of
+            the argument: what a rule of the transfer sets.
 
     Returns:
         The weighted mean over samples (and tokens or pixels), a scalar.
@@ -136,7 +141,7 @@ class SoftTargets(TemperedLoss):
         self.teacher_from_logits = teacher_from_logits
         self.student_from_logits = student_from_logits
 
-    def call(self, teacher_logits, student_logits):
+    def call(self, teacher_logits, student_logits, *, temperature=None):
         if not self.teacher_from_logits:
             teacher_logits = logits_of(teacher_logits)
         if not self.student_from_logits:
@@ -144,7 +149,7 @@ class SoftTargets(TemperedLoss):
         return soft_targets(
             teacher_logits,
             student_logits,
-            temperature=ops.convert_to_tensor(self.temperature),
+            temperature=self.temperature_or(temperature),
             standardize=self.standardize,
         )
 

@@ -1,5 +1,7 @@
 """What the losses with a temperature share."""
 
+from keras import ops
+
 from keras_kd.hyperparameter import Hyperparameter
 from keras_kd.losses.distillation_loss import DistillationLoss
 
@@ -7,7 +9,9 @@ from keras_kd.losses.distillation_loss import DistillationLoss
 class TemperedLoss(DistillationLoss):
     """Base class of losses with a temperature that can move while training.
 
-    A subclass gives the default, and reads `self.temperature` in `call`.
+    A subclass gives the default, and reads `self.temperature` in `call`; or
+    `self.temperature_or(temperature)`, if its `call` has the keyword-only
+    argument `temperature=None`, which rules set to one a sample.
 
     Args:
         temperature: a positive number, or a `LearningRateSchedule` over
@@ -43,8 +47,44 @@ class TemperedLoss(DistillationLoss):
     def temperature(self, value):
         self._temperature.assign(value)
 
+    def temperature_or(self, temperature):
+        """The temperatures of a batch's samples, or where None its own."""
+        if temperature is None:
+            return ops.convert_to_tensor(self.temperature)
+        return temperature
+
     def get_config(self):
         return {
             **super().get_config(),
             "temperature": self._temperature.config(),
         }
+
+
+def beside_logits(temperature, logits):
+    """A temperature, or one a sample, in a shape that divides the logits.
+
+    Example:
+    >>> logits = ops.zeros((2, 5, 3))
+    >>> beside_logits(4.0, logits)
+    4.0
+    >>> beside_logits([4.0, 2.0], logits).shape == (2, 1, 1)
+    True
+    """
+    if isinstance(temperature, (int, float)):
+        return temperature
+    temperature = ops.cast(ops.convert_to_tensor(temperature), logits.dtype)
+    if len(temperature.shape) == 0:
+        return temperature
+    return ops.reshape(temperature, (-1,) + (1,) * (len(logits.shape) - 1))
+
+
+def of_values(temperature):
+    """A temperature from `beside_logits`, in the shape of a loss's values.
+
+    Example:
+    >>> of_values(beside_logits([4.0, 2.0], ops.zeros((2, 3)))).shape == (2,)
+    True
+    """
+    if isinstance(temperature, (int, float)) or len(temperature.shape) == 0:
+        return temperature
+    return temperature[..., 0]

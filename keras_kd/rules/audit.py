@@ -2,11 +2,12 @@
 
 from typing import NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 
-from keras_kd.rules.rule import Lesson
-from keras_kd.rules.rule import mended
+from keras_kd.rules.lesson import Lesson
+from keras_kd.rules.lesson import mended
 
 
 class Touched(NamedTuple):
@@ -55,25 +56,34 @@ class Audit(list):
         return "\n".join(lines)
 
 
-def audit(rules, teacher_logits, labels=None):
+def audit(
+    rules, teacher_logits, labels=None, *, student_logits=None, views=None
+):
     """Tries the rules on a teacher's answers: what would each one touch?
 
     Look before you drop: a rule that touches half of the data, or mostly one
     class, teaches something else than it was meant to. Each rule sees what
-    those before it left.
+    those before it left, and all of the data as one batch. Nothing is trained:
+    `DropAtRandom` touches nothing, and `DropUnusual` judges all of the data by
+    its own mean and deviation. The rules are left as they were, but built.
 
     Args:
         rules: list of rules, as for a `Transfer`.
         teacher_logits: the teacher's answers to all of the data, in order
             (`teacher.predict(x)`), shape `(samples, classes)`.
         labels: class numbers, shape `(samples,)`, -1 for none.
+        student_logits: the student's answers likewise, for rules that read
+            them.
+        views: for rules with taps of their own, dict, tap text -> what the
+            teacher says there, such as `{"members/0": first.predict(x)}`.
 
     Returns:
         An `Audit`: for each rule which samples it touched, that is whose
-        weight or logits it changed, and how many of each class.
+        weight, logits or temperature it changed, and how many of each class.
 
     Raises:
-        ValueError: a rule needs labels and there are none.
+        ValueError: a rule needs labels, the student's logits or views, and
+            there are none.
 
     Example:
     >>> from keras_kd.rules.drop_wrong import DropWrong
@@ -87,27 +97,66 @@ def audit(rules, teacher_logits, labels=None):
     if labels is not None:
         labels = np.asarray(labels).reshape(-1).astype("int32")
         classes = np.where(labels < 0, classes, labels)
-        labels = ops.convert_to_tensor(labels)
-    everyone = ops.ones((len(logits),))
-    lesson = Lesson(ops.convert_to_tensor(logits), None, everyone, labels)
+    lesson = _lesson(logits, labels, student_logits, views or {})
     found = []
     for rule in rules:
-        before, lesson = lesson, mended([rule], lesson)
+        _check(rule, lesson)
+        before, lesson = lesson, _tried(rule, lesson)
         samples = np.flatnonzero(_changed(before, lesson))
         of_class = np.bincount(classes[samples], minlength=logits.shape[-1])
         found.append(Touched(rule.name, samples, of_class))
     return Audit(found, len(logits))
 
 
+def _lesson(logits, labels, student_logits, views):
+    return Lesson(
+        ops.convert_to_tensor(logits),
+        _tensor(student_logits),
+        ops.ones((len(logits),)),
+        _tensor(labels),
+        teacher_views={text: _tensor(view) for text, view in views.items()},
+    )
+
+
+def _tensor(array):
+    return array if array is None else ops.convert_to_tensor(array)
+
+
+def _check(rule, lesson):
+    name = type(rule).__name__
+    if rule.needs_student and lesson.student_logits is None:
+        raise ValueError(
+            f"Rule {name} reads the student's logits. Received: an audit "
+            "without them. Pass `student_logits=student.predict(x)`."
+        )
+    known = lesson.teacher_views
+    missing = [t.text for t in rule.teacher_taps if t.text not in known]
+    if missing:
+        raise ValueError(
+            f"Rule {name} reads the teacher at taps of its own. Received: an "
+            f"audit without {missing}. Pass `views=`, a dict from each tap to "
+            "what the teacher says there."
+        )
+
+
+def _tried(rule, lesson):
+    if not rule.built:
+        rule.build(tuple(lesson.teacher_logits.shape))
+    # The scope drops what a rule remembers.
+    with keras.StatelessScope():
+        rule.observe(lesson)
+        return mended([rule], lesson)
+
+
 def _changed(before, after):
-    pairs = (
+    pairs = [
         (before.teacher_logits, after.teacher_logits),
         (before.sample_weight[:, None], after.sample_weight[:, None]),
-    )
-    return np.any(
-        [
-            np.any(ops.convert_to_numpy(a) != ops.convert_to_numpy(b), axis=-1)
-            for a, b in pairs
-        ],
-        axis=0,
-    )
+    ]
+    changed = [
+        np.any(ops.convert_to_numpy(a) != ops.convert_to_numpy(b), axis=-1)
+        for a, b in pairs
+    ]
+    if after.temperature is not before.temperature:
+        changed.append(np.ones(len(changed[0]), bool))
+    return np.any(changed, axis=0)

@@ -27,7 +27,7 @@ class ClipTail(Rule):
         ValueError: `below` is not in that range.
 
     Example:
-    >>> from keras_kd.rules.rule import Lesson
+    >>> from keras_kd.rules.lesson import Lesson
     >>> logits = ops.array([[4.0, 3.0, -4.0]])
     >>> lesson = Lesson(logits, logits, ops.ones((1,)))
     >>> [float(logit) for logit in ClipTail(0.01).mend(lesson)[0][0]]

@@ -26,7 +26,7 @@ class DropUnsure(Rule):
         ValueError: an argument is not in its range.
 
     Example:
-    >>> from keras_kd.rules.rule import Lesson
+    >>> from keras_kd.rules.lesson import Lesson
     >>> logits = ops.array([[0.0, 2.0], [0.1, 0.0]])
     >>> lesson = Lesson(logits, logits, ops.ones((2,)))
     >>> kept = DropUnsure(below=0.8).mend(lesson).sample_weight

@@ -26,7 +26,7 @@ class DropWrong(Rule):
         ValueError: `keep` is not in that range.
 
     Example:
-    >>> from keras_kd.rules.rule import Lesson
+    >>> from keras_kd.rules.lesson import Lesson
     >>> logits = ops.array([[0.0, 2.0], [2.0, 0.0]])
     >>> lesson = Lesson(logits, logits, ops.ones((2,)), ops.array([1, 1]))
     >>> [float(weight) for weight in DropWrong().mend(lesson).sample_weight]

@@ -28,7 +28,7 @@ class LiftTrueClass(Rule):
         ValueError: `margin` is negative or no number.
 
     Example:
-    >>> from keras_kd.rules.rule import Lesson
+    >>> from keras_kd.rules.lesson import Lesson
     >>> logits = ops.array([[3.0, 1.0, 0.0]])
     >>> lesson = Lesson(logits, logits, ops.ones((1,)), ops.array([1]))
     >>> [float(logit) for logit in LiftTrueClass(0.5).mend(lesson)[0][0]]

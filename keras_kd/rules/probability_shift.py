@@ -21,7 +21,7 @@ class ProbabilityShift(Rule):
         name: the rule's name.
 
     Example:
-    >>> from keras_kd.rules.rule import Lesson
+    >>> from keras_kd.rules.lesson import Lesson
     >>> logits = ops.array([[3.0, 1.0, 0.0]])
     >>> lesson = Lesson(logits, logits, ops.ones((1,)), ops.array([1]))
     >>> [float(logit) for logit in ProbabilityShift().mend(lesson)[0][0]]

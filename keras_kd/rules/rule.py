@@ -1,46 +1,35 @@
 """What a rule is: it looks at what a teacher says before it is taught."""
 
-from typing import Any
-from typing import NamedTuple
-
 import keras
-from keras import ops
 
+from keras_kd.hyperparameter import Hyperparameter
 from keras_kd.naming import snake_case
-
-
-class Lesson(NamedTuple):
-    """What is taught in one batch: a rule takes one and returns another.
-
-    Attributes:
-        teacher_logits: shape `(batch, classes)`.
-        student_logits: shape `(batch, classes)`.
-        sample_weight: how much each sample counts, shape `(batch,)`.
-        labels: class numbers, shape `(batch,)`, -1 for none; or None.
-
-    Example:
-    >>> lesson = Lesson(ops.zeros((2, 3)), ops.zeros((2, 3)), ops.ones((2,)))
-    >>> lesson.labels is None
-    True
-    """
-
-    teacher_logits: Any
-    student_logits: Any
-    sample_weight: Any
-    labels: Any = None
 
 
 class Rule(keras.layers.Layer):
     """Base class of the rules: mends or weighs what a teacher says.
 
     Write one of your own by implementing `mend(lesson)`, which returns the
-    lesson with another `teacher_logits` or `sample_weight`; it runs inside of
-    the compiled step. A rule that reads the labels says `needs_labels = True`.
+    lesson with another `teacher_logits`, `sample_weight` or `temperature`; it
+    runs inside of the compiled step. Where it needs more:
+
+    - a rule that reads the labels says `needs_labels = True`, one that reads
+      the student's logits `needs_student = True`, one that sets the
+      temperature `sets_temperature = True`;
+    - `observe(lesson)` is called in training steps, after `mend`, with the
+      lesson as it came: for what a rule remembers of the batches, in variables;
+    - variables whose shape depends on the number of classes are made in
+      `build(shape)`, which is given the teacher's, `(None, classes)`;
+    - `teacher_taps` lists taps of the teacher that are read in the same pass;
+      their values are in `lesson.teacher_views`;
+    - a `Hyperparameter` that it keeps as an attribute may move while training.
 
     Args:
         name: the rule's name; its class's in snake case by default.
 
     Example:
+    >>> from keras_kd.rules.lesson import Lesson
+    >>> from keras import ops
     >>> class Halve(Rule):
     ...     def mend(self, lesson):
     ...         return lesson._replace(sample_weight=lesson.sample_weight / 2)
@@ -50,69 +39,59 @@ class Rule(keras.layers.Layer):
     """
 
     needs_labels = False
+    needs_student = False
+    sets_temperature = False
+    teacher_taps = ()
 
     def __init__(self, name=None):
         name = name or snake_case(type(self).__name__)
         super().__init__(name=name, dtype="float32", autocast=False)
-        self.built = True
 
     def mend(self, lesson):
         return lesson
+
+    def observe(self, lesson):
+        """Remembers what it needs of a batch, in a training step."""
+
+    def check_views(self, shapes):
+        """Raises a `ValueError` unless it can use what its taps give.
+
+        Args:
+            shapes: the shape at each of its `teacher_taps`.
+        """
+
+    def hyperparameters(self):
+        """What may move while training."""
+        parts = self._flatten_layers(include_self=False, recursive=False)
+        return [part for part in parts if isinstance(part, Hyperparameter)]
 
     def get_config(self):
         return {"name": self.name}
 
 
-def mended(rules, lesson):
-    """The lesson after all rules, one after another.
-
-    Args:
-        rules: list of `Rule`.
-        lesson: a `Lesson` of which `sample_weight` may be None: all ones.
-
-    Returns:
-        A `Lesson`; without rules the same one.
+def one_of(ways, value, name):
+    """The argument, if it is one of the ways that there are.
 
     Raises:
-        ValueError: a rule needs labels, and the batch has none; the views are
-            not logits of one sample a row.
+        ValueError: it is not.
 
     Example:
-    >>> lesson = Lesson(ops.zeros((2, 3)), ops.zeros((2, 3)), None)
-    >>> mended([], lesson) is lesson
-    True
+    >>> one_of(("unsure", "sure"), "sure", "favour")
+    'sure'
     """
-    if not rules:
-        return lesson
-    if len(lesson.teacher_logits.shape) != 2:
+    if value not in ways:
         raise ValueError(
-            "Rules mend logits of shape (batch, classes). Received: a view of "
-            f"the teacher of shape {tuple(lesson.teacher_logits.shape)}. Give "
-            "the rules to the transfer of the teacher's logits."
+            f"Argument `{name}` must be one of {', '.join(map(repr, ways))}. "
+            f"Received: {name}={value!r}."
         )
-    weight = lesson.sample_weight
-    if weight is None:
-        weight = ops.ones((ops.shape(lesson.teacher_logits)[0],))
-    lesson = lesson._replace(
-        sample_weight=ops.reshape(ops.cast(weight, "float32"), (-1,)),
-        teacher_logits=ops.cast(lesson.teacher_logits, "float32"),
-    )
-    for rule in rules:
-        if rule.needs_labels and lesson.labels is None:
-            raise ValueError(
-                f"Rule {type(rule).__name__} compares the teacher with the "
-                "labels. Received: a batch without labels. Train on data that "
-                "has them (-1 for a sample that has none)."
-            )
-        lesson = rule.mend(lesson)
-    return lesson
+    return value
 
 
 def checked_rules(rules, loss):
-    """The rules as a list, if they are rules and the loss compares logits.
+    """The rules as a list, if they are rules and fit the loss.
 
     Raises:
-        ValueError: they are not, or it does not.
+        ValueError: they are not, or they do not.
 
     Example:
     >>> import keras_kd as kd
@@ -126,18 +105,88 @@ def checked_rules(rules, loss):
             "Argument `rules` must be a list of `keras_kd.rules`, such as "
             f"`[keras_kd.rules.DropWrong()]`. Received: {odd[0]!r}."
         )
-    name = type(loss).__name__
+    if rules:
+        _check_loss(type(loss).__name__, loss)
+        _check_temperature(rules, loss)
+        _check_hyperparameters(rules)
+    return rules
+
+
+def fit_rules(name, rules, shapes):
+    """Builds the rules for the number of classes that the logits have.
+
+    Args:
+        name: the transfer's name.
+        rules: list of `Rule`.
+        shapes: `(teacher_shape, student_shape)` of each pair of views.
+
+    Example:
+    >>> rule = Rule()
+    >>> fit_rules("told", [rule], [((None, 3), (None, 3))])
+    >>> rule.built
+    True
+    """
+    for number, rule in enumerate(rules):
+        # A scope of its own: on PyTorch, Keras takes two variables of the
+        # same path for one.
+        with keras.name_scope(f"{name}_rule_{number}"):
+            if not rule.built:
+                rule.build(shapes[0][0])
+
+
+def check_rule_views(rules, views):
+    """Raises a `ValueError` unless the rules can use the teacher's views.
+
+    Args:
+        rules: list of `Rule`.
+        views: dict, tap text -> value, of the teacher.
+
+    Example:
+    >>> check_rule_views([Rule()], {})
+    """
+    for rule in rules:
+        taps = [views[tap.text] for tap in rule.teacher_taps]
+        rule.check_views([tuple(view.shape) for view in taps])
+
+
+def _check_loss(name, loss):
     single = not getattr(loss, "joint", False)
-    if rules and not (getattr(loss, "expects_logits", False) and single):
+    if not (getattr(loss, "expects_logits", False) and single):
         raise ValueError(
             "Rules mend a teacher's logits. Received: rules for a transfer "
             f"with {name}, which does not compare logits. Give them to the "
             "transfer that does, such as that of `SoftTargets`."
         )
-    if rules and not getattr(loss, "teacher_from_logits", True):
+    if not getattr(loss, "teacher_from_logits", True):
         raise ValueError(
             "Rules mend a teacher's logits. Received: rules for a transfer "
             f"with {name}(teacher_from_logits=False). Give the teacher without "
             "its softmax."
         )
-    return rules
+
+
+def _check_temperature(rules, loss):
+    setters = [type(rule).__name__ for rule in rules if rule.sets_temperature]
+    if setters and "temperature" not in getattr(loss, "needs", ()):
+        raise ValueError(
+            f"Rule {setters[0]} sets a temperature for each sample. Received: "
+            f"a transfer with {type(loss).__name__}, which takes none. Use "
+            "`keras_kd.losses.SoftTargets()` or `DecoupledKD()`, or give "
+            "`call` of your loss the keyword-only argument `temperature=None`."
+        )
+    if len(setters) > 1:
+        raise ValueError(
+            "One rule of a transfer may set the temperature. Received: "
+            f"{' and '.join(setters)}. Give each a transfer of its own."
+        )
+
+
+def _check_hyperparameters(rules):
+    names = [part.name for rule in rules for part in rule.hyperparameters()]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(
+            "The rules of a transfer can't share the name of a hyperparameter, "
+            "which is its key in the logs. Received: two rules with "
+            f"{twice[0]!r}. Give each a transfer of its own."
+        )

@@ -10,7 +10,7 @@ from support import functional_model
 from support import numpy
 
 import keras_kd as kd
-from keras_kd.rules.rule import mended
+from keras_kd.rules.lesson import mended
 
 LOGITS = np.array(
     [
