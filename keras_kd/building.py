@@ -53,6 +53,27 @@ def input_spec(model):
     )
 
 
+def fresh_inputs(model):
+    """New `keras.Input`s of what a model takes, or None where that is unknown.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    >>> fresh_inputs(model).shape
+    (None, 4)
+    """
+    spec = input_spec(model)
+    if spec is None:
+        return None
+    specs = keras.tree.flatten(spec)
+    # Keras wants inputs in a dict to bear the names of their keys.
+    names = [each.name for each in getattr(model, "inputs", None) or specs]
+    inputs = [
+        keras.Input(each.shape[1:], dtype=each.dtype, name=name)
+        for each, name in zip(specs, names)
+    ]
+    return keras.tree.pack_sequence_as(spec, inputs)
+
+
 def _any_batch(tensor):
     return keras.KerasTensor((None, *tensor.shape[1:]), dtype=tensor.dtype)
 

@@ -205,8 +205,8 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
         """The numbers that may move, by the key that they have in the logs.
 
         Returns:
-            Dict of `Hyperparameter`s: `"hard_weight"`, and for each transfer
-            `"<name>_weight"` and what its loss has, `"<name>_temperature"`.
+            Dict of `Hyperparameter`s: `"hard_weight"`, `"<transfer>_weight"`,
+            `"<transfer>_temperature"`: what its loss and its rules have.
         """
         found = {"hard_weight": self._hard_weight}
         for term, transfer in zip(self._term_names(), self.transfers):

@@ -73,7 +73,9 @@ if BACKEND == "jax":
         """`train_step` and `test_step` on JAX: `(state, data)`."""
 
         def train_step(self, state, data):
-            return super().train_step(state, self._with_state(state, data))
+            data = self._with_state(state, data)
+            logs, state = super().train_step(state, data)
+            return logs, self._after_step(state)
 
         def test_step(self, state, data):
             return super().test_step(state, self._with_state(state, data))
@@ -88,13 +90,30 @@ if BACKEND == "jax":
             values = [*state[0], *state[1]]
             return self.ask_teacher(data, list(zip(variables, values)))
 
+        def _after_step(self, state):
+            variables = [
+                *self.trainable_variables,
+                *self.non_trainable_variables,
+            ]
+            values = [*state[0], *state[1]]
+            pairs = list(zip(variables, values))
+            with keras.StatelessScope(state_mapping=pairs) as scope:
+                self.follow_student()
+            moved = [
+                scope.get_current_value(variable)
+                for variable in self.non_trainable_variables
+            ]
+            return state[0], moved, *state[2:]
+
 else:
 
     class Steps:
         """`train_step` and `test_step` on TensorFlow and PyTorch: `(data)`."""
 
         def train_step(self, data):
-            return super().train_step(self.ask_teacher(data))
+            logs = super().train_step(self.ask_teacher(data))
+            self.follow_student()
+            return logs
 
         def test_step(self, data):
             return super().test_step(self.ask_teacher(data))

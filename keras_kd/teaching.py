@@ -3,11 +3,13 @@
 import inspect
 
 import keras
+from keras import ops
 
 from keras_kd.building import check_teacher
 from keras_kd.building import input_spec
 from keras_kd.building import output_spec
 from keras_kd.layer_paths import find_layer
+from keras_kd.rules.rule import check_rule_views
 from keras_kd.steps import Answer
 from keras_kd.steps import StudentInputs
 from keras_kd.steps import Targets
@@ -15,7 +17,8 @@ from keras_kd.steps import no_gradient
 from keras_kd.steps import separate_buffers
 from keras_kd.steps import split_targets
 from keras_kd.taps import run_tapped
-from keras_kd.training_state import check_fingerprint
+from keras_kd.teacher_state import give_state
+from keras_kd.teacher_state import moves
 
 
 class _Untracked:
@@ -43,7 +46,7 @@ class Teaching:
     """
 
     _teacher = _Untracked(None)
-    _expected_fingerprint = None
+    _teacher_state = {}  # what a loaded distiller expects of its teacher
 
     @property
     def teacher(self):
@@ -63,7 +66,9 @@ class Teaching:
             ValueError: it is another teacher, or can't teach the student.
         """
         check_teacher(teacher, self.student)
-        check_fingerprint(teacher, self._expected_fingerprint)
+        if moves(teacher):
+            teacher.check_student(self.student)
+        self.take_state(teacher, self._teacher_state)
         self._match_views(teacher)
         self._teacher = _Untracked(teacher)
         # Keras asks the model's layers, of which the teacher is none.
@@ -74,10 +79,16 @@ class Teaching:
         # Steps that were compiled before go on asking the earlier teacher.
         self.train_function = self.test_function = None
 
+    def take_state(self, teacher, state):
+        """Checks the teacher against what was saved, or gives it that."""
+        give_state(teacher, state)
+        # One that moves is soon no more what was saved.
+        self._teacher_state = {} if moves(teacher) else state
+
     def _match_views(self, teacher):
         # First of all, as Keras wraps what is raised while a model is traced.
         for transfer in self.transfers:
-            for tap in transfer.teacher_taps:
+            for tap in transfer.asked_taps:
                 find_layer(teacher, tap.path)
             for tap in transfer.student_taps:
                 find_layer(self.student, tap.path)
@@ -93,16 +104,18 @@ class Teaching:
             )
         if not self.student.built:
             self.student(inputs)
+        self._student_inputs = inputs
         told = output_spec(lambda x: self._ask(teacher, x).views, inputs)
         made = output_spec(lambda x: self._run_student(x, False).views, inputs)
         for transfer in self.transfers:
+            check_rule_views(transfer.rules, told)
             transfer.match(
                 [view.shape for view in transfer.teacher_views(told)],
                 [view.shape for view in transfer.student_views(made)],
             )
 
     def _ask(self, teacher, inputs, labels=None, state_mapping=None):
-        taps = [tap for term in self.transfers for tap in term.teacher_taps]
+        taps = [tap for term in self.transfers for tap in term.asked_taps]
         arguments = {"training": False}
         if "labels" in inspect.signature(teacher.call).parameters:
             arguments["labels"] = labels
@@ -130,6 +143,13 @@ class Teaching:
         answer = self._ask(self.teacher, x, labels, state_mapping)
         targets = Targets(labels, answer, sample_index)
         return StudentInputs(x), targets, sample_weight
+
+    def follow_student(self):
+        """Moves a teacher that follows its student; at the end of a step."""
+        if moves(self.teacher):
+            with no_gradient():
+                step = ops.convert_to_tensor(self._training_step)
+                self.teacher.follow(self.student, step)
 
     def _need_teacher(self):
         if self.teacher is None:

@@ -6,16 +6,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_kd.fingerprint import fingerprint
 from keras_kd.steps import random_states
 from keras_kd.steps import set_random_states
+from keras_kd.teacher_state import state_of
 
 
 class TrainingState:
     """The part of the `Distiller` that saves and loads.
 
     Saved are the student, the adapters, the optimizer, the hyperparameters
-    and the seeds; of the teacher only its fingerprint.
+    and the seeds; of the teacher only its fingerprint, unless it moves.
 
     Example:
     >>> import keras_kd as kd
@@ -24,6 +24,9 @@ class TrainingState:
     >>> sorted(distiller.get_config())
     ['hard_weight', 'name', 'student', 'transfers']
     """
+
+    # What the constructor takes besides the config.
+    _not_saved = {"teacher": None}
 
     @property
     def non_trainable_variables(self):
@@ -52,7 +55,7 @@ class TrainingState:
             )
             for key, value in config.items()
         }
-        return cls(teacher=None, **config)
+        return cls(**cls._not_saved, **config)
 
     def get_compile_config(self):
         config = super().get_compile_config()
@@ -83,17 +86,20 @@ class TrainingState:
             store[f"seed_{number}"] = ops.convert_to_numpy(seed.value)
         for name, state in random_states().items():
             store[name] = state
-        if self.teacher is not None:
-            store["teacher_fingerprint"] = fingerprint(self.teacher)
-        elif self._expected_fingerprint is not None:
-            store["teacher_fingerprint"] = self._expected_fingerprint
+        loaded = self.teacher is None
+        state = self._teacher_state if loaded else state_of(self.teacher)
+        for name, value in state.items():
+            store[name] = value
 
     def load_own_variables(self, store):
         saved = {key: np.array(store[key]) for key in store.keys()}  # noqa: SIM118
-        expected = saved.get("teacher_fingerprint")
+        self._teacher_state = {
+            name: value
+            for name, value in saved.items()
+            if name.startswith("teacher_")
+        }
         if self.teacher is not None:
-            check_fingerprint(self.teacher, expected)
-        self._expected_fingerprint = expected
+            self.take_state(self.teacher, self._teacher_state)
         self._training_step.assign(saved["training_step"])
         for number, seed in enumerate(self._seeds()):
             seed.assign(saved[f"seed_{number}"])
@@ -112,7 +118,7 @@ class TrainingState:
     @contextlib.contextmanager
     def _restored_on_error(self):
         """Puts the state back if loading fails half-way."""
-        variables = list(self.variables)
+        variables = self.trainable_variables + self.non_trainable_variables
         if self.compiled:
             variables += self.optimizer.variables
         values = [
@@ -124,29 +130,3 @@ class TrainingState:
             for variable, value in zip(variables, values):
                 variable.assign(value)
             raise
-
-
-def check_fingerprint(teacher, expected):
-    """Raises a `ValueError` unless the teacher has the fingerprint.
-
-    Args:
-        teacher: a built Keras model.
-        expected: from `fingerprint`, or None, which any teacher has.
-    """
-    if expected is None:
-        return
-    found = fingerprint(teacher)
-    if not np.array_equal(found, expected):
-        raise ValueError(
-            f"The teacher {teacher.name!r} is not the one that this training "
-            "state was made with: a student would go on with other targets. "
-            f"Received a teacher with fingerprint {_short(found)}, expected "
-            f"{_short(expected)}. Load the weights of the first teacher into "
-            "it, or start a new run (another `backup_dir` or file); to begin "
-            "with the trained student and a new teacher, make a new "
-            "Distiller from `distiller.student`."
-        )
-
-
-def _short(fingerprint):
-    return bytes(fingerprint[:6]).hex()

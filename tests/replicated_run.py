@@ -11,40 +11,61 @@ from support import numpy
 import keras_kd as kd
 
 
-def train(strategy):
+def distilled():
+    teacher = functional_model(8, name="teacher")
+    student = functional_model(4, name="student", regularizer="l2")
+    metrics = ["accuracy", kd.metrics.TeacherAgreement()]
+    distiller = kd.Distiller(
+        teacher,
+        student,
+        [
+            kd.Transfer(
+                kd.losses.SoftTargets(kd.schedules.Annealing(4.0, 1.0, steps=9))
+            ),
+            kd.Transfer(
+                kd.losses.FeatureMatching(),
+                teacher="stage2",
+                student="stage2",
+                adapter=kd.layers.FeatureAdapter(),
+            ),
+        ],
+    )
+    return distiller, metrics, [student]
+
+
+def followed():
+    student = functional_model(4, name="student")
+    teacher = kd.teachers.MovingAverage(student, 0.5)
+    distiller = kd.Distiller(
+        teacher, student, [kd.Transfer(kd.losses.LogitMatching())]
+    )
+    return distiller, ["accuracy"], [student, teacher.model]
+
+
+def mutual():
+    students = {key: functional_model(4, name=f"peer_{key}") for key in "ab"}
+    peers = kd.students.peers(students)
+    transfers = kd.schemes.mutual_learning(peers)
+    distiller = kd.SelfDistiller(peers, transfers)
+    return distiller, ["accuracy"], list(students.values())
+
+
+def train(strategy, make):
     with strategy.scope():
         keras.utils.set_random_seed(0)
-        teacher = functional_model(8, name="teacher")
-        student = functional_model(4, name="student", regularizer="l2")
+        distiller, metrics, models = make()
         # Replicas take the moments of their own half of a batch.
-        student.get_layer("norm").trainable = False
-        distiller = kd.Distiller(
-            teacher,
-            student,
-            [
-                kd.Transfer(
-                    kd.losses.SoftTargets(
-                        kd.schedules.Annealing(4.0, 1.0, steps=9)
-                    )
-                ),
-                kd.Transfer(
-                    kd.losses.FeatureMatching(),
-                    teacher="stage2",
-                    student="stage2",
-                    adapter=kd.layers.FeatureAdapter(),
-                ),
-            ],
-        )
+        for model in models:
+            model.get_layer("norm").trainable = False
         distiller.compile(
-            keras.optimizers.SGD(0.05),
-            cross_entropy(),
-            metrics=["accuracy", kd.metrics.TeacherAgreement()],
+            keras.optimizers.SGD(0.05), cross_entropy(), metrics=metrics
         )
     x, y = data()
     history = distiller.fit(
         x, y, batch_size=8, epochs=2, shuffle=False, verbose=0
     ).history
-    return history, [numpy(v) for v in student.trainable_variables]
+    variables = [v for model in models for v in model.trainable_variables]
+    return history, [numpy(v) for v in variables]
 
 
 def main():
@@ -52,15 +73,18 @@ def main():
     tf.config.set_logical_device_configuration(
         cpu, [tf.config.LogicalDeviceConfiguration()] * 2
     )
-    one, weights_of_one = train(tf.distribute.get_strategy())
-    two, weights_of_two = train(
-        tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    )
-    for name in one:
+    one = tf.distribute.get_strategy()
+    two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    for make in (distilled, followed, mutual):
+        compare(train(one, make), train(two, make))
+
+
+def compare(one, two):
+    for name in one[0]:
         np.testing.assert_allclose(
-            one[name], two[name], rtol=1e-5, err_msg=name
+            one[0][name], two[0][name], rtol=1e-5, err_msg=name
         )
-    for a, b in zip(weights_of_one, weights_of_two):
+    for a, b in zip(one[1], two[1]):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 

@@ -14,6 +14,7 @@ from keras_kd import losses
 from keras_kd import metrics
 from keras_kd import rules
 from keras_kd import schedules
+from keras_kd import schemes
 from keras_kd import students
 from keras_kd import teachers
 
@@ -28,6 +29,7 @@ MODULES = [
     callbacks,
     metrics,
     schedules,
+    schemes,
 ]
 # Of these the class that uses them is documented in full.
 HELPERS = {"TeacherMetrics"}

@@ -44,7 +44,9 @@ def test_table_of_methods_names_real_symbols():
     import keras_kd as kd
 
     symbols = set(
-        re.findall(r"`(losses|layers|rules|students|teachers)\.(\w+)", README)
+        re.findall(
+            r"`(losses|layers|rules|schemes|students|teachers)\.(\w+)", README
+        )
     )
     assert len(symbols) >= 6
     for module, name in symbols:

@@ -10,6 +10,7 @@ from keras_kd.layers.masked_generation import (
 from keras_kd.layers.memory_bank import MemoryBank as MemoryBank
 from keras_kd.layers.paraphraser import Paraphraser as Paraphraser
 from keras_kd.layers.paraphraser import Translator as Translator
+from keras_kd.layers.prediction_bank import PredictionBank as PredictionBank
 from keras_kd.layers.review_fusion import ReviewFusion as ReviewFusion
 from keras_kd.layers.variational_regressor import (
     VariationalRegressor as VariationalRegressor,

@@ -180,13 +180,13 @@ class MemoryBank(keras.layers.Layer):
             view = ops.matmul(mean, ops.stop_gradient(view))
             new = self.momentum * old + (1.0 - self.momentum) * view
             new = ops.where(number > 0, ops.normalize(new, axis=-1), old)
-            _put(rows, sample_index, new)
+            put_rows(rows, sample_index, new)
         if classes is not None:
             old = ops.take(ops.convert_to_tensor(self.classes), sample_index)
             # Of one place there is one class: the largest is any of them.
             new = ops.where(same > 0, classes[None, :], -1)
             new = ops.where(number[:, 0] > 0, ops.max(new, axis=1), old)
-            _put(self.classes, sample_index, new)
+            put_rows(self.classes, sample_index, new)
 
     def get_config(self):
         return {
@@ -208,7 +208,15 @@ def _log_mean(scores, share, weight):
     return total - ops.log(ops.maximum(ops.sum(weight), 1e-12))
 
 
-def _put(variable, index, values):
+def put_rows(variable, index, values):
+    """Writes rows of a variable, without a gradient; for use inside a step.
+
+    Example:
+    >>> rows = keras.Variable([[0.0], [0.0]], trainable=False)
+    >>> put_rows(rows, ops.array([1]), ops.array([[2.0]]))
+    >>> float(rows[1, 0])
+    2.0
+    """
     rows = ops.convert_to_tensor(variable)
     rows = ops.scatter_update(rows, index[:, None], values)
     variable.assign(ops.stop_gradient(rows))

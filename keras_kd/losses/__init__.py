@@ -49,6 +49,9 @@ from keras_kd.losses.channel_wise import (
 from keras_kd.losses.channel_wise import (
     channel_wise_distillation as channel_wise_distillation,
 )
+from keras_kd.losses.collaborative_targets import (
+    CollaborativeTargets as CollaborativeTargets,
+)
 from keras_kd.losses.contrastive_memory import (
     ContrastiveMemory as ContrastiveMemory,
 )
@@ -121,6 +124,7 @@ from keras_kd.losses.ordinal_soft_targets import (
 from keras_kd.losses.ordinal_soft_targets import (
     ordinal_soft_targets as ordinal_soft_targets,
 )
+from keras_kd.losses.past_predictions import PastPredictions as PastPredictions
 from keras_kd.losses.probabilistic_transfer import (
     ProbabilisticTransfer as ProbabilisticTransfer,
 )

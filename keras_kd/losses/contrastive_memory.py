@@ -10,6 +10,7 @@ from keras_kd.layers.memory_bank import whole_number
 from keras_kd.losses.distillation_loss import in_full_precision
 from keras_kd.losses.feature_matching import unit_length
 from keras_kd.losses.tempered_loss import TemperedLoss
+from keras_kd.losses.true_class import one_a_sample
 
 
 def contrastive_memory(scores, share, log_constant, *, num_samples):
@@ -165,10 +166,8 @@ class ContrastiveMemory(TemperedLoss):
         training,
         labels=None,
     ):
-        memory, index = self.memory, _one_a_sample(sample_index, "sample_index")
-        classes = (
-            _one_a_sample(labels, "labels") if self.other_classes else None
-        )
+        memory, index = self.memory, one_a_sample(sample_index, "sample_index")
+        classes = one_a_sample(labels, "labels") if self.other_classes else None
         teacher, student = (
             unit_length(view, -1)
             for view in in_full_precision(teacher_embedding, student_embedding)
@@ -226,16 +225,3 @@ def _products(embedding, rows, sample_index, negative_index):
     products = ops.matmul(embedding, ops.transpose(rows))
     index = ops.concatenate([sample_index[:, None], negative_index], axis=1)
     return ops.take_along_axis(products, index, axis=1)
-
-
-def _one_a_sample(numbers, name):
-    numbers = ops.convert_to_tensor(numbers)
-    if len(numbers.shape) == 2 and numbers.shape[-1] == 1:
-        numbers = ops.squeeze(numbers, axis=-1)
-    if len(numbers.shape) != 1:
-        raise ValueError(
-            f"`{name}` must be whole numbers, one a sample. Received: {name} "
-            f"of shape {tuple(numbers.shape)}. Turn one-hot labels into "
-            "numbers with `keras.ops.argmax(labels, axis=-1)`."
-        )
-    return ops.cast(numbers, "int32")

@@ -61,3 +61,25 @@ def number_of(value, name, least=0.0, most=math.inf):
             f"{type(value).__name__})."
         )
     return number
+
+
+def one_a_sample(numbers, name):
+    """Labels or places in the data as int32 of shape `(batch,)`.
+
+    Raises:
+        ValueError: they have more axes.
+
+    Example:
+    >>> one_a_sample([[3.0], [1.0]], "labels").shape == (2,)
+    True
+    """
+    numbers = ops.convert_to_tensor(numbers)
+    if len(numbers.shape) == 2 and numbers.shape[-1] == 1:
+        numbers = ops.squeeze(numbers, axis=-1)
+    if len(numbers.shape) != 1:
+        raise ValueError(
+            f"`{name}` must be whole numbers, one a sample. Received: {name} "
+            f"of shape {tuple(numbers.shape)}. Turn one-hot labels into "
+            "numbers with `keras.ops.argmax(labels, axis=-1)`."
+        )
+    return ops.cast(numbers, "int32")

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_kd.building import input_spec
+from keras_kd.building import fresh_inputs
 from keras_kd.students.head_of import frozen_copy
 from keras_kd.students.head_of import head_of
 
@@ -118,21 +118,14 @@ def with_teacher_head(
 
 def _inputs(backbone):
     is_model = isinstance(backbone, keras.Model)
-    spec = input_spec(backbone) if is_model else None
-    if spec is None:
+    inputs = fresh_inputs(backbone) if is_model else None
+    if inputs is None:
         raise ValueError(
             "Argument `backbone` must be a built Keras model, whose inputs "
             f"are known. Received: backbone={backbone!r}. Give it a "
             "`keras.Input`, or call it on a batch first."
         )
-    specs = keras.tree.flatten(spec)
-    # Keras wants inputs in a dict to bear the names of their keys.
-    names = [each.name for each in getattr(backbone, "inputs", None) or specs]
-    inputs = [
-        keras.Input(each.shape[1:], dtype=each.dtype, name=name)
-        for each, name in zip(specs, names)
-    ]
-    return keras.tree.pack_sequence_as(spec, inputs)
+    return inputs
 
 
 def _checked_shape(features, target, layer):

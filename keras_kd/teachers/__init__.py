@@ -12,3 +12,4 @@ from keras_kd.teachers.member_weights import entropy_weights as entropy_weights
 from keras_kd.teachers.member_weights import (
     mean_of_probabilities as mean_of_probabilities,
 )
+from keras_kd.teachers.moving_average import MovingAverage as MovingAverage

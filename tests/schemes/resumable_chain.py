@@ -1,0 +1,70 @@
+"""A chain that can be killed: `resumable_chain.py FOLDER STAGE STEP`.
+
+Trains three densely guided stages; kills itself at a training step of a
+stage, or while the student of a stage is written (STEP "save"). Prints the
+epochs that it trains.
+"""
+
+import os
+import pathlib
+import signal
+import sys
+
+import chains
+import keras
+from support import BACKEND
+
+import keras_kd as kd
+
+
+def kill():
+    sys.stdout.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class KillAt(keras.callbacks.Callback):
+    """Kills the process at a step, or in the writing of the student."""
+
+    def __init__(self, stage, step):
+        super().__init__()
+        self.stage, self.step = stage, step
+        self.left = int(step) if step.isdigit() else -1
+
+    def on_train_begin(self, logs=None):
+        if self.step == "save":
+            self.model.student.save = self.write_half
+
+    def write_half(self, path):
+        pathlib.Path(path).write_bytes(b"PK half a file")
+        kill()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        print(self.stage, epoch)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            kill()
+
+
+def main(folder, stage, step):
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(0)
+    teacher = chains.model_of(12)
+
+    def stage_of(name):
+        at = step if name == stage else ""
+        callbacks = [lambda: KillAt(name, at)]
+        return chains.stage_of(name, callbacks, taught_by="all", transfers=None)
+
+    stages = [stage_of(name) for name in chains.WIDTHS]
+    # The processes draw no seeds of the same state.
+    keras.utils.set_random_seed(len(os.listdir(folder)))
+    chains.fit(kd.schemes.Chain(teacher, stages, folder=folder))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,364 @@
+"""Chains: who teaches whom, interrupted runs, reports and errors."""
+
+import json
+
+import chains
+import keras
+import numpy as np
+import pytest
+from chains import chain_of
+from chains import fit
+from chains import model_of
+from chains import samples
+from chains import stage_of
+from support import numpy
+from support import weights_of
+
+import keras_kd as kd
+from keras_kd.fingerprint import fingerprint
+from keras_kd.schemes.epoch_backup import EpochBackup
+from keras_kd.schemes.run_folder import RunFolder
+from keras_kd.schemes.run_folder import write_whole
+from keras_kd.testing import assert_close
+
+
+class Watch(keras.callbacks.Callback):
+    """Notes who teaches whom, and which epochs are trained."""
+
+    def __init__(self, notes):
+        super().__init__()
+        self.notes = notes
+
+    def on_train_begin(self, logs=None):
+        self.notes.append(
+            {
+                "teacher": fingerprint(self.model.teacher),
+                "start": fingerprint(self.model.student),
+                "epochs": [],
+            }
+        )
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.notes[-1]["epochs"].append(epoch)
+
+
+class Interruption(Exception):
+    pass
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Raises in a batch of an epoch."""
+
+    def __init__(self, epoch, batch):
+        super().__init__()
+        self.at = epoch, batch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == self.at:
+            raise Interruption
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    keras.utils.set_random_seed(1)
+    return model_of(12, name="large_one")
+
+
+@pytest.fixture(scope="module")
+def whole(teacher, tmp_path_factory):
+    """A chain that was not interrupted, and what was seen meanwhile."""
+    notes = []
+    watch = {name: [lambda: Watch(notes)] for name in chains.WIDTHS}
+    chain = chain_of(teacher, tmp_path_factory.mktemp("whole"), **watch)
+    before = weights_of(teacher)
+    fit(chain)
+    for old, new in zip(before, weights_of(teacher)):
+        np.testing.assert_array_equal(old, new)
+    return chain, notes
+
+
+def assert_same_students(chain, other):
+    assert len(chain.students) == len(other.students) == 3
+    for one, two in zip(chain.students, other.students):
+        # Without the state of dropout, which Keras does not save.
+        for a, b in zip(one.get_weights(), two.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+# --- stages and report ------------------------------------------------------
+
+
+def test_each_stage_is_taught_by_the_one_before(teacher, whole):
+    chain, notes = whole
+    teachers = [teacher, *chain.students[:-1]]
+    assert len(notes) == 3
+    for model, note in zip(teachers, notes):
+        np.testing.assert_array_equal(note["teacher"], fingerprint(model))
+        assert note["epochs"] == [0, 1, 2]
+    for student, note in zip(chain.students, notes):
+        assert (note["start"] != fingerprint(student)).any()
+    assert chain.student is chain.students[-1]
+    assert [s.layers[0].units for s in chain.students] == [9, 6, 3]
+
+
+def test_the_report(whole):
+    chain, _ = whole
+    path = chain.folder.path / "report.json"
+    assert json.loads(path.read_text())["stages"] == chain.report
+    assert [stage["stage"] for stage in chain.report] == list(chains.WIDTHS)
+    teachers = [stage["teachers"] for stage in chain.report]
+    assert teachers == [["teacher"], ["large"], ["medium"]]
+    x, y = samples(24, seed=1)
+    for stage, student in zip(chain.report, chain.students):
+        width = student.layers[0].units
+        # Two dense layers, and four numbers a unit of the normalization.
+        assert stage["parameters"] == 5 * width + 3 * (width + 1) + 4 * width
+        assert stage["epochs"] == 3 and stage["seconds"] > 0
+        for key in ("loss", "feature_matching_loss", "val_accuracy"):
+            assert np.isfinite(stage["history"][key]).all()
+            assert len(stage["history"][key]) == 3
+        right = np.argmax(numpy(student(x)), axis=-1) == y
+        assert stage["metrics"]["accuracy"] == pytest.approx(right.mean())
+        saved = keras.saving.load_model(chain.folder.path / stage["file"])
+        assert_close(numpy(saved(x)), numpy(student(x)))
+    assert {path.name for path in chain.folder.path.iterdir()} == {
+        "report.json",
+        "1_large.keras",
+        "2_medium.keras",
+        "3_small.keras",
+    }
+
+
+def test_metrics_are_those_of_the_finished_student(teacher, tmp_path):
+    def stopping():
+        # Nothing gets better by 100: stops after the second epoch, and puts
+        # the first one's weights back.
+        return keras.callbacks.EarlyStopping(
+            "val_loss", min_delta=100, patience=1, restore_best_weights=True
+        )
+
+    stage = stage_of("small", [stopping])
+    chain = kd.schemes.Chain(teacher, [stage], folder=tmp_path)
+    report = fit(chain)[0]
+    assert report["epochs"] == 2
+    first, last = report["history"]["val_hard_loss"]
+    assert report["metrics"]["hard_loss"] == pytest.approx(first, rel=1e-5)
+    assert first != pytest.approx(last, rel=1e-5)
+
+
+# --- interrupted ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", [(0, 1), (1, 3), (2, 4)], ids=str)
+def test_an_interrupted_chain_goes_on(teacher, whole, tmp_path, at):
+    chain = chain_of(teacher, tmp_path, medium=[lambda: Interrupt(*at)])
+    with pytest.raises(Interruption):
+        fit(chain)
+    assert [stage["stage"] for stage in chain.report] == ["large"]
+    with pytest.raises(ValueError, match="Received: 1 trained of 3 stages"):
+        _ = chain.student
+    # What a new process would draw is not what the first one drew.
+    keras.utils.set_random_seed(1234)
+    notes = []
+    watch = {name: [lambda: Watch(notes)] for name in chains.WIDTHS}
+    again = chain_of(teacher, tmp_path, seed=None, **watch)
+    report = fit(again)
+    # The first stage is not trained again, the second from the last epoch.
+    assert [note["epochs"] for note in notes] == [
+        list(range(at[0], 3)),
+        [0, 1, 2],
+    ]
+    assert_same_students(again, whole[0])
+    for stage, expected in zip(report, whole[0].report):
+        assert stage["epochs"] == 3
+        assert stage["history"]["loss"] == expected["history"]["loss"]
+
+
+def test_a_finished_chain_is_not_trained_again(teacher, whole):
+    chain, _ = whole
+    notes = []
+    watch = {name: [lambda: Watch(notes)] for name in chains.WIDTHS}
+    again = chain_of(teacher, chain.folder.path, **watch)
+    assert fit(again) == chain.report
+    assert notes == []
+    assert_same_students(again, chain)
+
+
+def test_stopped_before_the_report_says_so(
+    teacher, whole, tmp_path, monkeypatch
+):
+    write = RunFolder.write_report
+
+    def fail(folder, report):
+        if len(report["stages"]) == 2:
+            raise Interruption
+        write(folder, report)
+
+    monkeypatch.setattr(RunFolder, "write_report", fail)
+    with pytest.raises(Interruption):
+        fit(chain_of(teacher, tmp_path))
+    monkeypatch.undo()
+    assert (tmp_path / "2_medium.keras").exists()
+    # Whatever the file holds: no report, so it is not finished.
+    (tmp_path / "2_medium.keras").write_bytes(b"half")
+    notes = []
+    again = chain_of(teacher, tmp_path, medium=[lambda: Watch(notes)])
+    fit(again)
+    assert notes[0]["epochs"] == []
+    assert_same_students(again, whole[0])
+    saved = keras.saving.load_model(tmp_path / "2_medium.keras")
+    for a, b in zip(saved.get_weights(), again.students[1].get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_file_is_there_in_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "student.keras"
+    path.write_text("before")
+
+    def write(file):
+        file.write_text("ha")
+        raise Interruption
+
+    with pytest.raises(Interruption):
+        write_whole(path, write)
+    assert path.read_text() == "before"
+    write_whole(path, lambda file: file.write_text("after"))
+    assert path.read_text() == "after"
+    assert [file.name for file in tmp_path.iterdir()] == ["student.keras"]
+
+
+def test_a_backup_interrupted_while_it_is_written(tmp_path, monkeypatch):
+    def compiled_model():
+        model = model_of(3)
+        model.compile(**chains.compiled())
+        return model
+
+    x, y = samples()
+    model, states = compiled_model(), []
+    keep = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: states.append(model.get_weights())
+    )
+    save = model.save_weights
+
+    def fail(path):
+        save(path)
+        if len(states) == 3:
+            raise Interruption
+
+    monkeypatch.setattr(model, "save_weights", fail)
+    backup = EpochBackup(tmp_path)
+    with pytest.raises(Interruption):
+        model.fit(x, y, epochs=4, verbose=0, callbacks=[keep, backup])
+    restored, other = EpochBackup(tmp_path), compiled_model()
+    assert restored.done == 2
+    other.fit(x, y, initial_epoch=2, epochs=2, callbacks=[restored])
+    assert restored.history["loss"] == backup.history["loss"][:2]
+    for a, b in zip(other.get_weights(), states[1], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+# --- seeds ------------------------------------------------------------------
+
+
+def test_a_drawn_seed_is_kept_and_stages_differ(teacher, tmp_path):
+    def starts(folder):
+        notes = []
+        stages = [
+            kd.schemes.Stage(
+                name,
+                lambda: model_of(4),
+                epochs=1,
+                compile=chains.compiled,
+                callbacks=lambda: [Watch(notes)],
+            )
+            for name in ("one", "two")
+        ]
+        fit(kd.schemes.Chain(teacher, stages, folder=folder))
+        return [note["start"].tolist() for note in notes]
+
+    keras.utils.set_random_seed(3)
+    first = starts(tmp_path / "first")
+    assert first[0] != first[1]
+    assert starts(tmp_path / "second")[0] != first[0]
+    keras.utils.set_random_seed(3)
+    assert starts(tmp_path / "third") == first
+
+
+# --- errors -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "a/b"}, "Received: name='a/b'"),
+        ({"name": "teacher"}, "Received: name='teacher'"),
+        ({"student": model_of(3)}, "`student=lambda: ...`"),
+        ({"epochs": 0}, "Received: epochs=0"),
+        ({"compile": {"optimizer": "adam"}}, "`compile=lambda: ...`"),
+        ({"transfers": [kd.Transfer(kd.losses.SoftTargets())]}, "`transfers="),
+        ({"callbacks": [Interrupt(0, 0)]}, "`callbacks=lambda: ...`"),
+        ({"taught_by": "both"}, "Received: taught_by='both'"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
+)
+def test_errors_of_a_stage(change, message):
+    arguments = {
+        "name": "small",
+        "student": lambda: model_of(3),
+        "epochs": 1,
+        "compile": dict,
+    }
+    kd.schemes.Stage(**arguments)
+    with pytest.raises(ValueError, match="Received") as caught:
+        kd.schemes.Stage(**{**arguments, **change})
+    assert message in str(caught.value)
+
+
+def test_errors_of_a_chain(teacher, tmp_path):
+    stage = stage_of("small")
+    for stages in ([], [stage, stage], [model_of(3)]):
+        with pytest.raises(ValueError, match="all of different names"):
+            kd.schemes.Chain(teacher, stages, folder=tmp_path)
+    for odd in (None, keras.Sequential([keras.layers.Dense(3)])):
+        with pytest.raises(ValueError, match="must be a built Keras model"):
+            kd.schemes.Chain(odd, [stage], folder=tmp_path)
+    for seed in (-1, 0.5):
+        with pytest.raises(ValueError, match=f"Received: seed={seed}"):
+            kd.schemes.Chain(teacher, [stage], folder=tmp_path, seed=seed)
+    chain = kd.schemes.Chain(teacher, [stage], folder=tmp_path)
+    with pytest.raises(ValueError, match=r"Received: \['epochs'\] in"):
+        fit(chain, epochs=3)
+    known = model_of(3)
+    stage = stage_of("small", student=lambda: known)
+    with pytest.raises(ValueError, match="must make a new model"):
+        fit(kd.schemes.Chain(known, [stage], folder=tmp_path / "known"))
+
+
+def test_another_run_in_the_folder(teacher, whole):
+    folder = whole[0].folder.path
+    stages = whole[0].stages
+    names = ["large", "medium"]
+    other = model_of(12)
+    shorter = stage_of("small", epochs=2)
+    for model, now, seed, what in (
+        (other, stages, None, "teacher differs"),
+        (teacher, stages, 6, "seed differs.*Received: seed 6.*folder: 5"),
+        (teacher, stages[::-1], None, "stage 1 differs.*'name': 'small'"),
+        (teacher, stages[:2], None, "stage 3 differs.*stage 3 None"),
+        (teacher, [*stages[:2], shorter], 5, "stage 3 differs.*'epochs': 2"),
+    ):
+        with pytest.raises(ValueError, match=what):
+            fit(kd.schemes.Chain(model, now, folder=folder, seed=seed))
+    assert [stage["stage"] for stage in whole[0].report[:2]] == names
+
+
+def test_a_student_that_is_not_what_was_trained(teacher, whole, tmp_path):
+    folder = RunFolder(tmp_path)
+    report = whole[0].folder.read_report()
+    folder.write_report({**report, "stages": report["stages"][:1]})
+    model_of(9).save(tmp_path / "1_large.keras")
+    with pytest.raises(ValueError, match="student 1 differs"):
+        fit(chain_of(teacher, tmp_path))

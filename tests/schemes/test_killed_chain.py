@@ -1,0 +1,57 @@
+"""A chain killed in a stage, and while it saves, ends as one that was not."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import keras
+import numpy as np
+from chains import WIDTHS
+
+PROGRAM = pathlib.Path(__file__).with_name("resumable_chain.py")
+FILES = [f"{place}_{name}.keras" for place, name in enumerate(WIDTHS, 1)]
+
+
+def run(folder, stage="", step=""):
+    folder.mkdir(exist_ok=True)
+    paths = [PROGRAM.parents[2], PROGRAM.parents[1]]
+    return subprocess.run(
+        [sys.executable, str(PROGRAM), str(folder), stage, step],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))},
+    )
+
+
+def finished(folder):
+    report = json.loads((folder / "report.json").read_text())
+    return [stage["stage"] for stage in report["stages"]]
+
+
+def test_killed_and_resumed_equals_not_killed(tmp_path):
+    whole = run(tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    folder = tmp_path / "killed"
+
+    # Five batches an epoch: in the middle of the second epoch.
+    first = run(folder, "medium", "8")
+    assert first.returncode == -signal.SIGKILL, first.stderr
+    assert finished(folder) == ["large"]
+
+    second = run(folder, "medium", "save")
+    assert second.returncode == -signal.SIGKILL, second.stderr
+    assert second.stdout.split("\n")[:-1] == ["medium 1", "medium 2"]
+    assert finished(folder) == ["large"]
+    assert not (folder / "2_medium.keras").exists()
+
+    third = run(folder)
+    assert third.returncode == 0, third.stderr
+    assert third.stdout.split("\n")[:-1] == [f"small {e}" for e in range(3)]
+    for file in FILES:
+        one = keras.saving.load_model(tmp_path / "whole" / file)
+        two = keras.saving.load_model(folder / file)
+        for a, b in zip(one.get_weights(), two.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
