@@ -1,0 +1,1 @@
+"""How a model is read, cut and put together again; for `students.shrink`."""
