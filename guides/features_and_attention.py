@@ -498,6 +498,73 @@ In this one run the teacher reached 95.5 %, and the student, with a seventh of
 its weights, 94.2 %. It shows that the parts fit together. It does not show that
 the scores were what helped; for that, compare over seeds as above.
 
+## A student cut from its teacher
+
+So far we wrote the student ourselves. If it may be of the teacher's own
+architecture, `kd.students.shrink` makes it: of a Functional model that repeats
+its blocks it keeps some, with their weights, and returns a transfer for each,
+so that a kept block learns to do the work of those that are gone. That is how
+DistilBERT came from BERT. `width=` narrows the layers instead.
+"""
+
+keras.utils.set_random_seed(0)
+deep_teacher = make_transformer(num_blocks=4, name="deep_teacher")
+train_alone(deep_teacher)
+student, blocks = kd.students.shrink(deep_teacher, depth=0.5)
+print(f"Deep teacher: {accuracy(deep_teacher):.1f} %")
+print("Its layers:", [layer.name for layer in student.layers])
+for block in blocks:
+    taught, learner = block.teacher_taps[0].text, block.student_taps[0].text
+    print(f"{learner} learns to end where the teacher's {taught} ends")
+print(f"Untrained, the student reaches {accuracy(student):.1f} %")
+
+"""
+What is it worth to begin with the teacher's weights? We give each student ten
+epochs, a third of what the others had.
+"""
+
+
+def distill_cut(initialize, with_blocks):
+    scores = []
+    for seed in SEEDS:
+        keras.utils.set_random_seed(seed)
+        student, blocks = kd.students.shrink(
+            deep_teacher, depth=0.5, initialize=initialize
+        )
+        transfers = [soft_targets(), *(blocks if with_blocks else [])]
+        distiller = kd.Distiller(deep_teacher, student, transfers)
+        distiller.compile(keras.optimizers.Adam(2e-3), classification_loss())
+        distiller.fit(
+            train_images,
+            train_labels,
+            batch_size=BATCH_SIZE,
+            epochs=10,
+            verbose=0,
+        )
+        scores.append(accuracy(student))
+    spread = np.std(scores, ddof=1) if len(scores) > 1 else 0.0
+    name = f"{initialize}{', with blocks' if with_blocks else ''}"
+    print(f"{name}: {np.mean(scores):.1f} +- {spread:.1f} %")
+
+
+for initialize in ("random", "teacher"):
+    for with_blocks in (False, True):
+        distill_cut(initialize, with_blocks)
+
+"""
+Test accuracy in percent after ten epochs, three seeds, on JAX. The deep
+teacher, one run, reaches 94.5 %; the student cut from it 71.0 % before it has
+learned anything.
+
+| the student's weights | soft targets | + blocks    |
+|-----------------------|--------------|-------------|
+| random                | 93.8 +- 0.8  | 90.8 +- 0.5 |
+| the teacher's         | 95.3 +- 0.2  | 95.4 +- 0.2 |
+
+To begin with the teacher's weights is worth more than a point. The transfers
+between the blocks add nothing to that here, and from random weights they
+hinder. Look at the parts in the logs, as above, before you choose their weight.
+
 ## Conclusion
 
 A transfer is a loss between two taps. An adapter joins what differs, and is

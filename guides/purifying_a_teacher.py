@@ -662,6 +662,67 @@ compare("same labels", [ways_same_labels(seed) for seed in SEEDS])
   something that it has not seen.
 """
 
+"""
+## Each sample in its own way
+
+Rules can do more than take away. Some weigh each sample, or give it a
+temperature of its own: by how sure the teacher is, by how far the student has
+come, or by what is learned while training.
+
+- `TemperatureByEntropy` teaches sure answers softly and unsure ones sharply.
+- `LearnedTemperature` (CTKD) learns the temperature *against* the student, so
+  that the lesson gets harder. How strongly is a schedule, from 0 to 1.
+- `WeighByEntropy` lets the samples count more of which the teacher is unsure.
+- `EasiestFirst` is a curriculum: of each batch the easiest samples, a share
+  that grows.
+
+The teacher is the good one, and its answers are all that the student gets.
+"""
+
+
+def ways_by_sample(seed):
+    data = draw_twice_labelled(seed)
+    clean = data.images[:500], data.truth[:500]
+    teacher = under_seed(seed, train_teacher, *clean, 30)
+    pool = data.images[500:]
+    steps = 40 * -(-len(pool) // 50)
+    rising = kd.schedules.Annealing(0.0, 1.0, steps=steps // 4, curve="cosine")
+    growing = kd.schedules.Annealing(0.3, 1.0, steps=steps // 2)
+    ways = {
+        "unpurified": [],
+        "TemperatureByEntropy": [kd.rules.TemperatureByEntropy()],
+        "LearnedTemperature": [kd.rules.LearnedTemperature(rising)],
+        "the same, per sample": [
+            kd.rules.LearnedTemperature(rising, per_sample=True)
+        ],
+        "WeighByEntropy": [kd.rules.WeighByEntropy()],
+        "EasiestFirst": [kd.rules.EasiestFirst(growing)],
+    }
+    results = {"teacher": accuracy(teacher)}
+    for way, rules in ways.items():
+        results[way] = under_seed(seed, distill_pool, teacher, pool, rules)
+    return results
+
+
+compare("each in its own way", [ways_by_sample(seed) for seed in SEEDS])
+
+"""
+| way                  | accuracy    | difference  |
+|----------------------|-------------|-------------|
+| teacher              | 96.4 +- 0.6 | +1.1 +- 0.5 |
+| unpurified           | 95.3 +- 0.7 |             |
+| TemperatureByEntropy | 95.4 +- 0.8 | +0.1 +- 0.3 |
+| LearnedTemperature   | 95.2 +- 0.8 | -0.1 +- 0.3 |
+| the same, per sample | 95.3 +- 0.6 | +0.0 +- 0.4 |
+| WeighByEntropy       | 95.4 +- 0.9 | +0.1 +- 0.4 |
+| EasiestFirst         | 94.4 +- 0.7 | -0.9 +- 0.4 |
+
+Nothing is gained, and the curriculum costs a point: it leaves out what the
+student would have had to learn, for half of the time. The student is within a
+point of its teacher to begin with; the papers have larger gaps to close, on
+CIFAR-100 and ImageNet.
+"""
+
 figure, axes = plt.subplots(1, 2, figsize=(11, 3.4))
 for axis, story in zip(axes, ("labels by heart", "confused classes")):
     for row, scores in enumerate(tables[story].values()):
