@@ -57,7 +57,7 @@ class MovingAverage(keras.Model):
     >>> teacher = MovingAverage(student, decay=0.5, warm_up=False)
     >>> _ = student.layers[0].bias.assign([1.0, 2.0, 4.0])
     >>> teacher.follow(student, step=1)
-    >>> [float(value) for value in teacher.model.layers[0].bias]
+    >>> [float(value) for value in teacher.model.layers[0].bias.numpy()]
     [0.5, 1.0, 2.0]
 
     Reference: Tarvainen and Valpola, 2017, "Mean teachers are better role

@@ -77,7 +77,7 @@ def case(combine, peers):
 
 
 @keras.saving.register_keras_serializable(package="keras_kd_tests")
-class Placed(kd.losses.PastPredictions):
+class PlacedPredictions(kd.losses.PastPredictions):
     """The battery hands labels over; the places are those of the samples."""
 
     def __init__(self, num_samples=12, num_classes=CLASSES, **kwargs):
@@ -122,7 +122,7 @@ CASES = {
         for peers in (2, 3)
     },
     "past_predictions": LossCase(
-        Placed,
+        PlacedPredictions,
         *views((CLASSES,), (CLASSES,), size=2.0),
         labels=PLACES,
         reference=past_reference,
@@ -167,9 +167,10 @@ def test_the_bank_keeps_one_row_a_sample():
         bank, [[0.2, 0.8], [0.6, 0.4], [1.0, 0.0]], [1, 1, 3], [1, 1, 0]
     )
     # A place that came twice holds the mean; one of weight 0 nothing.
-    assert_close(rows, [[0, 0], [0.4, 0.6], [0, 0], [0, 0]], 1e-6)
+    expected = np.array([[0, 0], [0.4, 0.6], [0, 0], [0, 0]])
+    assert_close(rows, expected, 1e-6)
     rows = write(bank, [[0.5, 0.5], [0.9, 0.1]], [1, 1], [0, 2])
-    assert_close(rows[1], [0.9, 0.1], 1e-6)
+    assert_close(rows[1], np.array([0.9, 0.1]), 1e-6)
 
 
 def test_only_training_writes():

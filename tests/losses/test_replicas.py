@@ -67,6 +67,7 @@ CASES = {
     "BinarySoftTargets": responses("BinarySoftTargets"),
     "BoundedRegression": Case(make("BoundedRegression"), [(1,)]),
     "ChannelWiseDistillation": features("ChannelWiseDistillation"),
+    "CollaborativeTargets": Case(make("CollaborativeTargets"), [(4,), (4,)]),
     # All others are negatives, so that the draw is of no importance.
     "ContrastiveMemory": Case(
         make(
@@ -94,6 +95,7 @@ CASES = {
     "MarginReLU": features("MarginReLU"),
     "NeuronSelectivity": features("NeuronSelectivity"),
     "OrdinalSoftTargets": responses("OrdinalSoftTargets"),
+    "PastPredictions": Case(make("PastPredictions", 8, 4), [(4,)]),
     "ProbabilisticTransfer": relations("ProbabilisticTransfer"),
     "RelationalAngle": relations("RelationalAngle"),
     "RelationalDistance": relations("RelationalDistance"),
@@ -159,8 +161,12 @@ def fill(network, seed):
 
 
 def forget(trained):
-    """Gives the memory a start of its own, and constants: no first batch's."""
+    """Gives each memory a start of its own, and constants: no first batch's."""
     for transfer in trained.transfers:
+        bank = getattr(transfer.loss, "bank", None)
+        if bank is not None:
+            random = np.random.default_rng(3)
+            bank.rows.assign(random.dirichlet(np.ones(4), 8))
         memory = getattr(transfer.loss, "memory", None)
         if memory is not None:
             random = np.random.default_rng(3)
