@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_kd.memories import memories_of
+
 
 def pairs_of(teacher_shapes, student_shapes, name):
     """The shapes of both sides' views in pairs, in order.
@@ -179,6 +181,13 @@ def check_views(loss, shapes):
     """
     if not hasattr(loss, "check_views"):
         return
+    if len(shapes) > 1 and memories_of(loss):
+        raise ValueError(
+            f"{type(loss).__name__} keeps something of each sample, of one "
+            f"view. Received: {len(shapes)} pairs of views. Give each pair a "
+            "transfer of its own, with a loss of its own; single outputs are "
+            "taps such as '[small]'."
+        )
     if getattr(loss, "joint", False):
         loss.check_views(*map(list, zip(*shapes)))
     else:

@@ -74,6 +74,35 @@ def fresh_inputs(model):
     return keras.tree.pack_sequence_as(spec, inputs)
 
 
+def take_weights(model, source):
+    """Gives a model the weights of another of the same architecture.
+
+    `set_weights` alone leaves a `Normalization` with the numbers that it drew
+    from its weights when it was built.
+
+    Example:
+    >>> source = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    >>> model = keras.models.clone_model(source)
+    >>> take_weights(model, source)
+    >>> bool((model.get_weights()[0] == source.get_weights()[0]).all())
+    True
+    """
+    model.set_weights(source.get_weights())
+    finalize(model)
+
+
+def finalize(model):
+    """Lets layers draw from their weights what they draw; after assigning.
+
+    Example:
+    >>> finalize(keras.Sequential([keras.layers.Normalization(mean=0.0,
+    ...                                                       variance=1.0)]))
+    """
+    for layer in model._flatten_layers():
+        if layer.built and hasattr(layer, "finalize_state"):
+            layer.finalize_state()
+
+
 def _any_batch(tensor):
     return keras.KerasTensor((None, *tensor.shape[1:]), dtype=tensor.dtype)
 

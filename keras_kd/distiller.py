@@ -13,6 +13,7 @@ from keras_kd.steps import Answer
 from keras_kd.steps import Steps
 from keras_kd.steps import StudentInputs
 from keras_kd.steps import Targets
+from keras_kd.steps import one_for_all
 from keras_kd.steps import split_targets
 from keras_kd.steps import unscaled
 from keras_kd.taps import run_tapped
@@ -162,7 +163,7 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
             transfer.term(
                 targets.teacher.views,
                 student_views,
-                sample_weight,
+                one_for_all(sample_weight),
                 labels=targets.labels,
                 sample_index=targets.sample_index,
                 training=training,
@@ -179,9 +180,8 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         if isinstance(y, Targets):
-            self._teacher_metrics.update(
-                y.teacher.output, y_pred.output, sample_weight
-            )
+            answers = y.teacher.output, y_pred.output
+            self._teacher_metrics.update(*answers, one_for_all(sample_weight))
             y, y_pred = y.labels, y_pred.output
         y, _, sample_weight = split_targets(y, sample_weight)
         return super().compute_metrics(x, y, y_pred, sample_weight)

@@ -6,7 +6,6 @@ from keras import ops
 from keras_kd.building import output_spec
 from keras_kd.distiller import Distiller
 from keras_kd.metrics import TeacherMetrics
-from keras_kd.monitor import check_answers
 from keras_kd.steps import Answer
 from keras_kd.steps import StudentInputs
 from keras_kd.steps import Targets
@@ -135,7 +134,14 @@ class SelfDistiller(Distiller):
     def check_answers(self):
         """Raises a `ValueError` if the student's values aren't finite."""
         for transfer in self.transfers:
-            check_answers(self.student, transfer)
+            count = int(transfer.inspection.read()[0])
+            if count:
+                raise ValueError(
+                    f"The student {self.student.name!r} answered with values "
+                    f"that are not finite. Received: NaN or infinity in {count}"
+                    f" batches (transfer {transfer.name!r}). Lower the learning"
+                    " rate, or look at the data."
+                )
 
     def compile(
         self,

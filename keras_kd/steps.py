@@ -67,6 +67,22 @@ def split_targets(targets, sample_weight=None):
     return targets.get("labels"), targets["sample_index"], sample_weight
 
 
+def one_for_all(sample_weight):
+    """The weights of the samples, where each output was given its own copy.
+
+    `fit` copies them for each entry of labels that are told apart.
+
+    Example:
+    >>> one_for_all({"small": [1.0, 0.5], "large": [1.0, 0.5]})
+    [1.0, 0.5]
+    >>> one_for_all([1.0, 0.5])
+    [1.0, 0.5]
+    """
+    if isinstance(sample_weight, dict):
+        return next(iter(sample_weight.values()))
+    return sample_weight
+
+
 if BACKEND == "jax":
 
     class Steps:

@@ -3,6 +3,7 @@
 import numpy as np
 from keras import ops
 
+from keras_kd.building import finalize
 from keras_kd.fingerprint import fingerprint
 
 FINGERPRINT = "teacher_fingerprint"
@@ -10,14 +11,14 @@ WEIGHT = "teacher_weight_"
 
 
 def moves(teacher):
-    """Whether a teacher changes while it teaches.
+    """Whether a teacher changes while it teaches, as a `MovingAverage` does.
 
     Example:
     >>> import keras
     >>> moves(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))
     False
     """
-    return hasattr(teacher, "follow")
+    return hasattr(teacher, "moving_weights")
 
 
 def state_of(teacher):
@@ -36,24 +37,21 @@ def state_of(teacher):
         return {FINGERPRINT: fingerprint(teacher)}
     return {
         f"{WEIGHT}{number}": ops.convert_to_numpy(weight.value)
-        for number, weight in enumerate(teacher.weights)
+        for number, weight in enumerate(teacher.moving_weights)
     }
 
 
-def give_state(teacher, state):
-    """Checks a teacher that stays as it is; gives one that moves its weights.
+def check_state(teacher, state):
+    """Raises a `ValueError` unless it is the state of this teacher.
 
     Args:
         teacher: a built Keras model.
         state: from `state_of`; empty, if any teacher will do.
 
-    Raises:
-        ValueError: it is not the state of this teacher.
-
     Example:
     >>> import keras
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    >>> give_state(model, state_of(model))
+    >>> check_state(model, state_of(model))
     """
     if not state:
         return
@@ -66,15 +64,28 @@ def give_state(teacher, state):
             f"{kinds[not moves(teacher)]} (`keras_kd.teachers.MovingAverage`)."
         )
     if moves(teacher):
-        _give_weights(teacher, state)
+        _check_shapes(teacher, state)
     else:
         _check_fingerprint(teacher, state[FINGERPRINT])
 
 
-def _give_weights(teacher, state):
-    values = [state[f"{WEIGHT}{number}"] for number in range(len(state))]
-    shapes = [value.shape for value in values]
-    expected = [tuple(weight.shape) for weight in teacher.weights]
+def give_state(teacher, state):
+    """Gives a teacher that moves the weights of a state, if there are any.
+
+    Example:
+    >>> import keras
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    >>> give_state(model, state_of(model))  # stays as it is
+    """
+    if state and moves(teacher):
+        for number, weight in enumerate(teacher.moving_weights):
+            weight.assign(state[f"{WEIGHT}{number}"])
+        finalize(teacher)
+
+
+def _check_shapes(teacher, state):
+    shapes = [state[f"{WEIGHT}{n}"].shape for n in range(len(state))]
+    expected = [tuple(weight.shape) for weight in teacher.moving_weights]
     if shapes != expected:
         raise ValueError(
             f"The teacher {teacher.name!r} follows another student than the "
@@ -82,8 +93,6 @@ def _give_weights(teacher, state):
             f"the shapes {expected}, expected {shapes}. Make it of the "
             "student: `keras_kd.teachers.MovingAverage(distiller.student)`."
         )
-    for weight, value in zip(teacher.weights, values):
-        weight.assign(value)
 
 
 def _check_fingerprint(teacher, expected):

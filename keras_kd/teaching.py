@@ -9,6 +9,7 @@ from keras_kd.building import check_teacher
 from keras_kd.building import input_spec
 from keras_kd.building import output_spec
 from keras_kd.layer_paths import find_layer
+from keras_kd.memories import check_memories
 from keras_kd.rules.rule import check_rule_views
 from keras_kd.steps import Answer
 from keras_kd.steps import StudentInputs
@@ -17,6 +18,7 @@ from keras_kd.steps import no_gradient
 from keras_kd.steps import separate_buffers
 from keras_kd.steps import split_targets
 from keras_kd.taps import run_tapped
+from keras_kd.teacher_state import check_state
 from keras_kd.teacher_state import give_state
 from keras_kd.teacher_state import moves
 
@@ -68,8 +70,9 @@ class Teaching:
         check_teacher(teacher, self.student)
         if moves(teacher):
             teacher.check_student(self.student)
-        self.take_state(teacher, self._teacher_state)
+        check_state(teacher, self._teacher_state)
         self._match_views(teacher)
+        self.take_state(teacher, self._teacher_state)
         self._teacher = _Untracked(teacher)
         # Keras asks the model's layers, of which the teacher is none.
         layers = teacher._flatten_layers()
@@ -80,13 +83,15 @@ class Teaching:
         self.train_function = self.test_function = None
 
     def take_state(self, teacher, state):
-        """Checks the teacher against what was saved, or gives it that."""
+        """Checks a teacher by what was saved; one that moves is given that."""
+        check_state(teacher, state)
         give_state(teacher, state)
         # One that moves is soon no more what was saved.
         self._teacher_state = {} if moves(teacher) else state
 
     def _match_views(self, teacher):
         # First of all, as Keras wraps what is raised while a model is traced.
+        check_memories(self.transfers)
         for transfer in self.transfers:
             for tap in transfer.asked_taps:
                 find_layer(teacher, tap.path)

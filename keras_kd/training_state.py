@@ -93,13 +93,15 @@ class TrainingState:
 
     def load_own_variables(self, store):
         saved = {key: np.array(store[key]) for key in store.keys()}  # noqa: SIM118
-        self._teacher_state = {
+        state = {
             name: value
             for name, value in saved.items()
             if name.startswith("teacher_")
         }
-        if self.teacher is not None:
-            self.take_state(self.teacher, self._teacher_state)
+        if self.teacher is None:
+            self._teacher_state = state
+        else:
+            self.take_state(self.teacher, state)
         self._training_step.assign(saved["training_step"])
         for number, seed in enumerate(self._seeds()):
             seed.assign(saved[f"seed_{number}"])

@@ -415,6 +415,29 @@ def test_samples_of_weight_0_are_absent():
         np.testing.assert_allclose(logs[0][key], logs[1][key], rtol=1e-5)
 
 
+def test_labels_and_weights_by_output():
+    """Keras then makes a dict of the weights, too."""
+    x, y = data()
+    weight = np.linspace(0.0, 2.0, 24).astype("float32")
+    logs = []
+    for labels in (y, {"small": y, "large": y}):
+        student = peers()
+        transfers = kd.schemes.mutual_learning(student)
+        distiller = compiled(kd.SelfDistiller(student, transfers))
+        history = distiller.fit(
+            x, labels, 24, sample_weight=weight, verbose=0
+        ).history
+        logs.append(history)
+    assert logs[0].keys() == logs[1].keys()
+    for key, value in logs[0].items():
+        np.testing.assert_allclose(value, logs[1][key], rtol=1e-5)
+    student = peers()
+    transfers = kd.schemes.collaborative_learning(student)
+    distiller = compiled(kd.SelfDistiller(student, transfers))
+    with pytest.raises(ValueError, match="one set for all outputs"):
+        distiller.fit(x, {"small": y, "large": y}, verbose=0)
+
+
 def test_losses_and_weights_by_output():
     student = peers()
     distiller = kd.SelfDistiller(student, kd.schemes.mutual_learning(student))
@@ -430,6 +453,15 @@ def test_losses_and_weights_by_output():
         0.25 * logs["small_loss"] + 2.0 * logs["large_loss"],
         rtol=1e-5,
     )
+
+
+def test_a_student_that_diverges_is_named():
+    student = peers()
+    distiller = kd.SelfDistiller(student, kd.schemes.mutual_learning(student))
+    x, y = data()
+    x[3] = np.nan
+    with pytest.raises(ValueError, match="The student 'peers' answered"):
+        compiled(distiller).fit(x, y, verbose=0)
 
 
 def test_errors():
@@ -450,8 +482,30 @@ def test_errors():
         kd.students.peers({"alone": model})
     with pytest.raises(ValueError, match="a name of its own.*'model'"):
         kd.students.peers({"a": model, "b": model})
-    with pytest.raises(ValueError, match="must map names to Keras models"):
+    with pytest.raises(ValueError, match="to Keras models"):
         kd.students.peers({"a": model, "b": "model"})
+    for name in ("a/b", "a[b]", "hard"):
+        with pytest.raises(ValueError, match="must map names of letters"):
+            kd.students.peers({name: model, "b": model})
+    with pytest.raises(ValueError, match="at a layer's output or input"):
+        kd.students.Exits(model, {"[a]": keras.layers.Dense(3)})
+    with pytest.raises(ValueError, match="`weight` must be a number"):
+        kd.schemes.mutual_learning(
+            student, weight=kd.schedules.Annealing(0.0, 1.0, steps=3)
+        )
+    with pytest.raises(ValueError, match="Received: 2 pairs of views"):
+        kd.SelfDistiller(
+            student, [kd.Transfer(kd.losses.PastPredictions(24, 3))]
+        )
+    loss = kd.losses.PastPredictions(24, 3)
+    with pytest.raises(ValueError, match="Make a loss for each"):
+        kd.SelfDistiller(
+            student,
+            [
+                kd.Transfer(loss, teacher=tap, student=tap, name=name)
+                for name, tap in (("a", "[small]"), ("b", "[large]"))
+            ],
+        )
     unbuilt = [keras.Sequential([keras.layers.Dense(3)]) for _ in "ab"]
     with pytest.raises(ValueError, match="shape of the inputs is not known"):
         kd.students.peers(dict(zip("ab", unbuilt)))

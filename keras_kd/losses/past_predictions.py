@@ -59,6 +59,10 @@ class PastPredictions(DistillationLoss):
     cross-entropy with (1 - alpha) * label + alpha * p, as in the paper. There
     alpha grows linearly with the epochs to 0.8; here with the steps.
 
+    Keras takes no `class_weight` with such a dict of labels and places: give
+    `sample_weight` in its place. Each output needs a transfer and a loss of
+    its own.
+
     Validation writes nothing, and there the term compares with the training
     samples' rows: it says nothing, and any index in range, such as zeros, will
     do.

@@ -23,6 +23,12 @@ def true_class(labels, logits):
     >>> true_class([1.0, -1.0], ops.zeros((2, 2))).shape == (2, 2)
     True
     """
+    if isinstance(labels, dict):
+        raise ValueError(
+            "The labels must be one set for all outputs. Received: labels told "
+            f"apart by output, {sorted(labels)}. A loss or rule that reads the "
+            "labels can't choose among them: give `fit` one array."
+        )
     labels = ops.convert_to_tensor(labels)
     rank = len(logits.shape)
     if len(labels.shape) == rank and labels.shape[-1] == 1:

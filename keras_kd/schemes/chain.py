@@ -137,6 +137,13 @@ class Chain:
             The report.
         """
         _check_fit_arguments(kwargs)
+        if hasattr(x, "__next__") and len(self.stages) > 1:
+            raise ValueError(
+                "Each stage needs the data anew. Received: a generator, which "
+                "is empty after the first one. Give `fit` arrays, a "
+                "`tf.data.Dataset`, a `DataLoader` or a "
+                "`keras.utils.PyDataset`."
+            )
         report = self.folder.begin(
             fingerprint(self.teacher),
             self.seed,

@@ -1,6 +1,7 @@
 """Densely guided distillation: all earlier models teach, some are dropped."""
 
 from keras_kd.losses.soft_targets import SoftTargets
+from keras_kd.losses.true_class import number_of
 from keras_kd.rules.drop_at_random import DropAtRandom
 from keras_kd.transfer import Transfer
 
@@ -55,6 +56,7 @@ def densely_guided(teachers, *, temperature=4.0, weight=0.9, rate=None):
     Reference: Son et al., 2021, "Densely Guided Knowledge Distillation Using
     Multiple Teacher Assistants", arXiv 2009.08825.
     """
+    weight = number_of(weight, "weight")
     count = len(teachers)
     rate = 1 / count if rate is None else rate
     return [

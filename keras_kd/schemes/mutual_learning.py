@@ -1,6 +1,7 @@
 """Deep mutual learning: each peer learns from all others."""
 
 from keras_kd.losses.soft_targets import SoftTargets
+from keras_kd.losses.true_class import number_of
 from keras_kd.transfer import Transfer
 
 
@@ -45,6 +46,7 @@ def mutual_learning(peers, *, temperature=1.0, weight=1.0):
 
     Reference: Zhang et al., 2018, "Deep Mutual Learning", arXiv 1706.00384.
     """
+    weight = number_of(weight, "weight")
     keys = list(peers.output)
     return [
         Transfer(

@@ -63,7 +63,7 @@ class Exits(keras.Model):
                 f"{FINAL!r}. Received: exits={exits!r}."
             )
         self.model = model
-        self.taps = [Tap(text) for text in exits]
+        self.taps = [_checked_tap(text) for text in exits]
         self.heads = list(exits.values())
         inputs = input_spec(model)
         if inputs is None:
@@ -105,3 +105,13 @@ class Exits(keras.Model):
             {text: deserialize(head) for text, head in exits},
             name=config["name"],
         )
+
+
+def _checked_tap(text):
+    tap = Tap(text)
+    if not tap.path or tap.key is not None:
+        raise ValueError(
+            "An exit is at a layer's output or input, such as 'stage1' or "
+            f"'stage1:input'. Received: the tap {text!r}."
+        )
+    return tap

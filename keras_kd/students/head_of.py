@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_kd.building import take_weights
 from keras_kd.layer_paths import find_layer
 
 # A head that does not learn has nothing to be kept from overfitting.
@@ -116,7 +117,7 @@ def frozen_copy(head, shape, name):
             clone_function=_without_noise,
             recursive=True,
         )
-        copy.set_weights(head.get_weights())
+        take_weights(copy, head)
     except ValueError as error:
         raise ValueError(
             f"The layers after the teacher's {name!r} can't be copied for the "

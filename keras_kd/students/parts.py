@@ -1,5 +1,7 @@
 """What models that are made of several have in common."""
 
+import re
+
 import keras
 
 from keras_kd.building import fresh_inputs
@@ -28,10 +30,13 @@ def checked_parts(parts, argument, least):
             f"{argument}={parts!r}."
         )
     for key, part in parts.items():
-        if not isinstance(key, str) or not isinstance(part, keras.Model):
+        named = isinstance(key, str) and re.fullmatch(r"\w+", key)
+        # The distiller's own "hard_loss" is in the logs as well.
+        if not named or key == "hard" or not isinstance(part, keras.Model):
             raise ValueError(
-                f"Argument `{argument}` must map names to Keras models. "
-                f"Received: {key!r}: {part!r}."
+                f"Argument `{argument}` must map names of letters, digits and "
+                "underscores, other than 'hard', to Keras models. Received: "
+                f"{key!r}: {part!r}."
             )
     names = [part.name for part in parts.values()]
     twice = sorted({name for name in names if names.count(name) > 1})

@@ -4,7 +4,10 @@ import keras
 from keras import ops
 
 from keras_kd.building import input_spec
+from keras_kd.building import take_weights
 from keras_kd.hyperparameter import Hyperparameter
+
+HALF = {"float16", "bfloat16"}
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
@@ -28,11 +31,14 @@ class MovingAverage(keras.Model):
     of normalization layers with the others; the rest is copied. As it moves,
     its weights are saved and resumed with the distiller's state, where other
     teachers leave a fingerprint: a loaded distiller is given
-    `MovingAverage(distiller.student)`, and goes on. Its layers are tapped
-    below "model": "model/stage3".
+    `MovingAverage(distiller.student, decay=0.999)`, with the same arguments as
+    before, and goes on. `EarlyStopping(restore_best_weights=True)` puts the
+    student back and not the average; `ModelCheckpoint(save_weights_only=True)`
+    keeps both. Its layers are tapped below "model": "model/stage3".
 
     Args:
-        student: a built Keras model, which is copied.
+        student: a built Keras model, which is copied. Its weights must not be
+            in half precision (mixed precision is fine).
         decay: how much of the average stays in a step, in [0, 1], or a
             `LearningRateSchedule` over training steps (BYOL's rises from 0.996
             to 1: `schedules.Annealing(0.996, 1.0, steps=..., curve="cosine")`).
@@ -89,6 +95,11 @@ class MovingAverage(keras.Model):
     def call(self, inputs, training=None):
         return self.model(inputs, training=False)
 
+    @property
+    def moving_weights(self):
+        """What a training state holds of it: the averages."""
+        return self.model.weights
+
     def check_student(self, student):
         """Raises a `ValueError` unless this can follow the student."""
         shapes = [
@@ -119,11 +130,7 @@ class MovingAverage(keras.Model):
         for average, weight in zip(self.model.weights, student.weights):
             value = ops.convert_to_tensor(weight.value)
             if keras.backend.is_float_dtype(average.dtype):
-                share = ops.cast(1.0 - decay, average.dtype)
-                value = ops.cast(value, average.dtype)
-                # The difference, as 1 - decay is small: half precision would
-                # lose it in a sum of two products.
-                value = average.value + share * (value - average.value)
+                value = average.value + (1.0 - decay) * (value - average.value)
             average.assign(value)
 
     def get_config(self):
@@ -154,7 +161,16 @@ def _copy_of(student):
     copy = keras.models.clone_model(student)
     if not copy.built:
         copy(input_spec(student))
-    copy.set_weights(student.get_weights())
+    take_weights(copy, student)
+    half = sorted({weight.dtype for weight in copy.weights} & HALF)
+    if half:
+        raise ValueError(
+            f"The student {student.name!r} has weights of type {half[0]}, in "
+            "which an average stands still: what moves it is too small to be "
+            "added. Received: a student in half precision. Make it with the "
+            'policy "mixed_bfloat16" or "mixed_float16": its weights are then '
+            "float32."
+        )
     return copy
 
 

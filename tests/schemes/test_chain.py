@@ -362,3 +362,10 @@ def test_a_student_that_is_not_what_was_trained(teacher, whole, tmp_path):
     model_of(9).save(tmp_path / "1_large.keras")
     with pytest.raises(ValueError, match="student 1 differs"):
         fit(chain_of(teacher, tmp_path))
+
+
+def test_a_generator_serves_one_stage_only(teacher, tmp_path):
+    x, y = samples()
+    chain = chain_of(teacher, tmp_path)
+    with pytest.raises(ValueError, match="empty after the first one"):
+        chain.fit(pair for pair in [(x, y)])

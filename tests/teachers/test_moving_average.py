@@ -210,16 +210,82 @@ def test_a_state_is_for_one_kind_of_teacher(tmp_path):
             np.testing.assert_array_equal(a, b)
 
 
-def test_half_precision_keeps_small_steps():
-    keras.utils.set_random_seed(0)
+def test_weights_in_half_precision_are_refused():
     student = keras.Sequential(
-        [keras.Input((4,)), keras.layers.Dense(3, dtype="float16")]
+        [keras.Input((4,)), keras.layers.Dense(3, dtype="bfloat16")]
     )
-    teacher = kd.teachers.MovingAverage(student, 0.5, warm_up=False)
+    with pytest.raises(ValueError, match="an average stands still"):
+        kd.teachers.MovingAverage(student)
+
+
+def test_mixed_precision_keeps_small_steps():
+    student = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(3, dtype="mixed_bfloat16")]
+    )
+    teacher = kd.teachers.MovingAverage(student, 0.999, warm_up=False)
     student.layers[0].bias.assign([1.0, 2.0, 4.0])
-    teacher.follow(student, 1)
+    for step in range(3):
+        teacher.follow(student, step + 1)
     bias = numpy(teacher.model.layers[0].bias.value)
-    np.testing.assert_allclose(bias, [0.5, 1.0, 2.0])
+    share = 1.0 - 0.999**3
+    np.testing.assert_allclose(bias, share * np.array([1, 2, 4]), rtol=1e-4)
+
+
+def test_a_normalization_is_copied_with_what_it_drew():
+    x = np.random.default_rng(0).normal(5.0, 10.0, (64, 4)).astype("float32")
+    normalization = keras.layers.Normalization()
+    normalization.adapt(x)
+    student = keras.Sequential(
+        [keras.Input((4,)), normalization, keras.layers.Dense(3)]
+    )
+    teacher = kd.teachers.MovingAverage(student)
+    np.testing.assert_allclose(
+        teacher.predict(x, verbose=0), student.predict(x, verbose=0), rtol=1e-5
+    )
+
+
+def test_the_arguments_decide_after_loading(tmp_path):
+    schedule = kd.schedules.Annealing(0.5, 1.0, steps=10)
+    distiller = make(decay=schedule)
+    distiller.fit(*data(), 8, verbose=0)
+    distiller.save(tmp_path / "distiller.keras")
+    loaded = keras.models.load_model(tmp_path / "distiller.keras")
+    teacher = kd.teachers.MovingAverage(loaded.student, schedule)
+    loaded.set_teacher(teacher)
+    loaded.fit(*data(), 8, verbose=0)
+    np.testing.assert_allclose(numpy(teacher.decay.value), 0.8, rtol=1e-6)
+
+
+def test_a_refused_teacher_takes_nothing(tmp_path):
+    distiller = kd.Distiller(
+        kd.teachers.MovingAverage(functional_model(4, name="student"), 0.5),
+        functional_model(4, name="student"),
+        [
+            kd.Transfer(
+                kd.losses.FeatureMatching(),
+                teacher="model/stage2",
+                student="stage2",
+            )
+        ],
+    )
+    distiller.compile("adam", cross_entropy())
+    distiller.fit(*data(), verbose=0)
+    distiller.save(tmp_path / "distiller.keras")
+    loaded = keras.models.load_model(tmp_path / "distiller.keras")
+    renamed = functional_model(4, name="student")
+    renamed = keras.models.clone_model(
+        renamed,
+        clone_function=lambda layer: type(layer).from_config(
+            {**layer.get_config(), "name": f"other_{layer.name}"}
+        ),
+    )
+    with pytest.raises(ValueError, match="No layer 'model/stage2'"):
+        loaded.set_teacher(kd.teachers.MovingAverage(renamed))
+    loaded.set_teacher(kd.teachers.MovingAverage(loaded.student, 0.5))
+    for a, b in zip(
+        distiller.teacher.get_weights(), loaded.teacher.get_weights()
+    ):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_it_can_be_saved_itself(tmp_path):
