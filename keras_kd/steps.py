@@ -99,27 +99,22 @@ if BACKEND == "jax":
         def _with_state(self, state, data):
             # The teacher's variables are empty in the step: their values
             # travel in the state.
-            variables = [
-                *self.trainable_variables,
-                *self.non_trainable_variables,
-            ]
-            values = [*state[0], *state[1]]
-            return self.ask_teacher(data, list(zip(variables, values)))
+            return self.ask_teacher(data, self._values_of(state))
 
         def _after_step(self, state):
-            variables = [
-                *self.trainable_variables,
-                *self.non_trainable_variables,
-            ]
-            values = [*state[0], *state[1]]
-            pairs = list(zip(variables, values))
-            with keras.StatelessScope(state_mapping=pairs) as scope:
+            values = self._values_of(state)
+            with keras.StatelessScope(state_mapping=values) as scope:
                 self.follow_student()
             moved = [
                 scope.get_current_value(variable)
                 for variable in self.non_trainable_variables
             ]
             return state[0], moved, *state[2:]
+
+        def _values_of(self, state):
+            """Pairs of the variables and the values that they have there."""
+            variables = self.trainable_variables + self.non_trainable_variables
+            return list(zip(variables, [*state[0], *state[1]]))
 
 else:
 

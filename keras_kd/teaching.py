@@ -83,8 +83,7 @@ class Teaching:
         self.train_function = self.test_function = None
 
     def take_state(self, teacher, state):
-        """Checks a teacher by what was saved; one that moves is given that."""
-        check_state(teacher, state)
+        """Gives a teacher that moves what was saved of it."""
         give_state(teacher, state)
         # One that moves is soon no more what was saved.
         self._teacher_state = {} if moves(teacher) else state

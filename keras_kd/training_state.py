@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_kd.steps import random_states
 from keras_kd.steps import set_random_states
+from keras_kd.teacher_state import check_state
 from keras_kd.teacher_state import state_of
 
 
@@ -101,6 +102,7 @@ class TrainingState:
         if self.teacher is None:
             self._teacher_state = state
         else:
+            check_state(self.teacher, state)
             self.take_state(self.teacher, state)
         self._training_step.assign(saved["training_step"])
         for number, seed in enumerate(self._seeds()):
