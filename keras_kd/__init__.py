@@ -1,5 +1,6 @@
 """Knowledge distillation for Keras 3 on TensorFlow, JAX and PyTorch."""
 
+from keras_kd import cache as cache
 from keras_kd import callbacks as callbacks
 from keras_kd import layers as layers
 from keras_kd import losses as losses

@@ -48,8 +48,10 @@ def input_spec(model):
     shape = config and config.get("input_shape")
     if not shape:
         return None
-    return keras.tree.map_shape_structure(
-        lambda shape: keras.KerasTensor((None, *shape[1:])), shape
+    return _without_tracking(
+        keras.tree.map_shape_structure(
+            lambda shape: keras.KerasTensor((None, *shape[1:])), shape
+        )
     )
 
 
@@ -101,6 +103,15 @@ def finalize(model):
     for layer in model._flatten_layers():
         if layer.built and hasattr(layer, "finalize_state"):
             layer.finalize_state()
+
+
+def _without_tracking(structure):
+    # A model's own dicts and lists are Keras', which JAX can't trace.
+    if isinstance(structure, dict):
+        return {key: _without_tracking(v) for key, v in structure.items()}
+    if isinstance(structure, list):
+        return [_without_tracking(value) for value in structure]
+    return structure
 
 
 def _any_batch(tensor):

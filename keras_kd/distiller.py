@@ -15,7 +15,6 @@ from keras_kd.steps import StudentInputs
 from keras_kd.steps import Targets
 from keras_kd.steps import one_for_all
 from keras_kd.steps import split_targets
-from keras_kd.steps import unscaled
 from keras_kd.taps import run_tapped
 from keras_kd.teaching import Teaching
 from keras_kd.training_state import TrainingState
@@ -52,7 +51,8 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
     the training state holds its fingerprint, and refuses another teacher.
 
     Args:
-        teacher: a built Keras model. (None only until `set_teacher`.)
+        teacher: a built Keras model, or what one has answered, opened by
+            `keras_kd.cache.open`. (None only until `set_teacher`.)
         student: a Keras model that takes the same inputs.
         transfers: list of `Transfer`; soft targets by default.
         hard_weight: weight of the compiled loss, non-negative, or a
@@ -135,9 +135,7 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
             *self._terms(y, y_pred.views, sample_weight, training),
             self._student_losses(),
         ]
-        batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
-        for tracker, part in zip(self._trackers, parts):
-            tracker.update_state(unscaled(part), sample_weight=batch_size)
+        self._track(parts, ops.shape(keras.tree.flatten(x)[0])[0])
         return sum(parts)
 
     def _advance_schedules(self):
@@ -159,6 +157,8 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
         return hard_loss * ops.convert_to_tensor(self.hard_weight)
 
     def _terms(self, targets, student_views, sample_weight, training):
+        if targets.teacher is None:
+            return []
         return [
             transfer.term(
                 targets.teacher.views,
@@ -180,8 +180,10 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         if isinstance(y, Targets):
-            answers = y.teacher.output, y_pred.output
-            self._teacher_metrics.update(*answers, one_for_all(sample_weight))
+            if y.teacher is not None:
+                answers = y.teacher.output, y_pred.output
+                weight = one_for_all(sample_weight)
+                self._teacher_metrics.update(*answers, weight)
             y, y_pred = y.labels, y_pred.output
         y, _, sample_weight = split_targets(y, sample_weight)
         return super().compute_metrics(x, y, y_pred, sample_weight)

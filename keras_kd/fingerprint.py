@@ -27,6 +27,8 @@ def fingerprint(model):
     >>> bool((before == fingerprint(model)).all())
     False
     """
+    if hasattr(model, "fingerprint"):
+        return model.fingerprint  # Stored answers have their teacher's.
     digest = hashlib.sha256()
     for layer in model._flatten_layers():
         if hasattr(layer, "fingerprint_bytes"):
@@ -36,3 +38,13 @@ def fingerprint(model):
         digest.update(f"{value.shape} {value.dtype}".encode())
         digest.update(value.tobytes())
     return np.frombuffer(digest.digest(), dtype="uint8")
+
+
+def hexadecimal(fingerprint):
+    """A fingerprint as text.
+
+    Example:
+    >>> hexadecimal(np.array([1, 255], "uint8"))
+    '01ff'
+    """
+    return bytes(fingerprint).hex()

@@ -4,6 +4,8 @@ import warnings
 
 import keras
 
+from keras_kd.steps import unscaled
+
 
 class Monitor(keras.callbacks.Callback):
     """Reads what the steps counted; logs the hyperparameters that move.
@@ -109,6 +111,13 @@ class Monitored:
         results = super().train_on_batch(*args, **kwargs)
         self.check_answers()
         return results
+
+    def _track(self, parts, batch_size):
+        # Where a cache had no answer, there are no terms between the two.
+        hard, *terms, own = self._trackers
+        trackers = [hard, *terms[: len(parts) - 2], own]
+        for tracker, part in zip(trackers, parts):
+            tracker.update_state(unscaled(part), sample_weight=batch_size)
 
     def check_answers(self):
         """Raises a `ValueError` if the teacher's values aren't finite."""

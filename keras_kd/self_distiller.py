@@ -88,12 +88,13 @@ class SelfDistiller(Distiller):
             "`keras_kd.Distiller(teacher, student, transfers)`."
         )
 
-    def ask_teacher(self, data, state_mapping=None):
+    def ask_teacher(self, data, state_mapping=None, training=True):
         """Completes a batch; the answer comes with the student's own pass.
 
         Args:
             data: a batch as `fit` has it.
             state_mapping: not used.
+            training: not used.
 
         Returns:
             `(StudentInputs, Targets, sample_weight)`.

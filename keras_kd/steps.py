@@ -94,12 +94,14 @@ if BACKEND == "jax":
             return logs, self._after_step(state)
 
         def test_step(self, state, data):
-            return super().test_step(state, self._with_state(state, data))
+            data = self._with_state(state, data, training=False)
+            logs, state = super().test_step(state, data)
+            return self.answered(data, logs), state
 
-        def _with_state(self, state, data):
+        def _with_state(self, state, data, training=True):
             # The teacher's variables are empty in the step: their values
             # travel in the state.
-            return self.ask_teacher(data, self._values_of(state))
+            return self.ask_teacher(data, self._values_of(state), training)
 
         def _after_step(self, state):
             values = self._values_of(state)
@@ -127,7 +129,8 @@ else:
             return logs
 
         def test_step(self, data):
-            return super().test_step(self.ask_teacher(data))
+            data = self.ask_teacher(data, training=False)
+            return self.answered(data, super().test_step(data))
 
         def zero_grad(self, set_to_none=True):
             # PyTorch only. Keras holds parameters by path: of two variables

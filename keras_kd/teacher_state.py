@@ -103,9 +103,10 @@ def _check_fingerprint(teacher, expected):
             "state was made with: a student would go on with other targets. "
             f"Received a teacher with fingerprint {_short(found)}, expected "
             f"{_short(expected)}. Load the weights of the first teacher into "
-            "it, or start a new run (another `backup_dir` or file); to begin "
-            "with the trained student and a new teacher, make a new "
-            "Distiller from `distiller.student`."
+            "it (or open the cache of its answers), or start a new run "
+            "(another `backup_dir` or file); to begin with the trained "
+            "student and a new teacher, make a new Distiller from "
+            "`distiller.student`."
         )
 
 

@@ -8,6 +8,8 @@ from keras import ops
 from keras_kd.building import check_teacher
 from keras_kd.building import input_spec
 from keras_kd.building import output_spec
+from keras_kd.cache.carried import carries_answers
+from keras_kd.cache.teacher_cache import TeacherCache
 from keras_kd.layer_paths import find_layer
 from keras_kd.memories import check_memories
 from keras_kd.rules.rule import check_rule_views
@@ -67,7 +69,8 @@ class Teaching:
         Raises:
             ValueError: it is another teacher, or can't teach the student.
         """
-        check_teacher(teacher, self.student)
+        if not isinstance(teacher, TeacherCache):
+            check_teacher(teacher, self.student)
         if moves(teacher):
             teacher.check_student(self.student)
         check_state(teacher, self._teacher_state)
@@ -91,13 +94,14 @@ class Teaching:
     def _match_views(self, teacher):
         # First of all, as Keras wraps what is raised while a model is traced.
         check_memories(self.transfers)
+        stored = isinstance(teacher, TeacherCache)
         for transfer in self.transfers:
-            for tap in transfer.asked_taps:
+            for tap in [] if stored else transfer.asked_taps:
                 find_layer(teacher, tap.path)
             for tap in transfer.student_taps:
                 find_layer(self.student, tap.path)
         inputs = input_spec(self.student)
-        if inputs is None:
+        if inputs is None and not stored:
             inputs = input_spec(teacher)
         if inputs is None:
             raise ValueError(
@@ -109,7 +113,7 @@ class Teaching:
         if not self.student.built:
             self.student(inputs)
         self._student_inputs = inputs
-        told = output_spec(lambda x: self._ask(teacher, x).views, inputs)
+        told = self._told_by(teacher, inputs)
         made = output_spec(lambda x: self._run_student(x, False).views, inputs)
         for transfer in self.transfers:
             check_rule_views(transfer.rules, told)
@@ -118,8 +122,16 @@ class Teaching:
                 [view.shape for view in transfer.student_views(made)],
             )
 
+    def _asked_taps(self):
+        return [tap for term in self.transfers for tap in term.asked_taps]
+
+    def _told_by(self, teacher, inputs):
+        if isinstance(teacher, TeacherCache):
+            return teacher.specs(self._asked_taps())
+        return output_spec(lambda x: self._ask(teacher, x).views, inputs)
+
     def _ask(self, teacher, inputs, labels=None, state_mapping=None):
-        taps = [tap for term in self.transfers for tap in term.asked_taps]
+        taps = self._asked_taps()
         arguments = {"training": False}
         if "labels" in inspect.signature(teacher.call).parameters:
             arguments["labels"] = labels
@@ -127,13 +139,14 @@ class Teaching:
         with no_gradient(), keras.StatelessScope(state_mapping=state_mapping):
             return Answer(*run_tapped(teacher, inputs, taps, **arguments))
 
-    def ask_teacher(self, data, state_mapping=None):
+    def ask_teacher(self, data, state_mapping=None, training=True):
         """Completes a batch: marks its inputs, adds the teacher's answer.
 
         Args:
             data: a batch as `fit` has it, `x`, `(x, y)` or
                 `(x, y, sample_weight)`.
             state_mapping: on JAX, pairs of variables and values.
+            training: False if a batch without the answer of a cache will do.
 
         Returns:
             `(StudentInputs, Targets, sample_weight)`.
@@ -144,9 +157,24 @@ class Teaching:
         self._need_teacher()
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         labels, sample_index, sample_weight = split_targets(y, sample_weight)
-        answer = self._ask(self.teacher, x, labels, state_mapping)
+        if not isinstance(self.teacher, TeacherCache):
+            answer = self._ask(self.teacher, x, labels, state_mapping)
+        elif training or carries_answers(y):
+            views = self.teacher.answer(y)
+            answer = Answer(views.get(""), views)
+        else:
+            answer = None
         targets = Targets(labels, answer, sample_index)
         return StudentInputs(x), targets, sample_weight
+
+    def answered(self, data, logs):
+        """The logs of a batch, without those that need an answer it lacks."""
+        _, targets, _ = data
+        if targets.teacher is not None:
+            return logs
+        absent = {*self._term_names()}
+        absent |= {metric.name for metric in self._teacher_metrics.all}
+        return {key: logs[key] for key in logs if key not in absent}
 
     def follow_student(self):
         """Moves a teacher that follows its student; at the end of a step."""

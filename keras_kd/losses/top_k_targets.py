@@ -55,7 +55,7 @@ def top_k_targets(
         ops.exp(target_log_probs) * (target_log_probs - kept), axis=-1
     )
     target_rest = _log_left_over(target_log_probs)
-    student_rest = _log_of_others(log_probs, target_indices)
+    student_rest = log_of_others(log_probs, target_indices)
     rest_part = ops.exp(target_rest) * (target_rest - student_rest)
     return temperature**2 * (kept_part + rest_part)
 
@@ -95,8 +95,22 @@ def _log_left_over(log_probs):
     return ops.log(-ops.expm1(-missing))
 
 
-def _log_of_others(log_probs, indices):
-    """Log of the mass outside the indices, from all log-probabilities."""
+def log_of_others(log_probs, indices):
+    """Log of the mass outside of some classes, from all log-probabilities.
+
+    Args:
+        log_probs: in nats, shape `(..., classes)`.
+        indices: the classes left out, int32 of shape `(..., k)`.
+
+    Returns:
+        Nats, shape `(...)`.
+
+    Example:
+    >>> log_probs = ops.log_softmax(ops.zeros((1, 4)))
+    >>> others = log_of_others(log_probs, ops.zeros((1, 1), "int32"))
+    >>> round(float(ops.exp(others[0])), 4)
+    0.75
+    """
     # Summed up rather than subtracted from 1: a student that is sure of the
     # kept classes would get neither value nor gradient for the others.
     classes, k = log_probs.shape[-1], indices.shape[-1]

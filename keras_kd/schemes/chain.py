@@ -3,12 +3,12 @@
 import keras
 
 from keras_kd.fingerprint import fingerprint
+from keras_kd.fingerprint import hexadecimal
 from keras_kd.schemes.epoch_backup import EpochBackup
 from keras_kd.schemes.run_folder import RunFolder
-from keras_kd.schemes.run_folder import hexadecimal
 from keras_kd.schemes.run_folder import seed_of_stage
-from keras_kd.schemes.run_folder import write_whole
 from keras_kd.schemes.stage import Stage
+from keras_kd.whole_files import write_whole
 
 
 class Chain:

@@ -6,8 +6,8 @@ import time
 
 import keras
 
-from keras_kd.schemes.run_folder import write_json
-from keras_kd.schemes.run_folder import write_whole
+from keras_kd.whole_files import write_json
+from keras_kd.whole_files import write_whole
 
 
 class EpochBackup(keras.callbacks.Callback):

@@ -1,11 +1,13 @@
 """A run's folder: what is finished, and what each stage came to."""
 
 import json
-import os
 import pathlib
 import random
 
 import numpy as np
+
+from keras_kd.fingerprint import hexadecimal
+from keras_kd.whole_files import write_json
 
 
 class RunFolder:
@@ -85,51 +87,6 @@ class RunFolder:
     def backup_path(self, place, name):
         """The folder of a stage that is not finished."""
         return self.path / f"{place + 1}_{name}_backup"
-
-
-def write_whole(path, write):
-    """Writes a file that is there in whole or not at all.
-
-    Args:
-        path: a `pathlib.Path`; its folder is made where it is missing.
-        write: function that writes the file that it is given.
-
-    Example:
-    >>> import tempfile
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / "runs" / "note.txt"
-    >>> write_whole(path, lambda file: file.write_text("done"))
-    >>> path.read_text()
-    'done'
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The ending tells Keras the format, and stays.
-    unfinished = path.with_name(f"unfinished_{path.name}")
-    write(unfinished)
-    os.replace(unfinished, path)
-
-
-def write_json(path, value):
-    """Writes a value as JSON, in whole or not at all.
-
-    Example:
-    >>> import tempfile
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / "value.json"
-    >>> write_json(path, [1, 2])
-    >>> json.loads(path.read_text())
-    [1, 2]
-    """
-    text = json.dumps(value, indent=1)
-    write_whole(path, lambda file: file.write_text(text))
-
-
-def hexadecimal(fingerprint):
-    """A fingerprint as text, for the report.
-
-    Example:
-    >>> hexadecimal(np.array([1, 255], "uint8"))
-    '01ff'
-    """
-    return bytes(fingerprint).hex()
 
 
 def seed_of_stage(seed, place):

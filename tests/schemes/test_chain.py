@@ -18,8 +18,8 @@ import keras_kd as kd
 from keras_kd.fingerprint import fingerprint
 from keras_kd.schemes.epoch_backup import EpochBackup
 from keras_kd.schemes.run_folder import RunFolder
-from keras_kd.schemes.run_folder import write_whole
 from keras_kd.testing import assert_close
+from keras_kd.whole_files import write_whole
 
 
 class Watch(keras.callbacks.Callback):

@@ -1,0 +1,225 @@
+"""A writer's part of a cache: records, appended shard by shard."""
+
+import contextlib
+import os
+import re
+import time
+import zlib
+
+import numpy as np
+
+from keras_kd.cache.part_journal import PartJournal
+from keras_kd.cache.part_journal import broken
+from keras_kd.cache.records import SAMPLE_INDEX
+from keras_kd.cache.records import runs_of
+from keras_kd.cache.rows import checked_rows
+from keras_kd.cache.rows import checked_shards
+from keras_kd.cache.sealed import sealed
+from keras_kd.cache.sealed import unsealed
+from keras_kd.whole_files import write_whole
+
+SHARD_BYTES = 2**24
+COMMIT_SECONDS = 30  # No more of the teacher's time is lost to a kill.
+MOST_RUNS = 64  # Of a shard, in the journal; else they are in the records.
+
+
+class PartWriter:
+    """Appends records to a part; goes on where a killed writer ended.
+
+    A shard counts as soon as the journal `shards.jsonl` has its line, which
+    is written after its records are on the disk. What is behind the last such
+    shard is cut off by the next writer.
+
+    Args:
+        folder: the part's folder, a `pathlib.Path`.
+        dtype: type of a record.
+        shard_samples: records in a shard, at most; None for about 16 MB.
+
+    Raises:
+        ValueError: another process is writing this part.
+
+    Example:
+    >>> import pathlib, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp()) / "parts" / "0"
+    >>> with PartWriter(folder, np.dtype([("sample_index", "<i8")])) as part:
+    ...     part.append(np.array([(0,), (1,)], part.dtype))
+    ...     part.finish()
+    >>> PartJournal(folder).samples
+    2
+    """
+
+    def __init__(self, folder, dtype, shard_samples=None):
+        self.folder = folder
+        self.dtype = dtype
+        self.shard_samples = shard_samples or max(
+            1, SHARD_BYTES // dtype.itemsize
+        )
+        self._waiting, self._probe = [], None
+        self._committed_at = time.monotonic()
+
+    def __enter__(self):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._open_files = contextlib.ExitStack()
+        with contextlib.ExitStack() as on_error:
+            on_error.callback(self._open_files.close)
+            self._journal_file = self._opened("shards.jsonl")
+            lock(self._journal_file, self.folder)
+            self.journal = PartJournal(self.folder)
+            self._journal_file.truncate(self.journal.bytes)
+            self._rows_file = self._opened("rows.npy")
+            self._cut_off_unfinished()
+            for file in (self._journal_file, self._rows_file):
+                file.seek(0, os.SEEK_END)
+            on_error.pop_all()
+        return self
+
+    def __exit__(self, *exception):
+        # What is waiting is left out: half a shard is none.
+        self._open_files.close()
+
+    def _opened(self, name):
+        path = self.folder / name
+        path.touch()
+        return self._open_files.enter_context(path.open("rb+"))
+
+    def _cut_off_unfinished(self):
+        begun = self._rows_file.seek(0, os.SEEK_END)
+        self._write_header()
+        end = self._rows_file.tell()
+        end += self.journal.samples * self.dtype.itemsize
+        if begun < end and self.journal.samples:
+            what = f"rows.npy of {begun} bytes, expected {end} or more"
+            raise ValueError(broken(self.folder.name, what))
+        self._rows_file.truncate(end)
+
+    def _write_header(self):
+        # NumPy leaves room in it for any number of rows.
+        self._rows_file.seek(0)
+        np.lib.format.write_array_header_2_0(
+            self._rows_file,
+            {
+                "descr": np.lib.format.dtype_to_descr(self.dtype),
+                "fortran_order": False,
+                "shape": (self.journal.samples,),
+            },
+        )
+        self._rows_file.flush()
+
+    def begin(self, describe):
+        """What the part is made with; written down by its first writer.
+
+        Args:
+            describe: function that returns it, a dict.
+
+        Returns:
+            The dict.
+        """
+        path = self.folder / "part.json"
+        if self.journal.shards or path.exists():
+            return read_description(self.folder)
+        text = sealed(describe())
+        write_whole(path, lambda file: file.write_text(text))
+        return read_description(self.folder)
+
+    def stored_keys(self):
+        """The keys of all samples that are in the part already."""
+        path = self.folder / "rows.npy"
+        part = {"name": self.folder.name, "samples": self.journal.samples}
+        rows = checked_rows(path, part, self.dtype)
+        for _ in checked_shards(rows, part["name"], self.journal.shards):
+            pass
+        return np.array(rows[SAMPLE_INDEX])
+
+    def append(self, records, probe=None):
+        """Adds records; they count once their shard is committed.
+
+        Args:
+            records: array of the part's type, of shape `(n,)`.
+            probe: `(key, checksum)` of the input of one of the samples.
+        """
+        self._waiting.append(records)
+        self._probe = self._probe or probe
+        waiting = sum(len(each) for each in self._waiting)
+        late = time.monotonic() - self._committed_at > COMMIT_SECONDS
+        if waiting >= self.shard_samples or late:
+            self.commit()
+
+    def commit(self):
+        """Puts what is waiting on the disk, as a shard."""
+        if not any(len(each) for each in self._waiting):
+            return
+        records = np.concatenate(self._waiting)
+        data = records.tobytes()
+        write_through(self._rows_file, data)
+        runs = runs_of(records[SAMPLE_INDEX])
+        line = {
+            "samples": len(records),
+            "checksum": zlib.crc32(data),
+            "runs": runs.tolist() if runs.shape[1] <= MOST_RUNS else None,
+            "probe": self._probe,
+        }
+        write_through(self._journal_file, self.journal.line(line))
+        self._waiting, self._probe = [], None
+        self._committed_at = time.monotonic()
+
+    def finish(self):
+        """Commits the last shard, and says that the part is whole."""
+        self.commit()
+        self._write_header()
+        os.fsync(self._rows_file.fileno())
+        if not self.journal.finished:
+            line = self.journal.line({"finished": True})
+            write_through(self._journal_file, line)
+
+
+def checked_name(name):
+    """A part's name, which is a folder's.
+
+    Raises:
+        ValueError: it has other signs than letters, digits, `_` and `-`.
+
+    Example:
+    >>> checked_name("worker-7")
+    'worker-7'
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ValueError(
+            "A part's name is made of letters, digits, '_' and '-', for "
+            f"example part='3'. Received: part={name!r}."
+        )
+    return name
+
+
+def read_description(folder):
+    """What a part was begun with, from its `part.json`.
+
+    Raises:
+        ValueError: it is missing or damaged.
+    """
+    path = folder / "part.json"
+    if not path.is_file():
+        raise ValueError(broken(folder.name, "part.json is missing"))
+    message = broken(folder.name, "part.json is damaged")
+    return unsealed(path.read_bytes(), message)
+
+
+def write_through(file, data):
+    """Writes bytes, down to the disk."""
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def lock(file, folder):
+    """Holds a file against other processes that would write it, too."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise ValueError(
+            f"Another process is writing the part in {str(folder)!r}. Wait "
+            "for it, or give each writer its own `part`."
+        ) from error

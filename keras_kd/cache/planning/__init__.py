@@ -1,0 +1,1 @@
+"""What a plan is made of: choices, measured and weighed."""

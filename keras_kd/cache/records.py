@@ -1,0 +1,117 @@
+"""Records: what is stored of one sample, as a NumPy structure."""
+
+import numpy as np
+
+from keras_kd.cache.encodings import KINDS
+
+SAMPLE_INDEX = "sample_index"
+OUTPUT = "output"  # What the tap "" is called: fields need a name.
+
+
+class StoredOutput:
+    """One output of the teacher: where it is read, and how it is stored.
+
+    Args:
+        tap: text of the tap, `""` for the model's output.
+        shape: of a sample's view.
+        encoding: `Dense`, `TopK` or `Int8`.
+
+    Example:
+    >>> from keras_kd.cache.dense import Dense
+    >>> StoredOutput("", (10,), Dense()).name
+    'output'
+    """
+
+    def __init__(self, tap, shape, encoding):
+        self.tap = tap
+        self.name = tap or OUTPUT
+        self.shape = tuple(shape)
+        self.encoding = encoding
+        self.fields = {
+            f"{self.name}.{field}": dtype
+            for field, dtype in encoding.fields(self.shape).items()
+        }
+
+    def take(self, records):
+        """This output's fields, out of records."""
+        skipped = len(self.name) + 1
+        return {
+            field[skipped:]: np.ascontiguousarray(records[field])
+            for field in self.fields
+        }
+
+    def carried(self, records, parts, constants):
+        """What a batch carries of this output.
+
+        Args:
+            records: of shape `(batch,)`.
+            parts: the number of the part that each is of.
+            constants: those of each part, by output.
+        """
+        fields = self.take(records)
+        if not self.encoding.needs_samples:
+            return self.encoding.unpack(fields, {})
+        scales = [part[self.name]["scale"] for part in constants]
+        each = np.array(scales, "float32")[parts]
+        ones = [1] * (len(self.shape) - 1)
+        each = each.reshape(len(parts), *ones, each.shape[-1])
+        return self.encoding.unpack(fields, {"scale": each})
+
+    def put(self, records, packed):
+        """Fills in this output's fields of records."""
+        for field, values in packed.items():
+            records[f"{self.name}.{field}"] = values
+
+    def get_config(self):
+        return {
+            "tap": self.tap,
+            "shape": list(self.shape),
+            "kind": self.encoding.kind,
+            **self.encoding.get_config(),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        tap, shape = config.pop("tap"), config.pop("shape")
+        return cls(tap, shape, KINDS[config.pop("kind")](**config))
+
+
+def record_type(outputs):
+    """The type of one sample's record: its key, then the outputs' fields.
+
+    Each record says whose it is. Packed: bytes are what disks are short of.
+
+    Args:
+        outputs: list of `StoredOutput`.
+
+    Returns:
+        A structured `np.dtype`.
+
+    Example:
+    >>> from keras_kd.cache.top_k import TopK
+    >>> record_type([StoredOutput("", (1000,), TopK(32))]).itemsize
+    138
+    """
+    fields = [(SAMPLE_INDEX, np.dtype("<i8"))]
+    for output in outputs:
+        fields += output.fields.items()
+    return np.dtype(fields)
+
+
+def runs_of(keys):
+    """Keys as runs of consecutive ones.
+
+    Args:
+        keys: integers of shape `(n,)`.
+
+    Returns:
+        int64 of shape `(2, runs)`: each run's first key, and how many.
+
+    Example:
+    >>> runs_of(np.array([4, 5, 6, 9, 8])).tolist()
+    [[4, 9, 8], [3, 1, 1]]
+    """
+    begins = np.flatnonzero(np.diff(keys, prepend=keys[:1] - 2) != 1)
+    lengths = np.diff(begins, append=len(keys))
+    return np.stack([keys[begins], lengths]).astype("int64")

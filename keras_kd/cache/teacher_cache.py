@@ -1,0 +1,236 @@
+"""TeacherCache: stored answers, in the place of a teacher."""
+
+import keras
+import numpy as np
+
+from keras_kd.cache.batches import keys_of
+from keras_kd.cache.batches import rows_at
+from keras_kd.cache.batches import to_numpy
+from keras_kd.cache.carried import carries_answers
+from keras_kd.cache.joining import join
+from keras_kd.cache.manifest import Manifest
+from keras_kd.cache.probes import checksum_of_input
+from keras_kd.cache.probes import probes_of
+from keras_kd.cache.stored_records import StoredRecords
+
+
+class TeacherCache:
+    """What a teacher answered, by sample; a teacher itself to a `Distiller`.
+
+    Made by `keras_kd.cache.open`. It holds a memory map and no weights. Each
+    batch must bring its answers along: `join` adds them to a data set, in any
+    order and any batches, as each sample says which it is. Batches without
+    answers are evaluated on the student's own loss and metrics.
+
+    Args:
+        storage: the cache's files.
+        check_inputs: see `open`.
+
+    Example:
+    >>> import tempfile, keras_kd as kd
+    >>> teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> student = keras.models.clone_model(teacher)
+    >>> x, y = np.ones((8, 4)), np.zeros(8)
+    >>> folder = tempfile.mkdtemp()
+    >>> kd.cache.write(teacher, x, folder, verbose=0)
+    >>> answers = kd.cache.open(folder)
+    >>> distiller = kd.Distiller(answers, student)
+    >>> distiller.compile(
+    ...     "adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    ... )
+    >>> history = distiller.fit(answers.join(x, y, batch_size=4), verbose=0)
+    >>> sorted(distiller.evaluate(x, y, verbose=0, return_dict=True))
+    ['hard_loss', 'loss', 'student_losses']
+    """
+
+    join = join
+
+    def __init__(self, storage, check_inputs=True):
+        self.storage = storage
+        self.name = storage.name
+        self.check_inputs = check_inputs
+        data = storage.local("manifest.json").read_bytes()
+        self.manifest = Manifest.parse(data, self.name)
+        self.outputs = {
+            output.tap: output.encoding for output in self.manifest.outputs
+        }
+        self.shapes = {
+            output.tap: output.shape for output in self.manifest.outputs
+        }
+        self.stored = StoredRecords(storage, self.manifest)
+        self._probe_keys, self._probe_checksums = probes_of(self.manifest)
+
+    # --- what a distiller asks of a teacher ---------------------------------
+
+    variables = ()  # It has no weights.
+
+    @property
+    def fingerprint(self):
+        """The fingerprint of the teacher that answered."""
+        return self.manifest.fingerprint
+
+    def _flatten_layers(self):
+        return []
+
+    def answer(self, targets):
+        """The views of a batch, from the answers that it brings along.
+
+        Raises:
+            ValueError: it brings none.
+        """
+        if not carries_answers(targets):
+            raise ValueError(
+                "The teacher is a cache, and can't be asked: each batch must "
+                "bring its answers along. Received: a batch without. Fit on "
+                "`answers.join(x, y, batch_size=...)`, or "
+                "`answers.join(dataset)`."
+            )
+        return self.restore(targets["answers"])
+
+    def specs(self, taps):
+        """What the views at some taps are, as `KerasTensor`s.
+
+        Raises:
+            ValueError: a tap is not in the cache.
+        """
+        for tap in taps:
+            if tap.text not in self.shapes:
+                raise ValueError(
+                    f"The cache {self.name!r} has nothing of tap "
+                    f"{tap.text or 'output'!r}. Received: a transfer that "
+                    "reads the teacher there; the cache holds "
+                    f"{[text or 'output' for text in self.shapes]}. Write it "
+                    "anew, with `outputs={...}` that name all taps."
+                )
+        return {
+            text: keras.KerasTensor((None, *shape))
+            for text, shape in self.shapes.items()
+        }
+
+    # --- answers ------------------------------------------------------------
+
+    def __len__(self):
+        return self.manifest.samples
+
+    def __repr__(self):
+        outputs = ", ".join(
+            f"{output.name} {output.shape} {output.encoding.kind}"
+            for output in self.manifest.outputs
+        )
+        return f"<TeacherCache of {len(self)} samples: {outputs}>"
+
+    @property
+    def views_per_sample(self):
+        """How many views of each sample the teacher was asked about."""
+        return (self.manifest.views or {"count": 1})["count"]
+
+    def read(self, sample_index, view=None):
+        """What a batch carries of the answers about some samples.
+
+        Args:
+            sample_index: whole numbers of shape `(batch,)`.
+            view: which view of each, if the cache holds several.
+
+        Returns:
+            Dict, name of the output -> dict of NumPy arrays, as the encoding
+            has them.
+
+        Raises:
+            ValueError: the cache has no answer about a sample.
+        """
+        targets = {"sample_index": sample_index}
+        if view is not None:
+            targets["view"] = np.broadcast_to(view, np.shape(sample_index))
+        return self._read(keys_of(targets, self.views_per_sample))
+
+    def _read(self, keys):
+        return self._carried(*self.stored.records(keys))
+
+    def _carried(self, records, parts):
+        constants = [part["constants"] for part in self.manifest.parts]
+        return {
+            output.name: output.carried(records, parts, constants)
+            for output in self.manifest.outputs
+        }
+
+    def views(self, sample_index, view=None):
+        """The teacher's views of some samples, as a student is told them.
+
+        Args:
+            sample_index: whole numbers of shape `(batch,)`.
+            view: which view of each, if the cache holds several.
+
+        Returns:
+            Dict, name of the output -> float32 NumPy array.
+        """
+        carried = self.read(sample_index, view)
+        return keras.tree.map_structure(
+            keras.ops.convert_to_numpy, self.restore(carried, by="name")
+        )
+
+    def restore(self, carried, by="tap"):
+        """The views, from what a batch carries; in the student's step."""
+        return {
+            getattr(output, by): output.encoding.restore(
+                carried[output.name], output.shape
+            )
+            for output in self.manifest.outputs
+        }
+
+    def add_to(self, batch):
+        """A batch, with the answers to its samples.
+
+        Args:
+            batch: `(x, y)` or `(x, y, sample_weight)`, with `"sample_index"`
+                (and `"view"`) in `y`.
+
+        Returns:
+            The same, with `"answers"` in `y`.
+
+        Raises:
+            ValueError: a sample has no index or no answer, or isn't the one
+                that the teacher was asked about.
+        """
+        x, y, *sample_weight = batch
+        keys = keys_of(y, self.views_per_sample)
+        self.check_batch(x, keys)
+        y = {key: value for key, value in y.items() if key != "view"}
+        return x, {**y, "answers": self._read(keys)}, *sample_weight
+
+    def carried_spec(self):
+        """What `read` returns, as `KerasTensor`s of any batch size."""
+        empty = np.zeros(0, self.manifest.dtype)
+        carried = self._carried(empty, np.zeros(0, int))
+        return keras.tree.map_structure(
+            lambda a: keras.KerasTensor((None, *a.shape[1:]), str(a.dtype)),
+            carried,
+        )
+
+    def check_arrays(self, arrays, sample_index):
+        """Raises a `ValueError` if rows aren't what the teacher saw."""
+        probed = np.flatnonzero(np.isin(sample_index, self._probe_keys))
+        if self.check_inputs and len(probed):
+            inputs = keras.tree.map_structure(
+                lambda a: rows_at(a, probed), arrays
+            )
+            self.check_batch(inputs, sample_index[probed])
+
+    def check_batch(self, inputs, keys):
+        """Raises a `ValueError` if inputs aren't what the teacher saw."""
+        if not self.check_inputs or not len(self._probe_keys):
+            return
+        place = np.searchsorted(self._probe_keys, keys)
+        place = np.minimum(place, len(self._probe_keys) - 1)
+        for found in np.flatnonzero(self._probe_keys[place] == keys):
+            checksum = checksum_of_input(
+                keras.tree.map_structure(to_numpy, inputs), found
+            )
+            if checksum != self._probe_checksums[place[found]]:
+                raise ValueError(
+                    f"Sample {int(keys[found]) // self.views_per_sample} is "
+                    f"not what the teacher of the cache {self.name!r} was "
+                    "asked about: its values, type or shape differ. Use the "
+                    "data, preprocessing and views that the cache was "
+                    "written with. If they are meant to differ, as by size: "
+                    "`cache.open(path, check_inputs=False)`."
+                )

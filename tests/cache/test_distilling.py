@@ -1,0 +1,362 @@
+"""A cache in the place of the teacher: the same lesson, in every respect."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_kd as kd
+from tests.support import BACKEND
+from tests.support import functional_model
+from tests.support import numpy
+
+COUNT, BATCH = 24, 8
+CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+@pytest.fixture(scope="module")
+def data():
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(COUNT, 8, 8, 2)).astype("float32")
+    return x, generator.integers(0, 3, COUNT)
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    keras.utils.set_random_seed(1)
+    return functional_model(6, name="teacher")
+
+
+@pytest.fixture(scope="module")
+def path(teacher, data, tmp_path_factory):
+    path = tmp_path_factory.mktemp("answers")
+    exact = kd.cache.Dense("float32")
+    outputs = {"": exact, "stage2": exact, "head:input": kd.cache.Int8()}
+    kd.cache.write(
+        teacher, data[0], path, outputs=outputs, batch_size=BATCH, verbose=0
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def answers(path):
+    return kd.cache.open(path)
+
+
+class Batches(keras.utils.PyDataset):
+    """The same batches without answers, for a live teacher."""
+
+    def __init__(self, joined):
+        super().__init__()
+        self.joined = joined
+
+    def __len__(self):
+        return len(self.joined)
+
+    def __getitem__(self, number):
+        x, y, *weights = self.joined[number]
+        y = {key: value for key, value in y.items() if key != "answers"}
+        return x, y, *weights
+
+    def on_epoch_end(self):
+        self.joined.on_epoch_end()
+
+
+def student(**kwargs):
+    keras.utils.set_random_seed(2)
+    return functional_model(3, name="student", **kwargs)
+
+
+def transfers():
+    return [
+        kd.Transfer(kd.losses.SoftTargets(2.0), weight=0.9),
+        kd.Transfer(
+            kd.losses.FeatureMatching(),
+            teacher="stage2",
+            student="stage2",
+            adapter=kd.layers.FeatureAdapter(),
+            weight=0.5,
+        ),
+    ]
+
+
+def compiled(teacher, terms=None, **kwargs):
+    keras.utils.set_random_seed(3)
+    distiller = kd.Distiller(teacher, student(), terms or transfers())
+    kwargs = {"loss": CROSSENTROPY, "metrics": ["accuracy"], **kwargs}
+    distiller.compile(keras.optimizers.Adam(0.01), **kwargs)
+    return distiller
+
+
+def fitted(distiller, dataset, epochs=2, **kwargs):
+    history = distiller.fit(
+        dataset, epochs=epochs, shuffle=False, verbose=0, **kwargs
+    )
+    return history.history
+
+
+def test_the_student_is_the_one_of_the_live_teacher(teacher, answers, data):
+    joined = answers.join(*data, np.arange(COUNT), batch_size=BATCH, seed=0)
+    metrics = dict(weighted_metrics=[kd.metrics.TeacherDivergence()])
+    live, cached = compiled(teacher, **metrics), compiled(answers, **metrics)
+    expected = fitted(live, Batches(joined))
+    joined.set_epoch(0)
+    logs = fitted(cached, joined)
+    assert logs.keys() == expected.keys()
+    for key, values in logs.items():
+        np.testing.assert_allclose(values, expected[key], rtol=1e-5)
+    for ours, theirs in zip(
+        cached.student.get_weights(), live.student.get_weights()
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_there_is_no_teacher_in_memory(answers):
+    distiller = kd.Distiller(answers, student(), transfers())
+    parts = [distiller.student, *distiller.transfers]
+    known = {id(v) for part in parts for v in part.variables}
+    rest = [v for v in distiller.variables if id(v) not in known]
+    assert sum(int(np.prod(v.shape)) for v in rest) < 20
+    assert distiller.teacher is answers
+
+
+def test_temperature_and_weight_still_move(answers, data):
+    distiller = compiled(answers)
+    annealing = [
+        kd.callbacks.TemperatureAnnealing(8.0, 1.0, epochs=2),
+        kd.callbacks.WeightAnnealing(
+            0.9, 0.1, epochs=2, transfer="soft_targets"
+        ),
+    ]
+    joined = answers.join(*data, batch_size=BATCH)
+    logs = fitted(distiller, joined, 3, callbacks=annealing)
+    assert logs["soft_targets_temperature"][0] == 8.0
+    assert logs["soft_targets_temperature"][-1] == 1.0
+    assert logs["soft_targets_weight"][-1] == pytest.approx(0.1)
+
+
+def test_top_k_at_another_temperature(teacher, data, tmp_path):
+    kd.cache.write(
+        teacher, data[0], tmp_path, outputs=kd.cache.TopK(2, 2.0), verbose=0
+    )
+    answers = kd.cache.open(tmp_path)
+    terms = [kd.Transfer(kd.losses.SoftTargets(2.0), weight=1.0)]
+    distiller = compiled(answers, terms, loss=None, metrics=None)
+    joined = answers.join(data[0], batch_size=COUNT)
+    live = compiled(teacher, terms, loss=None, metrics=None)
+    for temperature in (2.0, 6.0):
+        losses = []
+        for each, dataset in ((distiller, joined), (live, Batches(joined))):
+            each.transfers[0].loss.temperature = temperature
+            losses.append(each.evaluate(dataset, verbose=0, return_dict=True))
+        # Of three classes two are kept: nothing is lost but digits.
+        np.testing.assert_allclose(
+            losses[0]["soft_targets_loss"],
+            losses[1]["soft_targets_loss"],
+            rtol=5e-3,
+        )
+
+
+def test_evaluate_without_answers_is_the_student_s_own(answers, data):
+    metrics = ["accuracy", kd.metrics.TeacherAgreement()]
+    distiller = compiled(answers, metrics=metrics)
+    history = fitted(
+        distiller,
+        answers.join(*data, batch_size=BATCH),
+        epochs=1,
+        validation_data=data,
+    )
+    assert "teacher_agreement" in history
+    own = {"loss", "accuracy", "hard_loss", "student_losses"}
+    assert {key for key in history if key.startswith("val_")} == {
+        f"val_{key}" for key in own
+    }
+    alone = distiller.student
+    alone.compile(loss=CROSSENTROPY, metrics=["accuracy"])
+    expected = alone.evaluate(*data, verbose=0, return_dict=True)
+    found = distiller.evaluate(*data, verbose=0, return_dict=True)
+    assert found.keys() == own
+    assert found["accuracy"] == pytest.approx(expected["accuracy"])
+    assert found["hard_loss"] == pytest.approx(0.1 * expected["loss"], rel=1e-5)
+    assert len(distiller.evaluate(*data, verbose=0)) == len(own)
+    joined = answers.join(*data, batch_size=BATCH)
+    found = distiller.evaluate(joined, verbose=0, return_dict=True)
+    assert {"soft_targets_loss", "teacher_agreement"} < found.keys()
+
+
+def test_fit_without_answers_is_refused(answers, data):
+    with pytest.raises(ValueError, match="can't be asked.*answers.join"):
+        compiled(answers).fit(*data, verbose=0)
+
+
+def test_a_tap_that_was_not_stored(answers):
+    terms = [
+        kd.Transfer(
+            kd.losses.AttentionTransfer(), teacher="stage1", student="stage1"
+        )
+    ]
+    with pytest.raises(ValueError, match="nothing of tap 'stage1'.*'stage2'"):
+        kd.Distiller(answers, student(), terms)
+
+
+def test_shapes_are_checked_when_the_distiller_is_made(answers):
+    pupil = functional_model(3, name="pupil", classes=4)
+    with pytest.raises(ValueError, match="class"):
+        kd.Distiller(answers, pupil)
+
+
+def test_an_input_of_a_layer_as_int8(answers, data):
+    terms = [
+        kd.Transfer(
+            kd.losses.FeatureMatching(),
+            teacher="head:input",
+            student="head:input",
+            adapter=kd.layers.FeatureAdapter(),
+        )
+    ]
+    logs = fitted(
+        compiled(answers, terms), answers.join(*data, batch_size=BATCH)
+    )
+    assert np.isfinite(logs["feature_matching_loss"]).all()
+
+
+def test_a_sample_of_weight_0_is_absent(answers, data):
+    x, y = data
+    weights = (np.arange(COUNT) < 10).astype("float32")
+    few = compiled(answers)
+    fitted(few, answers.join(x[:10], y[:10], batch_size=10), 1)
+    losses = [
+        few.evaluate(dataset, verbose=0, return_dict=True)
+        for dataset in (
+            answers.join(x, y, weights, batch_size=COUNT),
+            answers.join(x[:10], y[:10], batch_size=10),
+        )
+    ]
+    for name in ("soft_targets_loss", "feature_matching_loss"):
+        assert losses[0][name] == pytest.approx(losses[1][name], rel=1e-5)
+
+
+def test_training_goes_on_from_the_live_teacher_s_state(
+    teacher, answers, data, tmp_path
+):
+    live = compiled(teacher)
+    live.fit(*data, batch_size=BATCH, verbose=0)
+    live.save_weights(tmp_path / "live.weights.h5")
+    cached = compiled(answers)
+    joined = answers.join(*data, batch_size=BATCH)
+    fitted(cached, joined, 1)
+    cached.load_weights(tmp_path / "live.weights.h5")
+    for ours, theirs in zip(
+        cached.student.get_weights(), live.student.get_weights()
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    cached.save(tmp_path / "cached.keras")
+    loaded = keras.saving.load_model(tmp_path / "cached.keras")
+    loaded.set_teacher(answers)
+    fitted(loaded, joined, 1)
+    with pytest.raises(ValueError, match="not the one that this training"):
+        keras.saving.load_model(tmp_path / "cached.keras").set_teacher(
+            functional_model(6, name="another")
+        )
+
+
+def test_answers_of_another_teacher_are_refused(data, tmp_path, answers):
+    other = functional_model(6, name="teacher")
+    kd.cache.write(other, data[0], tmp_path, verbose=0)
+    with pytest.raises(ValueError, match="holds another teacher's answers"):
+        kd.cache.open(answers.name, teacher=other)
+    terms = [kd.Transfer(kd.losses.SoftTargets(2.0))]
+    first = compiled(answers, terms)
+    first.save_weights(tmp_path / "first.weights.h5")
+    second = compiled(kd.cache.open(tmp_path), terms)
+    with pytest.raises(ValueError, match="not the one that this training"):
+        second.load_weights(tmp_path / "first.weights.h5")
+
+
+def test_a_resumed_run_goes_on_in_its_order(answers, data, tmp_path):
+    def run(epochs, backup):
+        joined = answers.join(*data, batch_size=BATCH, seed=0)
+        distiller = compiled(answers)
+        callbacks = [
+            keras.callbacks.BackupAndRestore(backup, delete_checkpoint=False),
+            keras.callbacks.LambdaCallback(on_epoch_begin=joined.set_epoch),
+        ]
+        fitted(distiller, joined, epochs, callbacks=callbacks)
+        return distiller.student.get_weights()
+
+    whole = run(4, tmp_path / "whole")
+    run(2, tmp_path / "broken")
+    for ours, theirs in zip(run(4, tmp_path / "broken"), whole):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_a_student_in_half_precision(answers, data, policy):
+    if BACKEND == "torch" and policy == "mixed_float16":
+        pytest.skip("PyTorch has no float16 convolution on the CPU")
+    keras.config.set_dtype_policy(policy)
+    distiller = compiled(answers)
+    logs = fitted(distiller, answers.join(*data, batch_size=BATCH))
+    assert np.isfinite(logs["loss"]).all()
+
+
+# --- teachers of other kinds ------------------------------------------------
+
+
+def check_answers(teacher, x, tmp_path, labels=None, **kwargs):
+    dataset = x
+    if labels is not None:
+        y = {"labels": labels, "sample_index": np.arange(len(x))}
+        dataset = [(x, y)]
+    exact = kd.cache.Dense("float32")
+    kd.cache.write(teacher, dataset, tmp_path, outputs=exact, verbose=0)
+    arguments = {} if labels is None else {"labels": labels}
+    expected = numpy(teacher(x, training=False, **arguments))
+    told = kd.cache.open(tmp_path).views(np.arange(len(x)))["output"]
+    np.testing.assert_allclose(told, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_ensemble(teacher, data, tmp_path):
+    other = functional_model(4, name="other")
+    ensemble = kd.teachers.Ensemble([teacher, other])
+    check_answers(ensemble, data[0], tmp_path)
+
+
+def test_an_ensemble_that_is_shown_the_labels(teacher, data, tmp_path):
+    members = [teacher, functional_model(4, name="other")]
+    ensemble = kd.teachers.Ensemble(members, weights="confidence")
+    check_answers(ensemble, data[0], tmp_path, labels=data[1])
+
+
+def test_a_python_function(data, tmp_path):
+    def oracle(x):
+        return x.reshape(len(x), -1)[:, :3]
+
+    function = kd.teachers.FunctionTeacher(oracle, (8, 8, 2), 3)
+    check_answers(function, data[0], tmp_path)
+
+
+def test_a_subclassed_teacher_that_tells_no_input_shape(data, tmp_path):
+    class Teacher(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.head = keras.layers.Dense(3)
+
+        def call(self, inputs):
+            return self.head(keras.ops.mean(inputs["x"], axis=(1, 2)))
+
+    teacher = Teacher()
+    x = {"x": data[0]}
+    expected = numpy(teacher(x))
+    kd.cache.write(teacher, x, tmp_path, verbose=0)
+    told = kd.cache.open(tmp_path).views([5, 2])["output"]
+    np.testing.assert_allclose(told, expected[[5, 2]], rtol=2e-3, atol=1e-4)
+
+
+def test_the_teacher_comes_back_as_it_was(teacher, data, tmp_path):
+    before = teacher.get_weights()
+    flags = [layer.trainable for layer in teacher.layers]
+    kd.cache.write(teacher, data[0], tmp_path, verbose=0)
+    for ours, theirs in zip(teacher.get_weights(), before):
+        np.testing.assert_array_equal(ours, theirs)
+    assert [layer.trainable for layer in teacher.layers] == flags
+    assert "call" not in vars(teacher.get_layer("stage2"))
