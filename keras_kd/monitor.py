@@ -10,7 +10,9 @@ from keras_kd.steps import unscaled
 class Monitor(keras.callbacks.Callback):
     """Reads what the steps counted; logs the hyperparameters that move.
 
-    The `Distiller` adds it to each `fit`. It looks after the first batch and
+    The `Distiller` adds it to each `fit`. Data with a `set_epoch` is told the
+    epoch: the order and the views of a run that is resumed are then those of
+    one that was not interrupted. It looks after the first batch and
     after each epoch, not after each batch: on JAX each look brings the whole
     training state back to the model.
 
@@ -18,10 +20,16 @@ class Monitor(keras.callbacks.Callback):
     >>> callbacks = [Monitor()]  # what `Distiller.fit` adds to the user's
     """
 
+    def __init__(self, data=None):
+        super().__init__()
+        self.data = data
+
     def on_train_begin(self, logs=None):
         self._first_batch_seen = False
 
     def on_epoch_begin(self, epoch, logs=None):
+        if hasattr(self.data, "set_epoch"):
+            self.data.set_epoch(epoch)
         for transfer in self.model.transfers:
             transfer.inspection.reset()
 
@@ -89,16 +97,16 @@ class Monitored:
     True
     """
 
-    def fit(self, *args, callbacks=None, **kwargs):
+    def fit(self, x=None, *args, callbacks=None, **kwargs):
         self._prepare()
-        monitor = Monitor()
+        monitor = Monitor(x)
         if isinstance(callbacks, keras.callbacks.CallbackList):
             monitor.set_model(self)
             callbacks.append(monitor)
         else:
             given = keras.tree.flatten(callbacks) if callbacks else []
             callbacks = [monitor, *given]
-        return super().fit(*args, callbacks=callbacks, **kwargs)
+        return super().fit(x, *args, callbacks=callbacks, **kwargs)
 
     def evaluate(self, *args, **kwargs):
         self._prepare()

@@ -78,3 +78,22 @@ def test_fit_evaluate_save_and_resume(kind, tmp_path):
     for name in logs[0]:
         np.testing.assert_allclose(logs[0][name], logs[1][name], rtol=1e-5)
     loaded.fit(x, y, verbose=0)
+
+
+def test_a_cache_in_the_place_of_the_teacher(tmp_path):
+    teacher = MODELS["functional"](8, name="teacher")
+    student = MODELS["functional"](4, name="student")
+    x, y = data()
+    outputs = {"": kd.cache.TopK(2, 4.0), "stage2": kd.cache.Int8()}
+    kd.cache.write(teacher, x, tmp_path, outputs=outputs, verbose=0)
+    answers = kd.cache.open(tmp_path, teacher=teacher)
+    distiller = kd.Distiller(answers, student)
+    distiller.compile("adam", cross_entropy(), metrics=["accuracy"])
+    history = distiller.fit(
+        answers.join(x, y, batch_size=10, seed=0),
+        validation_data=(x, y),
+        verbose=0,
+    ).history
+    assert np.isfinite(history["soft_targets_loss"]).all()
+    assert "val_accuracy" in history
+    assert "val_soft_targets_loss" not in history

@@ -112,7 +112,13 @@ def keys_of(targets, views):
                 '"sample_index" in `y`, as `cache.Views` gives it. Received: '
                 f"{sorted(targets)}."
             )
-        keys = keys + to_numpy(targets["view"]).astype("int64")
+        view = to_numpy(targets["view"]).astype("int64")
+        if len(view) and not 0 <= view.min() <= view.max() < views:
+            raise ValueError(
+                f"The cache holds the views 0 to {views - 1} of each sample. "
+                f"Received: view {int(view.max())} or {int(view.min())}."
+            )
+        keys = keys + view
     return keys
 
 

@@ -13,7 +13,8 @@ class JoinedArrays(keras.utils.PyDataset):
     """Batches of arrays or `Views`, each with the teacher's answers.
 
     The order depends on seed and epoch alone. Epoch e has each sample's view
-    `e % count`. A run that goes on in a later epoch must say so: with
+    `e % count`. `Distiller.fit` tells it the epoch, so that a resumed run goes
+    on where it was; another model's `fit` does with
     `keras.callbacks.LambdaCallback(on_epoch_begin=data.set_epoch)`. `fit`
     shuffles the batches once more unless it is given `shuffle=False`.
 
@@ -72,6 +73,12 @@ class JoinedArrays(keras.utils.PyDataset):
             raise ValueError(
                 f"All arrays must have one row a sample. Received: x of "
                 f"{self.samples} rows, and {lengths}."
+            )
+        elif self.cache.views_per_sample > 1:
+            raise ValueError(
+                f"The cache {self.cache.name!r} holds answers about views. "
+                "Received: arrays, which are none. Join the `cache.Views` "
+                "that it was written about."
             )
         else:
             self.cache.check_arrays(x, self.sample_index)

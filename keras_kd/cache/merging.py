@@ -1,6 +1,5 @@
 """merge: makes one cache of the parts that writers have left."""
 
-import pathlib
 import zlib
 
 import numpy as np
@@ -9,9 +8,10 @@ from keras_kd.cache.manifest import Manifest
 from keras_kd.cache.manifest import check_same
 from keras_kd.cache.part import read_description
 from keras_kd.cache.part_journal import PartJournal
+from keras_kd.cache.paths import inside
+from keras_kd.cache.paths import local_path
 from keras_kd.cache.records import SAMPLE_INDEX
 from keras_kd.cache.records import runs_of
-from keras_kd.cache.remote import inside
 from keras_kd.cache.rows import checked_rows
 from keras_kd.cache.rows import checked_shards
 from keras_kd.whole_files import write_whole
@@ -50,7 +50,7 @@ def merge(path, *, samples=None, allow_gaps=False):
     >>> len(kd.cache.open(folder))
     4
     """
-    path = pathlib.Path(path)
+    path = local_path(path)
     folders = [
         inside(path, folder.relative_to(path) / "rows.npy").parent
         for folder in sorted(path.glob("parts/*"))

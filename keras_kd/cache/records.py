@@ -27,14 +27,16 @@ class StoredOutput:
         self.name = tap or OUTPUT
         self.shape = tuple(shape)
         self.encoding = encoding
+        # NumPy writes the names of fields in Latin letters only.
+        self._prefix = self.name.encode("ascii", "backslashreplace").decode()
         self.fields = {
-            f"{self.name}.{field}": dtype
+            f"{self._prefix}.{field}": dtype
             for field, dtype in encoding.fields(self.shape).items()
         }
 
     def take(self, records):
         """This output's fields, out of records."""
-        skipped = len(self.name) + 1
+        skipped = len(self._prefix) + 1
         return {
             field[skipped:]: np.ascontiguousarray(records[field])
             for field in self.fields
@@ -60,7 +62,7 @@ class StoredOutput:
     def put(self, records, packed):
         """Fills in this output's fields of records."""
         for field, values in packed.items():
-            records[f"{self.name}.{field}"] = values
+            records[f"{self._prefix}.{field}"] = values
 
     def get_config(self):
         return {

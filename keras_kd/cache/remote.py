@@ -1,11 +1,16 @@
 """Where a cache's files are: in a local folder or in object storage."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import pathlib
 import re
 import uuid
+
+from keras_kd.cache.paths import inside
+from keras_kd.cache.paths import is_remote
+from keras_kd.cache.paths import lacking
 
 
 def storage_at(path, cache_dir=None):
@@ -31,7 +36,7 @@ def storage_at(path, cache_dir=None):
     >>> storage_at("answers").name
     'answers'
     """
-    if re.match(r"[A-Za-z][\w+.-]+(::|://)", os.fspath(path)):
+    if is_remote(path):
         return RemoteFolder(os.fspath(path), cache_dir)
     return LocalFolder(path)
 
@@ -74,20 +79,14 @@ class RemoteFolder:
     later, until another cache is put at the url. Copies of caches that are no
     longer used are yours to delete, as are files whose names begin with
     `unfinished_` when no process is running: one was killed while it fetched.
-
     It holds nothing that is open, so that it goes to another process as it is.
 
     Args:
         url: the cache's folder, as `fsspec` names it.
-        cache_dir: see `storage_at`.
-
-    Raises:
-        ValueError: no `fsspec`, or none of its drivers, for this protocol; or
-            there is no manifest.
+        cache_dir: see `storage_at`, also for errors.
 
     Example:
-    >>> import fsspec
-    >>> import tempfile
+    >>> import fsspec, tempfile
     >>> fsspec.filesystem("memory").pipe("/far/manifest.json", b"{}")
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     storage = RemoteFolder("memory://far", folder)
@@ -104,16 +103,15 @@ class RemoteFolder:
             manifest = files.cat_file(f"{root}/manifest.json")
         key = hashlib.sha256(self.name.encode() + b"\0" + manifest).hexdigest()
         stem = re.sub(r"\W", "_", self.name.rpartition("/")[2])
-        self.folder = local_caches(cache_dir) / f"{stem}_{key[:32]}"
+        self.folder = _copies(cache_dir) / f"{stem}_{key[:32]}"
         self._keep("manifest.json", lambda path: path.write_bytes(manifest))
 
     def local(self, relative_path):
         """The path of a file's copy, which is fetched if there is none yet."""
         path = inside(self.folder, relative_path)
         if not path.is_file():
-            self._keep(
-                relative_path, lambda copy: self._fetch(relative_path, copy)
-            )
+            fetch = functools.partial(self._fetch, relative_path)
+            self._keep(relative_path, fetch)
         return path
 
     def sizes(self, relative_paths):
@@ -121,16 +119,12 @@ class RemoteFolder:
 
         Of a copy, if there is one: it is what will be read.
         """
-        paths = [inside(self.folder, path) for path in relative_paths]
-        missing = [
-            relative
-            for relative, path in zip(relative_paths, paths)
-            if not path.is_file()
-        ]
+        copies = {path: inside(self.folder, path) for path in relative_paths}
+        missing = [path for path in copies if not copies[path].is_file()]
         far = dict(zip(missing, self._far_sizes(missing)))
         return [
-            far[relative] if relative in far else path.stat().st_size
-            for relative, path in zip(relative_paths, paths)
+            far[path] if path in far else copies[path].stat().st_size
+            for path in relative_paths
         ]
 
     def _far_sizes(self, relative_paths):
@@ -192,46 +186,7 @@ class RemoteFolder:
             raise ValueError(lacking(self.name, missing)) from error
 
 
-def inside(folder, relative_path):
-    """The path in a folder; refuses one that leads out of it.
-
-    Example:
-    >>> inside(pathlib.Path("answers"), "parts/7/rows.npy").as_posix()
-    'answers/parts/7/rows.npy'
-    """
-    path = folder / relative_path
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(
-            "A cache's files must be in its folder, which links must not "
-            f"leave. Received: {os.fspath(relative_path)!r} in {folder}. Copy "
-            "what a link shows into the folder; if the path is no link, the "
-            "manifest is not one that this library wrote: don't use it."
-        )
-    return path
-
-
-def lacking(name, missing):
-    """What to say of a file that is not there.
-
-    Example:
-    >>> lacking("answers", "index.npy").startswith("answers has no index.npy.")
-    True
-    """
-    return (
-        f"{name} has no {missing}. Expected: a folder that "
-        "`keras_kd.cache.write` or `keras_kd.cache.merge` has finished, with "
-        f"all its files. Received: path={name!r}. Finish it, or copy the whole "
-        "folder again."
-    )
-
-
-def local_caches(cache_dir=None):
-    """The folder for copies of remote caches.
-
-    Example:
-    >>> local_caches("copies").as_posix()
-    'copies'
-    """
+def _copies(cache_dir):
     if cache_dir is None:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         cache_dir = pathlib.Path(base, "keras_kd")

@@ -1,7 +1,5 @@
 """write: asks a teacher about each sample once, and stores its answers."""
 
-import pathlib
-
 import keras
 import numpy as np
 
@@ -18,6 +16,7 @@ from keras_kd.cache.merging import merge
 from keras_kd.cache.part import PartWriter
 from keras_kd.cache.part import checked_name
 from keras_kd.cache.part import read_description
+from keras_kd.cache.paths import local_path
 from keras_kd.cache.records import record_type
 from keras_kd.cache.views import Views
 from keras_kd.cache.writing import Writing
@@ -33,6 +32,7 @@ def write(
     part=None,
     batch_size=256,
     samples=None,
+    views=None,
     class_names=None,
     preprocessing=None,
     dataset_id=None,
@@ -66,6 +66,8 @@ def write(
             data is no batches.
         samples: how many there are, for the bar where the data does not tell,
             and for the check that none is missing.
+        views: the `Views` that the batches are of, with `"view"` in `y`, where
+            several writers share them.
         class_names: list of the names of the teacher's classes.
         preprocessing: what was done to the inputs: text, anything else that
             JSON can hold, or a Keras layer.
@@ -89,11 +91,10 @@ def write(
     (1, 3)
     """
     check_teacher(teacher, None)
-    path = pathlib.Path(path)
-    replay = dataset.settings() if isinstance(dataset, Views) else None
-    views = replay["count"] if replay else 1
-    total = _total(dataset, samples, views)
-    batches = batches_of(dataset, batch_size, views)
+    path = local_path(path)
+    replayed = dataset if isinstance(dataset, Views) else views
+    count = replayed.count if replayed else 1
+    batches = batches_of(dataset, batch_size, count)
     # The first batches tell shapes and scales.
     first, batches = calibration_batches(dataset, batches, batch_size)
     outputs = stored_outputs(teacher, outputs, first[0].inputs)
@@ -101,7 +102,7 @@ def write(
     settings = describe(
         teacher,
         outputs,
-        views=replay,
+        views=replayed.settings() if replayed else None,
         class_names=class_names,
         preprocessing=preprocessing,
         dataset_id=dataset_id,
@@ -111,18 +112,19 @@ def write(
     with PartWriter(folder, record_type(outputs), shard_samples) as writer:
         begun = writer.begin(lambda: _begun(settings, asked, first))
         check_same(path, begun["settings"], settings)
-        writing = Writing(asked, begun["constants"], total, views, verbose)
+        total = _total(dataset, None if part else samples, count)
+        writing = Writing(asked, begun["constants"], total, count, verbose)
         writing.run(batches, writer)
     if part is None:
         merge(path, samples=samples)
 
 
-def _total(dataset, samples, views):
+def _total(dataset, samples, count):
     if isinstance(dataset, Views):
         return len(dataset)
     if is_arrays(dataset):
         return count_of(dataset)
-    return None if samples is None else samples * views
+    return None if samples is None else samples * count
 
 
 def _check_neighbours(path, settings):
