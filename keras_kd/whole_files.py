@@ -22,6 +22,9 @@ def write_whole(path, write):
     # The ending tells Keras the format, and stays.
     unfinished = path.with_name(f"unfinished_{path.name}")
     write(unfinished)
+    # A name that outlives a power cut must not stand for less.
+    with unfinished.open("rb+") as written:
+        os.fsync(written.fileno())
     os.replace(unfinished, path)
 
 

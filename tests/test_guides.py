@@ -10,7 +10,11 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 GUIDES = sorted((ROOT / "guides").glob("*.py"))
 EXAMPLES = sorted((ROOT / "examples").rglob("*.py"))
-NEEDS_MNIST = {"ensemble_to_mobilenet.py", "mnist_hinton.py"}
+NEEDS_MNIST = {
+    "ensemble_to_mobilenet.py",
+    "mnist_cached_teacher.py",
+    "mnist_hinton.py",
+}
 WITHOUT_FIGURE = {"large_vocabulary.py"}
 
 

@@ -111,6 +111,14 @@ class JoinedDataset(keras.utils.PyDataset):
     def __getitem__(self, number):
         return self.cache.add_to(self.dataset[number])
 
+    def set_epoch(self, epoch, logs=None):
+        """Tells the other one its epoch, if it listens."""
+        if hasattr(self.dataset, "set_epoch"):
+            self.dataset.set_epoch(epoch)
+
+    def on_epoch_begin(self):
+        self.dataset.on_epoch_begin()
+
     def on_epoch_end(self):
         self.dataset.on_epoch_end()
 

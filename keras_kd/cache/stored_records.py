@@ -77,14 +77,28 @@ class StoredRecords:
     def _part(self, number):
         if number not in self._rows:
             part = self.manifest.parts[number]
-            path = self.storage.local(_rows_of(part))
-            rows = checked_rows(path, part, self.manifest.dtype)
-            if not isinstance(self.storage, LocalFolder):
-                # It was just fetched, for the most part: look at all of it.
-                for _ in checked_shards(rows, part["name"], part["shards"]):
-                    pass
-            self._rows[number] = rows
+            local = isinstance(self.storage, LocalFolder)
+            self._rows[number] = (
+                self._mapped(part) if local else self._fetched(part)
+            )
         return self._rows[number]
+
+    def _mapped(self, part):
+        path = self.storage.local(_rows_of(part))
+        return checked_rows(path, part, self.manifest.dtype)
+
+    def _fetched(self, part):
+        try:
+            rows = self._mapped(part)
+            # It was just fetched, for the most part: look at all of it.
+            for _ in checked_shards(rows, part["name"], part["shards"]):
+                pass
+        except ValueError as error:
+            raise ValueError(
+                f"{error} If the copy in {str(self.storage.folder)!r} is what "
+                "is damaged, delete that folder."
+            ) from error
+        return rows
 
     def load(self):
         """Reads all records into memory."""

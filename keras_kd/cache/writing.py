@@ -3,10 +3,9 @@
 import keras
 import numpy as np
 
+from keras_kd.cache.key_set import KeySet
 from keras_kd.cache.probes import checksum_of_input
 from keras_kd.cache.records import SAMPLE_INDEX
-
-MOST_KEYS = 2**36  # A byte each is held while writing.
 
 
 class Writing:
@@ -27,44 +26,28 @@ class Writing:
         self.bar = keras.utils.Progbar(
             total, verbose=verbose, unit_name="sample"
         )
-        self.seen = np.zeros(total or 1024, bool)
+        self.room = total or 1024
         self.done = 0
 
-    def run(self, batches, writer):
-        stored = self._grown(writer.stored_keys())
-        before = np.zeros_like(self.seen)
-        before[stored] = True
+    def run(self, batches, part):
+        """Asks about what the part does not hold yet, and appends it."""
+        stored, seen = (KeySet(self.room, self.views) for _ in range(2))
+        stored.add(part.stored_keys())
         for batch in batches:
-            keys = self._checked(batch.keys)
-            before = np.pad(before, (0, len(self.seen) - len(before)))
-            new = ~before[keys]
-            if new.any():
-                records = self._records(batch, writer.dtype)
-                writer.append(records[new], _probe(batch))
-            self.done += len(keys)
+            self._check_new(batch.keys, seen)
+            seen.add(batch.keys)
+            missing = ~stored.has(batch.keys)
+            if missing.any():
+                records = self._records(batch, part.dtype)
+                part.append(records[missing], _probe(batch))
+            self.done += len(batch.keys)
             self.bar.update(self.done)
-        writer.finish()
+        part.finish()
         self.bar.update(self.done, finalize=True)
 
-    def _grown(self, keys):
-        """The keys, once there is room for them."""
-        lowest, highest = (
-            (int(keys.min()), int(keys.max())) if len(keys) else (0, 0)
-        )
-        if lowest < 0 or highest >= MOST_KEYS:
-            wrong = lowest if lowest < 0 else highest
-            raise ValueError(
-                "A sample's index is its place in the data, a whole number "
-                f"from 0. Received: {wrong // self.views}."
-            )
-        missing = highest + 1 - len(self.seen)
-        self.seen = np.pad(self.seen, (0, max(0, 2 * missing)))
-        return keys
-
-    def _checked(self, keys):
-        keys = self._grown(keys)
+    def _check_new(self, keys, seen):
         distinct, counts = np.unique(keys, return_counts=True)
-        twice = distinct[self.seen[distinct] | (counts > 1)]
+        twice = distinct[seen.has(distinct) | (counts > 1)]
         if len(twice):
             raise ValueError(
                 "Samples come more than once in the data, and are asked about "
@@ -72,8 +55,6 @@ class Writing:
                 "Write the data without `repeat`, in one pass; views of "
                 "samples as `cache.Views`."
             )
-        self.seen[keys] = True
-        return keys
 
     def _records(self, batch, dtype):
         prepared = self.asked.ask(batch.inputs, batch.labels)

@@ -152,6 +152,10 @@ def test_py_dataset(answers, data, expected):
     assert check(batches, data, expected) != list(range(COUNT))
     joined.on_epoch_end()
     assert dataset.ended == 1
+    joined.set_epoch(5)  # It has no use for it.
+    twice = answers.join(answers.join(*data, seed=0))
+    twice.set_epoch(5)
+    assert twice.dataset.epoch == 5
 
 
 def test_tf_data(answers, data, expected):

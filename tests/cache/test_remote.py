@@ -1,5 +1,6 @@
 """Caches in object storage: what is fetched, when, and what is left of it."""
 
+import os
 import pathlib
 import pickle
 import signal
@@ -13,9 +14,9 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import known_implementations
 
-from keras_kd.cache import remote
 from keras_kd.cache.remote import storage_at
 
+ROOT = pathlib.Path(__file__).parents[2]
 URL = "memory://bucket/answers"
 CONTENT = {
     "manifest.json": b'{"samples": 3}',
@@ -167,18 +168,16 @@ def test_a_cut_off_fetch_leaves_nothing(error, bucket, tmp_path, monkeypatch):
 
 
 KILLED = """
-import importlib.util, os, pathlib, signal, sys
+import os, pathlib, signal, sys
 from fsspec.implementations.local import LocalFileSystem
+from keras_kd.cache.remote import storage_at
 
 def get_file(self, path, copy):
     pathlib.Path(copy).write_bytes(b"0" * 500)
     os.kill(os.getpid(), signal.SIGKILL)
 
 LocalFileSystem.get_file = get_file
-spec = importlib.util.spec_from_file_location("remote", sys.argv[1])
-remote = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(remote)
-remote.storage_at(sys.argv[2], sys.argv[3]).local("parts/0/rows.npy")
+storage_at(*sys.argv[1:]).local("parts/0/rows.npy")
 """
 
 
@@ -186,8 +185,10 @@ remote.storage_at(sys.argv[2], sys.argv[3]).local("parts/0/rows.npy")
 def test_a_process_killed_while_it_fetches(tmp_path):
     fill(tmp_path / "far")
     url, near = f"file://{tmp_path}/far", tmp_path / "near"
-    arguments = [remote.__file__, url, str(near)]
-    ended = subprocess.run([sys.executable, "-c", KILLED, *arguments])
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, url, str(near)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert ended.returncode == -signal.SIGKILL
     assert 500 in map(len, copies(near).values())
     storage = storage_at(url, near)
