@@ -51,8 +51,8 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
     the training state holds its fingerprint, and refuses another teacher.
 
     Args:
-        teacher: a built Keras model, or what one has answered, opened by
-            `keras_kd.cache.open`. (None only until `set_teacher`.)
+        teacher: a built Keras model, or its answers (`keras_kd.cache.open`).
+            (None only until `set_teacher`.)
         student: a Keras model that takes the same inputs.
         transfers: list of `Transfer`; soft targets by default.
         hard_weight: weight of the compiled loss, non-negative, or a
@@ -157,8 +157,6 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
         return hard_loss * ops.convert_to_tensor(self.hard_weight)
 
     def _terms(self, targets, student_views, sample_weight, training):
-        if targets.teacher is None:
-            return []
         return [
             transfer.term(
                 targets.teacher.views,
@@ -169,7 +167,7 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
                 training=training,
                 look=self.look_for_probabilities,
             )
-            for transfer in self.transfers
+            for transfer in (self.transfers if targets.teacher else [])
         ]
 
     def _student_losses(self):
@@ -181,9 +179,9 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         if isinstance(y, Targets):
             if y.teacher is not None:
-                answers = y.teacher.output, y_pred.output
-                weight = one_for_all(sample_weight)
-                self._teacher_metrics.update(*answers, weight)
+                self._teacher_metrics.update(
+                    y.teacher.output, y_pred.output, one_for_all(sample_weight)
+                )
             y, y_pred = y.labels, y_pred.output
         y, _, sample_weight = split_targets(y, sample_weight)
         return super().compute_metrics(x, y, y_pred, sample_weight)

@@ -65,7 +65,7 @@ class TeacherCache:
     variables = ()  # It has no weights.
 
     @property
-    def fingerprint(self):
+    def teacher_fingerprint(self):
         """The fingerprint of the teacher that answered."""
         return self.manifest.fingerprint
 
