@@ -39,7 +39,8 @@ def mapped(path, message):
     # What NumPy raises of a damaged header is of many kinds.
     except Exception as error:
         raise ValueError(f"{message} ({error})") from error
-    return rows
+    # A plain array over the map: its subclass takes longer to index.
+    return np.asarray(rows)
 
 
 def checked_shards(rows, name, shards):

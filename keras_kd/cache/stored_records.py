@@ -183,8 +183,10 @@ class StoredRecords:
         rows = self.rows_of(keys)
         parts = np.searchsorted(self._ends, rows, side="right")
         records = np.empty(len(keys), self.manifest.dtype)
-        for number in np.unique(parts):
-            mine = parts == number
+        order = np.argsort(parts, kind="stable")
+        changes = np.flatnonzero(np.diff(parts[order])) + 1
+        for mine in np.split(order, changes) if len(keys) else []:
+            number = parts[mine[0]]
             records[mine] = self._part(number)[
                 rows[mine] - self._begins[number]
             ]

@@ -78,24 +78,24 @@ class DistillationLoss(keras.losses.Loss):
         self, *, reduction="mean_with_sample_weight", name=None, dtype=None
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
+        parameters = inspect.signature(self.call).parameters.values()
+        self._keywords = [
+            p.name for p in parameters if p.kind is p.KEYWORD_ONLY
+        ]
 
     @property
     def needs(self):
         """What `call` takes besides the views: its keyword-only arguments."""
-        parameters = inspect.signature(self.call).parameters.values()
-        return [
-            each.name for each in parameters if each.kind is each.KEYWORD_ONLY
-        ]
+        return self._keywords
 
     def __call__(
         self, teacher_view, student_view, sample_weight=None, **context
     ):
-        # Not getattr: JAX' tracers take no attributes, Keras keeps a table.
+        # JAX' tracers take no attributes: Keras keeps a table.
         mask = None if self.joint else get_keras_mask(student_view)
         teacher_view, student_view = self._tensors(teacher_view, student_view)
         if self.per_sample and mask is not None:
-            # The mask has one entry a token, the values one a sample: the
-            # masked positions are emptied here, and the mask goes.
+            # One entry a token, but values one a sample: empty them here.
             teacher_view = _empty_masked(teacher_view, mask, self.axis)
             student_view = _empty_masked(student_view, mask, self.axis)
             sample_weight = _weight_of_masked(sample_weight, mask)
