@@ -1,0 +1,233 @@
+"""What a training step costs with stored answers.
+
+    KERAS_BACKEND=jax python examples/benchmarks/teacher_cache.py
+
+The same student is trained in seven ways, in one process and in turns:
+
+- student alone: `fit`, no teacher; and once more, which tells what the other
+  ratios are worth
+- live teacher: `kd.Distiller(teacher, student)`, which asks it in each step
+- dense, top-32: `kd.Distiller(answers, student)`, of `cache.Dense("float16")`
+  and of `cache.TopK(32)`, 1000 classes; from disk (mapped into memory, and
+  here in the system's page cache) and with `memory=True`
+
+Batches are shuffled, and come from a `PyDataset` of the same arrays: that of
+`answers.join(x, y)`, and for the student alone and the live teacher one that
+is the same without the answers. So a ratio shows what answers cost (they are
+read, carried to the step, restored, and the distillation loss is computed) and
+nothing of the pipeline. Each run stands between two of the student alone, so
+that a noisy machine is noisy for both: printed are the median milliseconds a
+step; the ratio to the mean of the two neighbours, median and quartiles over
+all turns; and the median of that ratio of the time that all cores worked,
+which others on the machine disturb less. A run has 40 steps, as each call of
+`fit` costs some milliseconds by itself. A plot goes to
+`teacher_cache_<backend>.png`. About eight minutes on two CPU cores; `--smoke`
+takes a few seconds and its figures mean nothing.
+
+Ratios of working time, with one thread, on two cores that were shared with
+other programs (4 turns of 30 steps, a step of the student alone 57 to 71 ms on
+the clock; "alone, again" tells that they are good to about 0.03):
+
+                        torch   JAX   TensorFlow
+    alone, again         1.03  0.99         1.02
+    live teacher         3.27  1.68         2.10
+    dense, disk          1.09  1.05         1.07
+    dense, memory        1.06  1.04         1.09
+    top-32, disk         1.06  1.06         1.12
+    top-32, memory       1.06  1.04         1.05
+
+On TensorFlow, XLA and the autotuning of `tf.data` are off: see `step_time.py`.
+"""
+
+import argparse
+import pathlib
+import tempfile
+import time
+
+import keras
+import matplotlib
+import numpy as np
+from keras import layers
+
+import keras_kd as kd
+from keras_kd import cache
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+BACKEND = keras.backend.backend()
+CLASSES = 1000
+PLACES = ["disk", "memory"]
+WIDTHS = {"teacher": (32, 64, 96), "student": (8, 16, 24)}
+COMPILE = {"jit_compile": BACKEND == "jax"}
+DENSE, TOP_K = cache.Dense("float16"), cache.TopK(32, temperature=4.0)
+
+
+def make_model(name):
+    """Residual blocks."""
+    inputs = keras.Input((32, 32, 3))
+    x = inputs
+    for width in WIDTHS[name]:
+        x = layers.Conv2D(width, 3, padding="same")(x)
+        x = layers.BatchNormalization()(x)
+        shortcut = layers.Activation("relu")(x)
+        x = layers.Conv2D(width, 3, padding="same")(shortcut)
+        x = layers.BatchNormalization()(x)
+        x = layers.Activation("relu")(layers.Add()([x, shortcut]))
+        x = layers.MaxPooling2D()(x)
+    x = layers.Conv2D(64, 1)(x)
+    x = layers.GlobalAveragePooling2D()(layers.Activation("relu")(x))
+    return keras.Model(inputs, layers.Dense(CLASSES)(x), name=name)
+
+
+class Batches(keras.utils.PyDataset):
+    """What `join` makes of arrays, without the answers."""
+
+    def __init__(self, arrays, batch):
+        super().__init__()
+        self.arrays, self.batch = arrays, batch
+        self.order = np.arange(len(arrays[0]))
+
+    def __len__(self):
+        return -(-len(self.order) // self.batch)
+
+    def __getitem__(self, number):
+        start = number * self.batch
+        rows = self.order[start : start + self.batch]
+        return tuple(array[rows] for array in self.arrays)
+
+    def set_epoch(self, epoch):
+        self.order = np.random.default_rng(epoch).permutation(len(self.order))
+
+
+def fed(dataset):
+    """A `PyDataset` as it is, on TensorFlow without autotuning."""
+    if BACKEND != "tensorflow":
+        return dataset
+    import tensorflow as tf
+
+    signature = keras.tree.map_structure(
+        lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype),
+        dataset[0],
+    )
+    batches = tf.data.Dataset.from_generator(
+        lambda: (dataset[number] for number in range(len(dataset))),
+        output_signature=signature,
+    )
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.prefetch(2).with_options(options)
+
+
+def clocks():
+    """Seconds on the clock, and those that all cores worked."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def make_trainers(x, y, folder, batch, steps):
+    """By name, a function that trains for some steps of a turn."""
+    teacher, plain = make_model("teacher"), Batches((x, y), batch)
+    trainers = {
+        "student alone": trainer(make_model("student"), plain, steps),
+        "alone, again": trainer(make_model("student"), plain, steps),
+        "live teacher": trainer(
+            kd.Distiller(teacher, make_model("student")), plain, steps
+        ),
+    }
+    for name, encoding in {"dense": DENSE, "top-32": TOP_K}.items():
+        cache.write(teacher, x, folder / name, outputs=encoding, verbose=0)
+        for place in PLACES:
+            answers = cache.open(folder / name, memory=place == "memory")
+            joined = answers.join(x, y, batch_size=batch, seed=0)
+            distiller = kd.Distiller(answers, make_model("student"))
+            trainers[f"{name}, {place}"] = trainer(distiller, joined, steps)
+    return trainers
+
+
+def trainer(model, dataset, steps):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(), loss, **COMPILE)
+    data = fed(dataset)
+
+    def train(turn):
+        dataset.set_epoch(turn)
+        start = clocks()
+        model.fit(data, steps_per_epoch=steps, shuffle=False, verbose=0)
+        return 1000 * (clocks() - start) / steps
+
+    return train
+
+
+def measure(trainers, turns):
+    """Milliseconds a step, and ratios: `{name: [(clock, cores) a turn]}`."""
+    alone = trainers.pop("student alone")
+    times = {name: [] for name in ("student alone", *trainers)}
+    ratios = {name: [] for name in trainers}
+    for train in (alone, *trainers.values()):
+        train(0)  # compiles
+    names = list(trainers)
+    for turn in range(turns):
+        before = alone(turn)
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            took, after = trainers[name](turn), alone(turn)
+            times["student alone"].append(after)
+            times[name].append(took)
+            ratios[name].append(took / ((before + after) / 2))
+            before = after
+    return times, ratios
+
+
+def report(times, ratios):
+    print(
+        f"\n{'':16} {'ms/step':>8} {'to alone':>9} {'quartiles':>12} {'CPU':>6}"
+    )
+    medians = {}
+    for name, values in times.items():
+        line = f"{name:16} {np.median(values, axis=0)[0]:8.1f}"
+        if name in ratios:
+            clock, cores = np.transpose(ratios[name])
+            low, medians[name], high = np.quantile(clock, [0.25, 0.5, 0.75])
+            line += f" {medians[name]:9.3f} {low:6.3f}-{high:.3f}"
+            line += f" {np.median(cores):6.3f}"
+        print(line)
+    return medians
+
+
+def plot(ratios, path):
+    figure, axis = plt.subplots(figsize=(7, 2.6))
+    axis.barh(list(ratios), list(ratios.values()))
+    axis.invert_yaxis()
+    axis.axvline(1.0, color="black", linewidth=0.8)
+    axis.set_xlabel(f"time of a step, student alone = 1 ({BACKEND})")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    print(f"\nplot: {path}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Times training steps.")
+    parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--samples", type=int, default=8192)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--turns", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=64)
+    arguments = parser.parse_args()
+    if arguments.smoke:
+        arguments.samples, arguments.steps = 16, 2
+        arguments.turns, arguments.batch = 1, 4
+        WIDTHS.update(teacher=(4,), student=())
+        PLACES.remove("memory")
+    random = np.random.default_rng(0)
+    x = random.normal(size=(arguments.samples, 32, 32, 3)).astype("float32")
+    y = random.integers(0, CLASSES, arguments.samples).astype("int32")
+    with tempfile.TemporaryDirectory() as folder:
+        trainers = make_trainers(
+            x, y, pathlib.Path(folder), arguments.batch, arguments.steps
+        )
+        measured = measure(trainers, arguments.turns)
+    plot(report(*measured), f"teacher_cache_{BACKEND}.png")
+
+
+if __name__ == "__main__":
+    main()
