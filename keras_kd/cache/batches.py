@@ -7,6 +7,8 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_kd.cache.numbering import Numbering
+from keras_kd.cache.to_numpy import to_numpy
 from keras_kd.cache.views import Views
 from keras_kd.steps import split_targets
 
@@ -26,13 +28,13 @@ class Batch(NamedTuple):
     keys: np.ndarray
 
 
-def batches_of(dataset, batch_size, views=1):
+def batches_of(dataset, batch_size, numbering=None):
     """The batches of a data set, in its order.
 
     Args:
         dataset: what `write` takes.
         batch_size: samples in a batch, of arrays.
-        views: how many views of each sample there are.
+        numbering: of the samples' views, if there are any.
 
     Yields:
         `Batch`es of NumPy arrays.
@@ -50,25 +52,25 @@ def batches_of(dataset, batch_size, views=1):
         for start in range(0, len(dataset), batch_size):
             position = np.arange(start, min(start + batch_size, len(dataset)))
             view, sample = np.divmod(position, dataset.samples)
-            yield of_batch(dataset.batch(sample, view), views)
+            yield of_batch(dataset.batch(sample, view), numbering)
         return
     if isinstance(dataset, keras.utils.PyDataset):
         # It may go on for ever.
         dataset = (dataset[number] for number in range(len(dataset)))
     for batch in dataset:
-        yield of_batch(batch, views)
+        yield of_batch(batch, numbering)
 
 
-def of_batch(batch, views):
+def of_batch(batch, numbering=None):
     """What a batch of a data set holds, as NumPy arrays.
 
     Example:
-    >>> of_batch((np.ones((2, 4)), {"sample_index": [4, 7]}), 1).keys.tolist()
+    >>> of_batch((np.ones((2, 4)), {"sample_index": [4, 7]})).keys.tolist()
     [4, 7]
     """
     x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
     labels, _, _ = split_targets(y)
-    keys = keys_of(y, views)
+    keys = (numbering or Numbering()).keys(y)
     x, labels = keras.tree.map_structure(to_numpy, (x, labels))
     if any(len(array) != len(keys) for array in keras.tree.flatten(x)):
         shapes = keras.tree.map_structure(lambda array: array.shape, x)
@@ -77,49 +79,6 @@ def of_batch(batch, views):
             f"shape {shapes}, and {len(keys)} indices."
         )
     return Batch(x, labels, keys)
-
-
-def keys_of(targets, views):
-    """The keys of a batch's samples: one for each view of each sample.
-
-    Raises:
-        ValueError: samples or views are not told apart.
-
-    Example:
-    >>> keys_of({"sample_index": [4, 7], "view": [0, 1]}, 2).tolist()
-    [8, 15]
-    """
-    if not (isinstance(targets, dict) and "sample_index" in targets):
-        raise ValueError(
-            "Each sample needs its index in the data, by which its answer is "
-            "found again. Received: a batch without one. Expected: batches "
-            '`(x, {"labels": y, "sample_index": i})`, with whole numbers from '
-            "0 (labels may be left out)."
-        )
-    sample_index = to_numpy(targets["sample_index"])
-    if sample_index.dtype.kind not in "iu" or sample_index.ndim != 1:
-        raise ValueError(
-            "A sample's index is a whole number, and a batch has one for each "
-            f"sample. Received: sample_index of type {sample_index.dtype} and "
-            f"shape {sample_index.shape}."
-        )
-    keys = sample_index.astype("int64") * views
-    if views > 1:
-        if "view" not in targets:
-            raise ValueError(
-                f"The cache holds {views} views of each sample, and a batch "
-                'does not say which it has. Expected: "view" beside '
-                '"sample_index" in `y`, as `cache.Views` gives it. Received: '
-                f"{sorted(targets)}."
-            )
-        view = to_numpy(targets["view"]).astype("int64")
-        if len(view) and not 0 <= view.min() <= view.max() < views:
-            raise ValueError(
-                f"The cache holds the views 0 to {views - 1} of each sample. "
-                f"Received: view {int(view.max())} or {int(view.min())}."
-            )
-        keys = keys + view
-    return keys
 
 
 def is_arrays(dataset):
@@ -168,18 +127,6 @@ def calibration_batches(dataset, batches, batch_size):
     if not some:
         raise ValueError("There is nothing to ask about: no batches received.")
     return some, itertools.chain(some, batches)
-
-
-def to_numpy(value):
-    """A tensor of any library as a NumPy array.
-
-    Example:
-    >>> to_numpy([1, 2]).tolist()
-    [1, 2]
-    """
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-    return np.asarray(value)
 
 
 def rows_at(array, rows):

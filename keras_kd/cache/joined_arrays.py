@@ -5,7 +5,7 @@ import numpy as np
 
 from keras_kd.cache.batches import count_of
 from keras_kd.cache.batches import rows_at
-from keras_kd.cache.batches import to_numpy
+from keras_kd.cache.to_numpy import to_numpy
 from keras_kd.cache.views import Views
 
 

@@ -10,7 +10,6 @@ class KeySet:
 
     Args:
         room: how many keys to have room for at first; it grows.
-        views: views of each sample, for errors.
 
     Example:
     >>> keys = KeySet(4)
@@ -19,8 +18,7 @@ class KeySet:
     [True, False, True]
     """
 
-    def __init__(self, room, views=1):
-        self.views = views
+    def __init__(self, room):
         self._marks = np.zeros(room, bool)
 
     def has(self, keys):
@@ -45,7 +43,7 @@ class KeySet:
             wrong = lowest if lowest < 0 else highest
             raise ValueError(
                 "A sample's index is its place in the data, a whole number "
-                f"from 0. Received: {wrong // self.views}."
+                f"from 0. Received: {wrong}."
             )
         if highest >= len(self._marks):
             grown = np.zeros(2 * (highest + 1), bool)

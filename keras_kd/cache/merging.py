@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_kd.cache.manifest import Manifest
 from keras_kd.cache.manifest import check_same
+from keras_kd.cache.numbering import Numbering
 from keras_kd.cache.part import read_description
 from keras_kd.cache.part_journal import PartJournal
 from keras_kd.cache.paths import inside
@@ -28,7 +29,8 @@ def merge(path, *, samples=None, allow_gaps=False):
     Args:
         path: the cache's folder, local.
         samples: how many samples (not views) the data has: 0 to samples - 1
-            must be there. None if the largest number found is the last.
+            must be there. None if the largest number found is the last, or
+            the `Views` tell.
         allow_gaps: whether samples may be missing.
 
     Raises:
@@ -72,13 +74,14 @@ def merge(path, *, samples=None, allow_gaps=False):
         _checked_runs(folder, part, dtype)
         for folder, part in zip(folders, parts)
     ]
-    views = (settings["views"] or {"count": 1})["count"]
-    expected = None if samples is None else samples * views
+    numbering = Numbering(settings["views"])
+    samples = samples or numbering.samples
+    expected = samples and samples * numbering.count
     index, count = index_of(runs, expected, allow_gaps, path)
     _write_index(path, index)
     content = {
         **settings,
-        "samples": count // views,
+        "samples": count // numbering.count,
         "parts": [_public(part) for part in parts],
         "index": {"runs": index.shape[1], "checksum": zlib.crc32(index)},
     }
@@ -188,8 +191,8 @@ def _refuse(path, what, first, end):
     more = ", ..." if len(first) > 5 else ""
     raise ValueError(
         f"Samples are {what} in the parts of {str(path)!r}. Received: numbers "
-        f"{', '.join(ranges)}{more} {what} (with views: sample * count + "
-        "view). Write the missing parts, or delete a part that was written "
+        f"{', '.join(ranges)}{more} {what} (with views: view * samples + "
+        "sample). Write the missing parts, or delete a part that was written "
         "twice; `allow_gaps=True` lets samples be missing."
     )
 

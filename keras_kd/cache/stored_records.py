@@ -4,6 +4,7 @@ import zlib
 
 import numpy as np
 
+from keras_kd.cache.numbering import Numbering
 from keras_kd.cache.records import SAMPLE_INDEX
 from keras_kd.cache.remote import LocalFolder
 from keras_kd.cache.rows import check_shard
@@ -160,8 +161,7 @@ class StoredRecords:
         rows = self._index[1][run]
         missing = (rows < 0) | (keys < 0)
         if missing.any():
-            views = (self.manifest.views or {"count": 1})["count"]
-            sample = int(keys[missing][0]) // views
+            sample = Numbering(self.manifest.views).sample(keys[missing][0])
             raise ValueError(
                 f"The cache {self.name!r} has no answer for sample {sample}. "
                 f"Received: sample_index {sample}; the cache holds "
@@ -175,7 +175,7 @@ class StoredRecords:
 
         Args:
             keys: int64 of shape `(batch,)`: sample indices, or
-                `sample * count + view`.
+                `view * samples + sample`.
 
         Returns:
             `(records, parts)`, both of shape `(batch,)`.

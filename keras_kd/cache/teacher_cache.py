@@ -3,15 +3,15 @@
 import keras
 import numpy as np
 
-from keras_kd.cache.batches import keys_of
 from keras_kd.cache.batches import rows_at
-from keras_kd.cache.batches import to_numpy
 from keras_kd.cache.carried import carries_answers
 from keras_kd.cache.joining import join
 from keras_kd.cache.manifest import Manifest
+from keras_kd.cache.numbering import Numbering
 from keras_kd.cache.probes import checksum_of_input
 from keras_kd.cache.probes import probes_of
 from keras_kd.cache.stored_records import StoredRecords
+from keras_kd.cache.to_numpy import to_numpy
 
 
 class TeacherCache:
@@ -57,6 +57,7 @@ class TeacherCache:
         self.shapes = {
             output.tap: output.shape for output in self.manifest.outputs
         }
+        self.numbering = Numbering(self.manifest.views)
         self.stored = StoredRecords(storage, self.manifest)
         self._probe_keys, self._probe_checksums = probes_of(self.manifest)
 
@@ -122,7 +123,7 @@ class TeacherCache:
     @property
     def views_per_sample(self):
         """How many views of each sample the teacher was asked about."""
-        return (self.manifest.views or {"count": 1})["count"]
+        return self.numbering.count
 
     def read(self, sample_index, view=None):
         """What a batch carries of the answers about some samples.
@@ -141,7 +142,7 @@ class TeacherCache:
         targets = {"sample_index": sample_index}
         if view is not None:
             targets["view"] = np.broadcast_to(view, np.shape(sample_index))
-        return self._read(keys_of(targets, self.views_per_sample))
+        return self._read(self.numbering.keys(targets))
 
     def _read(self, keys):
         return self._carried(*self.stored.records(keys))
@@ -192,7 +193,7 @@ class TeacherCache:
                 that the teacher was asked about.
         """
         x, y, *sample_weight = batch
-        keys = keys_of(y, self.views_per_sample)
+        keys = self.numbering.keys(y)
         self.check_batch(x, keys)
         y = {key: value for key, value in y.items() if key != "view"}
         return x, {**y, "answers": self._read(keys)}, *sample_weight
@@ -227,7 +228,7 @@ class TeacherCache:
             )
             if checksum != self._probe_checksums[place[found]]:
                 raise ValueError(
-                    f"Sample {int(keys[found]) // self.views_per_sample} is "
+                    f"Sample {self.numbering.sample(keys[found])} is "
                     f"not what the teacher of the cache {self.name!r} was "
                     "asked about: its values, type or shape differ. Use the "
                     "data, preprocessing and views that the cache was "

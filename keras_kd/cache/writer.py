@@ -13,6 +13,7 @@ from keras_kd.cache.batches import is_arrays
 from keras_kd.cache.manifest import check_same
 from keras_kd.cache.manifest import describe
 from keras_kd.cache.merging import merge
+from keras_kd.cache.numbering import Numbering
 from keras_kd.cache.part import PartWriter
 from keras_kd.cache.part import checked_name
 from keras_kd.cache.part import read_description
@@ -93,8 +94,9 @@ def write(
     check_teacher(teacher, None)
     path = local_path(path)
     replayed = dataset if isinstance(dataset, Views) else views
-    count = replayed.count if replayed else 1
-    batches = batches_of(dataset, batch_size, count)
+    settings_of_views = replayed.settings() if replayed else None
+    numbering = Numbering(settings_of_views)
+    batches = batches_of(dataset, batch_size, numbering)
     # The first batches tell shapes and scales.
     first, batches = calibration_batches(dataset, batches, batch_size)
     outputs = stored_outputs(teacher, outputs, first[0].inputs)
@@ -102,7 +104,7 @@ def write(
     settings = describe(
         teacher,
         outputs,
-        views=replayed.settings() if replayed else None,
+        views=settings_of_views,
         class_names=class_names,
         preprocessing=preprocessing,
         dataset_id=dataset_id,
@@ -112,8 +114,9 @@ def write(
     with PartWriter(folder, record_type(outputs), shard_samples) as writer:
         begun = writer.begin(lambda: _begun(settings, asked, first))
         check_same(path, begun["settings"], settings)
-        total = _total(dataset, None if part else samples, count)
-        writing = Writing(asked, begun["constants"], total, count, verbose)
+        total = _total(dataset, None if part else samples, numbering.count)
+        constants = begun["constants"]
+        writing = Writing(asked, constants, total, numbering, verbose)
         writing.run(batches, writer)
     if part is None:
         merge(path, samples=samples)

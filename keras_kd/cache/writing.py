@@ -15,14 +15,14 @@ class Writing:
         asked: the `AskedTeacher`.
         constants: what each output's encoding is calibrated to, by name.
         total: number of samples, or None, for the bar.
-        views: views of each sample.
+        numbering: of samples, or of their views.
         verbose: 1 for a progress bar, 0 for silence.
     """
 
-    def __init__(self, asked, constants, total, views, verbose):
+    def __init__(self, asked, constants, total, numbering, verbose):
         self.asked = asked
         self.constants = constants
-        self.views = views
+        self.numbering = numbering
         self.bar = keras.utils.Progbar(
             total, verbose=verbose, unit_name="sample"
         )
@@ -31,7 +31,7 @@ class Writing:
 
     def run(self, batches, part):
         """Asks about what the part does not hold yet, and appends it."""
-        stored, seen = (KeySet(self.room, self.views) for _ in range(2))
+        stored, seen = (KeySet(self.room) for _ in range(2))
         stored.add(part.stored_keys())
         for batch in batches:
             self._check_new(batch.keys, seen)
@@ -49,11 +49,12 @@ class Writing:
         distinct, counts = np.unique(keys, return_counts=True)
         twice = distinct[seen.has(distinct) | (counts > 1)]
         if len(twice):
+            sample = self.numbering.sample(twice[0])
             raise ValueError(
                 "Samples come more than once in the data, and are asked about "
-                f"once. Received: sample {int(twice[0]) // self.views} again. "
-                "Write the data without `repeat`, in one pass; views of "
-                "samples as `cache.Views`."
+                f"once. Received: sample {sample} again. Write the data "
+                "without `repeat`, in one pass; views of samples as "
+                "`cache.Views`."
             )
 
     def _records(self, batch, dtype):

@@ -15,6 +15,7 @@ from keras_kd.cache.batches import is_arrays
 from keras_kd.cache.batches import of_arrays
 from keras_kd.cache.batches import of_batch
 from keras_kd.cache.dense import Dense
+from keras_kd.cache.numbering import Numbering
 from keras_kd.cache.views import Views
 
 PROBE_BYTES = 2**27  # The answers are held in memory.
@@ -108,7 +109,7 @@ def _spread(dataset, batch_size, most):
         for keys in _groups(len(dataset), batch_size, most):
             view, sample_index = np.divmod(keys, dataset.samples)
             batch = dataset.batch(sample_index, view)
-            yield of_batch(batch, dataset.count)
+            yield of_batch(batch, Numbering(dataset.settings()))
     elif is_arrays(dataset):
         for keys in _groups(count_of(dataset), batch_size, most):
             yield of_arrays(dataset, keys)
