@@ -77,7 +77,7 @@ class Dense:
         return ops.cast(carried["values"], "float32")
 
     def bytes_per_sample(self, shape):
-        """Bytes of one sample's view."""
+        """Bytes of one sample's view; its record has 8 more, for its index."""
         return bytes_of(self.fields(shape))
 
     def get_config(self):

@@ -61,6 +61,6 @@ def lacking(name, missing):
     return (
         f"{name} has no {missing}. Expected: a folder that "
         "`keras_kd.cache.write` or `keras_kd.cache.merge` has finished, with "
-        f"all its files. Received: path={name!r}. Finish it, or copy the whole "
-        "folder again."
+        f"all its files. Received: path={name!r}. Make the same call of "
+        "`write` again, which goes on where it ended, or copy the whole folder."
     )

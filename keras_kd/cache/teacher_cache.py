@@ -230,8 +230,9 @@ class TeacherCache:
                 raise ValueError(
                     f"Sample {self.numbering.sample(keys[found])} is "
                     f"not what the teacher of the cache {self.name!r} was "
-                    "asked about: its values, type or shape differ. Use the "
-                    "data, preprocessing and views that the cache was "
-                    "written with. If they are meant to differ, as by size: "
-                    "`cache.open(path, check_inputs=False)`."
+                    "asked about: its values, order, type or shape differ. "
+                    "Use the data and preprocessing that the cache was "
+                    "written with; with random augmentation, write and join "
+                    "`cache.Views`. If only size or type are meant to "
+                    "differ: `cache.open(path, check_inputs=False)`."
                 )

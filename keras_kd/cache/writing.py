@@ -23,16 +23,19 @@ class Writing:
         self.asked = asked
         self.constants = constants
         self.numbering = numbering
-        self.bar = keras.utils.Progbar(
-            total, verbose=verbose, unit_name="sample"
-        )
-        self.room = total or 1024
-        self.done = 0
+        self.total = total
+        self.verbose = verbose
 
     def run(self, batches, part):
         """Asks about what the part does not hold yet, and appends it."""
-        stored, seen = (KeySet(self.room) for _ in range(2))
-        stored.add(part.stored_keys())
+        stored, seen = (KeySet(self.total or 1024) for _ in range(2))
+        keys, done = part.stored_keys(), 0
+        stored.add(keys)
+        # Of what is left: the time for it is told by what was asked now.
+        left = self.total and max(0, self.total - len(keys))
+        bar = keras.utils.Progbar(
+            left, verbose=self.verbose, unit_name="sample"
+        )
         for batch in batches:
             self._check_new(batch.keys, seen)
             seen.add(batch.keys)
@@ -40,10 +43,10 @@ class Writing:
             if missing.any():
                 records = self._records(batch, part.dtype)
                 part.append(records[missing], _probe(batch))
-            self.done += len(batch.keys)
-            self.bar.update(self.done)
+                done += int(missing.sum())
+                bar.update(done)
         part.finish()
-        self.bar.update(self.done, finalize=True)
+        bar.update(done, finalize=True)
 
     def _check_new(self, keys, seen):
         distinct, counts = np.unique(keys, return_counts=True)

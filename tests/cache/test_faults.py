@@ -155,7 +155,7 @@ def test_a_killed_writer_goes_on_where_it_ended(
 ):
     folder = shutil.copytree(runs / moment, tmp_path / "answers")
     assert ended[moment] == -9
-    with refused("manifest.json", "Finish it"):
+    with refused("manifest.json", "Make the same call"):
         cache.open(folder)
 
     asked = []
