@@ -1,6 +1,24 @@
 """Hinton's MNIST experiment from a cache: the teacher is asked once.
 
-KERAS_BACKEND=jax python examples/mnist_cached_teacher.py
+    KERAS_BACKEND=jax python examples/mnist_cached_teacher.py
+
+The teacher and the students are those of `mnist_hinton.py`. One student has the
+live teacher; the others have its answers, stored in full or in part; and one is
+asked about 40 views of each image, shifted as the teacher's were, a view in
+each epoch. The views are made anew from their numbers, for teacher and student
+alike: no pixel is stored. About 40 minutes on two CPU cores, a quarter of it
+for the teacher. On JAX, one teacher and three seeds of each student:
+
+@@TABLE@@
+
+The live teacher and the float32 cache make the same student, bit for bit.
+float16 is within the spread. At this temperature it is the unlikely classes
+that tell the most: of ten, four are too few (and eight take more than float16
+of all; top-k is for many classes). The views make a better student than the
+clean images, better than the paper's 74.
+
+Reference: Hinton, Vinyals and Dean, 2015, "Distilling the Knowledge in a
+Neural Network", section 3, arXiv 1503.02531.
 """
 
 import argparse
@@ -20,6 +38,12 @@ from mnist_hinton import train_teacher
 import keras_kd as kd
 
 TEMPERATURE = 20.0
+CHOICES = {
+    "cache, float32": kd.cache.Dense("float32"),
+    "cache, float16": kd.cache.Dense("float16"),
+    "cache, top 8 of 10": kd.cache.TopK(8, temperature=TEMPERATURE),
+    "cache, top 4 of 10": kd.cache.TopK(4, temperature=TEMPERATURE),
+}
 
 
 def shift(elements, uniforms):
@@ -70,44 +94,36 @@ def megabytes(path):
     return sum(file.stat().st_size for file in path.rglob("*.*")) / 1e6
 
 
+def flat_weights(student):
+    weights = [weight.ravel() for weight in student.get_weights()]
+    return np.concatenate(weights)
+
+
 def train_on_clean_images(
     rows, teacher, train_set, test_set, folder, seeds, epochs
 ):
-    """The live teacher, and caches of it that are smaller and smaller."""
-    encodings = {
-        "float32": kd.cache.Dense("float32"),
-        "float16": kd.cache.Dense("float16"),
-        "top 4 of 10": kd.cache.TopK(4, TEMPERATURE),
-    }
-    caches = {"live teacher": (teacher, None, 0.0)}
-    for name, encoding in encodings.items():
-        path = folder / name
-        written = write(teacher, train_set[0], path, encoding)
-        caches[f"cache, {name}"] = written[0], path, written[1]
-    joining = caches["cache, float32"][0]
-    weights = {}
-    for row, (asked, path, seconds) in caches.items():
-        if path is not None:
-            joining = asked
-        errors = []
+    """Students of a cache in each of its forms, and of the live teacher."""
+    for row, encoding in CHOICES.items():
+        path = folder / row
+        answers, seconds = write(teacher, train_set[0], path, encoding)
+        asked = {row: answers}
+        if not rows:
+            # A live teacher has no need of the answers in the batches.
+            asked = {"live teacher": teacher, row: answers}
+        for name, source in asked.items():
+            cost = (0, 0) if source is teacher else (megabytes(path), seconds)
+            rows[name] = [], *cost
         for seed in seeds:
-            # The live teacher is trained with on the same batches, whose
-            # answers it does not need.
-            data = joining.join(*train_set, batch_size=128, seed=seed)
-            name = f"{row}, seed {seed}"
-            student = train(name, seed, asked, data, 0.7, epochs)
-            errors.append(test(student, *test_set)[0])
-            weights[row, seed] = np.concatenate(
-                [weight.ravel() for weight in student.get_weights()]
-            )
-        size = megabytes(path) if path else 0.0
-        rows[row] = errors, size, seconds
-    for seed in seeds:
-        live, cached = (
-            weights[row, seed] for row in ("live teacher", "cache, float32")
-        )
-        difference = np.abs(live - cached).max()
-        print(f"seed {seed}: live and float32 differ by {difference:.2g}")
+            weights = []
+            for name, source in asked.items():
+                data = answers.join(*train_set, batch_size=128, seed=seed)
+                title = f"{name}, seed {seed}"
+                student = train(title, seed, source, data, 0.7, epochs)
+                rows[name][0].append(test(student, *test_set)[0])
+                weights.append(flat_weights(student))
+            if len(weights) > 1:
+                difference = np.abs(weights[0] - weights[1]).max()
+                print(f"live and float32 differ by {difference:.2g}")
 
 
 def train_on_views(rows, teacher, train_set, test_set, folder, seeds, epochs):
@@ -121,7 +137,8 @@ def train_on_views(rows, teacher, train_set, test_set, folder, seeds, epochs):
     errors = []
     for seed in seeds:
         data = answers.join(views, batch_size=128, seed=seed)
-        student = train(f"views, {seed}", seed, answers, data, 0.1, epochs)
+        name = f"views, seed {seed}"
+        student = train(name, seed, answers, data, 0.1, epochs)
         errors.append(test(student, *test_set)[0])
     row = f"cache, float16, {epochs} views"
     rows[row] = errors, megabytes(path), seconds
@@ -148,10 +165,10 @@ def plot(path, rows):
     for (errors, _, _), place in zip(rows.values(), places):
         axes.barh(place, np.mean(errors), color="tab:blue")
         axes.plot(errors, [place] * len(errors), "o", color="black", ms=4)
-    axes.axvline(74, color="0.5", ls="--", label="the paper's student")
+    axes.axvline(74, color="0.5", ls="--")
     axes.set_yticks(places, rows)
-    axes.set_xlabel("errors on the 10,000 test images (dots: seeds)")
-    axes.legend(frameon=False)
+    label = "errors on the 10,000 test images (dots: seeds, line: the paper)"
+    axes.set_xlabel(label)
     figure.savefig(path, dpi=110)
 
 

@@ -838,7 +838,8 @@ try_to(lambda: distiller.fit(our_images, our_labels, verbose=0))
 
 Accuracy in percent on the test images, mean and standard deviation over three
 seeds, on a CPU. The teacher is one run on each backend. From `clean images` on,
-the students have no labels.
+the students have no labels. The setting, how few images and how they are moved,
+was found with these figures in view: take them for an illustration.
 
 | test                | JAX         | PyTorch     | TensorFlow  |
 |---------------------|-------------|-------------|-------------|
