@@ -15,9 +15,9 @@
 A plot goes to `cache_writing_<backend>.png`. About three minutes on two CPU
 cores; `--smoke` takes a few seconds and its figures mean nothing.
 
-Rates to `predict` in working time, one thread, 5 turns on shared cores: dense
-float16 torch 1.01, JAX 0.99, TensorFlow 0.96; top-32 1.06, 0.98, 0.96. Stored:
-2008 and 138 bytes a sample, as implied.
+Rates to `predict` on the clock, two quiet cores, 5 turns of 3072 images
+(PyTorch) and 6144: dense float16 torch 1.01, JAX 0.94, TensorFlow 0.92; top-32
+0.86, 0.93, 0.93. Stored: 2008 and 138 bytes a sample, as implied.
 
 On TensorFlow, XLA and the autotuning of `tf.data` are off for `predict`: see
 `step_time.py`.

@@ -21,20 +21,22 @@ step; the ratio to the mean of the two neighbours, median and quartiles over
 all turns; and the median of that ratio of the time that all cores worked,
 which others on the machine disturb less. A run has 40 steps, as each call of
 `fit` costs some milliseconds by itself. A plot goes to
-`teacher_cache_<backend>.png`. About eight minutes on two CPU cores; `--smoke`
+`teacher_cache_<backend>.png`. About five minutes on two CPU cores; `--smoke`
 takes a few seconds and its figures mean nothing.
 
-Ratios of working time, with one thread, on two cores that were shared with
-other programs (4 turns of 30 steps, a step of the student alone 57 to 71 ms on
-the clock; "alone, again" tells that they are good to about 0.03):
+Ratios on the clock, two quiet cores, `--samples 2048 --turns 4 --steps 30` (a
+step of the student alone 24, 28 and 16 ms; the quartiles are within 0.03, on
+TensorFlow 0.05):
 
                         torch   JAX   TensorFlow
-    alone, again         1.03  0.99         1.02
-    live teacher         3.27  1.68         2.10
-    dense, disk          1.09  1.05         1.07
-    dense, memory        1.06  1.04         1.09
-    top-32, disk         1.06  1.06         1.12
-    top-32, memory       1.06  1.04         1.05
+    alone, again         1.00  1.00         0.97
+    live teacher         3.36  1.67         1.68
+    dense, disk          1.08  1.02         1.10
+    dense, memory        1.08  1.02         1.06
+    top-32, disk         1.10  1.01         1.05
+    top-32, memory       1.08  1.03         1.10
+
+What PyTorch has above 1 is 2 ms a step, most of it the distiller's own.
 
 On TensorFlow, XLA and the autotuning of `tf.data` are off: see `step_time.py`.
 """
