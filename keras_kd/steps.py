@@ -67,6 +67,16 @@ def split_targets(targets, sample_weight=None):
     return targets.get("labels"), targets["sample_index"], sample_weight
 
 
+def carries_answers(targets):
+    """Whether a batch's targets bring a teacher's answers along.
+
+    Example:
+    >>> carries_answers({"sample_index": [4]}), carries_answers(None)
+    (False, False)
+    """
+    return isinstance(targets, dict) and "answers" in targets
+
+
 def one_for_all(sample_weight):
     """The weights of the samples, where each output was given its own copy.
 

@@ -8,7 +8,6 @@ from keras import ops
 from keras_kd.building import check_teacher
 from keras_kd.building import input_spec
 from keras_kd.building import output_spec
-from keras_kd.cache.carried import carries_answers
 from keras_kd.cache.teacher_cache import TeacherCache
 from keras_kd.layer_paths import find_layer
 from keras_kd.memories import check_memories
@@ -16,6 +15,7 @@ from keras_kd.rules.rule import check_rule_views
 from keras_kd.steps import Answer
 from keras_kd.steps import StudentInputs
 from keras_kd.steps import Targets
+from keras_kd.steps import carries_answers
 from keras_kd.steps import no_gradient
 from keras_kd.steps import separate_buffers
 from keras_kd.steps import split_targets

@@ -12,8 +12,8 @@ from keras_kd.cache.part_journal import PartJournal
 from keras_kd.cache.part_journal import broken
 from keras_kd.cache.records import SAMPLE_INDEX
 from keras_kd.cache.records import runs_of
+from keras_kd.cache.rows import check_shards
 from keras_kd.cache.rows import checked_rows
-from keras_kd.cache.rows import checked_shards
 from keras_kd.cache.sealed import sealed
 from keras_kd.cache.sealed import unsealed
 from keras_kd.whole_files import write_whole
@@ -126,8 +126,7 @@ class PartWriter:
         path = self.folder / "rows.npy"
         part = {"name": self.folder.name, "samples": self.journal.samples}
         rows = checked_rows(path, part, self.dtype)
-        for _ in checked_shards(rows, part["name"], self.journal.shards):
-            pass
+        check_shards(rows, part["name"], self.journal.shards)
         return np.array(rows[SAMPLE_INDEX])
 
     def append(self, records, probe=None):

@@ -65,6 +65,12 @@ def checked_shards(rows, name, shards):
         start += shard["samples"]
 
 
+def check_shards(rows, name, shards):
+    """Raises a `ValueError` unless all shards have their checksums."""
+    for _ in checked_shards(rows, name, shards):
+        pass
+
+
 def check_shard(records, shard, part, number):
     """Raises a `ValueError` unless a shard has the checksum that it had."""
     if zlib.crc32(np.ascontiguousarray(records)) != shard["checksum"]:

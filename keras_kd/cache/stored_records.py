@@ -8,8 +8,8 @@ from keras_kd.cache.numbering import Numbering
 from keras_kd.cache.records import SAMPLE_INDEX
 from keras_kd.cache.remote import LocalFolder
 from keras_kd.cache.rows import check_shard
+from keras_kd.cache.rows import check_shards
 from keras_kd.cache.rows import checked_rows
-from keras_kd.cache.rows import checked_shards
 from keras_kd.cache.rows import mapped
 
 VERIFIED_AT_OPEN = 2**28  # Bytes: about a fifth of a second.
@@ -92,8 +92,7 @@ class StoredRecords:
         try:
             rows = self._mapped(part)
             # It was just fetched, for the most part: look at all of it.
-            for _ in checked_shards(rows, part["name"], part["shards"]):
-                pass
+            check_shards(rows, part["name"], part["shards"])
         except ValueError as error:
             raise ValueError(
                 f"{error} If the copy in {str(self.storage.folder)!r} is what "

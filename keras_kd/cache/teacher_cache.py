@@ -4,7 +4,6 @@ import keras
 import numpy as np
 
 from keras_kd.cache.batches import rows_at
-from keras_kd.cache.carried import carries_answers
 from keras_kd.cache.joining import join
 from keras_kd.cache.manifest import Manifest
 from keras_kd.cache.numbering import Numbering
@@ -12,6 +11,7 @@ from keras_kd.cache.probes import checksum_of_input
 from keras_kd.cache.probes import probes_of
 from keras_kd.cache.stored_records import StoredRecords
 from keras_kd.cache.to_numpy import to_numpy
+from keras_kd.steps import carries_answers
 
 
 class TeacherCache:

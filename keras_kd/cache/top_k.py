@@ -17,9 +17,11 @@ class TopK:
     float16 2000. The other classes share one log-probability, such that at
     `temperature` their mass is the teacher's own: nothing is left over or
     renormalised there, and near there little. So any loss of logits at any
-    temperature may be trained with it. Logits are kept up to their offset, of
-    which soft targets know nothing, but `LogitMatching` does: store `Dense`
-    for that.
+    temperature may be trained with it. Which of the others is likelier is
+    lost: with few classes, or at a high temperature, that is much of what a
+    teacher tells (`cache.plan` says how much, in nats). Logits are kept up to
+    their offset, of which soft targets know nothing, but `LogitMatching` does:
+    store `Dense` for that.
 
         value_i = log_softmax(logits)_i for the k largest
         rest = T * (logsumexp_others(log_softmax(logits) / T) - log(K - k))

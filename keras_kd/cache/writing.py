@@ -17,6 +17,23 @@ class Writing:
         total: number of samples, or None, for the bar.
         numbering: of samples, or of their views.
         verbose: 1 for a progress bar, 0 for silence.
+
+    Example:
+    >>> import pathlib, tempfile
+    >>> from keras_kd.cache.asking import AskedTeacher, stored_outputs
+    >>> from keras_kd.cache.batches import batches_of
+    >>> from keras_kd.cache.numbering import Numbering
+    >>> from keras_kd.cache.part import PartWriter
+    >>> from keras_kd.cache.records import record_type
+    >>> teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> outputs = stored_outputs(teacher, None, None)
+    >>> asked = AskedTeacher(teacher, outputs)
+    >>> writing = Writing(asked, {"output": {}}, 5, Numbering(), verbose=0)
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> with PartWriter(folder, record_type(outputs)) as part:
+    ...     writing.run(batches_of(np.ones((5, 4)), 2), part)
+    ...     part.journal.samples
+    5
     """
 
     def __init__(self, asked, constants, total, numbering, verbose):
