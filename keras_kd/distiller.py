@@ -5,24 +5,25 @@ from keras import ops
 
 from keras_kd.building import check_student
 from keras_kd.hyperparameter import Hyperparameter
+from keras_kd.loss_parts import LossParts
 from keras_kd.losses.soft_targets import SoftTargets
 from keras_kd.metrics import TeacherMetrics
 from keras_kd.monitor import Monitored
 from keras_kd.naming import distinct
-from keras_kd.steps import Answer
 from keras_kd.steps import Steps
-from keras_kd.steps import StudentInputs
 from keras_kd.steps import Targets
 from keras_kd.steps import one_for_all
 from keras_kd.steps import split_targets
-from keras_kd.taps import run_tapped
+from keras_kd.studying import Studying
 from keras_kd.teaching import Teaching
 from keras_kd.training_state import TrainingState
 from keras_kd.transfer import Transfer
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
+class Distiller(
+    Monitored, Teaching, Studying, TrainingState, Steps, keras.Model
+):
     """Trains a student on labels and on what a teacher knows.
 
     `Distiller(teacher, student)` alone is Hinton's method with the usual
@@ -101,25 +102,16 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
             aggregation="only_first_replica",
             name="training_step",
         )
-        names = ["hard_loss", *self._term_names(), "student_losses"]
-        self._trackers = [keras.metrics.Mean(name=name) for name in names]
+        self._loss_parts = LossParts(
+            ["hard_loss", *self._term_names(), "student_losses"]
+        )
         self._teacher_metrics = TeacherMetrics()
         self.look_for_probabilities = True
         if teacher is not None:
             self.set_teacher(teacher)
         self.built = all(part.built for part in [student, *self.transfers])
 
-    # --- one step: call, compute_loss, compute_metrics ----------------------
-
-    def call(self, inputs, training=None):
-        if isinstance(inputs, StudentInputs):
-            return self._run_student(inputs.inputs, training)
-        return self.student(inputs, training=training)
-
-    def _run_student(self, inputs, training):
-        taps = [tap for term in self.transfers for tap in term.student_taps]
-        answer = run_tapped(self.student, inputs, taps, training=training)
-        return Answer(*answer)
+    # --- one step: compute_loss, compute_metrics ----------------------------
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
@@ -135,7 +127,8 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
             *self._terms(y, y_pred.views, sample_weight, training),
             self._student_losses(),
         ]
-        self._track(parts, ops.shape(keras.tree.flatten(x)[0])[0])
+        samples = ops.shape(keras.tree.flatten(x)[0])[0]
+        self._loss_parts.update_state(parts, samples)
         return sum(parts)
 
     def _advance_schedules(self):
@@ -157,6 +150,8 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
         return hard_loss * ops.convert_to_tensor(self.hard_weight)
 
     def _terms(self, targets, student_views, sample_weight, training):
+        if targets.teacher is None:
+            return [ops.zeros(()) for _ in self.transfers]
         return [
             transfer.term(
                 targets.teacher.views,
@@ -167,14 +162,8 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
                 training=training,
                 look=self.look_for_probabilities,
             )
-            for transfer in (self.transfers if targets.teacher else [])
+            for transfer in self.transfers
         ]
-
-    def _student_losses(self):
-        losses = [self._aggregate_additional_loss(loss) for loss in self.losses]
-        return sum(
-            (ops.cast(loss, "float32") for loss in losses), ops.zeros(())
-        )
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         if isinstance(y, Targets):
@@ -218,10 +207,6 @@ class Distiller(Monitored, Teaching, TrainingState, Steps, keras.Model):
     def _term_names(self):
         names = distinct(transfer.name for transfer in self.transfers)
         return [f"{name}_loss" for name in names]
-
-    @property
-    def output_names(self):
-        return self.student.output_names
 
     @property
     def metrics(self):

@@ -10,49 +10,54 @@ class Inspection(keras.layers.Layer):
     A compiled step can neither raise nor print on every backend, so it counts
     into a variable, which is read between steps.
 
-        counts = [batches with teacher values that are not finite,
-                  batches in which the teacher's logits look like
-                  probabilities, the same for the student's]
+        broken: batches with teacher values that are not finite
+        probable: batches in which logits look like probabilities,
+            the teacher's and the student's
 
     Example:
     >>> inspection = Inspection()
     >>> probabilities = [[0.2, 0.8], [0.5, 0.5]]
     >>> inspection.update([ops.array(probabilities)], [ops.zeros((2, 2))], True)
-    >>> [int(count) for count in inspection.read()]
+    >>> inspection.read()
     [0, 1, 0]
     """
 
     def __init__(self):
         super().__init__(name="inspection", trainable=False, dtype="float32")
-        self.counts = self.add_weight(
-            shape=(3,),
+        self.broken = self._counts("broken", ())
+        self.probable = self._counts("probable", (2,))
+        self.built = True
+
+    def _counts(self, name, shape):
+        return self.add_weight(
+            shape=shape,
             initializer="zeros",
             trainable=False,
             autocast=False,
             aggregation="sum",
-            name="counts",
+            name=name,
         )
-        self.built = True
 
     def update(self, teacher_views, student_views, look_for_probabilities):
-        broken = _any([_not_finite(view) for view in teacher_views])
-        none = ops.zeros_like(broken)
-        found = [none, none]
+        self.broken.assign_add(_any(map(_not_finite, teacher_views)))
         if look_for_probabilities:
-            found = [
-                _any([_like_probabilities(view) for view in views])
-                for views in (teacher_views, student_views)
-            ]
-        self.counts.assign_add(ops.stack([broken, *found]))
+            sides = teacher_views, student_views
+            found = [_any(map(_like_probabilities, views)) for views in sides]
+            self.probable.assign_add(ops.stack(found))
 
     def reset(self):
-        self.counts.assign(ops.zeros((3,)))
+        self.broken.assign(ops.zeros(()))
+        self.probable.assign(ops.zeros((2,)))
 
     def read(self):
-        return ops.convert_to_numpy(self.counts.value)
+        """The counts: `(broken, teacher's probable, student's probable)`."""
+        broken = ops.convert_to_numpy(self.broken.value)
+        probable = ops.convert_to_numpy(self.probable.value)
+        return [int(count) for count in (broken, *probable)]
 
 
 def _any(flags):
+    flags = list(flags)
     return flags[0] if len(flags) == 1 else ops.max(ops.stack(flags))
 
 

@@ -4,8 +4,6 @@ import warnings
 
 import keras
 
-from keras_kd.steps import unscaled
-
 
 class Monitor(keras.callbacks.Callback):
     """Reads what the steps counted; logs the hyperparameters that move.
@@ -76,7 +74,7 @@ def warn_of_probabilities(transfer):
 
 def check_answers(teacher, transfer):
     """Raises a `ValueError` if the teacher gave values that aren't finite."""
-    count = int(transfer.inspection.read()[0])
+    count, *_ = transfer.inspection.read()
     if count:
         taps = ", ".join(tap.text or "output" for tap in transfer.teacher_taps)
         raise ValueError(
@@ -119,13 +117,6 @@ class Monitored:
         results = super().train_on_batch(*args, **kwargs)
         self.check_answers()
         return results
-
-    def _track(self, parts, batch_size):
-        # Where a cache had no answer, there are no terms between the two.
-        hard, *terms, own = self._trackers
-        trackers = [hard, *terms[: len(parts) - 2], own]
-        for tracker, part in zip(trackers, parts):
-            tracker.update_state(unscaled(part), sample_weight=batch_size)
 
     def check_answers(self):
         """Raises a `ValueError` if the teacher's values aren't finite."""

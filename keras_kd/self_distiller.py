@@ -135,7 +135,7 @@ class SelfDistiller(Distiller):
     def check_answers(self):
         """Raises a `ValueError` if the student's values aren't finite."""
         for transfer in self.transfers:
-            count = int(transfer.inspection.read()[0])
+            count, *_ = transfer.inspection.read()
             if count:
                 raise ValueError(
                     f"The student {self.student.name!r} answered with values "

@@ -105,9 +105,9 @@ class DistillationLoss(keras.losses.Loss):
             sample_weight = spread(
                 sample_weight, self._values_shape(student_view)
             )
-        if not self.needs:
-            return super().__call__(teacher_view, student_view, sample_weight)
         context = self._context(context, student_view, sample_weight)
+        if not context:
+            return super().__call__(teacher_view, student_view, sample_weight)
         values = functools.partial(self.call, **context)
         return _Reduction(self, values)(
             teacher_view, student_view, sample_weight
