@@ -1,5 +1,7 @@
 """Writing: one pass of a teacher over batches, into a part."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import keras
 import numpy as np
 
@@ -53,15 +55,25 @@ class Writing:
         bar = keras.utils.Progbar(
             left, verbose=self.verbose, unit_name="sample"
         )
-        for batch in batches:
-            self._check_new(batch.keys, seen)
-            seen.add(batch.keys)
-            missing = ~stored.has(batch.keys)
-            if missing.any():
-                records = self._records(batch, part.dtype)
-                part.append(records[missing], _probe(batch))
-                done += int(missing.sum())
-                bar.update(done)
+        storing = None
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            for batch in batches:
+                self._check_new(batch.keys, seen)
+                seen.add(batch.keys)
+                missing = ~stored.has(batch.keys)
+                if missing.any():
+                    asked = self.asked.ask(batch.inputs, batch.labels)
+                    probe = _probe(batch)
+                    if storing:
+                        storing.result()
+                    # While the teacher is asked about the next batch.
+                    storing = beside.submit(
+                        self._store, part, batch.keys, asked, missing, probe
+                    )
+                    done += int(missing.sum())
+                    bar.update(done)
+        if storing:
+            storing.result()
         part.finish()
         bar.update(done, finalize=True)
 
@@ -77,16 +89,15 @@ class Writing:
                 "`cache.Views`."
             )
 
-    def _records(self, batch, dtype):
-        prepared = self.asked.ask(batch.inputs, batch.labels)
-        records = np.empty(len(batch.keys), dtype)
-        records[SAMPLE_INDEX] = batch.keys
+    def _store(self, part, keys, prepared, missing, probe):
+        records = np.empty(len(keys), part.dtype)
+        records[SAMPLE_INDEX] = keys
         for output in self.asked.stored:
             values = prepared[output.name]
-            check_finite(output.name, values, batch.keys)
+            check_finite(output.name, values, keys)
             constants = self.constants[output.name]
             output.put(records, output.encoding.pack(values, constants))
-        return records
+        part.append(records[missing], probe)
 
 
 def check_finite(name, prepared, keys):

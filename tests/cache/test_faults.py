@@ -901,6 +901,16 @@ def test_answers_that_are_not_finite(tmp_path, monkeypatch):
     assert_same_files(folder, tmp_path / "whole")
 
 
+def test_the_last_answers_are_looked_at_too(tmp_path):
+    # Answers are stored beside the next question: of these there is none.
+    x = data()
+    x[-1, 2] = np.nan
+    with refused(f"[{SAMPLES - 1}]", "not finite"):
+        write(tmp_path, x, dense())
+    write(tmp_path, data(), dense())
+    np.testing.assert_array_equal(answers_of(tmp_path), data()[:, 1:])
+
+
 def test_scales_are_not_learnt_from_what_is_not_finite(tmp_path):
     x = data()
     x[21, 2] = np.nan
