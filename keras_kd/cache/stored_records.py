@@ -181,14 +181,7 @@ class StoredRecords:
         """
         rows = self.rows_of(keys)
         parts = np.searchsorted(self._ends, rows, side="right")
-        records = np.empty(len(keys), self.manifest.dtype)
-        order = np.argsort(parts, kind="stable")
-        changes = np.flatnonzero(np.diff(parts[order])) + 1
-        for mine in np.split(order, changes) if len(keys) else []:
-            number = parts[mine[0]]
-            records[mine] = self._part(number)[
-                rows[mine] - self._begins[number]
-            ]
+        records = self._records_at(rows, parts)
         if not np.array_equal(records[SAMPLE_INDEX], keys):
             raise ValueError(
                 f"The records of the cache {self.name!r} are not those of the "
@@ -196,6 +189,19 @@ class StoredRecords:
                 "`cache.open(path, verify='full')`."
             )
         return records, parts
+
+    def _records_at(self, rows, parts):
+        if len(rows) and (parts == parts[0]).all():  # the usual case, faster
+            return self._part(parts[0])[rows - self._begins[parts[0]]]
+        records = np.empty(len(rows), self.manifest.dtype)
+        order = np.argsort(parts, kind="stable")
+        changes = np.flatnonzero(np.diff(parts[order])) + 1
+        for mine in np.split(order, changes) if len(rows) else []:
+            number = parts[mine[0]]
+            records[mine] = self._part(number)[
+                rows[mine] - self._begins[number]
+            ]
+        return records
 
 
 def _rows_of(part):

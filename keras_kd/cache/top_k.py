@@ -97,17 +97,27 @@ class TopK:
         return {**fields, "indices": fields["indices"].astype("int32")}
 
     def restore(self, carried, shape):
-        indices, classes = carried["indices"], shape[-1]
-        flat = ops.reshape(ops.cast(indices, "int32"), (-1, 1))
-        rest = ops.reshape(ops.cast(carried["rest"], "float32"), (-1, 1))
-        rows = ops.arange(ops.shape(rest)[0], dtype="int32")
-        rows = ops.reshape(ops.repeat(rows, self.k), (-1, 1))
-        log_probs = ops.scatter_update(
-            ops.repeat(rest, classes, axis=-1),
-            ops.concatenate([rows, flat], axis=-1),
+        *places, classes = shape
+        if not places:
+            return self._rows(carried, classes)
+        # Such as tokens: a row for each.
+        flat = {
+            name: ops.reshape(values, (-1, *values.shape[len(shape) :]))
+            for name, values in carried.items()
+        }
+        return ops.reshape(self._rows(flat, classes), (-1, *shape))
+
+    def _rows(self, carried, classes):
+        rest = ops.cast(carried["rest"], "float32")[:, None]
+        count = ops.shape(rest)[0]
+        rows = ops.arange(count, dtype="int32")[:, None]
+        rows = ops.broadcast_to(rows, (count, self.k))
+        places = ops.stack([rows, carried["indices"]], axis=-1)
+        return ops.scatter_update(
+            ops.broadcast_to(rest, (count, classes)),
+            ops.reshape(places, (-1, 2)),
             ops.reshape(ops.cast(carried["values"], "float32"), (-1,)),
         )
-        return ops.reshape(log_probs, (-1, *shape))
 
     def bytes_per_sample(self, shape):
         return bytes_of(self.fields(shape))
