@@ -62,13 +62,14 @@ class Writing:
                 seen.add(batch.keys)
                 missing = ~stored.has(batch.keys)
                 if missing.any():
-                    asked = self.asked.ask(batch.inputs, batch.labels)
+                    prepared = self.asked.ask(batch.inputs, batch.labels)
+                    # Now: what makes batches may use its arrays again.
                     probe = _probe(batch)
                     if storing:
                         storing.result()
                     # While the teacher is asked about the next batch.
                     storing = beside.submit(
-                        self._store, part, batch.keys, asked, missing, probe
+                        self._store, part, batch.keys, prepared, missing, probe
                     )
                     done += int(missing.sum())
                     bar.update(done)
