@@ -55,6 +55,14 @@ class Inspection(keras.layers.Layer):
         probable = ops.convert_to_numpy(self.probable.value)
         return [int(count) for count in (broken, *probable)]
 
+    # What is counted is read after each epoch: no state to save.
+
+    def save_own_variables(self, store):
+        pass
+
+    def load_own_variables(self, store):
+        pass
+
 
 def _any(flags):
     flags = list(flags)

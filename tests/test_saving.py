@@ -107,6 +107,22 @@ def test_the_teacher_is_not_in_the_file(tmp_path):
     )
 
 
+def test_what_a_step_counts_is_no_state(tmp_path):
+    import h5py
+
+    path = tmp_path / "distiller.weights.h5"
+    make().save_weights(path)
+    arrays = []
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, item: (
+                arrays.append(name) if isinstance(item, h5py.Dataset) else None
+            )
+        )
+    assert any("transfer" in name for name in arrays)
+    assert not any("inspection" in name for name in arrays)
+
+
 def test_the_student_alone_needs_no_keras_kd(tmp_path):
     distiller = make()
     fit(distiller)
