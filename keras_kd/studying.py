@@ -11,6 +11,7 @@ class Studying:
     """The part of the `Distiller` that runs the student.
 
     Example:
+    >>> import keras
     >>> import keras_kd as kd
     >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     >>> teacher = keras.models.clone_model(student)
