@@ -45,8 +45,9 @@ def batches_of(dataset, batch_size, numbering=None):
     """
     if is_arrays(dataset):
         for start in range(0, count_of(dataset), batch_size):
-            keys = np.arange(start, min(start + batch_size, count_of(dataset)))
-            yield of_arrays(dataset, keys)
+            # A slice: rows by number would be copied.
+            rows = slice(start, min(start + batch_size, count_of(dataset)))
+            yield of_arrays(dataset, rows, np.arange(rows.start, rows.stop))
         return
     if isinstance(dataset, Views):
         for start in range(0, len(dataset), batch_size):
@@ -103,10 +104,10 @@ def count_of(arrays):
     return len(keras.tree.flatten(arrays)[0])
 
 
-def of_arrays(arrays, keys):
-    """Some samples of arrays, as a batch."""
-    inputs = keras.tree.map_structure(lambda a: rows_at(a, keys), arrays)
-    return Batch(inputs, None, keys)
+def of_arrays(arrays, rows, keys=None):
+    """Some samples of arrays, as a batch; their keys, if `rows` is a slice."""
+    inputs = keras.tree.map_structure(lambda a: rows_at(a, rows), arrays)
+    return Batch(inputs, None, rows if keys is None else keys)
 
 
 def calibration_batches(dataset, batches, batch_size):

@@ -54,8 +54,11 @@ class PartWriter:
         self.shard_samples = shard_samples or max(
             1, SHARD_BYTES // dtype.itemsize
         )
-        self._waiting, self._probe = [], None
-        self._committed_at = time.monotonic()
+        self._begin_shard()
+
+    def _begin_shard(self):
+        self._keys, self._checksum, self._probe = [], 0, None
+        self._begun_at = time.monotonic()
 
     def __enter__(self):
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +77,7 @@ class PartWriter:
         return self
 
     def __exit__(self, *exception):
-        # What is waiting is left out: half a shard is none.
+        # What no line of the journal counts is left out: half a shard is none.
         self._open_files.close()
 
     def _opened(self, name):
@@ -136,30 +139,35 @@ class PartWriter:
             records: array of the part's type, of shape `(n,)`.
             probe: `(key, checksum)` of the input of one of the samples.
         """
-        self._waiting.append(records)
+        data = records.view("u1").data
+        write(self._rows_file, data)
+        self._checksum = zlib.crc32(data, self._checksum)
+        self._keys.append(np.array(records[SAMPLE_INDEX]))
         self._probe = self._probe or probe
-        waiting = sum(len(each) for each in self._waiting)
-        late = time.monotonic() - self._committed_at > COMMIT_SECONDS
-        if waiting >= self.shard_samples or late:
+        appended = sum(map(len, self._keys))
+        late = time.monotonic() - self._begun_at > COMMIT_SECONDS
+        if appended >= self.shard_samples or late:
             self.commit()
 
     def commit(self):
-        """Puts what is waiting on the disk, as a shard."""
-        if not any(len(each) for each in self._waiting):
+        """Makes a shard of what was appended since the last one."""
+        keys = np.concatenate([np.zeros(0, "int64"), *self._keys])
+        if not len(keys):
             return
-        records = np.concatenate(self._waiting)
-        data = records.tobytes()
-        write_through(self._rows_file, data)
-        runs = runs_of(records[SAMPLE_INDEX])
+        os.fsync(self._rows_file.fileno())
+        runs = runs_of(keys)
         line = {
-            "samples": len(records),
-            "checksum": zlib.crc32(data),
+            "samples": len(keys),
+            "checksum": self._checksum,
             "runs": runs.tolist() if runs.shape[1] <= MOST_RUNS else None,
             "probe": self._probe,
         }
-        write_through(self._journal_file, self.journal.line(line))
-        self._waiting, self._probe = [], None
-        self._committed_at = time.monotonic()
+        self._write_line(line)
+        self._begin_shard()
+
+    def _write_line(self, entry):
+        write(self._journal_file, self.journal.line(entry))
+        os.fsync(self._journal_file.fileno())
 
     def finish(self):
         """Commits the last shard, and says that the part is whole."""
@@ -167,8 +175,7 @@ class PartWriter:
         self._write_header()
         os.fsync(self._rows_file.fileno())
         if not self.journal.finished:
-            line = self.journal.line({"finished": True})
-            write_through(self._journal_file, line)
+            self._write_line({"finished": True})
 
 
 def checked_name(name):
@@ -202,11 +209,10 @@ def read_description(folder):
     return unsealed(path.read_bytes(), message)
 
 
-def write_through(file, data):
-    """Writes bytes, down to the disk."""
+def write(file, data):
+    """Writes bytes, so that they outlive the process."""
     file.write(data)
     file.flush()
-    os.fsync(file.fileno())
 
 
 def lock(file, folder):

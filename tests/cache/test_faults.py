@@ -39,6 +39,7 @@ from keras_kd.cache.sealed import unsealed
 COMMITTED = {  # Samples that a killed writer has saved from being asked again.
     "after a commit": 2 * SHARD,
     "within records": 2 * SHARD,
+    "between records": 2 * SHARD,
     "between records and line": 2 * SHARD,
     "within a line": 2 * SHARD,
     "before the last line": SAMPLES,
