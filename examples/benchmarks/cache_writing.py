@@ -179,8 +179,8 @@ def main():
     parser = argparse.ArgumentParser(description="Writes answers.")
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--samples", type=int, default=12288)
-    parser.add_argument("--turns", type=int, default=6)
-    parser.add_argument("--width", type=int, default=24)
+    parser.add_argument("--turns", type=int, default=4)
+    parser.add_argument("--width", type=int, default=48)
     arguments = parser.parse_args()
     if arguments.smoke:
         arguments.samples, arguments.turns = 6 * BATCH, 1

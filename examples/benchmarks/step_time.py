@@ -45,13 +45,14 @@ BACKEND = keras.backend.backend()
 TEMPERATURE = 4.0
 HARD_WEIGHT, SOFT_WEIGHT, FEATURE_WEIGHT = 0.1, 0.9, 1.0
 COMPILE = {"jit_compile": BACKEND == "jax"}
+WIDTHS = {"teacher": (32, 64, 96), "student": (24, 48, 72)}
 
 
-def make_model(widths, name):
-    """Residual blocks; the layer "features" has the same shape in all."""
+def make_model(name):
+    """Residual blocks; the layer "features" has the same shape in both."""
     inputs = keras.Input((32, 32, 3))
     x = inputs
-    for width in widths:
+    for width in WIDTHS[name]:
         x = layers.Conv2D(width, 3, padding="same")(x)
         x = layers.BatchNormalization()(x)
         shortcut = layers.Activation("relu")(x)
@@ -66,9 +67,7 @@ def make_model(widths, name):
 
 def make_pair():
     keras.utils.set_random_seed(0)
-    return make_model((32, 64, 96), "teacher"), make_model(
-        (16, 24, 32), "student"
-    )
+    return make_model("teacher"), make_model("student")
 
 
 def cross_entropy():
@@ -371,10 +370,12 @@ def main():
     parser = argparse.ArgumentParser(description="Times a distillation step.")
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--xla", action="store_true", help="on TensorFlow")
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--turns", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--turns", type=int, default=6)
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--student", type=int, nargs=3, metavar="WIDTH")
     arguments = parser.parse_args()
+    WIDTHS["student"] = arguments.student or WIDTHS["student"]
     if arguments.smoke:
         arguments.steps, arguments.turns, arguments.batch = 2, 1, 4
     if arguments.xla and BACKEND == "tensorflow":

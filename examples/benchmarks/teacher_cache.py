@@ -214,9 +214,9 @@ def main():
     parser = argparse.ArgumentParser(description="Times training steps.")
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--samples", type=int, default=8192)
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--turns", type=int, default=4)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--turns", type=int, default=6)
+    parser.add_argument("--batch", type=int, default=256)
     arguments = parser.parse_args()
     if arguments.smoke:
         arguments.samples, arguments.steps = 16, 2
