@@ -12,13 +12,14 @@
   same to the byte. Beside it, all files of the cache of 1024 samples, with
   manifest and journal.
 
-A plot goes to `cache_writing_<backend>.png`. About three minutes on two CPU
+A plot goes to `cache_writing_<backend>.png`. About four minutes on two CPU
 cores; `--smoke` takes a few seconds and its figures mean nothing.
 
-Rates to `predict` on the clock, two cores: dense float16 torch 0.97, JAX 0.97,
-TensorFlow 0.93; top-32 0.99, 0.98, 0.95. On TensorFlow a batch of 256 takes
-this small teacher 34 ms; one with four times the work (`--width 48`) is written
-at 0.98 and 0.99. Stored: 2008 and 138 bytes a sample, as implied.
+Rates to `predict` on the clock, two cores: dense float16 torch 1.00, JAX 0.99,
+TensorFlow 0.98; top-32 1.04, 0.98, 1.00 (two to four turns, a spread of up to
+0.05). A teacher with a quarter of the work (`--width 24`), which takes 34 ms
+for 256 images on TensorFlow, is written there at 0.91 to 0.94 and 0.93 to 0.96.
+Stored: 2008 and 138 bytes a sample, as implied.
 
 On TensorFlow, XLA and the autotuning of `tf.data` are off for `predict`: see
 `step_time.py`.

@@ -19,27 +19,27 @@ nothing of the pipeline. Each run stands between two of the student alone, so
 that a noisy machine is noisy for both: printed are the median milliseconds a
 step; the ratio to the mean of the two neighbours, median and quartiles over
 all turns; and the median of that ratio of the time that all cores worked,
-which others on the machine disturb less. A run has 100 steps, as each call of
-`fit` costs some milliseconds by itself. A plot goes to
+which others on the machine disturb less. A plot goes to
 `teacher_cache_<backend>.png`. About four minutes on two CPU cores; `--smoke`
 takes a few seconds and its figures mean nothing.
 
-Ratios on the clock, two cores, batches of 64 as it stands and of 256 with
-`--batch 256 --steps 30` (a step of the student alone 28, 25, 19 ms and 83, 128,
-52 ms):
+Ratios on the clock, two cores, batches of 256 as it stands and of 64 with
+`--batch 64 --steps 100` (each call of `fit` costs some milliseconds by itself);
+a step of the student alone takes 79, 124, 53 ms and 28, 25, 19 ms:
 
                       torch         JAX      TensorFlow
-                     64   256     64   256     64   256
-    alone, again   1.01  1.00   1.01  0.97   0.98  1.00
-    live teacher   2.56  5.14   1.60  1.73   1.71  2.07
-    dense, disk    1.03  1.05   1.03  1.02   1.06  1.06
-    dense, memory  1.07  1.03   1.05  1.05   1.08  1.05
-    top-32, disk   1.08  1.06   1.02  1.03   1.10  1.05
-    top-32, memory 1.11  1.04   1.04  1.02   1.10  1.03
+                    256    64    256    64    256    64
+    alone, again   1.07  1.01   1.00  1.01   0.99  0.98
+    live teacher   5.09  2.56   1.77  1.60   2.05  1.71
+    dense, disk    1.08  1.03   1.00  1.03   1.04  1.06
+    dense, memory  1.05  1.07   1.02  1.05   1.05  1.08
+    top-32, disk   0.97  1.08   1.02  1.02   1.01  1.10
+    top-32, memory 1.01  1.11   1.05  1.04   1.05  1.10
 
-The same student twice differs by up to 0.03, and by as much again from process
-to process. What is above 1 at 64 is 1 to 2 ms a step on PyTorch and TensorFlow:
-the answers' way into the step, their restoring, and the loss itself.
+The same student twice differs by 0.03, at times by more, and by as much again
+from process to process: another run on PyTorch had 1.03, 1.12, 1.01 and 1.02 at
+256. What is above 1 at 64 is 1 to 2 ms a step on PyTorch and TensorFlow: the
+answers' way into the step, their restoring, and the loss itself.
 
 On TensorFlow, XLA and the autotuning of `tf.data` are off: see `step_time.py`.
 """
