@@ -45,9 +45,10 @@ def batches_of(dataset, batch_size, numbering=None):
     """
     if is_arrays(dataset):
         for start in range(0, count_of(dataset), batch_size):
+            end = min(start + batch_size, count_of(dataset))
             # A slice: rows by number would be copied.
-            rows = slice(start, min(start + batch_size, count_of(dataset)))
-            yield of_arrays(dataset, rows, np.arange(rows.start, rows.stop))
+            inputs = rows_at(dataset, slice(start, end))
+            yield Batch(inputs, None, np.arange(start, end))
         return
     if isinstance(dataset, Views):
         for start in range(0, len(dataset), batch_size):
@@ -104,10 +105,9 @@ def count_of(arrays):
     return len(keras.tree.flatten(arrays)[0])
 
 
-def of_arrays(arrays, rows, keys=None):
-    """Some samples of arrays, as a batch; their keys, if `rows` is a slice."""
-    inputs = keras.tree.map_structure(lambda a: rows_at(a, rows), arrays)
-    return Batch(inputs, None, rows if keys is None else keys)
+def of_arrays(arrays, keys):
+    """Some samples of arrays, as a batch."""
+    return Batch(rows_at(arrays, keys), None, keys)
 
 
 def calibration_batches(dataset, batches, batch_size):
@@ -130,13 +130,23 @@ def calibration_batches(dataset, batches, batch_size):
     return some, itertools.chain(some, batches)
 
 
-def rows_at(array, rows):
-    """Some rows of an array of any library, as a NumPy array.
+def rows_at(arrays, rows):
+    """Some rows of arrays of any library, as NumPy arrays.
+
+    Args:
+        arrays: an array, or a structure of them; in it, None stays None.
+        rows: a slice, or the rows' numbers.
 
     Example:
-    >>> rows_at(np.arange(4), [3, 1]).tolist()
+    >>> rows_at({"image": np.arange(4)}, [3, 1])["image"].tolist()
     [3, 1]
     """
-    if hasattr(array, "numpy"):  # TensorFlow's take no lists of rows.
-        array = to_numpy(array)
-    return to_numpy(array[rows])
+
+    def of_one(array):
+        if array is None:
+            return None
+        if hasattr(array, "numpy"):  # TensorFlow's take no lists of rows.
+            array = to_numpy(array)
+        return to_numpy(array[rows])
+
+    return keras.tree.map_structure(of_one, arrays)

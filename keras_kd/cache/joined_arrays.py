@@ -106,15 +106,12 @@ class JoinedArrays(keras.utils.PyDataset):
     def __getitem__(self, number):
         start = number * self.batch_size
         rows = self.order[start : start + self.batch_size]
-        x, y, sample_weight = self.data
+        x = self.data[0]
         if isinstance(x, Views):
             sample_index = self.sample_index[rows]
             view = self.epoch % x.count
             return self.cache.add_to(x.batch(sample_index, view))
-        x, y, sample_weight = keras.tree.map_structure(
-            lambda a: None if a is None else rows_at(a, rows),
-            (x, y, sample_weight),
-        )
+        x, y, sample_weight = rows_at(self.data, rows)
         targets = {} if y is None else {"labels": y}
         targets["sample_index"] = self.sample_index[rows]
         weights = () if sample_weight is None else (sample_weight,)

@@ -211,9 +211,7 @@ class TeacherCache:
         """Raises a `ValueError` if rows aren't what the teacher saw."""
         probed = np.flatnonzero(np.isin(sample_index, self._probe_keys))
         if self.check_inputs and len(probed):
-            inputs = keras.tree.map_structure(
-                lambda a: rows_at(a, probed), arrays
-            )
+            inputs = rows_at(arrays, probed)
             self.check_batch(inputs, sample_index[probed])
 
     def check_batch(self, inputs, keys):
