@@ -1,4 +1,4 @@
-"""What a training step costs with stored answers.
+r"""What a training step costs with stored answers.
 
     KERAS_BACKEND=jax python examples/benchmarks/teacher_cache.py
 
@@ -16,36 +16,48 @@ Batches are shuffled, and come from a `PyDataset` of the same arrays: that of
 is the same without the answers. So a ratio shows what answers cost (they are
 read, carried to the step, restored, and the distillation loss is computed) and
 nothing of the pipeline. Each run stands between two of the student alone, so
-that a noisy machine is noisy for both: printed are the median milliseconds a
-step; the ratio to the mean of the two neighbours, median and quartiles over
-all turns; and the median of that ratio of the time that all cores worked,
-which others on the machine disturb less. A plot goes to
-`teacher_cache_<backend>.png`. About four minutes on two CPU cores; `--smoke`
+that a noisy machine is noisy for both, and each way has three models, which
+take turns: two of the same code differ by a few hundredths, too. Printed are
+the median milliseconds a step; the ratio to the mean of the two neighbours,
+median and quartiles over all turns; and the median of that ratio of the time
+that all cores worked, which others on the machine disturb less. A plot goes to
+`teacher_cache_<backend>.png`. Four to eight minutes on two CPU cores; `--smoke`
 takes a few seconds and its figures mean nothing.
 
-Ratios on the clock, two cores, batches of 256 as it stands and of 64 with
-`--batch 64 --steps 100` (each call of `fit` costs some milliseconds by itself);
-a step of the student alone takes 79, 124, 53 ms and 28, 25, 19 ms:
+Ratios on the clock, two cores, batches of 256; a step of the student alone
+takes 78 to 84, 133 and 51 ms. Two runs each on PyTorch (the first with one
+model each) and TensorFlow:
 
-                      torch         JAX      TensorFlow
-                    256    64    256    64    256    64
-    alone, again   1.07  1.01   1.00  1.01   0.99  0.98
-    live teacher   5.09  2.56   1.77  1.60   2.05  1.71
-    dense, disk    1.08  1.03   1.00  1.03   1.04  1.06
-    dense, memory  1.05  1.07   1.02  1.05   1.05  1.08
-    top-32, disk   0.97  1.08   1.02  1.02   1.01  1.10
-    top-32, memory 1.01  1.11   1.05  1.04   1.05  1.10
+                      torch        JAX   TensorFlow
+    alone, again   1.01  0.99     0.98   1.00  1.00
+    live teacher   2.63  2.68     1.62   2.13  2.07
+    dense, disk    1.03  1.03     1.01   1.06  1.06
+    dense, memory  1.03  1.00     1.03   1.04  1.05
+    top-32, disk   1.03  1.03     1.01   1.04  1.03
+    top-32, memory 1.03  1.02     1.03   1.05  1.05
 
-The same student twice differs by 0.03, at times by more, and by as much again
-from process to process: another run on PyTorch had 1.03, 1.12, 1.01 and 1.02 at
-256. What is above 1 at 64 is 1 to 2 ms a step on PyTorch and TensorFlow: the
-answers' way into the step, their restoring, and the loss itself.
+With `--batch 64 --steps 100` the 1 to 2 ms that a step costs are felt by a
+student of 30 ms on PyTorch: 1.04, 1.05, 1.05, 1.06. Reading takes .3 ms of
+them, from disk as from memory; the rest is the loss itself (written by hand it
+takes as long), and carrying and restoring the answers.
+
+By default glibc gives large blocks that PyTorch frees back to the system, and
+takes them anew, empty, in the same step: thousands of pages, each a fault. What
+that costs is chance, from one model to the next, and much for the live teacher,
+whose ratio was 4.4 in place of 2.6, with answers at 1.06, 1.05, 1.00 and 1.05
+(`--give-memory-back`, one model each). So here it keeps them, for all. A
+program of your own does as
+
+    MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_MMAP_THRESHOLD_=1073741824 \
+        python train.py
 
 On TensorFlow, XLA and the autotuning of `tf.data` are off: see `step_time.py`.
 """
 
 import argparse
+import ctypes
 import pathlib
+import platform
 import tempfile
 import time
 
@@ -64,7 +76,9 @@ BACKEND = keras.backend.backend()
 CLASSES = 1000
 PLACES = ["disk", "memory"]
 WIDTHS = {"teacher": (32, 64, 96), "student": (8, 16, 24)}
+MODELS = 3  # Of each way, in turn: two of the same code differ, too.
 COMPILE = {"jit_compile": BACKEND == "jax"}
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # Numbers of glibc's malloc.h.
 DENSE, TOP_K = cache.Dense("float16"), cache.TopK(32, temperature=4.0)
 
 
@@ -124,6 +138,18 @@ def fed(dataset):
     return batches.prefetch(2).with_options(options)
 
 
+def keep_freed_memory():
+    """Has glibc keep what PyTorch frees; elsewhere it does nothing.
+
+    As it comes, it gives large blocks back to the system and takes them anew,
+    empty: see above.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(TRIM_THRESHOLD, 2**30)
+        libc.mallopt(MMAP_THRESHOLD, 2**30)
+
+
 def clocks():
     """Seconds on the clock, and those that all cores worked."""
     return np.array([time.perf_counter(), time.process_time()])
@@ -132,29 +158,37 @@ def clocks():
 def make_trainers(x, y, folder, batch, steps):
     """By name, a function that trains for some steps of a turn."""
     teacher, plain = make_model("teacher"), Batches((x, y), batch)
+
+    def make_student():
+        return make_model("student")
+
+    def taught_by(teacher):
+        return lambda: kd.Distiller(teacher, make_student())
+
     trainers = {
-        "student alone": trainer(make_model("student"), plain, steps),
-        "alone, again": trainer(make_model("student"), plain, steps),
-        "live teacher": trainer(
-            kd.Distiller(teacher, make_model("student")), plain, steps
-        ),
+        "student alone": trainer(make_student, plain, steps),
+        "alone, again": trainer(make_student, plain, steps),
+        "live teacher": trainer(taught_by(teacher), plain, steps),
     }
     for name, encoding in {"dense": DENSE, "top-32": TOP_K}.items():
         cache.write(teacher, x, folder / name, outputs=encoding, verbose=0)
         for place in PLACES:
             answers = cache.open(folder / name, memory=place == "memory")
             joined = answers.join(x, y, batch_size=batch, seed=0)
-            distiller = kd.Distiller(answers, make_model("student"))
-            trainers[f"{name}, {place}"] = trainer(distiller, joined, steps)
+            trainers[f"{name}, {place}"] = trainer(
+                taught_by(answers), joined, steps
+            )
     return trainers
 
 
-def trainer(model, dataset, steps):
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(), loss, **COMPILE)
-    data = fed(dataset)
+def trainer(make, dataset, steps):
+    models, data = [make() for _ in range(MODELS)], fed(dataset)
+    for model in models:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.Adam(), loss, **COMPILE)
 
     def train(turn):
+        model = models[turn % MODELS]
         dataset.set_epoch(turn)
         start = clocks()
         model.fit(data, steps_per_epoch=steps, shuffle=False, verbose=0)
@@ -169,7 +203,8 @@ def measure(trainers, turns):
     times = {name: [] for name in ("student alone", *trainers)}
     ratios = {name: [] for name in trainers}
     for train in (alone, *trainers.values()):
-        train(0)  # compiles
+        for turn in range(MODELS):
+            train(turn)  # compiles
     names = list(trainers)
     for turn in range(turns):
         before = alone(turn)
@@ -217,7 +252,10 @@ def main():
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--turns", type=int, default=6)
     parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--give-memory-back", action="store_true")
     arguments = parser.parse_args()
+    if not arguments.give_memory_back:
+        keep_freed_memory()
     if arguments.smoke:
         arguments.samples, arguments.steps = 16, 2
         arguments.turns, arguments.batch = 1, 4
