@@ -36,10 +36,18 @@ model each) and TensorFlow:
     top-32, disk   1.03  1.03     1.01   1.04  1.03
     top-32, memory 1.03  1.02     1.03   1.05  1.05
 
-With `--batch 64 --steps 100` the 1 to 2 ms that a step costs are felt by a
-student of 30 ms on PyTorch: 1.04, 1.05, 1.05, 1.06. Reading takes .3 ms of
-them, from disk as from memory; the rest is the loss itself (written by hand it
-takes as long), and carrying and restoring the answers.
+With `--batch 64 --steps 100` a step of the student takes 30, 22 and 21 ms, and
+what answers cost is felt more, on PyTorch (one model each) and TensorFlow:
+
+                      torch        JAX   TensorFlow
+    dense, disk    1.04            1.01   1.10
+    dense, memory  1.05            1.01   1.07
+    top-32, disk   1.05            1.01   1.07
+    top-32, memory 1.06            1.02   1.16
+
+Disk and memory take the same time to read, .3 ms for 256 dense answers; the
+rest is the loss (written by hand it takes nearly as long), and carrying the
+answers, on TensorFlow through the generator of `tf.data`.
 
 By default glibc gives large blocks that PyTorch frees back to the system, and
 takes them anew, empty, in the same step: thousands of pages, each a fault. What
