@@ -39,11 +39,11 @@ model each) and TensorFlow:
 With `--batch 64 --steps 100` a step of the student takes 30, 22 and 21 ms, and
 what answers cost is felt more, on PyTorch (one model each) and TensorFlow:
 
-                      torch        JAX   TensorFlow
-    dense, disk    1.04            1.01   1.10
-    dense, memory  1.05            1.01   1.07
-    top-32, disk   1.05            1.01   1.07
-    top-32, memory 1.06            1.02   1.16
+                   torch   JAX  TensorFlow
+    dense, disk     1.04  1.01     1.10
+    dense, memory   1.05  1.01     1.07
+    top-32, disk    1.05  1.01     1.07
+    top-32, memory  1.06  1.02     1.16
 
 Disk and memory take the same time to read, .3 ms for 256 dense answers; the
 rest is the loss (written by hand it takes nearly as long), and carrying the
