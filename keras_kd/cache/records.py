@@ -101,6 +101,30 @@ def record_type(outputs):
     return np.dtype(fields)
 
 
+def gather(records, rows):
+    """Some rows of records, field by field, each contiguous.
+
+    A field is copied as so many bytes a row: NumPy goes through a structure,
+    or an array in it, value by value, which takes about twice the time.
+
+    Args:
+        records: structured array of shape `(samples,)`.
+        rows: integers of shape `(batch,)`.
+
+    Returns:
+        Dict, field -> array of shape `(batch, ...)`.
+
+    Example:
+    >>> records = np.array([(7, 0.5), (8, 0.0)], [("key", "i8"), ("p", "f4")])
+    >>> gather(records, np.array([1, 1]))["key"].tolist()
+    [8, 8]
+    """
+    types = [(name, records.dtype[name]) for name in records.dtype.names]
+    in_bytes = [(name, f"V{dtype.itemsize}") for name, dtype in types]
+    records = records.view(in_bytes)
+    return {name: records[name][rows].view(dtype) for name, dtype in types}
+
+
 def runs_of(keys):
     """Keys as runs of consecutive ones.
 

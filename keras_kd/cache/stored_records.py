@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_kd.cache.numbering import Numbering
 from keras_kd.cache.records import SAMPLE_INDEX
+from keras_kd.cache.records import gather
 from keras_kd.cache.remote import LocalFolder
 from keras_kd.cache.rows import check_shard
 from keras_kd.cache.rows import check_shards
@@ -177,7 +178,8 @@ class StoredRecords:
                 `view * samples + sample`.
 
         Returns:
-            `(records, parts)`, both of shape `(batch,)`.
+            `(records, parts)`: each field's values by name, of shape
+            `(batch, ...)`, and integers of shape `(batch,)`.
         """
         rows = self.rows_of(keys)
         parts = np.searchsorted(self._ends, rows, side="right")
@@ -192,17 +194,17 @@ class StoredRecords:
 
     def _records_at(self, rows, parts):
         if len(rows) and (parts == parts[0]).all():
-            # The usual case, in half the time.
-            return self._part(parts[0])[rows - self._begins[parts[0]]]
-        records = np.empty(len(rows), self.manifest.dtype)
+            return gather(self._part(parts[0]), rows - self._begins[parts[0]])
+        dtype = self.manifest.dtype
+        # Of small shares, whole records are copied in half the time of fields.
+        records = np.empty(len(rows), f"V{dtype.itemsize}")
         order = np.argsort(parts, kind="stable")
         changes = np.flatnonzero(np.diff(parts[order])) + 1
         for mine in np.split(order, changes) if len(rows) else []:
             number = parts[mine[0]]
-            records[mine] = self._part(number)[
-                rows[mine] - self._begins[number]
-            ]
-        return records
+            share = self._part(number).view(records.dtype)
+            records[mine] = share[rows[mine] - self._begins[number]]
+        return records.view(dtype)
 
 
 def _rows_of(part):

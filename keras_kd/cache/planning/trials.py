@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_kd.cache.records import SAMPLE_INDEX
 from keras_kd.cache.records import StoredOutput
+from keras_kd.cache.records import gather
 from keras_kd.cache.records import record_type
 
 READ_BATCHES = 20  # That are timed; then the median counts.
@@ -92,8 +93,7 @@ def _read_seconds(output, dtype, constants, batch_size):
     for _ in range(READ_BATCHES):
         places = random.integers(0, len(records), batch_size)
         begin = time.perf_counter()
-        found = np.empty(batch_size, dtype)
-        found[:] = records[places]
+        found = gather(records, places)
         output.encoding.unpack(output.take(found), constants)
         seconds.append(time.perf_counter() - begin)
     return float(np.median(seconds)) / batch_size
