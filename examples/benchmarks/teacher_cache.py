@@ -15,49 +15,49 @@ Batches are shuffled, and come from a `PyDataset` of the same arrays: that of
 `answers.join(x, y)`, and for the student alone and the live teacher one that
 is the same without the answers. So a ratio shows what answers cost (they are
 read, carried to the step, restored, and the distillation loss is computed) and
-nothing of the pipeline. Each run stands between two of the student alone, so
-that a noisy machine is noisy for both, and each way has three models, which
-take turns: two of the same code differ by a few hundredths, too. Printed are
-the median milliseconds a step; the ratio to the mean of the two neighbours,
-median and quartiles over all turns; and the median of that ratio of the time
-that all cores worked, which others on the machine disturb less. A plot goes to
-`teacher_cache_<backend>.png`. Four to eight minutes on two CPU cores; `--smoke`
-takes a few seconds and its figures mean nothing.
+nothing of the pipeline. Each run is short and stands between two of the student
+alone, so that what else the machine does is felt by both, and each way has
+three models, which take turns. Printed are the median milliseconds a step; the
+ratio to the mean of the two neighbours, median and quartiles over all turns;
+and the median of that ratio of the time that all cores worked, which others on
+the machine disturb less. A plot goes to `teacher_cache_<backend>.png`. Five to
+ten minutes on two CPU cores; `--smoke` takes a few seconds and its figures mean
+nothing.
 
 Ratios on the clock, two cores, batches of 256; a step of the student alone
-takes 78 to 84, 133 and 51 ms. Two runs each on PyTorch (the first with one
-model each) and TensorFlow:
+takes 93, 133 and 56 ms (28 turns on PyTorch, six of 30 steps on JAX):
 
-                      torch        JAX   TensorFlow
-    alone, again   1.01  0.99     0.98   1.00  1.00
-    live teacher   2.63  2.68     1.62   2.13  2.07
-    dense, disk    1.03  1.03     1.01   1.06  1.06
-    dense, memory  1.03  1.00     1.03   1.04  1.05
-    top-32, disk   1.03  1.03     1.01   1.04  1.03
-    top-32, memory 1.03  1.02     1.03   1.05  1.05
+                     torch   JAX  TensorFlow
+    alone, again      1.01  0.98     0.99
+    live teacher      2.48  1.62     2.03
+    dense, disk       1.01  1.01     1.06
+    dense, memory     1.03  1.03     1.03
+    top-32, disk      1.03  1.01     1.05
+    top-32, memory    1.03  1.03     1.03
 
-With `--batch 64 --steps 100` a step of the student takes 30, 22 and 21 ms, and
-what answers cost is felt more, on PyTorch (one model each) and TensorFlow:
+With `--batch 64 --steps 15` a step of the student takes 30, 22 and 21 ms, and
+what answers cost is felt more (four long turns on PyTorch and JAX):
 
-                   torch   JAX  TensorFlow
-    dense, disk     1.04  1.01     1.10
-    dense, memory   1.05  1.01     1.07
-    top-32, disk    1.05  1.01     1.07
-    top-32, memory  1.06  1.02     1.16
+                     torch   JAX  TensorFlow
+    dense, disk       1.04  1.01     1.05
+    dense, memory     1.05  1.01     1.04
+    top-32, disk      1.05  1.01     1.05
+    top-32, memory    1.06  1.02     1.09
 
-Disk and memory take the same time to read, .3 ms for 256 dense answers; the
-rest is the loss (written by hand it takes nearly as long), and carrying the
-answers, on TensorFlow through the generator of `tf.data`.
+Disk and memory take the same time to read; what is left is the loss (written by
+hand it takes nearly as long), and carrying the answers, on TensorFlow through
+the generator of `tf.data`.
 
-By default glibc gives large blocks that PyTorch frees back to the system, and
-takes them anew, empty, in the same step: thousands of pages, each a fault. What
-that costs is chance, from one model to the next, and much for the live teacher,
-whose ratio was 4.4 in place of 2.6, with answers at 1.06, 1.05, 1.00 and 1.05
-(`--give-memory-back`, one model each). So here it keeps them, for all. A
-program of your own does as
+By default glibc gives large blocks that are freed back to the system, and takes
+them anew, empty, in the same step: thousands of pages, each a fault. PyTorch
+pays for it in each step, by chance from one model to the next, and most with
+the live teacher, whose ratio was 4.4 in place of 2.6, with answers at 1.06,
+1.05, 1.00 and 1.05 (`--give-memory-back`, one model each). TensorFlow pays in
+its generators: on Python 3.11 it has glibc do so from 128 KiB on, and a batch
+of 3 MB came in 2.9 ms in place of 1.2, dense answers in 0.9 ms more in place of
+0.3. So here glibc keeps memory, for all. A program of your own does as
 
-    MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_MMAP_THRESHOLD_=1073741824 \
-        python train.py
+    MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_MMAP_MAX_=0 python train.py
 
 On TensorFlow, XLA and the autotuning of `tf.data` are off: see `step_time.py`.
 """
@@ -86,7 +86,7 @@ PLACES = ["disk", "memory"]
 WIDTHS = {"teacher": (32, 64, 96), "student": (8, 16, 24)}
 MODELS = 3  # Of each way, in turn: two of the same code differ, too.
 COMPILE = {"jit_compile": BACKEND == "jax"}
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # Numbers of glibc's malloc.h.
+TRIM_THRESHOLD, MMAP_MAX = -1, -4  # Numbers of glibc's malloc.h.
 DENSE, TOP_K = cache.Dense("float16"), cache.TopK(32, temperature=4.0)
 
 
@@ -147,15 +147,14 @@ def fed(dataset):
 
 
 def keep_freed_memory():
-    """Has glibc keep what PyTorch frees; elsewhere it does nothing.
+    """Has glibc keep what is freed; elsewhere it does nothing.
 
-    As it comes, it gives large blocks back to the system and takes them anew,
-    empty: see above.
+    Not by a higher threshold for blocks of their own: TensorFlow sets its own.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(TRIM_THRESHOLD, 2**30)
-        libc.mallopt(MMAP_THRESHOLD, 2**30)
+        libc.mallopt(MMAP_MAX, 0)
 
 
 def clocks():
@@ -257,8 +256,8 @@ def main():
     parser = argparse.ArgumentParser(description="Times training steps.")
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--samples", type=int, default=8192)
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--turns", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--turns", type=int, default=42)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--give-memory-back", action="store_true")
     arguments = parser.parse_args()
