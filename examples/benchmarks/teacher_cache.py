@@ -25,15 +25,16 @@ ten minutes on two CPU cores; `--smoke` takes a few seconds and its figures mean
 nothing.
 
 Ratios on the clock, two cores, batches of 256; a step of the student alone
-takes 93, 133 and 56 ms (28 turns on PyTorch, six of 30 steps on JAX):
+takes 93, 133 and 57 ms (28 turns on PyTorch; six of 30 steps on JAX; two runs
+on TensorFlow, of 42 and 56 turns):
 
-                     torch   JAX  TensorFlow
-    alone, again      1.01  0.98     0.99
-    live teacher      2.48  1.62     2.03
-    dense, disk       1.01  1.01     1.06
-    dense, memory     1.03  1.03     1.03
-    top-32, disk      1.03  1.01     1.05
-    top-32, memory    1.03  1.03     1.03
+                     torch   JAX   TensorFlow
+    alone, again      1.01  0.98   0.99  1.01
+    live teacher      2.48  1.62   2.03  2.02
+    dense, disk       1.01  1.01   1.06  1.04
+    dense, memory     1.03  1.03   1.03  1.05
+    top-32, disk      1.03  1.01   1.05  1.04
+    top-32, memory    1.03  1.03   1.03  1.04
 
 With `--batch 64 --steps 15` a step of the student takes 30, 22 and 21 ms, and
 what answers cost is felt more (four long turns on PyTorch and JAX):
@@ -55,7 +56,8 @@ the live teacher, whose ratio was 4.4 in place of 2.6, with answers at 1.06,
 1.05, 1.00 and 1.05 (`--give-memory-back`, one model each). TensorFlow pays in
 its generators: on Python 3.11 it has glibc do so from 128 KiB on, and a batch
 of 3 MB came in 2.9 ms in place of 1.2, dense answers in 0.9 ms more in place of
-0.3. So here glibc keeps memory, for all. A program of your own does as
+0.3. So here glibc keeps memory, for all. A program of your own does, and never
+gives back what it once took, as
 
     MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_MMAP_MAX_=0 python train.py
 
