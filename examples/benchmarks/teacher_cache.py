@@ -25,8 +25,8 @@ ten minutes on two CPU cores; `--smoke` takes a few seconds and its figures mean
 nothing.
 
 Ratios on the clock, two cores, batches of 256; a step of the student alone
-takes 93, 133 and 57 ms (28 turns on PyTorch; six of 30 steps on JAX; two runs
-on TensorFlow, of 42 and 56 turns):
+takes 93, 133 and 57 ms (28 turns on PyTorch; two runs on TensorFlow, of 42 and
+56 turns; on JAX six turns of 30 steps, of the version before):
 
                      torch   JAX   TensorFlow
     alone, again      1.01  0.98   0.99  1.01
@@ -36,8 +36,10 @@ on TensorFlow, of 42 and 56 turns):
     top-32, disk      1.03  1.01   1.05  1.04
     top-32, memory    1.03  1.03   1.03  1.04
 
+One figure is uncertain by some 0.01 on a machine that others disturb.
+
 With `--batch 64 --steps 15` a step of the student takes 30, 22 and 21 ms, and
-what answers cost is felt more (four long turns on PyTorch and JAX):
+what answers cost is felt more (PyTorch and JAX of the version before):
 
                      torch   JAX  TensorFlow
     dense, disk       1.04  1.01     1.05
