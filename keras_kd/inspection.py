@@ -74,7 +74,8 @@ def _not_finite(view):
 
 
 def _like_probabilities(view):
-    view = ops.cast(view, "float32")
+    # Eight samples tell, and a compiled step looks in every batch.
+    view = ops.cast(view[:8], "float32")
     sums = ops.sum(view, axis=-1)
     rows_sum_to_one = ops.all(ops.abs(sums - 1.0) < 1e-2)
     in_range = ops.all(view >= 0.0)

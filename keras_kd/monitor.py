@@ -65,7 +65,7 @@ def warn_of_probabilities(transfer):
             )
             warnings.warn(
                 f"The {side}'s outputs in transfer {transfer.name!r} look like "
-                "probabilities: in the first batch all are between 0 and 1, "
+                "probabilities: of the first samples all are between 0 and 1, "
                 f"and each row sums to 1. {type(transfer.loss).__name__} "
                 f"expects logits. If they went through a softmax, {say_so}.",
                 stacklevel=2,
