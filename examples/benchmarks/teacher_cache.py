@@ -25,27 +25,26 @@ ten minutes on two CPU cores; `--smoke` takes a few seconds and its figures mean
 nothing.
 
 Ratios on the clock, two cores, batches of 256; a step of the student alone
-takes 93, 133 and 57 ms (28 turns on PyTorch; two runs on TensorFlow, of 42 and
-56 turns; on JAX six turns of 30 steps, of the version before):
+takes 88, 152 and 69 ms (42 turns; on TensorFlow 84):
 
                      torch   JAX   TensorFlow
-    alone, again      1.01  0.98   0.99  1.01
-    live teacher      2.48  1.62   2.03  2.02
-    dense, disk       1.01  1.01   1.06  1.04
-    dense, memory     1.03  1.03   1.03  1.05
-    top-32, disk      1.03  1.01   1.05  1.04
-    top-32, memory    1.03  1.03   1.03  1.04
+    alone, again      1.00  0.99      1.00
+    live teacher      2.58  1.58      1.91
+    dense, disk       1.02  1.03      1.03
+    dense, memory     1.02  1.03      1.04
+    top-32, disk      1.03  1.04      1.03
+    top-32, memory    1.03  1.03      1.03
 
 One figure is uncertain by some 0.01 on a machine that others disturb.
 
-With `--batch 64 --steps 15` a step of the student takes 30, 22 and 21 ms, and
-what answers cost is felt more (PyTorch and JAX of the version before):
+With `--batch 64 --steps 15` a step of the student takes 31, 29 and 25 ms, and
+what answers cost is felt more:
 
-                     torch   JAX  TensorFlow
-    dense, disk       1.04  1.01     1.05
-    dense, memory     1.05  1.01     1.04
-    top-32, disk      1.05  1.01     1.05
-    top-32, memory    1.06  1.02     1.09
+                     torch   JAX   TensorFlow
+    dense, disk       1.05  1.03      1.06
+    dense, memory     1.04  1.02      1.05
+    top-32, disk      1.05  1.03      1.05
+    top-32, memory    1.07  1.03      1.05
 
 Disk and memory take the same time to read; what is left is the loss (written by
 hand it takes nearly as long), and carrying the answers, on TensorFlow through
