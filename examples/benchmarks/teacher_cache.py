@@ -25,7 +25,8 @@ ten minutes on two CPU cores; `--smoke` takes a few seconds and its figures mean
 nothing.
 
 Ratios on the clock, two cores, batches of 256; a step of the student alone
-takes 88, 152 and 69 ms (42 turns; on TensorFlow 84):
+takes 88, 152 and 69 ms (42 turns; on TensorFlow 84, and one change later, when
+a step came to look for probabilities in eight samples only):
 
                      torch   JAX   TensorFlow
     alone, again      1.00  0.99      1.00
