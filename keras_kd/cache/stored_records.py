@@ -5,8 +5,11 @@ import zlib
 import numpy as np
 
 from keras_kd.cache.numbering import Numbering
+from keras_kd.cache.readahead import blocks_read
+from keras_kd.cache.readahead import fetch_ahead
 from keras_kd.cache.records import SAMPLE_INDEX
 from keras_kd.cache.records import gather
+from keras_kd.cache.records import split
 from keras_kd.cache.remote import LocalFolder
 from keras_kd.cache.rows import check_shard
 from keras_kd.cache.rows import check_shards
@@ -39,7 +42,7 @@ class StoredRecords:
     def __init__(self, storage, manifest):
         self.storage, self.manifest = storage, manifest
         self.name = storage.name
-        self._rows = {}
+        self._rows, self._on_disk = {}, True
         samples = [part["samples"] for part in manifest.parts]
         self._ends = np.cumsum(samples)
         self._begins = self._ends - samples
@@ -192,19 +195,38 @@ class StoredRecords:
             )
         return records, parts
 
-    def _records_at(self, rows, parts):
+    def _shares(self, rows, parts):
+        """`(mine, records, places)` of each part: which of the batch it has."""
         if len(rows) and (parts == parts[0]).all():
-            return gather(self._part(parts[0]), rows - self._begins[parts[0]])
-        dtype = self.manifest.dtype
-        # Of small shares, whole records are copied in half the time of fields.
-        records = np.empty(len(rows), f"V{dtype.itemsize}")
+            places = rows - self._begins[parts[0]]
+            return [(slice(None), self._part(parts[0]), places)]
         order = np.argsort(parts, kind="stable")
         changes = np.flatnonzero(np.diff(parts[order])) + 1
+        shares = []
         for mine in np.split(order, changes) if len(rows) else []:
             number = parts[mine[0]]
-            share = self._part(number).view(records.dtype)
-            records[mine] = share[rows[mine] - self._begins[number]]
-        return records.view(dtype)
+            places = rows[mine] - self._begins[number]
+            shares.append((mine, self._part(number), places))
+        return shares
+
+    def _records_at(self, rows, parts):
+        shares = self._shares(rows, parts)
+        before = blocks_read()
+        if self._on_disk:
+            for _, records, places in shares:
+                fetch_ahead(records, places)
+        records = self._gathered(shares)
+        self._on_disk = blocks_read() > before
+        return records
+
+    def _gathered(self, shares):
+        if len(shares) == 1:
+            return gather(*shares[0][1:])
+        samples = sum(len(places) for _, _, places in shares)
+        whole = np.empty(samples, f"V{self.manifest.dtype.itemsize}")
+        for mine, records, places in shares:
+            whole[mine] = records.view(whole.dtype)[places]
+        return split(whole, self.manifest.dtype)
 
 
 def _rows_of(part):
