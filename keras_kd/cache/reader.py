@@ -30,7 +30,9 @@ def open(
         verify: `"full"` looks at all checksums; `"auto"` at those of as many
             shards as have 256 MB, spread over the cache; `"sizes"` at none.
             Sizes and the manifest are always looked at.
-        memory: whether to read all records into memory.
+        memory: whether to read all records into memory now, in their order,
+            which is faster where they fit. Otherwise they come from the file
+            batch by batch, and the system keeps in memory what it can.
         check_inputs: whether inputs that are joined are compared with those
             that the teacher was asked about: one of each shard, by checksum.
             False where the student's differ, as in size.

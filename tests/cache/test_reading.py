@@ -156,10 +156,11 @@ def test_blocks_of_a_disk_are_counted(tmp_path):
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         before = bytes_from_disks(), blocks_read()
         file.read()
-        read = bytes_from_disks() - before[0]
+        blocks = blocks_read() - before[1]
+        read = bytes_from_disks() - before[0]  # By all threads.
         if not read:
             pytest.skip("the temporary folder is in memory")
-        assert blocks_read() - before[1] == read / 512
+        assert 0 < blocks <= read / 512
 
 
 def test_where_nobody_counts_nothing_is_asked_again(
