@@ -46,6 +46,7 @@ from mnist_hinton import train_teacher
 import keras_kd as kd
 
 TEMPERATURE = 20.0
+BATCH = 128  # Asked in batches of 1000, TensorFlow rounds otherwise.
 CHOICES = {
     "cache, float32": kd.cache.Dense("float32"),
     "cache, float16": kd.cache.Dense("float16"),
@@ -89,7 +90,7 @@ def write(teacher, dataset, path, encoding):
         dataset,
         path,
         outputs=encoding,
-        batch_size=1000,
+        batch_size=BATCH,
         class_names=[str(digit) for digit in range(10)],
         preprocessing="divided by 255",
         dataset_id="mnist:3.0.1/train",
@@ -124,7 +125,7 @@ def train_on_clean_images(
         for seed in seeds:
             weights = []
             for name, source in asked.items():
-                data = answers.join(*train_set, batch_size=128, seed=seed)
+                data = answers.join(*train_set, batch_size=BATCH, seed=seed)
                 title = f"{name}, seed {seed}"
                 student = train(title, seed, source, data, 0.7, epochs)
                 rows[name][0].append(test(student, *test_set)[0])
@@ -144,7 +145,7 @@ def train_on_views(rows, teacher, train_set, test_set, folder, seeds, epochs):
     answers, seconds = write(teacher, views, path, encoding)
     errors = []
     for seed in seeds:
-        data = answers.join(views, batch_size=128, seed=seed)
+        data = answers.join(views, batch_size=BATCH, seed=seed)
         name = f"views, seed {seed}"
         student = train(name, seed, answers, data, 0.1, epochs)
         errors.append(test(student, *test_set)[0])
