@@ -360,7 +360,7 @@ On JAX and TensorFlow it is the same student, to the last bit. On PyTorch its
 weights differ by about 1e-6, which is rounding: an answer's last bit depends on
 its place in the batch there, and on TensorFlow on whether the batch is much
 larger than in training (`write` has a `batch_size`, 256 unless told). In a long
-training such a difference grows, though the student is as good.
+training such a difference grows, and the students differ as two seeds do.
 
 ## What it saves
 

@@ -6,7 +6,7 @@ from keras_kd.cache.encodings import KINDS
 
 SAMPLE_INDEX = "sample_index"
 OUTPUT = "output"  # What the tap "" is called: fields need a name.
-WIDE = 512  # Bytes of a record.
+WIDE = 512  # Bytes: beyond, a record is not copied twice.
 
 
 class StoredOutput:

@@ -221,7 +221,8 @@ class StoredRecords:
 
     def _gathered(self, shares):
         if len(shares) == 1:
-            return gather(*shares[0][1:])
+            ((_, records, places),) = shares
+            return gather(records, places)
         samples = sum(len(places) for _, _, places in shares)
         whole = np.empty(samples, f"V{self.manifest.dtype.itemsize}")
         for mine, records, places in shares:

@@ -64,8 +64,8 @@ def write(
         part: None for the only writer. Of several writers, each names its
             own part; `merge` then makes one cache of all.
         batch_size: samples that the teacher is asked about at once, where the
-            data is no batches. With that of the training, or one near it, the
-            answers are rounded as a live teacher's on most backends.
+            data is no batches. With that of the training, JAX and TensorFlow
+            round the answers as a live teacher's.
         samples: how many there are, for the bar where the data does not tell,
             and for the check that none is missing.
         views: the `Views` that the batches are of, with `"view"` in `y`, where
