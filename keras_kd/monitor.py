@@ -106,6 +106,15 @@ class Monitored:
             callbacks = [monitor, *given]
         return super().fit(x, *args, callbacks=callbacks, **kwargs)
 
+    def _symbolic_build(self, iterator=None, data_batch=None):
+        # Keras takes a batch from the iterator. All that a `PyDataset`'s
+        # workers have prepared by then would come once more later, in the
+        # place of other samples.
+        adapter = getattr(iterator, "data_adapter", None)
+        if getattr(adapter, "enqueuer", None):
+            data_batch = adapter._standardize_batch(adapter.py_dataset[0])
+        super()._symbolic_build(iterator=iterator, data_batch=data_batch)
+
     def evaluate(self, *args, **kwargs):
         self._prepare()
         results = super().evaluate(*args, **kwargs)

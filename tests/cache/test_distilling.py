@@ -91,6 +91,28 @@ def test_the_student_is_the_one_of_the_live_teacher(teacher, answers, data):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+class Watched(kd.Distiller):
+    """Keeps the numbers of the samples that it is trained on."""
+
+    def train_step(self, *state_and_data):
+        _, y, *_ = state_and_data[-1]
+        self.seen.extend(numpy(y["sample_index"]).tolist())
+        return super().train_step(*state_and_data)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_each_epoch_has_each_sample_once(answers, data, workers):
+    distiller = Watched(answers, student(), transfers())
+    metrics = ["accuracy"]
+    distiller.compile("adam", CROSSENTROPY, metrics=metrics, run_eagerly=True)
+    joined = answers.join(*data, batch_size=2, seed=0, workers=workers)
+    distiller.seen = []
+    distiller.fit(joined, epochs=2, verbose=0)
+    first, second = distiller.seen[:COUNT], distiller.seen[COUNT:]
+    assert sorted(first) == sorted(second) == list(range(COUNT))
+    assert first != second
+
+
 def test_there_is_no_teacher_in_memory(answers):
     distiller = kd.Distiller(answers, student(), transfers())
     parts = [distiller.student, *distiller.transfers]
