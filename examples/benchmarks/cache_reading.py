@@ -105,7 +105,7 @@ def simulate(path, example, records, samples, read):
         span = rows[start : start + shard]
         empty = len(shards) % SHARDS and len(span) == shard
         checksum = of_zeros if empty else zlib.crc32(span)
-        about = {"samples": len(span), "checksum": checksum, "probe": None}
+        about = {"samples": len(span), "checksum": checksum}
         shards.append(about)
     index = np.array([[0, samples], [0, -1]])
     np.save(path / "index.npy", index)

@@ -12,8 +12,6 @@ from keras_kd.cache.to_numpy import to_numpy
 from keras_kd.cache.views import Views
 from keras_kd.steps import split_targets
 
-CALIBRATION_SAMPLES = 512
-
 
 class Batch(NamedTuple):
     """What a teacher is asked about: inputs, labels if any, keys.
@@ -110,21 +108,31 @@ def of_arrays(arrays, keys):
     return Batch(rows_at(arrays, keys), None, keys)
 
 
-def calibration_batches(dataset, batches, batch_size):
-    """Some batches to learn shapes and scales from, and all batches.
+def calibration_batches(dataset, batches, batch_size, samples):
+    """Batches of some samples to learn shapes and scales from, and all batches.
 
     Spread over the data where it is arrays; else the first ones.
+
+    Args:
+        dataset: what `write` takes.
+        batches: its batches.
+        batch_size: samples in a batch, of arrays.
+        samples: how many to learn from, or some more.
 
     Returns:
         `(some, batches)`.
     """
     if is_arrays(dataset) and count_of(dataset):
         count = count_of(dataset)
-        keys = np.arange(0, count, -(-count // CALIBRATION_SAMPLES))
+        keys = np.arange(0, count, -(-count // samples))
         parts = np.split(keys, range(batch_size, len(keys), batch_size))
         return [of_arrays(dataset, part) for part in parts], batches
-    wanted = max(1, CALIBRATION_SAMPLES // batch_size)
-    some = list(itertools.islice(batches, wanted))
+    some = []
+    for batch in batches:
+        some.append(batch)
+        samples -= len(batch.keys)
+        if samples <= 0:
+            break
     if not some:
         raise ValueError("There is nothing to ask about: no batches received.")
     return some, itertools.chain(some, batches)
@@ -147,6 +155,8 @@ def rows_at(arrays, rows):
             return None
         if hasattr(array, "numpy"):  # TensorFlow's take no lists of rows.
             array = to_numpy(array)
+        elif hasattr(array, "to_numpy"):  # pandas: [i] looks for a label.
+            array = array.to_numpy()
         return to_numpy(array[rows])
 
     return keras.tree.map_structure(of_one, arrays)

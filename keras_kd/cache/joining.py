@@ -155,11 +155,15 @@ def _joined_grain(cache, dataset):
 def _joined_loader(cache, loader):
     """The same loader, whose workers add the answers."""
     from torch.utils.data import DataLoader
+    from torch.utils.data import IterableDataset
 
     copied = "num_workers pin_memory timeout worker_init_fn generator"
     copied += " multiprocessing_context prefetch_factor persistent_workers"
     arguments = {name: getattr(loader, name) for name in copied.split()}
-    if loader.batch_sampler is None:
+    if isinstance(loader.dataset, IterableDataset):  # It has no sampler.
+        arguments["batch_size"] = loader.batch_size
+        arguments["drop_last"] = loader.drop_last
+    elif loader.batch_sampler is None:
         arguments["batch_size"] = None
     else:
         arguments["batch_sampler"] = loader.batch_sampler

@@ -109,8 +109,10 @@ def _part(folder, description):
 
 def _public(part):
     """A part as the manifest has it: the index holds the runs."""
-    keys = "samples", "checksum", "probe"
-    shards = [{key: shard[key] for key in keys} for shard in part["shards"]]
+    shards = [
+        {key: value for key, value in shard.items() if key != "runs"}
+        for shard in part["shards"]
+    ]
     return {**part, "shards": shards}
 
 

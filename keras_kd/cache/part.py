@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_kd.cache.part_journal import PartJournal
 from keras_kd.cache.part_journal import broken
+from keras_kd.cache.probes import of_a_shard
 from keras_kd.cache.records import SAMPLE_INDEX
 from keras_kd.cache.records import runs_of
 from keras_kd.cache.rows import check_shards
@@ -57,7 +58,7 @@ class PartWriter:
         self._begin_shard()
 
     def _begin_shard(self):
-        self._keys, self._checksum, self._probe = [], 0, None
+        self._keys, self._checksum, self._probes = [], 0, []
         self._begun_at = time.monotonic()
 
     def __enter__(self):
@@ -132,18 +133,18 @@ class PartWriter:
         check_shards(rows, part["name"], self.journal.shards)
         return np.array(rows[SAMPLE_INDEX])
 
-    def append(self, records, probe=None):
+    def append(self, records, probes=()):
         """Adds records; they count once their shard is committed.
 
         Args:
             records: array of the part's type, of shape `(n,)`.
-            probe: `(key, checksum)` of the input of one of the samples.
+            probes: `(key, checksum)` of the inputs of some samples.
         """
         data = records.view("u1").data
         write(self._rows_file, data)
         self._checksum = zlib.crc32(data, self._checksum)
         self._keys.append(np.array(records[SAMPLE_INDEX]))
-        self._probe = self._probe or probe
+        self._probes += probes
         appended = sum(map(len, self._keys))
         late = time.monotonic() - self._begun_at > COMMIT_SECONDS
         if appended >= self.shard_samples or late:
@@ -160,7 +161,7 @@ class PartWriter:
             "samples": len(keys),
             "checksum": self._checksum,
             "runs": runs.tolist() if runs.shape[1] <= MOST_RUNS else None,
-            "probe": self._probe,
+            "probes": of_a_shard(self._probes),
         }
         self._write_line(line)
         self._begin_shard()

@@ -5,6 +5,12 @@ import zlib
 import keras
 import numpy as np
 
+from keras_kd.cache.to_numpy import to_numpy
+
+MOST = 16  # Of a batch, and of a shard.
+BYTES = 2**20  # Of a batch, looked at in a millisecond.
+AT_ONCE = 256  # Of arrays, which may lie on a disk.
+
 
 def checksum_of_input(inputs, place):
     """A checksum of one sample of a batch of inputs.
@@ -16,21 +22,75 @@ def checksum_of_input(inputs, place):
     """
     checksum = 0
     for array in keras.tree.flatten(inputs):
-        sample = np.ascontiguousarray(array[place])
+        sample = np.ascontiguousarray(to_numpy(array[place]))
         about = f"{sample.shape}{sample.dtype}".encode()
         checksum = zlib.crc32(sample.tobytes(), zlib.crc32(about, checksum))
     return checksum
 
 
-def probes_of(manifest):
-    """Keys whose inputs were looked at when they were written; checksums.
+def probes_of(inputs, keys):
+    """Keys and checksums of some samples of a batch, from first to last.
 
     Example:
-    >>> from keras_kd.cache.manifest import Manifest
-    >>> about = {"samples": 0, "outputs": [], "parts": [], "views": None}
-    >>> [probes.tolist() for probes in probes_of(Manifest(about))]
-    [[], []]
+    >>> x, keys = np.arange(3.0), np.array([4, 7, 9])
+    >>> [key for key, checksum in probes_of(x, keys)]
+    [4, 7, 9]
     """
-    shards = [shard for part in manifest.parts for shard in part["shards"]]
-    probes = sorted(shard["probe"] for shard in shards if shard["probe"])
-    return np.array(probes, "int64").reshape(-1, 2).T
+    size = sum(array[0].nbytes for array in keras.tree.flatten(inputs))
+    count = np.clip(BYTES // max(1, size), 2, MOST)
+    places = np.linspace(0, len(keys) - 1, count).astype(int)
+    return [
+        (int(keys[place]), checksum_of_input(inputs, place))
+        for place in np.unique(places)
+    ]
+
+
+def of_a_shard(probes):
+    """As many of the probes of its batches as a shard keeps.
+
+    Example:
+    >>> len(of_a_shard([(key, 0) for key in range(1000)]))
+    16
+    """
+    return probes[:: max(1, -(-len(probes) // MOST))]
+
+
+class Probes:
+    """The inputs that were looked at when some shards were written.
+
+    Args:
+        shards: list of dicts, with `probes`.
+
+    Example:
+    >>> x, keys = np.arange(8.0).reshape(2, 4), np.array([4, 7])
+    >>> probes = Probes([{"probes": probes_of(x, keys)}])
+    >>> probes.differing(x, keys), probes.differing(-x, keys)
+    (None, 4)
+    """
+
+    def __init__(self, shards):
+        probes = [p for shard in shards for p in shard.get("probes", [])]
+        pairs = np.array(sorted(probes), "int64").reshape(-1, 2)
+        self.keys, self.checksums = pairs.T
+
+    def places(self, keys):
+        """Where some keys are that have a probe, spread over all of them."""
+        places = np.flatnonzero(np.isin(keys, self.keys))
+        return places[:: max(1, -(-len(places) // AT_ONCE))]
+
+    def differing(self, inputs, keys):
+        """The first key whose input isn't the one of then; None if all are.
+
+        Args:
+            inputs: a batch of arrays.
+            keys: int64 of shape `(batch,)`.
+        """
+        if not len(self.keys):
+            return None
+        probe = np.searchsorted(self.keys, keys)
+        probe = np.minimum(probe, len(self.keys) - 1)
+        for place in np.flatnonzero(self.keys[probe] == keys):
+            expected = self.checksums[probe[place]]
+            if checksum_of_input(inputs, place) != expected:
+                return int(keys[place])
+        return None

@@ -34,7 +34,7 @@ def open(
             which is faster where they fit. Otherwise they come from the file
             batch by batch, and the system keeps in memory what it can.
         check_inputs: whether inputs that are joined are compared with those
-            that the teacher was asked about: one of each shard, by checksum.
+            that the teacher was asked about: some of each shard, by checksum.
             False where the student's differ, as in size.
         cache_dir: where copies of remote files are kept; `~/.cache/keras_kd`
             by default.

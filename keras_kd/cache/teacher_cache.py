@@ -7,10 +7,8 @@ from keras_kd.cache.batches import rows_at
 from keras_kd.cache.joining import join
 from keras_kd.cache.manifest import Manifest
 from keras_kd.cache.numbering import Numbering
-from keras_kd.cache.probes import checksum_of_input
-from keras_kd.cache.probes import probes_of
+from keras_kd.cache.probes import Probes
 from keras_kd.cache.stored_records import StoredRecords
-from keras_kd.cache.to_numpy import to_numpy
 from keras_kd.steps import carries_answers
 
 
@@ -59,7 +57,9 @@ class TeacherCache:
         }
         self.numbering = Numbering(self.manifest.views)
         self.stored = StoredRecords(storage, self.manifest)
-        self._probe_keys, self._probe_checksums = probes_of(self.manifest)
+        self._probes = Probes(
+            [shard for part in self.manifest.parts for shard in part["shards"]]
+        )
 
     # --- what a distiller asks of a teacher ---------------------------------
 
@@ -209,28 +209,21 @@ class TeacherCache:
 
     def check_arrays(self, arrays, sample_index):
         """Raises a `ValueError` if rows aren't what the teacher saw."""
-        probed = np.flatnonzero(np.isin(sample_index, self._probe_keys))
-        if self.check_inputs and len(probed):
-            inputs = rows_at(arrays, probed)
-            self.check_batch(inputs, sample_index[probed])
+        places = self._probes.places(sample_index)
+        if len(places):
+            self.check_batch(rows_at(arrays, places), sample_index[places])
 
     def check_batch(self, inputs, keys):
         """Raises a `ValueError` if inputs aren't what the teacher saw."""
-        if not self.check_inputs or not len(self._probe_keys):
+        if not self.check_inputs:
             return
-        place = np.searchsorted(self._probe_keys, keys)
-        place = np.minimum(place, len(self._probe_keys) - 1)
-        for found in np.flatnonzero(self._probe_keys[place] == keys):
-            checksum = checksum_of_input(
-                keras.tree.map_structure(to_numpy, inputs), found
+        key = self._probes.differing(inputs, keys)
+        if key is not None:
+            raise ValueError(
+                f"Sample {self.numbering.sample(key)} is not what the teacher "
+                f"of the cache {self.name!r} was asked about: its values, "
+                "order, type or shape differ. Use the data and preprocessing "
+                "that the cache was written with; with random augmentation, "
+                "write and join `cache.Views`. If only size or type are meant "
+                "to differ: `cache.open(path, check_inputs=False)`."
             )
-            if checksum != self._probe_checksums[place[found]]:
-                raise ValueError(
-                    f"Sample {self.numbering.sample(keys[found])} is "
-                    f"not what the teacher of the cache {self.name!r} was "
-                    "asked about: its values, order, type or shape differ. "
-                    "Use the data and preprocessing that the cache was "
-                    "written with; with random augmentation, write and join "
-                    "`cache.Views`. If only size or type are meant to "
-                    "differ: `cache.open(path, check_inputs=False)`."
-                )

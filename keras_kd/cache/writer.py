@@ -23,6 +23,8 @@ from keras_kd.cache.views import Views
 from keras_kd.cache.writing import Writing
 from keras_kd.cache.writing import check_finite
 
+CALIBRATION_SAMPLES = 512  # From which scales are learnt.
+
 
 def write(
     teacher,
@@ -38,6 +40,7 @@ def write(
     preprocessing=None,
     dataset_id=None,
     shard_samples=None,
+    check_inputs=True,
     verbose=1,
 ):
     """Asks a teacher about each sample once, and stores what it answers.
@@ -76,6 +79,8 @@ def write(
         dataset_id: text that names the data and its version.
         shard_samples: samples in a shard, at most; about 16 MB by default. A
             kill costs one shard, and 30 seconds at most.
+        check_inputs: whether a call that goes on compares some inputs with
+            those of then, by checksum. False where they round otherwise.
         verbose: 1 for a progress bar, 0 for silence.
 
     Raises:
@@ -99,7 +104,9 @@ def write(
     numbering = Numbering(settings_of_views)
     batches = batches_of(dataset, batch_size, numbering)
     # The first batches tell shapes and scales.
-    first, batches = calibration_batches(dataset, batches, batch_size)
+    first, batches = calibration_batches(
+        dataset, batches, batch_size, _wanted(outputs)
+    )
     outputs = stored_outputs(teacher, outputs, first[0].inputs)
     asked = AskedTeacher(teacher, outputs)
     settings = describe(
@@ -117,10 +124,16 @@ def write(
         check_same(path, begun["settings"], settings)
         total = _total(dataset, None if part else samples, numbering.count)
         constants = begun["constants"]
-        writing = Writing(asked, constants, total, numbering, verbose)
-        writing.run(batches, writer)
+        about = asked, constants, total, numbering, verbose, check_inputs
+        Writing(*about).run(batches, writer)
     if part is None:
         merge(path, samples=samples)
+
+
+def _wanted(outputs):
+    encodings = outputs.values() if isinstance(outputs, dict) else [outputs]
+    scaled = any(getattr(each, "needs_samples", False) for each in encodings)
+    return CALIBRATION_SAMPLES if scaled else 1  # One batch tells shapes.
 
 
 def _total(dataset, samples, count):

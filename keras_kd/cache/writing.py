@@ -6,7 +6,8 @@ import keras
 import numpy as np
 
 from keras_kd.cache.key_set import KeySet
-from keras_kd.cache.probes import checksum_of_input
+from keras_kd.cache.probes import Probes
+from keras_kd.cache.probes import probes_of
 from keras_kd.cache.records import SAMPLE_INDEX
 
 
@@ -19,6 +20,7 @@ class Writing:
         total: number of samples, or None, for the bar.
         numbering: of samples, or of their views.
         verbose: 1 for a progress bar, 0 for silence.
+        check_inputs: whether what was asked about before is looked at again.
 
     Example:
     >>> import pathlib, tempfile
@@ -38,17 +40,21 @@ class Writing:
     5
     """
 
-    def __init__(self, asked, constants, total, numbering, verbose):
+    def __init__(
+        self, asked, constants, total, numbering, verbose, check_inputs=True
+    ):
         self.asked = asked
         self.constants = constants
         self.numbering = numbering
         self.total = total
         self.verbose = verbose
+        self.check_inputs = check_inputs
 
     def run(self, batches, part):
         """Asks about what the part does not hold yet, and appends it."""
         stored, seen = (KeySet(self.total or 1024) for _ in range(2))
         keys, done = part.stored_keys(), 0
+        probes = Probes(part.journal.shards if self.check_inputs else [])
         stored.add(keys)
         # Of what is left: the time for it is told by what was asked now.
         left = self.total and max(0, self.total - len(keys))
@@ -59,17 +65,19 @@ class Writing:
         with ThreadPoolExecutor(max_workers=1) as beside:
             for batch in batches:
                 self._check_new(batch.keys, seen)
+                self._check_same(batch, probes, part)
                 seen.add(batch.keys)
                 missing = ~stored.has(batch.keys)
                 if missing.any():
                     prepared = self.asked.ask(batch.inputs, batch.labels)
                     # Now: what makes batches may use its arrays again.
-                    probe = _probe(batch)
+                    looked_at = probes_of(batch.inputs, batch.keys)
                     if storing:
                         storing.result()
                     # While the teacher is asked about the next batch.
                     storing = beside.submit(
-                        self._store, part, batch.keys, prepared, missing, probe
+                        *(self._store, part, batch.keys, prepared, missing),
+                        looked_at,
                     )
                     done += int(missing.sum())
                     bar.update(done)
@@ -90,7 +98,19 @@ class Writing:
                 "`cache.Views`."
             )
 
-    def _store(self, part, keys, prepared, missing, probe):
+    def _check_same(self, batch, probes, part):
+        key = probes.differing(batch.inputs, batch.keys)
+        if key is not None:
+            raise ValueError(
+                f"The part {part.folder.name!r} was begun with other data. "
+                f"Received: for sample {self.numbering.sample(key)} another "
+                "input than the teacher was asked about then; its values, "
+                "order, type or shape differ. Go on with the data of then, or "
+                "write to another folder. If it only rounds otherwise: "
+                "`cache.write(..., check_inputs=False)`."
+            )
+
+    def _store(self, part, keys, prepared, missing, probes):
         records = np.empty(len(keys), part.dtype)
         records[SAMPLE_INDEX] = keys
         for output in self.asked.stored:
@@ -98,7 +118,7 @@ class Writing:
             check_finite(output.name, values, keys)
             constants = self.constants[output.name]
             output.put(records, output.encoding.pack(values, constants))
-        part.append(records[missing], probe)
+        part.append(records[missing], probes)
 
 
 def check_finite(name, prepared, keys):
@@ -114,8 +134,3 @@ def check_finite(name, prepared, keys):
                 f"samples {keys[bad][:5].tolist()}. Look at its weights and "
                 "its input scaling; what was stored before is kept."
             )
-
-
-def _probe(batch):
-    """The key and a checksum of the first sample's input."""
-    return int(batch.keys[0]), checksum_of_input(batch.inputs, 0)

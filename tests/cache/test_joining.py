@@ -215,6 +215,56 @@ def test_data_loader(answers, data, expected, workers):
     check(answers.join(one_by_one), data, expected)
 
 
+@pytest.mark.skipif(BACKEND != "torch", reason="needs the PyTorch backend")
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_a_data_loader_of_a_stream(answers, data, expected, drop_last):
+    import torch
+
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            for i in range(COUNT):
+                yield data[0][i], {"labels": data[1][i], "sample_index": i}
+
+    def loader(batch_size):
+        return torch.utils.data.DataLoader(
+            Stream(), batch_size=batch_size, drop_last=drop_last
+        )
+
+    check(answers.join(loader(10)), data, expected)
+    batches = list(answers.join(loader(16)))
+    assert [len(x) for x, _ in batches] == [16, 16, 8][: 3 - drop_last]
+
+
+class Column:
+    """Such as pandas': `[i]` looks for the label i, not for the row."""
+
+    def __init__(self, values, labels):
+        self.values, self.labels = values, labels
+        self.shape = values.shape
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, label):
+        return self.values[self.labels[label]]
+
+    def to_numpy(self):
+        return self.values
+
+
+def test_columns_of_tables_are_read_by_position(
+    teacher, answers, data, expected, tmp_path
+):
+    labels = np.random.default_rng(5).permutation(COUNT)
+    x, y = (Column(values, labels) for values in data)
+    joined = answers.join(x, y, batch_size=BATCH, seed=0)
+    check(map(joined.__getitem__, range(7)), data, expected)
+    outputs = kd.cache.Dense("float32")
+    kd.cache.write(teacher, x, tmp_path, outputs=outputs, verbose=0)
+    told = kd.cache.open(tmp_path).views(np.arange(COUNT))["output"]
+    np.testing.assert_allclose(told, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_any_batch(answers, data, expected):
     order = np.random.default_rng(2).permutation(COUNT)
     batches = map(answers.add_to, batches_of(data, order))
@@ -232,6 +282,13 @@ def test_other_data_is_refused(answers, data):
     for wrong in (x + 1, x[::-1], x.astype("float64"), x[:, :4]):
         with pytest.raises(ValueError, match="is not what the teacher.*check_"):
             answers.join(wrong, y)
+    # All of these begin with the sample that the cache begins with.
+    kept = np.flatnonzero(y == y[0])
+    negated = np.where(np.arange(COUNT)[:, None], -x, x)
+    for wrong, labels in ((x[::2], y[::2]), (x[kept], y[kept]), (negated, y)):
+        np.testing.assert_array_equal(wrong[0], x[0])
+        with pytest.raises(ValueError, match="is not what the teacher.*check_"):
+            answers.join(wrong, labels)
     other = batches_of((x * 2, y), np.arange(COUNT))
     with pytest.raises(ValueError, match="Sample 0 is not what the teacher"):
         answers.add_to(next(other))
