@@ -20,7 +20,7 @@ class Int8:
         scale: None, or positive numbers, one a channel, to begin with.
 
     Raises:
-        ValueError: a scale isn't positive.
+        ValueError: a scale isn't positive, or they aren't one a channel.
 
     Example:
     >>> Int8().bytes_per_sample((7, 7, 512))
@@ -39,6 +39,14 @@ class Int8:
             )
 
     def fields(self, shape):
+        channels = tuple(shape[-1:])  # None where a view is one number.
+        scales = channels if self.scale is None else (len(self.scale),)
+        if not channels or scales != channels:
+            raise ValueError(
+                "Int8 has a scale for each channel, the last axis of a view. "
+                f"Received: a view of shape {tuple(shape)}, and "
+                f"scale={self.scale}. Give as many, or store `cache.Dense()`."
+            )
         return {"values": np.dtype(("i1", tuple(shape)))}
 
     def prepare(self, view):

@@ -32,7 +32,8 @@ class TopK:
             training to come, or the lowest of them.
 
     Raises:
-        ValueError: an argument isn't positive; `k` classes or fewer.
+        ValueError: an argument isn't positive; `k` classes or fewer; the
+            teacher tells probabilities.
 
     Example:
     >>> TopK(32).bytes_per_sample((1000,))
@@ -79,12 +80,22 @@ class TopK:
         tempered = log_probs / self.temperature
         of_others = log_of_others(tempered, indices) - np.log(classes - self.k)
         rest = self.temperature * of_others
-        return {"indices": indices, "values": values, "rest": rest}
+        told = {"indices": indices, "values": values, "rest": rest}
+        return {**told, "like_probabilities": _like_probabilities(view)}
 
     def calibrate(self, prepared):
         return {}
 
     def pack(self, prepared, constants):
+        if prepared["like_probabilities"].all():
+            raise ValueError(
+                "Top-k stores logits, and what the teacher told looks like "
+                "probabilities. Received: values from 0 to 1, and rows that "
+                "sum to 1. Store what goes into the softmax, as in "
+                '`outputs={"logits": cache.TopK(...)}`; or all of it, with '
+                '`cache.Dense("float32")`, for a loss with '
+                "`teacher_from_logits=False`."
+            )
         # A lower log-probability than float16 has is as good as none.
         return {
             "indices": prepared["indices"],
@@ -124,6 +135,12 @@ class TopK:
 
     def get_config(self):
         return {"k": self.k, "temperature": self.temperature}
+
+
+def _like_probabilities(view):
+    in_range = ops.all(view >= 0.0, axis=-1)
+    sum_to_one = ops.abs(ops.sum(view, axis=-1) - 1.0) < 1e-2
+    return ops.logical_and(in_range, sum_to_one)
 
 
 def smallest_integer(classes):

@@ -113,6 +113,19 @@ def test_int8_cuts_off_what_is_beyond_a_given_scale():
     np.testing.assert_allclose(told[:, 0], [1.27, 0.5], rtol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(6, 30), (3, 4, 30)])
+def test_top_k_of_probabilities_is_refused(shape):
+    logits = values(*shape)
+    probabilities = softmax(logits)
+    for wrong in (probabilities, np.round(probabilities, 3)):
+        with pytest.raises(ValueError, match="looks like probabilities.*Dense"):
+            round_trip(kd.cache.TopK(5), wrong)
+    # That one row happens to look so tells nothing.
+    logits[0] = probabilities[0]
+    round_trip(kd.cache.TopK(5), logits)
+    round_trip(kd.cache.TopK(5), np.log(probabilities))
+
+
 def test_too_large_for_float16():
     with pytest.raises(ValueError, match="too large for float16.*70000.*bfl"):
         round_trip(kd.cache.Dense("float16"), np.array([[7e4, 1.0]]))
@@ -130,6 +143,8 @@ def test_too_large_for_float16():
         (lambda: kd.cache.TopK(3, temperature=float("nan")), "positive"),
         (lambda: kd.cache.Int8(scale=[1.0, 0.0]), "positive numbers"),
         (lambda: kd.cache.TopK(10).fields((10,)), "10 classes.*Lower k"),
+        (lambda: kd.cache.Int8().fields(()), "a scale for each channel"),
+        (lambda: kd.cache.Int8([0.1] * 3).fields((5, 4)), "for each channel"),
     ],
 )
 def test_errors(make, message):
