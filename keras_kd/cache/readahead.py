@@ -36,14 +36,16 @@ def fetch_ahead(records, rows):
     """Tells the system which records are read next; it doesn't wait for them.
 
     Args:
-        records: array that is mapped into memory, as `rows.mapped` returns
-            it. Of any other, nothing is done.
+        records: array that is mapped into memory from its first record on,
+            as `rows.mapped` returns it. Of any other, nothing is done.
         rows: integers of shape `(n,)`, which of them.
 
     Example:
     >>> fetch_ahead(np.zeros(3), np.array([2, 0]))
     """
-    file = records.base
+    file = records
+    while type(file) is np.ndarray:  # A view of the map, or a part of one.
+        file = file.base
     if not isinstance(file, np.memmap) or not hasattr(mmap, "MADV_WILLNEED"):
         return
     first = file.offset % mmap.ALLOCATIONGRANULARITY
