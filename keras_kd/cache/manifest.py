@@ -41,14 +41,32 @@ def describe(
 def plain(preprocessing):
     """A description of the preprocessing that JSON can hold.
 
+    Raises:
+        ValueError: JSON can't hold it.
+
     Example:
     >>> plain(keras.layers.Rescaling(1 / 255))["class_name"]
     'Rescaling'
     """
     if not isinstance(preprocessing, keras.layers.Layer):
-        return preprocessing
+        return _checked_json(preprocessing)
     config = keras.saving.serialize_keras_object(preprocessing)
-    return _nameless(json.loads(json.dumps(config)))
+    config = _nameless(json.loads(json.dumps(config)))
+    if preprocessing.weights:  # Such as the mean that `Normalization` learnt.
+        config["weights"] = hexadecimal(fingerprint(preprocessing))
+    return config
+
+
+def _checked_json(preprocessing):
+    try:
+        return json.loads(json.dumps(preprocessing))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "Argument `preprocessing` must be something that JSON can hold, or "
+            f"a Keras layer. Received: preprocessing={preprocessing!r} of type "
+            f"{type(preprocessing).__name__}. Name it: for example "
+            '"resnet50.preprocess_input, 224 pixels".'
+        ) from error
 
 
 def _nameless(config):

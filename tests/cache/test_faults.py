@@ -32,6 +32,7 @@ import keras_kd as kd
 from keras_kd import cache
 from keras_kd.cache import part as parts
 from keras_kd.cache import stored_records
+from keras_kd.cache import writer
 from keras_kd.cache.asking import AskedTeacher
 from keras_kd.cache.sealed import sealed
 from keras_kd.cache.sealed import unsealed
@@ -226,13 +227,14 @@ def test_samples_in_any_order_over_parts(tmp_path):
     np.testing.assert_array_equal(found, truth(400))
 
 
-def broken_off(keys):
-    yield from batches(keys, data())
+def broken_off(keys, x=None):
+    yield from batches(keys, data() if x is None else x)
     raise KeyboardInterrupt
 
 
-def test_scales_stay_as_they_were_begun(tmp_path):
-    settings = dict(outputs=cache.Int8(), batch_size=512)
+def test_scales_stay_as_they_were_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "CALIBRATION_SAMPLES", BATCH)
+    settings = dict(outputs=cache.Int8())
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path, broken_off(range(39, 19, -1)), **settings)
     # The first batch would now give smaller scales.
@@ -240,6 +242,20 @@ def test_scales_stay_as_they_were_begun(tmp_path):
     scale = truth().max(axis=0) / 127
     error = np.abs(answers_of(tmp_path) - truth())
     assert (error <= 0.5001 * scale).all()
+
+
+def test_scales_are_learnt_from_as_many_samples_in_batches_of_any_size(
+    tmp_path,
+):
+    x, scales = data(600), []
+    for batch in (4, 512, 600):
+        folder = tmp_path / str(batch)
+        write(folder, batches(range(600), x, batch), outputs=cache.Int8())
+        (part,) = cache.open(folder).manifest.parts
+        scales.append(part["constants"]["output"]["scale"])
+    for scale, samples in zip(scales, (512, 512, 600)):
+        expected = truth(samples).max(axis=0) / 127
+        np.testing.assert_allclose(scale, expected, rtol=1e-6)
 
 
 def test_a_slow_teacher_is_stored_before_its_shard_is_full(
@@ -265,6 +281,53 @@ def test_a_reader_sees_the_earlier_cache_while_more_is_written(tmp_path):
     write(tmp_path, asker=teacher(asked))
     assert asked == list(range(32, SAMPLES))
     np.testing.assert_array_equal(answers_of(tmp_path), truth())
+
+
+def test_a_reader_sees_the_earlier_cache_beside_a_long_part(tmp_path):
+    # More is added than a header takes up.
+    write(tmp_path, data()[:16])
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path, broken_off(range(6000), data(6000)))
+    assert (tmp_path / "parts/0/rows.npy").stat().st_size > 2**16
+    assert len(cache.open(tmp_path, verify="full")) == 16
+    np.testing.assert_array_equal(answers_of(tmp_path, range(16)), truth(16))
+
+
+def test_a_reader_sees_the_earlier_cache_where_no_merge_is_possible(tmp_path):
+    write(tmp_path, data()[:16])
+    with refused("missing", "16 to 19"):
+        write(tmp_path, batches([*range(16), *range(20, SAMPLES)]))
+    for memory in (False, True):
+        answers = cache.open(tmp_path, verify="full", memory=memory)
+        assert len(answers) == 16
+        found = answers.views(np.arange(16))["output"]
+        np.testing.assert_array_equal(found, truth(16))
+    asked = []
+    rest = batches([*range(16), *range(20, SAMPLES), *range(16, 20)])
+    write(tmp_path, rest, teacher(asked))
+    assert asked == list(range(16, 20))
+    np.testing.assert_array_equal(answers_of(tmp_path), truth())
+
+
+def test_a_writer_does_not_go_on_with_other_data(tmp_path):
+    x = data()
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path, broken_off(range(20)))
+    journal = tmp_path / "parts/0/shards.jsonl"
+    before = journal.read_bytes()
+    for other in (x + 1, x[::-1], np.where(x < 4, x, -x), x.astype("int32")):
+        with refused("begun with other data", "check_inputs=False"):
+            write(tmp_path, other)
+        assert journal.read_bytes() == before
+    asked = []
+    write(tmp_path, asker=teacher(asked))
+    assert asked == list(range(16, SAMPLES))
+    np.testing.assert_array_equal(answers_of(tmp_path), truth())
+    with refused("begun with other data"):
+        write(tmp_path, x + 1)
+    asked.clear()
+    write(tmp_path, x + 1, teacher(asked), check_inputs=False)
+    assert not asked
 
 
 @pytest.mark.skipif(os.name == "nt", reason="limits are POSIX")
@@ -805,12 +868,19 @@ def test_data_that_the_teacher_did_not_see(whole):
         answers.join(data(SAMPLES + 1), batch_size=64)[0]
 
 
+def adapted_to(scale):
+    layer = keras.layers.Normalization()
+    layer.adapt(scale * data())
+    return layer
+
+
 @pytest.mark.parametrize(
     "key,written,other",
     [
         ("class_names", ["a", "b", "c"], ["a", "c", "b"]),
         ("class_names", np.array(["a", "b", "c"]), np.array(["a", "c", "b"])),
         ("preprocessing", {"scale": 1}, {"scale": 2}),
+        ("preprocessing", adapted_to(1.0), adapted_to(2.0)),
         ("dataset_id", "digits 1", "digits 2"),
     ],
 )
@@ -821,6 +891,15 @@ def test_a_cache_of_other_things(key, written, other, tmp_path):
         cache.open(tmp_path, **{key: other})
     with refused(f"{key} differs", "Write to another folder"):
         write(tmp_path, data()[:BATCH], **{key: other})
+
+
+def test_preprocessing_that_json_does_not_hold(tmp_path):
+    with refused("`preprocessing`", "softmax", "Name it"):
+        write(tmp_path, preprocessing=keras.ops.softmax)
+    assert not all_files(tmp_path)
+    write(tmp_path)
+    with refused("`preprocessing`", "Name it"):
+        cache.open(tmp_path, preprocessing=keras.ops.softmax)
 
 
 def test_names_in_any_alphabet_and_of_any_length(tmp_path):
