@@ -642,7 +642,7 @@ except ValueError as error:
     print(str(error).replace(str(FOLDER), "..."))
 
 """
-The cache knows a checksum of one image in each shard. The student's image was
+The cache knows checksums of some images in each shard. The student's image was
 another, so it said no. `fit` stops with the same words.
 
 The right way is `cache.Views`. It makes `count` views of each image, out of

@@ -192,8 +192,25 @@ class Teaching:
                 "`distiller.set_teacher(teacher)`."
             )
 
+    def _need_output(self):
+        """Metrics of the teacher need its output, which may not be stored."""
+        stored = isinstance(self.teacher, TeacherCache)
+        if (
+            stored
+            and self._teacher_metrics.all
+            and "" not in self.teacher.shapes
+        ):
+            raise ValueError(
+                f"The cache {self.teacher.name!r} does not hold the teacher's "
+                "output. Received: metrics of it, "
+                f"{[metric.name for metric in self._teacher_metrics.all]}; the "
+                f"cache holds {list(self.teacher.shapes)}. Compile without "
+                'them, or write the cache with `outputs={"": ..., ...}`.'
+            )
+
     def _prepare(self):
         self._need_teacher()
+        self._need_output()
         separate_buffers(
             self.trainable_variables + self.non_trainable_variables
         )

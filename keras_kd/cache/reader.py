@@ -22,8 +22,9 @@ def open(
         path: the cache's folder, or a url of object storage that `fsspec`
             knows, as `"s3://bucket/answers"`: its files are then copied when
             they are first used.
-        teacher: the live teacher, to check that the answers are its own; None
-            for any.
+        teacher: the live teacher, to check by its weights that the answers
+            are its own; None for any. A layer without weights, as `Rescaling`,
+            is not seen: name it in `preprocessing`.
         class_names: what the cache must have been written with; None for any.
         preprocessing: likewise.
         dataset_id: likewise.

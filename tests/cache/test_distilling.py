@@ -201,6 +201,19 @@ def test_a_tap_that_was_not_stored(answers):
         kd.Distiller(answers, student(), terms)
 
 
+def test_metrics_of_an_output_that_was_not_stored(teacher, data, tmp_path):
+    outputs = {"stage2": kd.cache.Dense()}
+    kd.cache.write(teacher, data[0], tmp_path, outputs=outputs, verbose=0)
+    answers = kd.cache.open(tmp_path)
+    distiller = compiled(
+        answers, transfers()[1:], metrics=[kd.metrics.TeacherAgreement()]
+    )
+    joined = answers.join(*data, batch_size=BATCH)
+    for run in (distiller.fit, distiller.evaluate):
+        with pytest.raises(ValueError, match="output.*agreement.*'stage2'"):
+            run(joined, verbose=0)
+
+
 def test_shapes_are_checked_when_the_distiller_is_made(answers):
     pupil = functional_model(3, name="pupil", classes=4)
     with pytest.raises(ValueError, match="class"):
