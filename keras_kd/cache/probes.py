@@ -36,8 +36,9 @@ def probes_of(inputs, keys):
     >>> [key for key, checksum in probes_of(x, keys)]
     [4, 7, 9]
     """
-    size = sum(array[0].nbytes for array in keras.tree.flatten(inputs))
-    steps = min(max(BYTES // max(1, size), 2), MOST) - 1
+    size = sum(array.nbytes for array in keras.tree.flatten(inputs))
+    affordable = BYTES * len(keys) // max(1, size)
+    steps = min(max(2, affordable), MOST) - 1
     last = len(keys) - 1
     places = {step * last // steps for step in range(steps + 1)}
     return [

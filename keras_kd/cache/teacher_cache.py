@@ -210,7 +210,7 @@ class TeacherCache:
     def check_arrays(self, arrays, sample_index):
         """Raises a `ValueError` if rows aren't what the teacher saw."""
         places = self._probes.places(sample_index)
-        if len(places):
+        if self.check_inputs and len(places):
             self.check_batch(rows_at(arrays, places), sample_index[places])
 
     def check_batch(self, inputs, keys):

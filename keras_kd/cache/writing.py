@@ -71,14 +71,12 @@ class Writing:
                 if missing.any():
                     prepared = self.asked.ask(batch.inputs, batch.labels)
                     # Now: what makes batches may use its arrays again.
-                    looked_at = probes_of(batch.inputs, batch.keys)
+                    probes_here = probes_of(batch.inputs, batch.keys)
                     if storing:
                         storing.result()
                     # While the teacher is asked about the next batch.
-                    storing = beside.submit(
-                        *(self._store, part, batch.keys, prepared, missing),
-                        looked_at,
-                    )
+                    told = batch.keys, prepared, missing, probes_here
+                    storing = beside.submit(self._store, part, *told)
                     done += int(missing.sum())
                     bar.update(done)
         if storing:

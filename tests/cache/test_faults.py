@@ -763,6 +763,16 @@ def test_a_manifest_that_is_none(text, copy):
         cache.open(copy)
 
 
+def test_a_cache_of_before_inputs_were_looked_at(copy):
+    def forget(content):
+        for part in content["parts"]:
+            for shard in part["shards"]:
+                del shard["probes"]
+
+    changed_manifest(copy, forget)
+    cache.open(copy, verify="full").join(data() + 1)
+
+
 def test_a_later_format_is_refused(copy):
     changed_manifest(copy, lambda content: content.update(format=99))
     with refused("format 99", "expected 1", "Install the version"):
