@@ -8,28 +8,39 @@ import keras
 class Monitor(keras.callbacks.Callback):
     """Reads what the steps counted; logs the hyperparameters that move.
 
-    The `Distiller` adds it to each `fit`. Data with a `set_epoch` is told the
-    epoch: the order and the views of a run that is resumed are then those of
-    one that was not interrupted. It looks after the first batch and
+    The `Distiller` adds it to each `fit`. It looks after the first batch and
     after each epoch, not after each batch: on JAX each look brings the whole
     training state back to the model.
+
+    Data with a `set_epoch` is told the epoch: the order and the views of a run
+    that is resumed are then those of one that was not interrupted. Where
+    `steps_per_epoch` is less than all of the data, Keras goes on in the next
+    epoch with what is left, so the data's own epoch takes several of `fit`.
 
     Example:
     >>> callbacks = [Monitor()]  # what `Distiller.fit` adds to the user's
     """
 
-    def __init__(self, data=None):
+    def __init__(self, data=None, steps_per_epoch=None):
         super().__init__()
-        self.data = data
+        self.data, self.steps_per_epoch = data, steps_per_epoch
 
     def on_train_begin(self, logs=None):
         self._first_batch_seen = False
 
     def on_epoch_begin(self, epoch, logs=None):
         if hasattr(self.data, "set_epoch"):
-            self.data.set_epoch(epoch)
+            self.data.set_epoch(epoch // self._epochs_of_all_data())
         for transfer in self.model.transfers:
             transfer.inspection.reset()
+
+    def _epochs_of_all_data(self):
+        batches = getattr(self.data, "num_batches", None)
+        if not (self.steps_per_epoch and batches):
+            return 1
+        at_once = self.model.steps_per_execution
+        steps = -(-self.steps_per_epoch // at_once) * at_once
+        return -(-batches // steps)
 
     def on_train_batch_begin(self, batch, logs=None):
         if batch > 0 and not self._first_batch_seen:
@@ -97,14 +108,15 @@ class Monitored:
 
     def fit(self, x=None, *args, callbacks=None, **kwargs):
         self._prepare()
-        monitor = Monitor(x)
+        monitor = Monitor(x, kwargs.get("steps_per_epoch"))
         if isinstance(callbacks, keras.callbacks.CallbackList):
             monitor.set_model(self)
             callbacks.append(monitor)
         else:
             given = keras.tree.flatten(callbacks) if callbacks else []
             callbacks = [monitor, *given]
-        return super().fit(x, *args, callbacks=callbacks, **kwargs)
+        with self.usable_after_errors():
+            return super().fit(x, *args, callbacks=callbacks, **kwargs)
 
     def _symbolic_build(self, iterator=None, data_batch=None):
         # Keras takes a batch from the iterator. All that a `PyDataset`'s
@@ -117,7 +129,8 @@ class Monitored:
 
     def evaluate(self, *args, **kwargs):
         self._prepare()
-        results = super().evaluate(*args, **kwargs)
+        with self.usable_after_errors():
+            results = super().evaluate(*args, **kwargs)
         self.check_answers()
         return results
 

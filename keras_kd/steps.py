@@ -61,7 +61,7 @@ def split_targets(targets, sample_weight=None):
     """
     if not (isinstance(targets, dict) and "sample_index" in targets):
         return targets, None, sample_weight
-    if isinstance(sample_weight, dict):
+    if isinstance(sample_weight, dict) and "sample_index" in sample_weight:
         # `fit` copies weights for each entry of `y`.
         sample_weight = sample_weight["sample_index"]
     return targets.get("labels"), targets["sample_index"], sample_weight
@@ -108,6 +108,24 @@ if BACKEND == "jax":
             logs, state = super().test_step(state, data)
             return self.answered(data, logs), state
 
+        @contextlib.contextmanager
+        def usable_after_errors(self):
+            """Gives the model its values back, as Keras does after `fit`."""
+            try:
+                yield
+            finally:
+                self.jax_state_sync()
+
+        def _get_jax_state(self, **wanted):
+            state = super()._get_jax_state(**wanted)
+            if wanted.pop("purge_model_variables", False):
+                # The model is empty now. Keras notes what goes back into it
+                # after the first step; one that refuses its batch comes to an
+                # end before.
+                names = [name for name in wanted if wanted[name]]
+                self._jax_state = dict(zip(names, state))
+            return state
+
         def _with_state(self, state, data, training=True):
             # The teacher's variables are empty in the step: their values
             # travel in the state.
@@ -141,6 +159,15 @@ else:
         def test_step(self, data):
             data = self.ask_teacher(data, training=False)
             return self.answered(data, super().test_step(data))
+
+        @contextlib.contextmanager
+        def usable_after_errors(self):
+            """Forgets a step that TensorFlow has traced by half."""
+            try:
+                yield
+            except BaseException:
+                self.train_function = self.test_function = None
+                raise
 
         def zero_grad(self, set_to_none=True):
             # PyTorch only. Keras holds parameters by path: of two variables

@@ -15,10 +15,14 @@ class JoinedArrays(keras.utils.PyDataset):
     The order depends on seed and epoch alone. Epoch e has each sample's view
     `e % count`. `Distiller.fit` tells it the epoch, so that a resumed run goes
     on where it was; another model's `fit` does with
-    `keras.callbacks.LambdaCallback(on_epoch_begin=data.set_epoch)`. Of several
-    calls of `fit` each begins with epoch 0, so view 0, unless it is given an
-    `initial_epoch`. `fit` shuffles the batches once more unless it is given
-    `shuffle=False`.
+    `keras.callbacks.LambdaCallback(on_epoch_begin=data.set_epoch)`. Nothing
+    else moves it: `evaluate` and `predict` find the same each time, and so
+    does validation. With `steps_per_epoch` an epoch is one of all the data,
+    however many of `fit` it takes.
+
+    Of several calls of `fit` each begins with epoch 0, so view 0, unless it is
+    given an `initial_epoch`. `fit` shuffles the batches once more unless it is
+    given `shuffle=False`.
 
     Args:
         cache, x, y, sample_weight, batch_size, seed, sample_index, kwargs: as
@@ -126,6 +130,3 @@ class JoinedArrays(keras.utils.PyDataset):
         if self.seed is not None:
             generator = np.random.default_rng([self.seed, epoch])
             self.order = generator.permutation(self.order)
-
-    def on_epoch_end(self):
-        self.set_epoch(self.epoch + 1)

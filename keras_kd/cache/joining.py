@@ -77,7 +77,8 @@ def join(
     raise ValueError(
         "A cache joins arrays, `cache.Views` and data sets of batches: "
         f"{', '.join(_KINDS)}. Received: {type(x).__name__}. Call "
-        "`answers.add_to(batch)` on each of its batches."
+        "`answers.add_to(batch)` on each of its batches; of a "
+        "`grain.DataLoader`, let the last of its operations do it."
     )
 
 
@@ -182,7 +183,7 @@ class Collated:
     >>> answers = kd.cache.open(folder)
     >>> batch = np.ones((1, 4)), {"sample_index": np.array([3])}
     >>> _, y = Collated(answers, lambda samples: samples[0])([batch])
-    >>> y["answers"]["output"]["values"].shape
+    >>> tuple(answers.answer(y)[""].shape)
     (1, 3)
     """
 
@@ -190,7 +191,18 @@ class Collated:
         self.cache, self.collate = cache, collate
 
     def __call__(self, samples):
-        return self.cache.add_to(self.collate(samples))
+        x, y, *sample_weight = self.cache.add_to(self.collate(samples))
+        answers = keras.tree.map_structure(_tensor, y["answers"])
+        return x, {**y, "answers": answers}, *sample_weight
+
+
+def _tensor(array):
+    """Of PyTorch: Keras takes no other from a `DataLoader`, on any backend."""
+    import torch
+
+    # Of other unsigned integers PyTorch knows little more than the names.
+    wider = {"uint16": "int32", "uint32": "int64"}.get(array.dtype.name)
+    return torch.from_numpy(array.astype(wider) if wider else array)
 
 
 _KINDS = {

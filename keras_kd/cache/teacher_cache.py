@@ -1,5 +1,8 @@
 """TeacherCache: stored answers, in the place of a teacher."""
 
+import json
+import zlib
+
 import keras
 import numpy as np
 
@@ -57,6 +60,7 @@ class TeacherCache:
         }
         self.numbering = Numbering(self.manifest.views)
         self.stored = StoredRecords(storage, self.manifest)
+        self.tag = _tag(self.manifest.content)
         self._probes = Probes(
             [shard for part in self.manifest.parts for shard in part["shards"]]
         )
@@ -77,7 +81,7 @@ class TeacherCache:
         """The views of a batch, from the answers that it brings along.
 
         Raises:
-            ValueError: it brings none.
+            ValueError: it brings none, or another cache's.
         """
         if not carries_answers(targets):
             raise ValueError(
@@ -86,7 +90,16 @@ class TeacherCache:
                 "`answers.join(x, y, batch_size=...)`, or "
                 "`answers.join(dataset)`."
             )
-        return self.restore(targets["answers"])
+        carried = targets["answers"]
+        if self.tag not in carried:
+            raise ValueError(
+                "The batch brings answers of another cache than "
+                f"{self.name!r}. Received: answers of {', '.join(carried)}; "
+                f"expected: of {self.tag}. Join the data with this cache, or "
+                "with one of the same teacher and `outputs`; or make a "
+                "Distiller of the other one."
+            )
+        return self.restore(carried[self.tag])
 
     def specs(self, taps):
         """What the views at some taps are, as `KerasTensor`s.
@@ -186,7 +199,8 @@ class TeacherCache:
                 (and `"view"`) in `y`.
 
         Returns:
-            The same, with `"answers"` in `y`.
+            The same, with `"answers"` in `y`: what `read` returns, under the
+            cache's `tag`, so that no other cache's are taken for its own.
 
         Raises:
             ValueError: a sample has no index or no answer, or isn't the one
@@ -196,12 +210,13 @@ class TeacherCache:
         keys = self.numbering.keys(y)
         self.check_batch(x, keys)
         y = {key: value for key, value in y.items() if key != "view"}
-        return x, {**y, "answers": self._read(keys)}, *sample_weight
+        answers = {self.tag: self._read(keys)}
+        return x, {**y, "answers": answers}, *sample_weight
 
     def carried_spec(self):
-        """What `read` returns, as `KerasTensor`s of any batch size."""
+        """What `add_to` adds, as `KerasTensor`s of any batch size."""
         empty = np.zeros(0, self.manifest.dtype)
-        carried = self._carried(empty, np.zeros(0, int))
+        carried = {self.tag: self._carried(empty, np.zeros(0, int))}
         return keras.tree.map_structure(
             lambda a: keras.KerasTensor((None, *a.shape[1:]), str(a.dtype)),
             carried,
@@ -227,3 +242,9 @@ class TeacherCache:
                 "write and join `cache.Views`. If only size or type are meant "
                 "to differ: `cache.open(path, check_inputs=False)`."
             )
+
+
+def _tag(content):
+    """Short for the teacher that answered, and how its answers are stored."""
+    outputs = zlib.crc32(json.dumps(content["outputs"]).encode())
+    return f"teacher {content['teacher'][:12]}, outputs {outputs:08x}"

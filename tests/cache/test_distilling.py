@@ -113,6 +113,145 @@ def test_each_epoch_has_each_sample_once(answers, data, workers):
     assert first != second
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_epochs_of_fewer_steps_go_on_with_the_rest(answers, data, shuffle):
+    distiller = Watched(answers, student(), transfers())
+    distiller.compile("adam", CROSSENTROPY, run_eagerly=True)
+    joined = answers.join(*data, batch_size=2, seed=0)
+    distiller.seen = []
+    # Of 12 batches: 5, 5 and 2 more, and then all of them anew.
+    arguments = dict(steps_per_epoch=5, epochs=6, shuffle=shuffle, verbose=0)
+    with pytest.warns(UserWarning, match="ran out of data"):
+        distiller.fit(joined, **arguments)
+    first, second = distiller.seen[:COUNT], distiller.seen[COUNT:]
+    assert sorted(first) == sorted(second) == list(range(COUNT))
+    assert first != second
+
+
+def test_evaluating_moves_neither_order_nor_view(answers, data):
+    distiller = compiled(answers)
+    x, y = data
+    joined = answers.join(x, y, batch_size=BATCH, seed=0)
+    first = distiller.predict(joined, verbose=0)
+    order = joined.order.copy()
+    distiller.evaluate(joined, verbose=0)
+    np.testing.assert_array_equal(joined.order, order)
+    np.testing.assert_array_equal(distiller.predict(joined, verbose=0), first)
+    training = answers.join(x, y, batch_size=BATCH, seed=1)
+    distiller.fit(training, epochs=3, validation_data=joined, verbose=0)
+    assert joined.epoch == 0
+    assert training.epoch == 2
+
+
+def test_another_cache_s_answers_are_refused(answers, teacher, data, tmp_path):
+    x, y = data
+    exact = kd.cache.Dense("float32")
+    outputs = {"": exact, "stage2": exact, "head:input": kd.cache.Int8()}
+    keras.utils.set_random_seed(7)
+    others = functional_model(6, name="teacher")
+    wrong = [
+        (others, x, outputs),
+        (teacher, x, {**outputs, "": kd.cache.TopK(2)}),
+    ]
+    distiller = compiled(answers)
+    weights = distiller.student.get_weights()
+    for place, (asked, inputs, stored) in enumerate(wrong):
+        path = tmp_path / str(place)
+        kd.cache.write(asked, inputs, path, outputs=stored, verbose=0)
+        joined = kd.cache.open(path).join(x, y, batch_size=BATCH)
+        with pytest.raises(ValueError, match="another cache.*Received"):
+            distiller.fit(joined, verbose=0)
+        with pytest.raises(ValueError, match="another cache.*Received"):
+            distiller.evaluate(joined, verbose=0)
+        with pytest.raises(ValueError, match="bring its answers along"):
+            distiller.fit(x, y, verbose=0)
+    for ours, before in zip(distiller.student.get_weights(), weights):
+        np.testing.assert_array_equal(ours, before)
+    # Of the same teacher, in the same form: such as one of other samples.
+    kd.cache.write(teacher, x + 1, tmp_path / "c", outputs=outputs, verbose=0)
+    same = kd.cache.open(tmp_path / "c").join(x + 1, y, batch_size=BATCH)
+    assert "soft_targets_loss" in distiller.evaluate(
+        same, verbose=0, return_dict=True
+    )
+
+
+def test_samples_weigh_differently_in_each_output(tmp_path):
+    x = np.random.default_rng(0).normal(size=(COUNT, 4)).astype("float32")
+    weight = np.linspace(0, 2, COUNT)
+    y = {"a": np.arange(COUNT) % 3, "b": np.arange(COUNT) % 3}
+    sample_weight = {"a": weight, "b": weight[::-1]}
+
+    def model(seed):
+        keras.utils.set_random_seed(seed)
+        inputs = keras.Input((4,))
+        heads = {name: keras.layers.Dense(3, name=name) for name in "ab"}
+        return keras.Model(
+            inputs, {name: head(inputs) for name, head in heads.items()}
+        )
+
+    teacher = model(0)
+    exact = kd.cache.Dense("float32")
+    kd.cache.write(teacher, x, tmp_path, outputs={"[a]": exact}, verbose=0)
+    answers = kd.cache.open(tmp_path)
+    joined = answers.join(x, y, sample_weight, batch_size=BATCH)
+
+    def term():
+        soft_targets = kd.losses.SoftTargets(2.0)
+        return kd.Transfer(soft_targets, teacher="[a]", student="[a]")
+
+    def losses(asked):
+        distiller = kd.Distiller(asked, model(1), [term()])
+        loss = {"a": CROSSENTROPY, "b": CROSSENTROPY}
+        distiller.compile(keras.optimizers.SGD(0.1), loss)
+        return fitted(distiller, joined)
+
+    expected, logs = losses(teacher), losses(answers)
+    for key, values in logs.items():
+        np.testing.assert_allclose(values, expected[key], rtol=1e-5)
+    distiller = kd.Distiller(answers, model(1), [term()])
+    distiller.compile(loss={"a": CROSSENTROPY, "b": CROSSENTROPY})
+    logs = distiller.evaluate(joined, verbose=0, return_dict=True)
+    for name, logits in model(1).predict(x, verbose=0).items():
+        log_probs = logits - np.logaddexp.reduce(logits, axis=1)[:, None]
+        each = -log_probs[np.arange(COUNT), y[name]]
+        mean = np.mean(sample_weight[name] * each)
+        np.testing.assert_allclose(logs[f"{name}_loss"], mean, rtol=1e-5)
+
+
+@pytest.mark.parametrize("classes", [10, 300])  # uint8 and uint16
+def test_a_data_loader_teaches_on_any_backend(tmp_path, classes):
+    torch = pytest.importorskip("torch")
+
+    def model(seed):
+        keras.utils.set_random_seed(seed)
+        return keras.Sequential(
+            [keras.Input((4,)), keras.layers.Dense(classes)]
+        )
+
+    x = np.random.default_rng(0).normal(size=(COUNT, 4)).astype("float32")
+    y, stored = np.arange(COUNT), kd.cache.TopK(4)
+    kd.cache.write(model(0), x, tmp_path, outputs=stored, verbose=0)
+    answers = kd.cache.open(tmp_path)
+    samples = [
+        (x[i], {"labels": y[i] % classes, "sample_index": i})
+        for i in range(COUNT)
+    ]
+    loader = torch.utils.data.DataLoader(samples, batch_size=BATCH)
+
+    def trained(joined):
+        distiller = kd.Distiller(answers, model(1))
+        distiller.compile(keras.optimizers.SGD(0.1), CROSSENTROPY)
+        fitted(distiller, joined)
+        assert "soft_targets_loss" in distiller.evaluate(
+            joined, verbose=0, return_dict=True
+        )
+        return distiller.student.get_weights()
+
+    arrays = answers.join(x, y % classes, batch_size=BATCH)
+    for ours, theirs in zip(trained(answers.join(loader)), trained(arrays)):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
 def test_there_is_no_teacher_in_memory(answers):
     distiller = kd.Distiller(answers, student(), transfers())
     parts = [distiller.student, *distiller.transfers]

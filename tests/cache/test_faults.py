@@ -869,7 +869,7 @@ def test_data_that_the_teacher_did_not_see(whole):
             answers.add_to((other[index], {"sample_index": index}))
         unchecked = cache.open(whole, check_inputs=False).join(other)
         _, y = unchecked[0]
-        found = y["answers"]["output"]["values"]
+        found = y["answers"][unchecked.cache.tag]["output"]["values"]
         np.testing.assert_array_equal(found, truth()[:32])
     answers.join(x)
     with refused("not what the teacher"):

@@ -52,6 +52,11 @@ def plain(value):
     return np.asarray(value)
 
 
+def told_in(y):
+    (told,) = y["answers"].values()
+    return told
+
+
 def check(batches, data, expected, times=1):
     """Every sample is there `times`, with its own image, label, answer."""
     seen = []
@@ -59,9 +64,9 @@ def check(batches, data, expected, times=1):
         index = plain(y["sample_index"])
         np.testing.assert_array_equal(plain(x), data[0][index])
         np.testing.assert_array_equal(plain(y["labels"]), data[1][index])
-        told = plain(y["answers"]["output"]["values"])
+        told = plain(told_in(y)["output"]["values"])
         np.testing.assert_allclose(told, expected[index], rtol=1e-5, atol=1e-6)
-        assert plain(y["answers"]["hidden"]["values"]).shape == (len(index), 4)
+        assert plain(told_in(y)["hidden"]["values"]).shape == (len(index), 4)
         seen += index.tolist()
     assert sorted(seen) == sorted(list(range(COUNT)) * times)
     return seen
@@ -103,8 +108,8 @@ def test_arrays(answers, data, expected):
 def test_arrays_in_an_order_of_the_seed_and_the_epoch(answers, data, expected):
     def order(seed, epoch):
         joined = answers.join(*data, batch_size=BATCH, seed=seed)
-        for _ in range(epoch):
-            joined.on_epoch_end()
+        for earlier in range(epoch + 1):
+            joined.set_epoch(earlier)
         batches = [joined[number] for number in range(len(joined))]
         again = answers.join(*data, batch_size=BATCH, seed=seed)
         again.set_epoch(epoch)
@@ -164,7 +169,7 @@ def test_tf_data(answers, data, expected):
     y = {"labels": labels, "sample_index": np.arange(COUNT)}
     dataset = tf.data.Dataset.from_tensor_slices((x, y))
     joined = answers.join(dataset.shuffle(COUNT, seed=0).repeat(2).batch(BATCH))
-    spec = joined.element_spec[1]["answers"]["output"]["values"]
+    spec = told_in(joined.element_spec[1])["output"]["values"]
     assert spec.shape.as_list() == [None, 3]
     check(joined, data, expected, times=2)
     hosts = [
@@ -233,6 +238,31 @@ def test_a_data_loader_of_a_stream(answers, data, expected, drop_last):
     check(answers.join(loader(10)), data, expected)
     batches = list(answers.join(loader(16)))
     assert [len(x) for x, _ in batches] == [16, 16, 8][: 3 - drop_last]
+
+
+def test_the_last_operation_of_grain_s_loader(answers, data, expected):
+    grain = pytest.importorskip("grain")
+
+    class AddAnswers(grain.transforms.Map):
+        def map(self, batch):
+            return answers.add_to(batch)
+
+    def loader(*more):
+        return grain.DataLoader(
+            data_source=[
+                (x, {"labels": y, "sample_index": np.array(i)})
+                for i, (x, y) in enumerate(zip(*data))
+            ],
+            sampler=grain.samplers.IndexSampler(
+                COUNT, shuffle=True, seed=0, num_epochs=1
+            ),
+            operations=[grain.transforms.Batch(BATCH), *more],
+            shard_options=grain.sharding.NoSharding(),
+        )
+
+    check(loader(AddAnswers()), data, expected)
+    with pytest.raises(ValueError, match="last of its operations"):
+        answers.join(loader())
 
 
 class Column:
