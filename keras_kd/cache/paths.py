@@ -15,8 +15,22 @@ def is_remote(path):
     return bool(re.match(r"[A-Za-z][\w+.-]+(::|://)", os.fspath(path)))
 
 
+def absolute(path):
+    """The path from the root on, with the user's folder in the place of `~`.
+
+    So what is opened later, by a reader or its workers, is found from any
+    working folder.
+
+    Example:
+    >>> absolute("answers").is_absolute(), absolute("~").name != "~"
+    (True, True)
+    """
+    # Unlike `pathlib`, it leaves a `~name` alone where there is no such user.
+    return pathlib.Path(os.path.expanduser(path)).absolute()
+
+
 def local_path(path):
-    """The path of a folder that is written to.
+    """The absolute path of a folder that is written to.
 
     Raises:
         ValueError: it is a url.
@@ -30,7 +44,7 @@ def local_path(path):
             "A cache is written to a local folder. Received: a url, "
             f"{os.fspath(path)!r}. Write it here, then copy the folder there."
         )
-    return pathlib.Path(path)
+    return absolute(path)
 
 
 def inside(folder, relative_path):

@@ -8,6 +8,7 @@ import pathlib
 import re
 import uuid
 
+from keras_kd.cache.paths import absolute
 from keras_kd.cache.paths import inside
 from keras_kd.cache.paths import is_remote
 from keras_kd.cache.paths import lacking
@@ -57,7 +58,7 @@ class LocalFolder:
 
     def __init__(self, path):
         self.name = os.fspath(path)
-        self.folder = pathlib.Path(path)
+        self.folder = absolute(path)
 
     def local(self, relative_path):
         """The path of a file on this machine."""
@@ -190,4 +191,4 @@ def _copies(cache_dir):
     if cache_dir is None:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         cache_dir = pathlib.Path(base, "keras_kd")
-    return pathlib.Path(cache_dir).expanduser()
+    return absolute(cache_dir)

@@ -4,6 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
+from keras_kd.cache.paths import absolute
+
 # A container's limit, and what is used of it: in cgroup version 2, and in 1.
 _CONTAINERS = (
     ("memory.max", "memory.current", "memory.stat"),
@@ -48,7 +50,7 @@ def free_disk(path):
     >>> free_disk("a/folder/to/come") > 0
     True
     """
-    folder = Path(path).absolute()
+    folder = absolute(path)
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
