@@ -11,6 +11,7 @@ from keras_kd.cache.part import read_description
 from keras_kd.cache.part_journal import PartJournal
 from keras_kd.cache.paths import inside
 from keras_kd.cache.paths import local_path
+from keras_kd.cache.paths import part_folders
 from keras_kd.cache.records import SAMPLE_INDEX
 from keras_kd.cache.records import runs_of
 from keras_kd.cache.rows import checked_rows
@@ -55,7 +56,7 @@ def merge(path, *, samples=None, allow_gaps=False):
     path = local_path(path)
     folders = [
         inside(path, folder.relative_to(path) / "rows.npy").parent
-        for folder in sorted(path.glob("parts/*"))
+        for folder in part_folders(path)
     ]
     if not folders:
         raise ValueError(

@@ -47,6 +47,23 @@ def local_path(path):
     return absolute(path)
 
 
+def part_folders(path):
+    """The folders of a cache's parts, in the order of their names.
+
+    What a file manager has left beside them, as `.DS_Store`, is none.
+
+    Example:
+    >>> part_folders(pathlib.Path("nowhere"))
+    []
+    """
+    return [
+        folder
+        for folder in sorted(path.glob("parts/*"))
+        # A link that leads nowhere is a part that is lost, and stays.
+        if not folder.is_file() and not folder.name.startswith(".")
+    ]
+
+
 def inside(folder, relative_path):
     """The path in a folder; refuses one that leads out of it.
 

@@ -18,6 +18,7 @@ from keras_kd.cache.part import PartWriter
 from keras_kd.cache.part import checked_name
 from keras_kd.cache.part import read_description
 from keras_kd.cache.paths import local_path
+from keras_kd.cache.paths import part_folders
 from keras_kd.cache.records import record_type
 from keras_kd.cache.views import Views
 from keras_kd.cache.writing import Writing
@@ -145,8 +146,9 @@ def _total(dataset, samples, count):
 
 
 def _check_neighbours(path, settings):
-    for other in sorted(path.glob("parts/*/part.json")):
-        check_same(path, read_description(other.parent)["settings"], settings)
+    for folder in part_folders(path):
+        if (folder / "part.json").exists():  # Or it is just begun.
+            check_same(path, read_description(folder)["settings"], settings)
 
 
 def _begun(settings, asked, first):

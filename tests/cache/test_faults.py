@@ -465,6 +465,29 @@ def test_a_merge_that_was_killed_is_made_again(name, tmp_path, monkeypatch):
 def test_merge_of_nothing(tmp_path):
     with refused("nothing to merge"):
         cache.merge(tmp_path)
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts/.DS_Store").write_text("windows")
+    with refused("nothing to merge"):
+        cache.merge(tmp_path)
+
+
+def test_what_is_no_part_is_passed_over(copy, tmp_path):
+    (copy / "parts/.DS_Store").write_text("windows")
+    (copy / "parts/notes.txt").write_text("of mine")
+    write(tmp_path / "other", asker=dense())
+    shutil.copytree(tmp_path / "other/parts/0", copy / "parts/.trash")
+    manifest = (copy / "manifest.json").read_bytes()
+    cache.merge(copy)
+    assert (copy / "manifest.json").read_bytes() == manifest
+    write(copy, batches(HALVES["odds"]), part="odds")
+
+    (copy / "parts/empty").mkdir()
+    with refused("'empty'", "part.json is missing"):
+        cache.merge(copy)
+    (copy / "parts/empty").rmdir()
+    (copy / "parts/lost").symlink_to(tmp_path / "nowhere")
+    with refused("lost"):
+        cache.merge(copy)
 
 
 # --- damage ------------------------------------------------------------------
