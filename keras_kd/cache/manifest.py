@@ -105,6 +105,11 @@ class Manifest:
         ]
         self.dtype = record_type(self.outputs)
 
+    @property
+    def index_file(self):
+        """The name of the index's file; caches of before don't say it."""
+        return self.content["index"].get("name", "index.npy")
+
     def text(self):
         """The file's text, with a checksum of all that it says."""
         return sealed({"format": FORMAT, **self.content})

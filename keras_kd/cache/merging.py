@@ -1,5 +1,6 @@
 """merge: makes one cache of the parts that writers have left."""
 
+import contextlib
 import zlib
 
 import numpy as np
@@ -25,7 +26,7 @@ def merge(path, *, samples=None, allow_gaps=False):
     To be called once, when all writers have ended. Nothing is copied: the
     parts stay where they are, and get a common index and manifest. All
     checksums are looked at. It may be called again, after more parts were
-    written.
+    written; a reader that is open goes on with the cache of before.
 
     Args:
         path: the cache's folder, local.
@@ -79,15 +80,13 @@ def merge(path, *, samples=None, allow_gaps=False):
     samples = samples or numbering.samples
     expected = samples and samples * numbering.count
     index, count = index_of(runs, expected, allow_gaps, path)
-    _write_index(path, index)
     content = {
         **settings,
         "samples": count // numbering.count,
         "parts": [_public(part) for part in parts],
-        "index": {"runs": index.shape[1], "checksum": zlib.crc32(index)},
+        "index": _write_index(path, index),
     }
-    text = Manifest(content).text()
-    write_whole(path / "manifest.json", lambda file: file.write_text(text))
+    _write_manifest(path, Manifest(content))
 
 
 def _part(folder, description):
@@ -200,5 +199,41 @@ def _refuse(path, what, first, end):
     )
 
 
+def _write_manifest(path, manifest):
+    replaced, text = _index_file(path), manifest.text()
+    write_whole(path / "manifest.json", lambda file: file.write_text(text))
+    _remove_earlier(path, replaced, manifest.index_file)
+
+
+def _index_file(path):
+    """Which index the manifest that is there names; None if it doesn't."""
+    try:
+        data = (path / "manifest.json").read_bytes()
+        return Manifest.parse(data, str(path)).index_file
+    except (OSError, ValueError, KeyError):  # None yet, or it is damaged.
+        return None
+
+
 def _write_index(path, index):
-    write_whole(path / "index.npy", lambda file: np.save(file, index))
+    """Writes the index; returns what the manifest says of it."""
+    checksum = zlib.crc32(index)
+    # A name of its own leaves the earlier cache as it is until the manifest
+    # is replaced, and after that to those who have read the earlier one.
+    name = f"index-{checksum:08x}.npy"
+    write_whole(path / name, lambda file: np.save(file, index))
+    return {"runs": index.shape[1], "checksum": checksum, "name": name}
+
+
+def _remove_earlier(path, replaced, name):
+    """Removes each index but the new one and the one that it replaces.
+
+    Workers of a reader that was opened before open the replaced one again.
+    Not all are kept: that of scattered samples may be as large as answers.
+    """
+    if replaced in (None, name):
+        return
+    for file in [path / "index.npy", *path.glob("index-????????.npy")]:
+        if file.name not in (replaced, name):
+            # Windows keeps what a reader has mapped, until the next merge.
+            with contextlib.suppress(OSError):
+                file.unlink()

@@ -59,7 +59,8 @@ class StoredRecords:
         self._open_index()
 
     def _open_index(self):
-        self._index = mapped(self.storage.local("index.npy"), self._damaged())
+        path = self.storage.local(self.manifest.index_file)
+        self._index = mapped(path, self._damaged())
         shape = 2, self.manifest.content["index"]["runs"]
         if self._index.dtype.str != "<i8" or self._index.shape != shape:
             raise ValueError(self._damaged())
@@ -74,9 +75,9 @@ class StoredRecords:
 
     def _damaged(self):
         return (
-            f"The index of the cache {self.name!r} is damaged. Received: an "
-            "index.npy that is not the one of the manifest. Copy it again, or "
-            "make it anew with `keras_kd.cache.merge`."
+            f"The index of the cache {self.name!r} is damaged. Received: "
+            f"{self.manifest.index_file} that is not the one of the manifest. "
+            "Copy it again, or make it anew with `keras_kd.cache.merge`."
         )
 
     def _part(self, number):

@@ -77,6 +77,12 @@ def assert_same_files(folder, expected):
         assert found[name] == content, name
 
 
+def name_of(folder, pattern):
+    """The one file of a pattern: an index is named after what it says."""
+    (path,) = folder.glob(pattern)
+    return path.relative_to(folder).as_posix()
+
+
 def put_back(folder, files):
     for name, content in files.items():
         (folder / name).write_bytes(content)
@@ -437,12 +443,12 @@ def test_merge_names_what_is_there_twice_or_too_much(tmp_path):
         assert [number for each in named for number in each] == [3, 7, 8]
 
 
-@pytest.mark.parametrize("name", ["index.npy", "manifest.json"])
+@pytest.mark.parametrize("name", ["index-*.npy", "manifest.json"])
 def test_a_merge_that_was_killed_is_made_again(name, tmp_path, monkeypatch):
     replace = os.replace
 
     def killed(source, target):
-        if pathlib.Path(target).name == name:
+        if pathlib.Path(target).match(name):
             raise KeyboardInterrupt
         replace(source, target)
 
@@ -453,13 +459,79 @@ def test_a_merge_that_was_killed_is_made_again(name, tmp_path, monkeypatch):
         patch.setattr(os, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
             cache.merge(tmp_path)
-    if name == "index.npy":
-        assert len(cache.open(tmp_path)) == 20  # The earlier one.
-    else:
-        with refused("index", "make it anew with `keras_kd.cache.merge`"):
-            cache.open(tmp_path)
+    assert len(cache.open(tmp_path, verify="full")) == 20  # The earlier one.
+    np.testing.assert_array_equal(answers_of(tmp_path, range(20)), truth(20))
     cache.merge(tmp_path, samples=SAMPLES)
     np.testing.assert_array_equal(answers_of(tmp_path), truth())
+
+
+def test_a_reader_of_before_a_merge_goes_on_in_its_workers(tmp_path):
+    pickled, indexes = [], []
+    for end in [10, 20, 30, 40]:
+        write(tmp_path, batches(range(end)))
+        pickled.append(pickle.dumps(cache.open(tmp_path, verify="sizes")))
+        cache.merge(tmp_path)  # Once more: it is the same.
+        for each, samples in zip(
+            pickled[-2:], [end - 10, end][-len(pickled) :]
+        ):
+            answers = pickle.loads(each)
+            assert len(answers) == samples
+            told = answers.views(np.arange(samples))["output"]
+            np.testing.assert_array_equal(told, truth(samples))
+        indexes.append(len(list(tmp_path.glob("index*"))))
+    assert indexes == [1, 2, 2, 2]
+
+
+def unnamed(folder):
+    """Makes the index of a cache what it was before it had a name."""
+
+    def forget(content):
+        (folder / content["index"].pop("name")).rename(folder / "index.npy")
+
+    changed_manifest(folder, forget)
+
+
+def test_a_cache_of_before_its_index_had_a_name(tmp_path):
+    write(tmp_path, batches(range(10)))
+    unnamed(tmp_path)
+    np.testing.assert_array_equal(
+        answers_of(tmp_path, range(10), verify="full"), truth(10)
+    )
+    pickled = pickle.dumps(cache.open(tmp_path))
+    for end in [20, 30]:
+        write(tmp_path, batches(range(end)))
+        np.testing.assert_array_equal(
+            answers_of(tmp_path, range(end), verify="full"), truth(end)
+        )
+        if end == 20:
+            assert len(pickle.loads(pickled)) == 10
+    assert not (tmp_path / "index.npy").exists()
+
+
+@pytest.mark.parametrize("place", ["inside", "outside"])
+def test_only_an_index_of_ours_is_removed(place, tmp_path):
+    folder = tmp_path / "answers"
+    write(folder, batches(range(10)))
+    kept = folder / "index-mine.npy"
+    if place == "outside":
+        kept = tmp_path / "index-12345678.npy"
+        changed_manifest(
+            folder,
+            lambda content: content["index"].update(name=f"../{kept.name}"),
+        )
+    kept.write_bytes(b"mine")
+    for end in [20, 30]:
+        write(folder, batches(range(end)))
+    assert kept.read_bytes() == b"mine"
+
+
+def test_a_merge_mends_a_manifest_that_is_damaged(copy):
+    manifest = (copy / "manifest.json").read_bytes()
+    for damaged in [b"", manifest[:-9], b"{}", b'{"format": 99}']:
+        (copy / "manifest.json").write_bytes(damaged)
+        cache.merge(copy)
+        assert (copy / "manifest.json").read_bytes() == manifest
+        np.testing.assert_array_equal(answers_of(copy), truth())
 
 
 def test_merge_of_nothing(tmp_path):
@@ -541,11 +613,12 @@ def header_of(folder):
     "name,words",
     [
         ("manifest.json", r"manifest .*(Copy|merge)|format \d+.*Install"),
-        ("index.npy", "index .*(Copy|merge)"),
+        ("index-*.npy", "index .*(Copy|merge)"),
         ("parts/odds/rows.npy", "'odds'.*Copy"),
     ],
 )
 def test_flipped_bits_are_found_when_opening(name, words, copy):
+    name = name_of(copy, name)
     assert assert_flips_are_found(copy, name, read_all, words) > FLIPS / 2
 
 
@@ -561,7 +634,7 @@ def test_flipped_types_are_found(other, copy):
     # The same bytes, and their checksum, would be other numbers.
     files = all_files(copy)
     for name, about in {
-        "index.npy": "index",
+        name_of(copy, "index-*.npy"): "index",
         "parts/odds/rows.npy": "'odds'",
     }.items():
         changed = files[name].replace(b"<i8", other)
@@ -605,7 +678,7 @@ def test_flipped_bits_in_a_large_cache_are_found_in_full(copy, monkeypatch):
     for name, place, words in [
         ("parts/odds/rows.npy", -1, ("'odds'", "Copy")),
         ("parts/evens/rows.npy", -100, ("'evens'", "Copy")),
-        ("index.npy", -20, ("index", "Copy")),
+        (name_of(copy, "index-*.npy"), -20, ("index", "Copy")),
     ]:
         flipped = bytearray(files[name])
         flipped[place] ^= 4
@@ -634,7 +707,8 @@ def test_a_part_that_is_cut_off(left, copy):
 
 def test_files_that_are_missing(copy):
     files = all_files(copy)
-    for name in ["manifest.json", "index.npy", "parts/odds/rows.npy"]:
+    for name in ["manifest.json", "index-*.npy", "parts/odds/rows.npy"]:
+        name = name_of(copy, name)
         (copy / name).unlink()
         with refused(name, "copy the whole folder"):
             cache.open(copy)
@@ -664,7 +738,7 @@ def test_empty_files_are_refused(copy):
     files = all_files(copy)
     for name, words in {
         "manifest.json": ["manifest"],
-        "index.npy": ["index"],
+        name_of(copy, "index-*.npy"): ["index"],
         "parts/odds/rows.npy": ["'odds'"],
     }.items():
         (copy / name).write_bytes(b"")
@@ -733,6 +807,18 @@ def test_a_manifest_may_not_lead_out_of_its_folder(name, copy, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "name", ["../index.npy", "{absolute}", "x/../../index.npy"]
+)
+def test_an_index_may_not_lie_out_of_its_folder(name, copy, tmp_path):
+    index = copy / name_of(copy, "index-*.npy")
+    evil = shutil.copy(index, tmp_path / "index.npy")
+    name = name.format(absolute=evil)
+    changed_manifest(copy, lambda content: content["index"].update(name=name))
+    with refused("must be in its folder"):
+        cache.open(copy)
+
+
+@pytest.mark.parametrize(
     "linked", ["parts", "parts/odds", "parts/odds/rows.npy"]
 )
 def test_a_link_may_not_lead_out_of_the_folder(linked, copy, tmp_path):
@@ -756,9 +842,9 @@ class Evil:
 
 
 @pytest.mark.parametrize("kind", ["objects", "pickle", "zip"])
-@pytest.mark.parametrize("name", ["index.npy", "parts/odds/rows.npy"])
+@pytest.mark.parametrize("name", ["index-*.npy", "parts/odds/rows.npy"])
 def test_no_file_is_unpickled(kind, name, copy, tmp_path):
-    evil, path = Evil(tmp_path / "touched"), copy / name
+    evil, path = Evil(tmp_path / "touched"), copy / name_of(copy, name)
     size = path.stat().st_size
     objects = np.array([evil] * len(HALVES["odds"]), dtype=object)
     with path.open("wb") as file:
