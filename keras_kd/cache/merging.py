@@ -17,6 +17,7 @@ from keras_kd.cache.records import SAMPLE_INDEX
 from keras_kd.cache.records import runs_of
 from keras_kd.cache.rows import checked_rows
 from keras_kd.cache.rows import checked_shards
+from keras_kd.cache.rows import header_bytes
 from keras_kd.whole_files import write_whole
 
 
@@ -83,7 +84,9 @@ def merge(path, *, samples=None, allow_gaps=False):
     content = {
         **settings,
         "samples": count // numbering.count,
-        "parts": [_public(part) for part in parts],
+        "parts": [
+            _public(folder, part) for folder, part in zip(folders, parts)
+        ],
         "index": _write_index(path, index),
     }
     _write_manifest(path, Manifest(content))
@@ -107,13 +110,14 @@ def _part(folder, description):
     }
 
 
-def _public(part):
+def _public(folder, part):
     """A part as the manifest has it: the index holds the runs."""
     shards = [
         {key: value for key, value in shard.items() if key != "runs"}
         for shard in part["shards"]
     ]
-    return {**part, "shards": shards}
+    header = header_bytes(folder / "rows.npy")
+    return {**part, "header": header, "shards": shards}
 
 
 def _checked_runs(folder, part, dtype):

@@ -32,6 +32,16 @@ def checked_rows(path, part, dtype):
     return rows[: part["samples"]]
 
 
+def header_bytes(path):
+    """How much of a part's file, which was looked at, is before its records.
+
+    NumPy may give another version's headers another length.
+    """
+    return np.lib.format.open_memmap(
+        path, mode="r", max_header_size=LARGEST_HEADER
+    ).offset
+
+
 def mapped(path, message):
     """An array's file, mapped into memory; an error with a message if not."""
     try:

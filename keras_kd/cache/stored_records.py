@@ -136,13 +136,14 @@ class StoredRecords:
             check_shard(records, shard, parts[number]["name"], place)
 
     def _check_size(self, part, size):
-        data = part["samples"] * self.manifest.dtype.itemsize
-        # Longer by a header, and by what a writer has added since.
-        if size <= data:
+        # Caches of before don't say it; some header there must be.
+        header = part.get("header", 1)
+        expected = header + part["samples"] * self.manifest.dtype.itemsize
+        if size < expected:  # It is larger where a writer has gone on.
             raise ValueError(
                 f"The part {part['name']!r} of the cache {self.name!r} is cut "
-                f"off. Received: rows.npy of {size} bytes, expected more than "
-                f"{data}. Copy the part's folder again, or delete it, run its "
+                f"off. Received: rows.npy of {size} bytes, expected {expected} "
+                "or more. Copy the part's folder again, or delete it, run its "
                 "writer again, then `keras_kd.cache.merge`."
             )
 

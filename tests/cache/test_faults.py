@@ -705,6 +705,24 @@ def test_a_part_that_is_cut_off(left, copy):
         write(copy, batches(HALVES["odds"]), part="odds")
 
 
+@pytest.mark.parametrize("lost", [1, 100])
+def test_a_part_that_has_lost_its_last_bytes(lost, copy):
+    path = copy / "parts/odds/rows.npy"
+    size = path.stat().st_size
+    assert lost < header_of(copy)
+    os.truncate(path, size - lost)
+    with refused("'odds'", "cut off", f"expected {size} or more", "Copy"):
+        cache.open(copy, verify="sizes")
+
+    def forget(content):  # As the manifests of before, which say less.
+        for part in content["parts"]:
+            del part["header"]
+
+    changed_manifest(copy, forget)
+    with refused("'odds'", "Copy"):
+        answers_of(copy, verify="sizes")
+
+
 def test_files_that_are_missing(copy):
     files = all_files(copy)
     for name in ["manifest.json", "index-*.npy", "parts/odds/rows.npy"]:
