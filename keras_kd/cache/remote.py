@@ -71,6 +71,10 @@ class LocalFolder:
         """The files' sizes in bytes, in a list."""
         return [self.local(path).stat().st_size for path in relative_paths]
 
+    def dropping(self, relative_path):
+        """A file that is wrong stays as it is: there is no other."""
+        return contextlib.nullcontext()
+
 
 class RemoteFolder:
     """A cache's files in object storage, fetched when they are first used.
@@ -127,6 +131,27 @@ class RemoteFolder:
             far[path] if path in far else copies[path].stat().st_size
             for path in relative_paths
         ]
+
+    @contextlib.contextmanager
+    def dropping(self, relative_path):
+        """Deletes a file's copy if it is found to be wrong, by a `ValueError`.
+
+        It may have been fetched while the files at the url were replaced.
+        """
+        path = inside(self.folder, relative_path)
+        try:
+            yield
+        except ValueError as error:
+            if not path.is_file():
+                raise
+            # Windows keeps what is mapped.
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise ValueError(
+                f"{error} It was a copy that was looked at, and is dropped: "
+                "open the cache again, which fetches the file anew (first "
+                f"delete {str(path)!r}, should it still be there)."
+            ) from error
 
     def _far_sizes(self, relative_paths):
         files, root = self._connect()

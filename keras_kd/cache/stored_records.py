@@ -59,8 +59,12 @@ class StoredRecords:
         self._open_index()
 
     def _open_index(self):
-        path = self.storage.local(self.manifest.index_file)
-        self._index = mapped(path, self._damaged())
+        name = self.manifest.index_file
+        with self.storage.dropping(name):
+            self._index = mapped(self.storage.local(name), self._damaged())
+            self._check_index()
+
+    def _check_index(self):
         shape = 2, self.manifest.content["index"]["runs"]
         if self._index.dtype.str != "<i8" or self._index.shape != shape:
             raise ValueError(self._damaged())
@@ -83,26 +87,16 @@ class StoredRecords:
     def _part(self, number):
         if number not in self._rows:
             part = self.manifest.parts[number]
-            local = isinstance(self.storage, LocalFolder)
-            self._rows[number] = (
-                self._mapped(part) if local else self._fetched(part)
-            )
+            with self.storage.dropping(_rows_of(part)):
+                self._rows[number] = self._mapped(part)
         return self._rows[number]
 
     def _mapped(self, part):
         path = self.storage.local(_rows_of(part))
-        return checked_rows(path, part, self.manifest.dtype)
-
-    def _fetched(self, part):
-        try:
-            rows = self._mapped(part)
+        rows = checked_rows(path, part, self.manifest.dtype)
+        if not isinstance(self.storage, LocalFolder):
             # It was just fetched, for the most part: look at all of it.
             check_shards(rows, part["name"], part["shards"])
-        except ValueError as error:
-            raise ValueError(
-                f"{error} If the copy in {str(self.storage.folder)!r} is what "
-                "is damaged, delete that folder."
-            ) from error
         return rows
 
     def load(self):
@@ -120,11 +114,13 @@ class StoredRecords:
             ValueError: a part is missing or damaged.
         """
         if extent == "full":
-            self._verify_index()
+            with self.storage.dropping(self.manifest.index_file):
+                self._verify_index()
         parts = self.manifest.parts
         sizes = self.storage.sizes([_rows_of(part) for part in parts])
         for part, size in zip(parts, sizes):
-            self._check_size(part, size)
+            with self.storage.dropping(_rows_of(part)):
+                self._check_size(part, size)
         shards = [
             (number, *shard)
             for number, part in enumerate(parts)

@@ -9,12 +9,21 @@ import sys
 import threading
 
 import fsspec
+import numpy as np
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import known_implementations
+from writing_run import SAMPLES
+from writing_run import data
+from writing_run import truth
+from writing_run import write
 
+from keras_kd import cache
+from keras_kd.cache import stored_records
 from keras_kd.cache.remote import storage_at
+from keras_kd.cache.sealed import sealed
+from keras_kd.cache.sealed import unsealed
 
 ROOT = pathlib.Path(__file__).parents[2]
 URL = "memory://bucket/answers"
@@ -293,3 +302,89 @@ def test_where_copies_are_kept(bucket, tmp_path, monkeypatch):
     assert storage_at(URL).folder.parent == tmp_path / "xdg" / "keras_kd"
     assert storage_at(URL, "~/mine").folder.parent == tmp_path / "mine"
     assert storage_at(URL).folder.name.startswith("answers_")
+
+
+# --- whole caches ------------------------------------------------------------
+
+
+def put(bucket, folder):
+    """Puts a cache in the place of what is at the url."""
+    bucket.rm("/bucket/answers", recursive=True)
+    bucket.put(os.fspath(folder), "/bucket/answers", recursive=True)
+
+
+@pytest.fixture
+def far(bucket, tmp_path):
+    write(tmp_path / "here")
+    put(bucket, tmp_path / "here")
+    return bucket
+
+
+def assert_right(tmp_path, samples=SAMPLES, **arguments):
+    answers = cache.open(URL, cache_dir=tmp_path / "near", **arguments)
+    told = answers.views(np.arange(samples))["output"]
+    np.testing.assert_array_equal(told, truth(samples))
+
+
+def copy_of(tmp_path, pattern):
+    (path,) = (tmp_path / "near").rglob(pattern)
+    return path
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_cache_is_read_from_far_away(named, far, tmp_path):
+    if not named:  # As the caches of before.
+        file = tmp_path / "here/manifest.json"
+        content = unsealed(file.read_bytes(), "damaged")
+        index = tmp_path / "here" / content["index"].pop("name")
+        index.rename(tmp_path / "here/index.npy")
+        file.write_text(sealed(content))
+        put(far, tmp_path / "here")
+    for verify in ["auto", "full", "sizes"]:
+        assert_right(tmp_path, verify=verify)
+    (index,) = (tmp_path / "here").glob("index*.npy")
+    assert copy_of(tmp_path, "index*.npy").name == index.name
+
+
+@pytest.mark.parametrize("lost", [1, 100])
+def test_a_file_that_has_lost_its_last_bytes(lost, far, tmp_path):
+    whole = far.cat_file("/bucket/answers/parts/0/rows.npy")
+    far.pipe("/bucket/answers/parts/0/rows.npy", whole[:-lost])
+    with pytest.raises(ValueError, match=f"cut off.*{len(whole)} or more"):
+        cache.open(URL, cache_dir=tmp_path / "near")
+
+
+def test_files_that_are_replaced_before_they_are_read(far, tmp_path):
+    answers = cache.open(URL, cache_dir=tmp_path / "near")
+    write(tmp_path / "other", data() + 1)
+    put(far, tmp_path / "other")
+    with pytest.raises(ValueError, match="'0' is damaged.*open the cache aga"):
+        answers.read([3])
+    put(far, tmp_path / "here")
+    np.testing.assert_array_equal(answers.views([3])["output"], truth()[[3]])
+    assert_right(tmp_path)
+
+
+@pytest.mark.parametrize("change", ["flipped", "cut"])
+@pytest.mark.parametrize("name", ["index*.npy", "rows.npy"])
+def test_a_copy_that_is_wrong_is_fetched_anew(name, change, far, tmp_path):
+    assert_right(tmp_path)
+    path = copy_of(tmp_path, name)
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content[:-2] if change == "cut" else content)
+    with pytest.raises(ValueError, match="open the cache again"):
+        assert_right(tmp_path)
+    assert_right(tmp_path)
+
+
+def test_an_index_too_large_to_look_at_when_opening(far, tmp_path, monkeypatch):
+    monkeypatch.setattr(stored_records, "VERIFIED_AT_OPEN", 8)
+    assert_right(tmp_path)
+    path = copy_of(tmp_path, "index*.npy")
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="index.*open the cache again"):
+        assert_right(tmp_path, verify="full")
+    assert_right(tmp_path, verify="full")
