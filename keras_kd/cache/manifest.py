@@ -84,7 +84,8 @@ class Manifest:
 
     Args:
         content: a dict of the settings that all parts share, `samples`,
-            `parts` (each with name, samples, constants, shards) and `index`.
+            `parts` (each with name, samples, constants, header, shards) and
+            `index`.
 
     Raises:
         ValueError: it is of another format, or was changed.
