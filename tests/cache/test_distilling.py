@@ -481,6 +481,31 @@ def test_an_ensemble_that_is_shown_the_labels(teacher, data, tmp_path):
     check_answers(ensemble, data[0], tmp_path, labels=data[1])
 
 
+def batches(x, labels=None, stop=COUNT):
+    for start in range(0, stop, BATCH):
+        index = np.arange(start, start + BATCH)
+        shown = {} if labels is None else {"labels": labels[index]}
+        yield x[index], {**shown, "sample_index": index}
+
+
+def views(*data):
+    return kd.cache.Views(*data, augment=lambda element, _: element, count=2)
+
+
+def test_an_ensemble_needs_no_labels(teacher, data, tmp_path):
+    ensemble = kd.teachers.Ensemble(
+        [teacher, functional_model(4, name="other")]
+    )
+    for name, dataset in (
+        ("batches", batches(data[0])),
+        ("views", views(data[0])),
+    ):
+        path = tmp_path / name
+        kd.cache.write(ensemble, dataset, path, verbose=0)
+        told = kd.cache.open(path).views(np.arange(COUNT), 0)["output"]
+        np.testing.assert_allclose(told, numpy(ensemble(data[0])), atol=2e-3)
+
+
 def test_a_python_function(data, tmp_path):
     def oracle(x):
         return x.reshape(len(x), -1)[:, :3]

@@ -497,6 +497,11 @@ def batches(count, size=8):
         yield samples(count)[index], {"sample_index": index}
 
 
+def test_an_ensemble_needs_no_labels():
+    teacher = kd.teachers.Ensemble([classifier(), classifier(seed=1)])
+    assert planned(teacher, dataset=batches(20)).samples == 20
+
+
 def test_batches_that_end_tell_how_many_samples_there_are():
     assert planned(dataset=batches(20)).samples == 20
     assert planned(dataset=batches(32)).samples == 32
