@@ -4,20 +4,19 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_kd.building import input_spec
-from keras_kd.building import output_spec
 from keras_kd.losses.true_class import number_of
 from keras_kd.steps import no_gradient
 from keras_kd.teachers.member import TINY
-from keras_kd.teachers.member import Member
-from keras_kd.teachers.member import class_table
-from keras_kd.teachers.member import in_order
 from keras_kd.teachers.member_weights import check_known
 from keras_kd.teachers.member_weights import checked_average
 from keras_kd.teachers.member_weights import checked_weights
 from keras_kd.teachers.member_weights import confidence_weights
 from keras_kd.teachers.member_weights import entropy_weights
 from keras_kd.teachers.member_weights import mean_of_probabilities
+from keras_kd.teachers.members import checked_members
+from keras_kd.teachers.members import in_order
+from keras_kd.teachers.members import inputs_of
+from keras_kd.teachers.members import table_of
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
@@ -104,13 +103,13 @@ class Ensemble(keras.Model):
     ):
         # No autocast: labels stay whole numbers, each model casts its inputs.
         super().__init__(name=name, dtype="float32", autocast=False)
-        self._parts = _checked_members(members)
+        self._parts = checked_members(members)
         self.average = checked_average(average)
         self.weighting = checked_weights(weights, len(self._parts))
         self.temperature = number_of(temperature, "temperature", least=TINY)
-        inputs = _inputs_of(self._parts, input_shape)
+        inputs = inputs_of(self._parts, input_shape)
         self._sample_shape = tuple(inputs.shape[1:])
-        self._table = _table_of(self._parts, inputs, num_classes)
+        self._table = table_of(self._parts, inputs, num_classes)
         self.num_classes = self._table.shape[1]
         check_known(self._table, self.average, self.weighting)
         self.member_logits = None
@@ -203,48 +202,3 @@ class Ensemble(keras.Model):
 def _without(some, variables):
     some = [id(variable) for variable in some]
     return [each for each in variables if id(each) not in some]
-
-
-def _checked_members(members):
-    if not isinstance(members, (list, tuple)) or not members:
-        raise ValueError(
-            "Argument `members` must be a list of at least one Keras model. "
-            f"Received: members={members!r}."
-        )
-    parts = [
-        each if isinstance(each, Member) else Member(each) for each in members
-    ]
-    models = [part.model for part in parts]
-    for place, model in enumerate(models):
-        if any(model is other for other in models[:place]):
-            raise ValueError(
-                "Each member of an ensemble must be a model of its own. "
-                f"Received: {model.name!r} twice. Make it count more with "
-                "`weights`."
-            )
-    return parts
-
-
-def _inputs_of(parts, input_shape):
-    if input_shape is not None:
-        return keras.KerasTensor((None, *input_shape))
-    for part in parts:
-        known = part.preprocess is None
-        spec = input_spec(part.model) if known else None
-        if isinstance(spec, keras.KerasTensor):
-            return spec
-    raise ValueError(
-        "The shape of the ensemble's inputs is not known. Received members "
-        f"{[part.model.name for part in parts]} of which none shows the shape "
-        "of one input, or takes it without `preprocess`. Give the shape of a "
-        "sample, such as `input_shape=(32, 32, 3)`."
-    )
-
-
-def _table_of(parts, inputs, num_classes):
-    outputs = []
-    for part in parts:
-        part.build(inputs.shape)
-        answer = output_spec(lambda x: part(x, training=False), inputs)  # noqa: B023
-        outputs.append(answer.shape[-1])
-    return class_table(parts, outputs, num_classes)

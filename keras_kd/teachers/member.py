@@ -1,15 +1,10 @@
 """One model of an ensemble: what it takes, and what its outputs mean."""
 
-import numbers
-
 import keras
-import numpy as np
 from keras import ops
 
 # The least number of float32 that is not denormal.
 TINY = 1.2e-38
-# The logit of a class that a member does not know: its probability is 0.
-UNKNOWN = -1e9
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
@@ -176,59 +171,3 @@ def _checked_classes(classes, model):
             f"classes={classes!r} for member {model.name!r}."
         )
     return [None if number == -1 else int(number) for number in given]
-
-
-def class_table(members, outputs, num_classes=None):
-    """Where each member has each class of the ensemble among its logits.
-
-    Args:
-        members: list of `Member`.
-        outputs: how many logits each returns.
-        num_classes: of the ensemble; by default as many as are found.
-
-    Returns:
-        Integers of shape `(members, classes)`; -1 where it has none.
-
-    Raises:
-        ValueError: the numbers of classes do not agree.
-
-    Example:
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    >>> class_table([Member(model, classes=[2, 0])], [2]).tolist()
-    [[1, -1, 0]]
-    """
-    classes = [
-        list(range(count)) if each.classes is None else each.class_numbers
-        for each, count in zip(members, outputs)
-    ]
-    found = 1 + max(max(each) for each in classes)
-    num_classes = found if num_classes is None else num_classes
-    for member, own in zip(members, classes):
-        wrong = member.classes is None and len(own) != num_classes
-        wrong = wrong or not isinstance(num_classes, numbers.Integral)
-        if wrong or max(own) >= num_classes:
-            raise ValueError(
-                "The members' classes must agree. Received: member "
-                f"{member.model.name!r} with {len(own)} classes, up to number "
-                f"{max(own)}, in an ensemble of {num_classes!r} classes. Say "
-                "which classes its outputs are: `Member(model, classes=[...])`"
-                ", with one class number or None for each output."
-            )
-    table = np.full((len(members), num_classes), -1)
-    for row, own in zip(table, classes):
-        row[own] = np.arange(len(own))
-    return table
-
-
-def in_order(answer, places):
-    """A member's logits in the ensemble's order of classes.
-
-    Example:
-    >>> places = np.array([1, -1, 0])
-    >>> ops.convert_to_numpy(in_order(ops.array([[5.0, 6.0]]), places)).tolist()
-    [[6.0, -1000000000.0, 5.0]]
-    """
-    if places.tolist() == list(range(answer.shape[-1])):
-        return answer
-    ordered = ops.take(answer, np.maximum(places, 0), axis=-1)
-    return ops.where(places >= 0, ordered, UNKNOWN)
