@@ -179,6 +179,13 @@ class Ensemble(keras.Model):
     def non_trainable_weights(self):
         return _without(self.trainable_variables, self.weights)
 
+    def fingerprint_bytes(self):
+        """What tells this ensemble from others of the same members."""
+        weights = self.weighting
+        weights = weights if isinstance(weights, str) else list(weights)
+        told = [self.average, weights, self.temperature, self.num_classes]
+        return repr(told).encode()
+
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
         weights = self.weighting

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_kd.teachers.preprocess_probe import probed
+
 # The least number of float32 that is not denormal.
 TINY = 1.2e-38
 
@@ -28,7 +30,9 @@ class Member(keras.layers.Layer):
             `(batch, outputs)`.
         preprocess: from the ensemble's input to the model's: a Keras layer,
             or a function of `keras.ops`. Only layers and registered functions
-            can be saved. None for the input as it is.
+            can be saved. Asked about random samples to tell it from others,
+            where a cache is written or a state saved. None for the input as
+            it is.
         classes: what each of the model's outputs stands for: a class number
             of the ensemble, or None (or -1) for an output that is left out
             of the softmax. None if the outputs are the ensemble's classes.
@@ -85,17 +89,19 @@ class Member(keras.layers.Layer):
         return [number for number in self.classes if number is not None]
 
     def build(self, input_shape):
+        self._inputs = keras.KerasTensor(input_shape)
         layer = self.preprocess
         if isinstance(layer, keras.layers.Layer) and not layer.built:
             layer.build(input_shape)
             layer.built = True
 
+    def build_for(self, inputs):
+        """Builds it for what an ensemble takes, a `KerasTensor`."""
+        self.build(inputs.shape)
+        self._inputs = inputs  # of its type, too
+
     def call(self, inputs, training=None):
-        if isinstance(self.preprocess, keras.layers.Layer):
-            inputs = self.preprocess(inputs, training=False)
-        elif self.preprocess is not None:
-            inputs = self.preprocess(inputs)
-        answer = self.model(inputs, training=False)
+        answer = self.model(self._prepared(inputs), training=False)
         shape = getattr(answer, "shape", None)
         if shape is None or len(shape) != 2 or shape[-1] is None:
             raise ValueError(
@@ -107,6 +113,11 @@ class Member(keras.layers.Layer):
         if self.from_logits:
             return answer
         return ops.log(ops.maximum(answer, TINY))
+
+    def _prepared(self, inputs):
+        if isinstance(self.preprocess, keras.layers.Layer):
+            return self.preprocess(inputs, training=False)
+        return inputs if self.preprocess is None else self.preprocess(inputs)
 
     def _known(self, answer):
         if self.classes is None:
@@ -120,6 +131,13 @@ class Member(keras.layers.Layer):
             )
         kept = [i for i, c in enumerate(self.classes) if c is not None]
         return ops.take(answer, kept, axis=-1)
+
+    def fingerprint_bytes(self):
+        """What tells this member from others of the same model."""
+        told = [self.classes and list(self.classes), self.from_logits]
+        if self.preprocess is not None:
+            told.append(probed(self._prepared, self._inputs))
+        return repr(told).encode()
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

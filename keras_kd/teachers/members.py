@@ -74,7 +74,7 @@ def table_of(parts, inputs, num_classes):
     """
     outputs = []
     for part in parts:
-        part.build(inputs.shape)
+        part.build_for(inputs)
         answer = output_spec(lambda x: part(x, training=False), inputs)  # noqa: B023
         outputs.append(answer.shape[-1])
     return class_table(parts, outputs, num_classes)

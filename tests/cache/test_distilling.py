@@ -506,6 +506,28 @@ def test_an_ensemble_needs_no_labels(teacher, data, tmp_path):
         np.testing.assert_allclose(told, numpy(ensemble(data[0])), atol=2e-3)
 
 
+def test_an_ensemble_of_other_settings_is_another_teacher(
+    teacher, data, tmp_path
+):
+    members = [teacher, functional_model(4, name="other")]
+
+    def weighted(*weights):
+        return kd.teachers.Ensemble(members, weights=weights)
+
+    def broken_off():
+        yield from batches(data[0], stop=2 * BATCH)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        kd.cache.write(weighted(0.9, 0.1), broken_off(), tmp_path, verbose=0)
+    with pytest.raises(ValueError, match="teacher differs"):
+        kd.cache.write(weighted(0.1, 0.9), data[0], tmp_path, verbose=0)
+    kd.cache.write(weighted(0.9, 0.1), data[0], tmp_path, verbose=0)
+    kd.cache.open(tmp_path, teacher=weighted(0.9, 0.1))
+    with pytest.raises(ValueError, match="holds another teacher's answers"):
+        kd.cache.open(tmp_path, teacher=weighted(0.1, 0.9))
+
+
 def test_a_python_function(data, tmp_path):
     def oracle(x):
         return x.reshape(len(x), -1)[:, :3]

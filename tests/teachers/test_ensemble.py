@@ -368,6 +368,163 @@ def test_saves(weights, tmp_path):
     assert [model.name for model in loaded.members][0] == "first"
 
 
+# --- fingerprints -----------------------------------------------------------
+
+
+def fingerprint_of(ensemble):
+    return kd.fingerprint.fingerprint(ensemble).tolist()
+
+
+def test_fingerprints_tell_settings_apart():
+    first, second = model_of(), model_of()
+    settings = [
+        {},
+        {"weights": [0.9, 0.1]},
+        {"weights": [0.1, 0.9]},
+        {"weights": "entropy"},
+        {"weights": "confidence"},
+        {"weights": "learned"},
+        {"temperature": 4.0},
+        {"average": "logits"},
+    ]
+
+    def made(**arguments):
+        return fingerprint_of(Ensemble([first, second], **arguments))
+
+    prints = [made(**arguments) for arguments in settings]
+    for place, each in enumerate(prints):
+        assert each not in prints[:place]
+    assert prints == [made(**arguments) for arguments in settings]
+    assert made(weights=[1, 1], temperature=1) == prints[0]
+    compiled = Ensemble([Member(first, name="one"), second], name="other")
+    compiled.compile("adam", cross_entropy())
+    first.trainable = False
+    assert fingerprint_of(compiled) == prints[0]
+
+
+def normalization():
+    layer = layers.Normalization()
+    layer.adapt(inputs(samples=50))
+    return layer
+
+
+def functional():
+    x = keras.Input((4,))
+    return keras.Model(x, layers.Rescaling(0.7)(layers.Activation("tanh")(x)))
+
+
+class Swapped:
+    """A function whose `repr` holds its address."""
+
+    def __call__(self, x):
+        return ops.concatenate([x[:, 2:], x[:, :2]], axis=-1)
+
+
+def test_fingerprints_tell_members_apart():
+    model = model_of()
+
+    def made(**arguments):
+        member = Member(model, **arguments)
+        return fingerprint_of(Ensemble([member], input_shape=(4,)))
+
+    settings = [
+        lambda: {},
+        lambda: {"from_logits": False},
+        lambda: {"classes": [1, 0, 2]},
+        lambda: {"classes": [1, 0, None]},
+        lambda: {"preprocess": lambda x: x / 255},
+        lambda: {"preprocess": lambda x: x / 127.5 - 1},
+        lambda: {"preprocess": lambda x: ops.flip(x, axis=-1)},
+        lambda: {"preprocess": lambda x: ops.log(x)},
+        lambda: {"preprocess": lambda x: ops.clip(x, 0, 100)},
+        lambda: {"preprocess": Swapped()},
+        lambda: {"preprocess": layers.Rescaling(0.5)},
+        lambda: {"preprocess": layers.Normalization(mean=1.0, variance=4.0)},
+        lambda: {"preprocess": normalization()},
+        lambda: {"preprocess": layers.Lambda(lambda x: x**2)},
+        lambda: {"preprocess": functional()},
+        lambda: {"preprocess": Scaled(3.0)},
+        lambda: {
+            "preprocess": keras.Sequential(
+                [layers.GaussianNoise(0.9), layers.Rescaling(0.3)]
+            )
+        },
+    ]
+    prints = [made(**arguments()) for arguments in settings]
+    for place, each in enumerate(prints):
+        assert each not in prints[:place]
+    # Made anew: at other addresses, by other names, with other seeds.
+    assert prints == [made(**arguments()) for arguments in settings]
+    assert made(preprocess=lambda x: x * 0.5) == made(
+        preprocess=layers.Rescaling(0.5)
+    )
+
+
+def test_a_member_is_told_alike_on_all_backends():
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(2)]
+    )
+
+    def told(preprocess, shape, **arguments):
+        member = Member(model, preprocess=preprocess, **arguments)
+        Ensemble([member], input_shape=shape)
+        return member.fingerprint_bytes().decode()
+
+    resizing = layers.Resizing(8, 8, interpolation="bilinear")
+    assert told(resizing, (6, 6, 1)) == (
+        "[None, True, '(8, 8, 8, 1) 2.34e-01 7.42e-01 -4.26e+00 7.62e+00 "
+        "1.64e+01 -5.07e+00 -4.27e+01 -1.72e+02']"
+    )
+    # An image of any size.
+    assert told(lambda x: resizing(x) / 255, (None, None, 1)) == (
+        "[None, True, '(8, 8, 8, 1) 2.08e-04 -2.32e-03 1.87e-03 -6.25e-03 "
+        "-3.34e-02 2.38e-02 2.62e-01 -2.25e-01']"
+    )
+    assert told(None, (8, 8, 1), classes=[1, 0]) == "[[1, 0], True]"
+
+
+def test_a_function_of_numbers_of_words():
+    words = keras.Sequential(
+        [
+            keras.Input((6,), dtype="int32"),
+            layers.Embedding(9, 2),
+            layers.Flatten(),
+            layers.Dense(3),
+        ]
+    )
+    other = keras.models.clone_model(words)
+    table = np.arange(9)
+
+    def made(table):
+        def renumbered(x):
+            return ops.take(ops.convert_to_tensor(table), x)
+
+        return fingerprint_of(Ensemble([words, Member(other, renumbered)]))
+
+    assert made(table) == made(table) != made(table[::-1].copy())
+
+
+def test_a_function_as_a_member_counts_in_the_fingerprint():
+    def made(factor):
+        function = kd.teachers.FunctionTeacher(
+            lambda x: factor * x[:, :3], (4,), 3
+        )
+        return fingerprint_of(Ensemble([model, function]))
+
+    model = model_of()
+    assert made(1.0) == made(1.0) != made(2.0)
+
+
+def test_a_loaded_ensemble_has_the_same_fingerprint(tmp_path):
+    member = Member(
+        model_of(4, size=2), preprocess=layers.Dense(2), classes=[2, None, 0, 1]
+    )
+    ensemble = Ensemble([model_of(), member], weights=[2, 1], temperature=3)
+    ensemble.save(tmp_path / "ensemble.keras")
+    loaded = keras.saving.load_model(tmp_path / "ensemble.keras")
+    assert fingerprint_of(loaded) == fingerprint_of(ensemble)
+
+
 # --- errors -----------------------------------------------------------------
 
 
