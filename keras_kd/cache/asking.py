@@ -107,7 +107,20 @@ class AskedTeacher(keras.Model):
             for output in self.stored
         }
 
+    def check_labels(self, labels):
+        """Raises a `ValueError` if the teacher needs labels that are None."""
+        if labels is None and getattr(self.teacher, "needs_labels", False):
+            raise ValueError(
+                f"The answers of the teacher {self.teacher.name!r} depend on "
+                "the labels, so without them others would be stored. "
+                "Received: a batch without labels; arrays bring none. Give "
+                'batches `(x, {"labels": y, "sample_index": i})` or '
+                "`cache.Views(x, y, ...)`, or take a teacher that needs none: "
+                'an Ensemble with `weights="entropy"`, or with equal ones.'
+            )
+
     def ask(self, inputs, labels=None):
         """What is prepared of a batch, as NumPy arrays."""
+        self.check_labels(labels)
         shown = [labels] if self.shows_labels else []
         return self.predict_on_batch([inputs, *shown])

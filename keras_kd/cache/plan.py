@@ -85,8 +85,9 @@ def plan(
         A `Plan`.
 
     Raises:
-        ValueError: an argument is out of range, a tap does not exist, or it is
-            not known how many samples there are.
+        ValueError: an argument is out of range, a tap does not exist, the
+            teacher needs labels and there are none, or it is not known how
+            many samples there are.
 
     Example:
     >>> import keras, numpy as np

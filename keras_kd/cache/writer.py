@@ -60,7 +60,8 @@ def write(
         dataset: NumPy arrays, whose rows are the samples 0, 1, 2...; `Views`;
             or batches `(x, {"labels": y, "sample_index": i})` in any form
             that `fit` takes, with whole numbers from 0 as `i` and labels only
-            for a teacher that is shown them. It must end.
+            for a teacher that is shown them (an `Ensemble` weighted by
+            confidence needs them). It must end.
         path: the cache's folder, local.
         outputs: how the teacher's output is stored: `Dense`, `TopK` or `Int8`
             (default: `Dense("float16")`); or a dict, tap text -> one of them,
@@ -85,9 +86,9 @@ def write(
         verbose: 1 for a progress bar, 0 for silence.
 
     Raises:
-        ValueError: the teacher can't be asked; a tap or an encoding doesn't
-            fit; a sample has no index or comes twice; the teacher's answer is
-            not finite; the folder holds other answers.
+        ValueError: the teacher can't be asked, or not without labels; a tap
+            or an encoding doesn't fit; a sample has no index or comes twice;
+            the teacher's answer is not finite; the folder holds other answers.
 
     Example:
     >>> import tempfile, keras_kd as kd
@@ -110,6 +111,8 @@ def write(
     )
     outputs = stored_outputs(teacher, outputs, first[0].inputs)
     asked = AskedTeacher(teacher, outputs)
+    for batch in first:
+        asked.check_labels(batch.labels)
     settings = describe(
         teacher,
         outputs,

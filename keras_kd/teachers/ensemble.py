@@ -60,7 +60,8 @@ class Ensemble(keras.Model):
         weights: None for equal ones; a list of one number a member (they are
             divided by their sum); `"learned"`; or, for each sample anew,
             `"confidence"` (`confidence_weights`, from the labels; equal
-            without them) or `"entropy"` (`entropy_weights`).
+            without them, which no cache stores) or `"entropy"`
+            (`entropy_weights`).
         temperature: of the probabilities that are averaged, positive.
         num_classes: by default as many as the members' answers show.
         input_shape: shape of a sample, needed where each member has a
@@ -178,6 +179,11 @@ class Ensemble(keras.Model):
     @property
     def non_trainable_weights(self):
         return _without(self.trainable_variables, self.weights)
+
+    @property
+    def needs_labels(self):
+        """Whether it weighs its members otherwise where it sees labels."""
+        return self.weighting == "confidence"
 
     def fingerprint_bytes(self):
         """What tells this ensemble from others of the same members."""

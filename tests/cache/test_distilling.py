@@ -506,6 +506,35 @@ def test_an_ensemble_needs_no_labels(teacher, data, tmp_path):
         np.testing.assert_allclose(told, numpy(ensemble(data[0])), atol=2e-3)
 
 
+def by_confidence(teacher):
+    members = [teacher, functional_model(4, name="other")]
+    return kd.teachers.Ensemble(members, weights="confidence")
+
+
+@pytest.mark.parametrize("outputs", [None, kd.cache.Int8()])
+def test_labels_that_an_ensemble_needs(teacher, data, outputs, tmp_path):
+    ensemble = by_confidence(teacher)
+    x = data[0]
+    for dataset in (x, batches(x), iter([*batches(x)]), views(x)):
+        with pytest.raises(ValueError, match="arrays bring none.*`cache.Views"):
+            kd.cache.write(
+                ensemble, dataset, tmp_path, outputs=outputs, verbose=0
+            )
+        assert not any(tmp_path.iterdir())
+    exact = kd.cache.Dense("float32")
+    kd.cache.write(ensemble, views(*data), tmp_path, outputs=exact, verbose=0)
+    told = kd.cache.open(tmp_path).views(np.arange(COUNT), 1)["output"]
+    expected = numpy(ensemble(x, labels=data[1]))
+    np.testing.assert_allclose(told, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_labels_that_later_batches_lack(teacher, data, tmp_path):
+    dataset = [*batches(*data, stop=BATCH), *[*batches(data[0])][1:]]
+    with pytest.raises(ValueError, match="arrays bring none"):
+        kd.cache.write(by_confidence(teacher), dataset, tmp_path, verbose=0)
+    assert not (tmp_path / "manifest.json").exists()
+
+
 def test_an_ensemble_of_other_settings_is_another_teacher(
     teacher, data, tmp_path
 ):

@@ -502,6 +502,14 @@ def test_an_ensemble_needs_no_labels():
     assert planned(teacher, dataset=batches(20)).samples == 20
 
 
+def test_labels_that_an_ensemble_needs():
+    members = [classifier(), classifier(seed=1)]
+    teacher = kd.teachers.Ensemble(members, weights="confidence")
+    for dataset in (samples(), batches(20)):
+        with pytest.raises(ValueError, match="arrays bring none"):
+            planned(teacher, dataset=dataset)
+
+
 def test_batches_that_end_tell_how_many_samples_there_are():
     assert planned(dataset=batches(20)).samples == 20
     assert planned(dataset=batches(32)).samples == 32
