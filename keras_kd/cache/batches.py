@@ -56,7 +56,7 @@ def batches_of(dataset, batch_size, numbering=None):
         return
     if isinstance(dataset, keras.utils.PyDataset):
         # It may go on for ever.
-        dataset = (dataset[number] for number in range(len(dataset)))
+        dataset = map(dataset.__getitem__, range(len(dataset)))
     for batch in dataset:
         yield of_batch(batch, numbering)
 
