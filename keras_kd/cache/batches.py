@@ -139,7 +139,7 @@ def calibration_batches(dataset, batches, batch_size, samples):
 
 
 def rows_at(arrays, rows):
-    """Some rows of arrays of any library, as NumPy arrays.
+    """Some rows of arrays of any library or file, as NumPy arrays.
 
     Args:
         arrays: an array, or a structure of them; in it, None stays None.
@@ -157,6 +157,10 @@ def rows_at(arrays, rows):
             array = to_numpy(array)
         elif hasattr(array, "to_numpy"):  # pandas: [i] looks for a label.
             array = array.to_numpy()
-        return to_numpy(array[rows])
+        if isinstance(array, np.ndarray) or isinstance(rows, slice):
+            return to_numpy(array[rows])
+        # A file of h5py takes numbers that go up, each once.
+        rising, places = np.unique(rows, return_inverse=True)
+        return to_numpy(array[rising])[places]
 
     return keras.tree.map_structure(of_one, arrays)

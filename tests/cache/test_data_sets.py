@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import keras_kd as kd
+from keras_kd.cache.batches import rows_at
 from tests.support import numpy
 
 COUNT, BATCH = 40, 8
@@ -62,3 +63,37 @@ def test_py_dataset(teacher, x, tmp_path):
         order[32:].tolist()
     )
     assert planned(teacher, dataset).samples == COUNT
+
+
+class File:
+    """Such as a dataset of h5py: takes numbers of rows that go up."""
+
+    def __init__(self, values):
+        self.values, self.shape = values, values.shape
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, rows):
+        if not isinstance(rows, slice) and (np.diff(rows) <= 0).any():
+            raise TypeError("Indexing elements must be in increasing order")
+        return self.values[rows]
+
+
+def test_a_file_that_is_read_in_its_order(teacher, x, tmp_path):
+    y = np.arange(COUNT) % 3
+    answers = written(teacher, File(x), tmp_path)
+    assert_told(answers, numpy(teacher(x)))
+    joined = answers.join(File(x), File(y), batch_size=BATCH, seed=0)
+    for inputs, targets in map(joined.__getitem__, range(len(joined))):
+        rows = targets["sample_index"]
+        assert (np.diff(rows) < 0).any()
+        np.testing.assert_array_equal(inputs, x[rows])
+        np.testing.assert_array_equal(targets["labels"], y[rows])
+    assert planned(teacher, File(x)).samples == COUNT
+
+
+def test_rows_of_a_file_come_in_any_order_and_twice(x):
+    rows = [3, 1, 3, 0]
+    np.testing.assert_array_equal(rows_at(File(x), rows), x[rows])
+    np.testing.assert_array_equal(rows_at(File(x), slice(2, 5)), x[2:5])
