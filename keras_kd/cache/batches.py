@@ -7,6 +7,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_kd.building import input_spec
 from keras_kd.cache.numbering import Numbering
 from keras_kd.cache.to_numpy import to_numpy
 from keras_kd.cache.views import Views
@@ -90,17 +91,62 @@ def is_arrays(dataset):
     """
     if isinstance(dataset, dict):
         return all(is_arrays(value) for value in dataset.values())
-    return hasattr(dataset, "shape") and hasattr(dataset, "__getitem__")
+    # A batch is more than an array: several can only be several inputs.
+    return _is_array(dataset) or (_is_list(dataset) and len(dataset) > 1)
+
+
+def _is_array(value):
+    return hasattr(value, "shape") and hasattr(value, "__getitem__")
+
+
+def _is_list(value):
+    listed = isinstance(value, (list, tuple))
+    return listed and bool(value) and all(map(_is_array, value))
+
+
+def check_list(dataset, teacher):
+    """Raises a `ValueError` for a list of arrays that the teacher can't take.
+
+    Example:
+    >>> inputs = [keras.Input((4,)), keras.Input((4,))]
+    >>> teacher = keras.Model(inputs, keras.layers.add(inputs))
+    >>> check_list([np.ones((2, 4)), np.ones((2, 4))], teacher)
+    """
+    if not _is_list(dataset):
+        return
+    taken = input_spec(teacher)
+    several = isinstance(taken, (list, tuple)) and len(dataset) > 1
+    if not several or len(taken) != len(dataset):
+        shapes = keras.tree.map_structure(
+            lambda spec: getattr(spec, "shape", "inputs not known"), taken
+        )
+        raise ValueError(
+            "A list of arrays is the inputs of a teacher that takes a list of "
+            "as many, two or more. Received: arrays of shapes "
+            f"{[tuple(array.shape) for array in dataset]}, and a teacher "
+            f"{teacher.name!r} that takes {shapes}. "
+            "Give an array or a dict of arrays, as the teacher takes them, or "
+            'batches `(x, {"labels": y, "sample_index": i})`.'
+        )
 
 
 def count_of(arrays):
     """How many samples arrays hold.
 
+    Raises:
+        ValueError: not all of them hold as many.
+
     Example:
     >>> count_of({"image": np.ones((2, 4))})
     2
     """
-    return len(keras.tree.flatten(arrays)[0])
+    counts = [len(array) for array in keras.tree.flatten(arrays)]
+    if len(set(counts)) > 1:
+        raise ValueError(
+            "All inputs must have one row a sample. Received: arrays of "
+            f"{counts} rows. Give arrays of one length."
+        )
+    return counts[0]
 
 
 def of_arrays(arrays, keys):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from keras_kd.building import check_teacher
+from keras_kd.cache.batches import check_list
 from keras_kd.cache.planning import machine
 from keras_kd.cache.planning.choices import recommended
 from keras_kd.cache.planning.probing import probe
@@ -102,6 +103,7 @@ def plan(
     top-4 22
     """
     check_teacher(teacher, None)
+    check_list(dataset, teacher)
     for name, value in dict(
         epochs=epochs,
         views=views,

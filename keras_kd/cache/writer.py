@@ -8,6 +8,7 @@ from keras_kd.cache.asking import AskedTeacher
 from keras_kd.cache.asking import stored_outputs
 from keras_kd.cache.batches import batches_of
 from keras_kd.cache.batches import calibration_batches
+from keras_kd.cache.batches import check_list
 from keras_kd.cache.batches import count_of
 from keras_kd.cache.batches import is_arrays
 from keras_kd.cache.manifest import check_same
@@ -57,11 +58,12 @@ def write(
     Args:
         teacher: a built Keras model, or any that teaches: an `Ensemble`, a
             `FunctionTeacher`.
-        dataset: NumPy arrays, whose rows are the samples 0, 1, 2...; `Views`;
-            or batches `(x, {"labels": y, "sample_index": i})` in any form
-            that `fit` takes, with whole numbers from 0 as `i` and labels only
-            for a teacher that is shown them (an `Ensemble` weighted by
-            confidence needs them). It must end.
+        dataset: an array, whose rows are the samples 0, 1, 2..., or a dict or
+            list of them for several inputs; `Views`; or batches
+            `(x, {"labels": y, "sample_index": i})` in any form that `fit`
+            takes, with whole numbers from 0 as `i` and labels only for a
+            teacher that is shown them (an `Ensemble` weighted by confidence
+            needs them). It must end.
         path: the cache's folder, local.
         outputs: how the teacher's output is stored: `Dense`, `TopK` or `Int8`
             (default: `Dense("float16")`); or a dict, tap text -> one of them,
@@ -100,6 +102,7 @@ def write(
     (1, 3)
     """
     check_teacher(teacher, None)
+    check_list(dataset, teacher)
     path = local_path(path)
     replayed = dataset if isinstance(dataset, Views) else views
     settings_of_views = replayed.settings() if replayed else None

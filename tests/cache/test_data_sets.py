@@ -97,3 +97,77 @@ def test_rows_of_a_file_come_in_any_order_and_twice(x):
     rows = [3, 1, 3, 0]
     np.testing.assert_array_equal(rows_at(File(x), rows), x[rows])
     np.testing.assert_array_equal(rows_at(File(x), slice(2, 5)), x[2:5])
+
+
+def of_two_inputs(form):
+    """A teacher of the difference of its inputs, which it takes in a form."""
+    keras.utils.set_random_seed(0)
+    a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
+    scores = keras.layers.Dense(3)(keras.layers.subtract([a, b]))
+    return keras.Model(form(a, b), scores)
+
+
+FORMS = {
+    "list": lambda a, b: [a, b],
+    "tuple": lambda a, b: (a, b),
+    "dict": lambda a, b: {"a": a, "b": b},
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_arrays_of_several_inputs(form, x, tmp_path):
+    teacher, inputs = of_two_inputs(form), form(x, 3 * x[::-1])
+    expected = numpy(teacher(inputs))
+    answers = written(teacher, inputs, tmp_path)
+    assert_told(answers, expected)
+    assert planned(teacher, inputs).samples == COUNT
+    joined = answers.join(inputs, np.zeros(COUNT), batch_size=BATCH, seed=0)
+    found, targets = joined[0]
+    rows = targets["sample_index"]
+    told = targets["answers"]["output"]["values"]
+    np.testing.assert_allclose(told, expected[rows], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(numpy(teacher(found)), told, rtol=1e-5)
+    with pytest.raises(ValueError, match="is not what the teacher"):
+        answers.join(form(3 * x[::-1], x))
+
+
+@pytest.mark.parametrize("call", [written, planned])
+@pytest.mark.parametrize(
+    "inputs, message",
+    [
+        (lambda x: (x, x[:, 0]), r"\(40, 4\), \(40,\).*takes \(None, 4\)"),
+        (lambda x: [x], r"shapes \[\(40, 4\)\].*a dict of arrays"),
+    ],
+)
+def test_a_list_that_the_teacher_does_not_take(
+    call, inputs, message, teacher, x, tmp_path
+):
+    where = {"path": tmp_path / "answers"}
+    with pytest.raises(ValueError, match=message):
+        call(teacher, inputs(x), **where)
+    assert not where["path"].exists()
+
+
+@pytest.mark.parametrize("call", [written, planned])
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_inputs_of_other_lengths_or_numbers(call, form, x, tmp_path):
+    where = {"path": tmp_path / "answers"}
+    with pytest.raises(ValueError, match=r"one row a sample.*\[32, 40\] rows"):
+        call(of_two_inputs(form), form(x[:32], x), **where)
+    with pytest.raises(ValueError, match="a list of as many, two.*Give an"):
+        call(of_two_inputs(form), [x, x, x], **where)
+    assert not where["path"].exists()
+
+
+def test_a_list_for_a_teacher_that_does_not_say_what_it_takes(x, tmp_path):
+    class Teacher(keras.Model):
+        def call(self, inputs):
+            return inputs[0] - inputs[1]
+
+        def get_build_config(self):
+            return None
+
+    teacher = Teacher()
+    teacher.built = True
+    with pytest.raises(ValueError, match="takes inputs not known. Give"):
+        written(teacher, [x, x], tmp_path)
