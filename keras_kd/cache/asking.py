@@ -7,10 +7,42 @@ import keras
 from keras_kd.building import input_spec
 from keras_kd.building import output_spec
 from keras_kd.cache.dense import Dense
+from keras_kd.cache.encodings import KINDS
 from keras_kd.cache.records import StoredOutput
 from keras_kd.layer_paths import find_layer
 from keras_kd.taps import Tap
 from keras_kd.taps import run_tapped
+
+
+def encodings_by_tap(outputs):
+    """What `write` takes as `outputs`, as a dict.
+
+    Args:
+        outputs: an encoding, a dict of them, or None.
+
+    Returns:
+        Dict, tap text -> encoding, of one or more.
+
+    Raises:
+        ValueError: there are none, or others.
+
+    Example:
+    >>> encodings_by_tap(None)[""].dtype
+    'float16'
+    """
+    if outputs is None:
+        outputs = Dense("float16")
+    by_tap = outputs if isinstance(outputs, dict) else {"": outputs}
+    known = tuple(KINDS.values())
+    if not by_tap or not all(isinstance(e, known) for e in by_tap.values()):
+        raise ValueError(
+            "Argument `outputs` must be a way to store the teacher's output, "
+            '`cache.Dense("float16")`, `cache.TopK(32)` or `cache.Int8()`, or '
+            "a dict, tap text -> one of them, such as "
+            '`{"": cache.Dense("float16"), "stage3": cache.Int8()}`. Received: '
+            f"outputs={outputs!r}."
+        )
+    return by_tap
 
 
 def stored_outputs(teacher, outputs, inputs):
@@ -34,10 +66,7 @@ def stored_outputs(teacher, outputs, inputs):
     >>> [output.shape for output in stored_outputs(teacher, None, None)]
     [(3,)]
     """
-    if outputs is None:
-        outputs = Dense("float16")
-    if not isinstance(outputs, dict):
-        outputs = {"": outputs}
+    outputs = encodings_by_tap(outputs)
     taps = [Tap(text) for text in outputs]
     for tap in taps:
         find_layer(teacher, tap.path)

@@ -2,9 +2,8 @@
 
 import math
 
-import numpy as np
-
 from keras_kd.building import check_teacher
+from keras_kd.cache.asking import encodings_by_tap
 from keras_kd.cache.batches import check_list
 from keras_kd.cache.planning import machine
 from keras_kd.cache.planning.choices import recommended
@@ -12,6 +11,7 @@ from keras_kd.cache.planning.probing import probe
 from keras_kd.cache.planning.report import Plan
 from keras_kd.cache.planning.weighing import weighed
 from keras_kd.cache.views import Views
+from keras_kd.cache.whole_numbers import check_whole
 from keras_kd.taps import listed
 
 
@@ -110,7 +110,7 @@ def plan(
         batch_size=batch_size,
         probe_samples=probe_samples,
     ).items():
-        _check_whole(name, value)
+        check_whole(name, value)
     _check_temperature(temperature)
     taps, own = _taps_of(outputs)
     views = dataset.count if isinstance(dataset, Views) else views
@@ -144,15 +144,6 @@ def plan(
     return found
 
 
-def _check_whole(name, value):
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or value < 1:
-        raise ValueError(
-            f"Argument `{name}` must be a whole number from 1. Received: "
-            f"{name}={value!r}."
-        )
-
-
 def _check_temperature(value):
     if not (isinstance(value, (int, float)) and 0 < value < math.inf):
         raise ValueError(
@@ -163,16 +154,16 @@ def _check_temperature(value):
 
 def _taps_of(outputs):
     """The taps that are stored, and the encodings if the user has chosen."""
-    if hasattr(outputs, "bytes_per_sample"):
-        outputs = {"": outputs}
-    own = outputs if isinstance(outputs, dict) else None
-    texts = listed(outputs) if own is None else list(own)
+    if isinstance(outputs, dict) or hasattr(outputs, "bytes_per_sample"):
+        own = encodings_by_tap(outputs)
+        return list(own), own
+    texts = listed(outputs)
     if not texts:
         raise ValueError(
             "Argument `outputs` must name what is stored of the teacher, such "
             f'as "" (its output) or "stage3". Received: outputs={outputs!r}.'
         )
-    return [text or "" for text in texts], own
+    return [text or "" for text in texts], None
 
 
 def _check_samples(samples, dataset):
@@ -182,4 +173,4 @@ def _check_samples(samples, dataset):
             "batches do not tell. Received: samples=None, and a dataset of "
             f"type {type(dataset).__name__}. Pass their number as `samples`."
         )
-    _check_whole("samples", samples)
+    check_whole("samples", samples)

@@ -5,6 +5,7 @@ import numpy as np
 
 from keras_kd.building import check_teacher
 from keras_kd.cache.asking import AskedTeacher
+from keras_kd.cache.asking import encodings_by_tap
 from keras_kd.cache.asking import stored_outputs
 from keras_kd.cache.batches import batches_of
 from keras_kd.cache.batches import calibration_batches
@@ -22,6 +23,7 @@ from keras_kd.cache.paths import local_path
 from keras_kd.cache.paths import part_folders
 from keras_kd.cache.records import record_type
 from keras_kd.cache.views import Views
+from keras_kd.cache.whole_numbers import check_whole
 from keras_kd.cache.writing import Writing
 from keras_kd.cache.writing import check_finite
 
@@ -88,9 +90,10 @@ def write(
         verbose: 1 for a progress bar, 0 for silence.
 
     Raises:
-        ValueError: the teacher can't be asked, or not without labels; a tap
-            or an encoding doesn't fit; a sample has no index or comes twice;
-            the teacher's answer is not finite; the folder holds other answers.
+        ValueError: an argument is none of these; the teacher can't be asked,
+            or not without labels; a tap or an encoding doesn't fit; a sample
+            has no index or comes twice; the teacher's answer is not finite;
+            the folder holds other answers.
 
     Example:
     >>> import tempfile, keras_kd as kd
@@ -103,6 +106,8 @@ def write(
     """
     check_teacher(teacher, None)
     check_list(dataset, teacher)
+    check_whole("batch_size", batch_size)
+    outputs = encodings_by_tap(outputs)
     path = local_path(path)
     replayed = dataset if isinstance(dataset, Views) else views
     settings_of_views = replayed.settings() if replayed else None
@@ -138,8 +143,7 @@ def write(
 
 
 def _wanted(outputs):
-    encodings = outputs.values() if isinstance(outputs, dict) else [outputs]
-    scaled = any(getattr(each, "needs_samples", False) for each in encodings)
+    scaled = any(encoding.needs_samples for encoding in outputs.values())
     return CALIBRATION_SAMPLES if scaled else 1  # One batch tells shapes.
 
 
