@@ -2,15 +2,18 @@
 
 import json
 
-import keras
 import numpy as np
 
+from keras_kd.cache.data_descriptions import names_of
+from keras_kd.cache.data_descriptions import plain
+from keras_kd.cache.data_descriptions import text_of
 from keras_kd.cache.records import StoredOutput
 from keras_kd.cache.records import record_type
 from keras_kd.cache.sealed import sealed
 from keras_kd.cache.sealed import unsealed
 from keras_kd.fingerprint import fingerprint
 from keras_kd.fingerprint import hexadecimal
+from keras_kd.taps import Tap
 
 FORMAT = 1
 
@@ -21,62 +24,39 @@ def describe(
     """What all parts of a cache must have in common, as a JSON-able dict.
 
     Example:
+    >>> import keras
     >>> teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     >>> about = dict(class_names=["a", "b", "c"], preprocessing=None)
     >>> settings = describe(teacher, [], views=None, dataset_id="x", **about)
     >>> sorted(settings)[:3]
     ['class_names', 'dataset_id', 'outputs']
     """
+    class_names = names_of(class_names)
+    _check_number_of(class_names, outputs)
     settings = {
         "teacher": hexadecimal(fingerprint(teacher)),
         "outputs": [output.get_config() for output in outputs],
         "views": views,
-        "class_names": None if class_names is None else list(class_names),
+        "class_names": class_names,
         "preprocessing": plain(preprocessing),
-        "dataset_id": dataset_id,
+        "dataset_id": text_of(dataset_id),
     }
     return json.loads(json.dumps(settings))
 
 
-def plain(preprocessing):
-    """A description of the preprocessing that JSON can hold.
-
-    Raises:
-        ValueError: JSON can't hold it.
-
-    Example:
-    >>> plain(keras.layers.Rescaling(1 / 255))["class_name"]
-    'Rescaling'
-    """
-    if not isinstance(preprocessing, keras.layers.Layer):
-        return _checked_json(preprocessing)
-    config = keras.saving.serialize_keras_object(preprocessing)
-    config = _nameless(json.loads(json.dumps(config)))
-    if preprocessing.weights:  # Such as the mean that `Normalization` learnt.
-        config["weights"] = hexadecimal(fingerprint(preprocessing))
-    return config
-
-
-def _checked_json(preprocessing):
-    try:
-        return json.loads(json.dumps(preprocessing))
-    except (TypeError, ValueError) as error:
+def _check_number_of(class_names, outputs):
+    """Refuses more or fewer names than the teacher's output has classes."""
+    shapes = [out.shape for out in outputs if not Tap(out.tap).path]
+    # A single number tells two classes apart.
+    counts = {shape[-1] for shape in shapes if shape and shape[-1] > 1}
+    if class_names and counts and len(class_names) not in counts:
         raise ValueError(
-            "Argument `preprocessing` must be something that JSON can hold, or "
-            f"a Keras layer. Received: preprocessing={preprocessing!r} of type "
-            f"{type(preprocessing).__name__}. Name it: for example "
-            '"resnet50.preprocess_input, 224 pixels".'
-        ) from error
-
-
-def _nameless(config):
-    """Without what differs from one process to the next."""
-    if isinstance(config, list):
-        return [_nameless(value) for value in config]
-    if not isinstance(config, dict):
-        return config
-    left_out = {"name", "build_config"}
-    return {k: _nameless(v) for k, v in config.items() if k not in left_out}
+            "Argument `class_names` must name each class of the teacher's "
+            f"output. Received: {len(class_names)} names, "
+            f"{_short(class_names)}, for an output of "
+            f"{' or '.join(map(str, sorted(counts)))} classes. Give a name "
+            "for each."
+        )
 
 
 class Manifest:
@@ -142,10 +122,9 @@ class Manifest:
             expected: `class_names`, `preprocessing`, `dataset_id`; None for
                 any.
         """
-        if expected.get("class_names") is not None:
-            expected["class_names"] = list(expected["class_names"])
+        kinds = {"class_names": names_of, "dataset_id": text_of}
         for key, value in expected.items():
-            value = json.loads(json.dumps(plain(value)))
+            value = kinds.get(key, plain)(value)
             if value is not None and value != self.content[key]:
                 raise ValueError(
                     f"The cache {name!r} was written with another {key}. "

@@ -1,5 +1,6 @@
 """open: answers that were stored."""
 
+from keras_kd.building import check_teacher
 from keras_kd.cache.remote import storage_at
 from keras_kd.cache.teacher_cache import TeacherCache
 
@@ -44,8 +45,8 @@ def open(
         A `TeacherCache`.
 
     Raises:
-        ValueError: there is no whole cache, a part is missing or damaged, or
-            it was written with something else.
+        ValueError: there is no whole cache, a part is missing or damaged, it
+            was written with something else, or an argument is none of these.
 
     Example:
     >>> import tempfile, keras, keras_kd as kd
@@ -60,6 +61,8 @@ def open(
             "Argument `verify` must be 'full', 'auto' or 'sizes'. Received: "
             f"verify={verify!r}."
         )
+    if teacher is not None:
+        check_teacher(teacher, None)
     cache = TeacherCache(storage_at(path, cache_dir), check_inputs)
     manifest, name = cache.manifest, cache.name
     manifest.check(

@@ -1,5 +1,7 @@
 """What `write`, `plan` and `open` refuse, before anything is written."""
 
+import pathlib
+
 import keras
 import numpy as np
 import pytest
@@ -48,3 +50,50 @@ def test_batch_sizes_that_are_none(batch_size, tmp_path):
     message = f"`batch_size` must be a whole.*batch_size={batch_size!r}"
     refused_by_write(tmp_path, message, batch_size=batch_size)
     write(tmp_path, batch_size=np.int64(3))
+
+
+NOT_NAMES = ["abc", 3, {"a", "b", "c"}, [b"a", b"b", b"c"], [["a"], [1], [2]]]
+
+
+@pytest.mark.parametrize("names", NOT_NAMES, ids=repr)
+def test_class_names_that_are_none(names, tmp_path):
+    message = r"`class_names` must be a list of the names.*Received: class_na"
+    refused_by_write(tmp_path, message, class_names=names)
+    write(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        kd.cache.open(tmp_path, class_names=names)
+
+
+@pytest.mark.parametrize("labels", [[7, 3, 5, 3], ["c", "a", "b", "a"]])
+def test_class_names_that_are_numpys(labels, tmp_path):
+    names = np.unique(labels)
+    write(tmp_path, class_names=names)
+    kd.cache.open(tmp_path, class_names=names)
+    kd.cache.open(tmp_path, class_names=sorted(set(labels)))
+    with pytest.raises(ValueError, match="with another class_names"):
+        kd.cache.open(tmp_path, class_names=names[::-1])
+
+
+def test_a_name_for_each_class(tmp_path):
+    message = "each class.*Received: 1 names.*output of 3 classes"
+    refused_by_write(tmp_path, message, class_names=["a"])
+    write(tmp_path / "one number", a_teacher(1), class_names=["no", "yes"])
+    # A feature's channels are no classes.
+    teacher = a_teacher()
+    hidden = {teacher.layers[-1].name: kd.cache.Dense()}
+    write(tmp_path / "hidden", teacher, outputs=hidden, class_names=["a"])
+
+
+def test_a_data_set_s_name_is_text(tmp_path):
+    message = "`dataset_id` must be text.*PurePosixPath.*str.path."
+    path = pathlib.PurePosixPath("digits")
+    refused_by_write(tmp_path, message, dataset_id=path)
+    write(tmp_path, dataset_id="digits")
+    with pytest.raises(ValueError, match=message):
+        kd.cache.open(tmp_path, dataset_id=path)
+
+
+def test_open_with_a_teacher_that_is_none(tmp_path):
+    write(tmp_path)
+    with pytest.raises(ValueError, match="`teacher` must be a Keras.*'x'"):
+        kd.cache.open(tmp_path, teacher="x")
