@@ -5,6 +5,7 @@ import math
 from keras_kd.building import check_teacher
 from keras_kd.cache.asking import encodings_by_tap
 from keras_kd.cache.batches import check_list
+from keras_kd.cache.paths import local_path
 from keras_kd.cache.planning import machine
 from keras_kd.cache.planning.choices import recommended
 from keras_kd.cache.planning.probing import probe
@@ -58,6 +59,10 @@ def plan(
     classes tell is in the unlikely ones, and no k may be close enough. What
     int8 does to features has no figure in nats.
 
+    Batches in another order than that of their ids take an index beside the
+    records, 16 bytes for each run of ids that go up by one: it is counted in,
+    as far as the first batches tell.
+
     With random augmentation a cache of clean samples is wrong, however small:
     the student would be told what the teacher says of another picture. Give
     `cache.Views`, and its views are stored.
@@ -74,7 +79,7 @@ def plan(
         views: how many views of each sample will be stored; a `Views` says it
             itself.
         temperature: T of the training to come, for top-k and the divergences.
-        path: the folder in which the cache would be; its disk counts.
+        path: the local folder in which the cache would be; its disk counts.
         samples: how many samples (not views) there are: for batches, and
             where the dataset is only a part of the data to come.
         batch_size: of the batches that the teacher is asked about.
@@ -87,8 +92,8 @@ def plan(
 
     Raises:
         ValueError: an argument is out of range, a tap does not exist, the
-            teacher needs labels and there are none, or it is not known how
-            many samples there are.
+            teacher needs labels and there are none, a sample comes twice, or
+            it is not known how many samples there are.
 
     Example:
     >>> import keras, numpy as np
@@ -104,6 +109,7 @@ def plan(
     """
     check_teacher(teacher, None)
     check_list(dataset, teacher)
+    path = local_path(path)
     for name, value in dict(
         epochs=epochs,
         views=views,
@@ -114,7 +120,7 @@ def plan(
     _check_temperature(temperature)
     taps, own = _taps_of(outputs)
     views = dataset.count if isinstance(dataset, Views) else views
-    probed = probe(teacher, dataset, taps, batch_size, probe_samples)
+    probed = probe(teacher, dataset, taps, batch_size, probe_samples, views)
     samples = samples or probed.samples
     _check_samples(samples, dataset)
     choices, notes = weighed(

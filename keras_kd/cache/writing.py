@@ -88,13 +88,7 @@ class Writing:
         distinct, counts = np.unique(keys, return_counts=True)
         twice = distinct[seen.has(distinct) | (counts > 1)]
         if len(twice):
-            sample = self.numbering.sample(twice[0])
-            raise ValueError(
-                "Samples come more than once in the data, and are asked about "
-                f"once. Received: sample {sample} again. Write the data "
-                "without `repeat`, in one pass; views of samples as "
-                "`cache.Views`."
-            )
+            raise ValueError(comes_again(self.numbering.sample(twice[0])))
 
     def _check_same(self, batch, probes, part):
         key = probes.differing(batch.inputs, batch.keys)
@@ -117,6 +111,20 @@ class Writing:
             constants = self.constants[output.name]
             output.put(records, output.encoding.pack(values, constants))
         part.append(records[missing], probes)
+
+
+def comes_again(sample):
+    """What to say of a sample that is in the data twice.
+
+    Example:
+    >>> "sample 7 again" in comes_again(7)
+    True
+    """
+    return (
+        "Samples come more than once in the data, and are asked about once. "
+        f"Received: sample {sample} again. Write the data without `repeat`, "
+        "in one pass; views of samples as `cache.Views`."
+    )
 
 
 def check_finite(name, prepared, keys):

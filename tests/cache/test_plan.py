@@ -178,6 +178,43 @@ def test_a_written_cache_has_the_bytes_that_were_planned(tmp_path):
         assert rows.stat().st_size == choice.total_bytes + stored.offset
 
 
+def in_order_of(order):
+    return [
+        (samples()[rows], {"sample_index": rows})
+        for rows in np.reshape(order, (5, 8))
+    ]
+
+
+@pytest.mark.parametrize(
+    "order, counted, stored",
+    [
+        (range(40), 0, 1),
+        (range(39, -1, -1), 40, 40),
+        ([*range(20, 40), *range(20)], 1, 2),  # One of 39 steps, so of 40.
+    ],
+)
+def test_an_index_to_samples_in_no_order_is_counted_in(
+    order, counted, stored, tmp_path
+):
+    teacher, dataset = classifier(), in_order_of(order)
+    found = planned(teacher, dataset, probe_samples=40)
+    float16 = by_name(found.choices)["float16"]
+    assert float16.bytes_per_sample == 28
+    assert float16.total_bytes == 40 * 28 + 16 * counted
+    note = f"order of their ids: an index of {16 * counted} B is counted in"
+    assert (note in str(found)) == (counted > 0)
+    kd.cache.write(teacher, dataset, tmp_path, verbose=0)
+    index = np.load(tmp_path / "index.npy")
+    assert index.nbytes == 16 * (stored + 1)  # And the end of the last run.
+
+
+def test_an_index_is_counted_for_all_samples_and_views():
+    dataset = in_order_of(range(39, -1, -1))
+    found = planned(dataset=dataset, samples=1000, views=3)
+    float16 = by_name(found.choices)["float16"]
+    assert float16.total_bytes == 3 * 1000 * (28 + 16)
+
+
 # --- time -------------------------------------------------------------------
 
 
@@ -522,6 +559,18 @@ def test_batches_that_go_on_do_not():
     assert (found.samples, found.probed) == (1000, 32)
 
 
+def test_samples_that_come_again_are_not_counted_again():
+    rows = [np.arange(8), np.arange(8, 12)]
+    x = samples()
+    dataset = [(x[each], {"sample_index": each}) for each in rows * 2]
+    with pytest.raises(ValueError, match="sample 0 again. Write the data with"):
+        planned(dataset=dataset)
+    with pytest.raises(ValueError, match="sample 0 again"):
+        planned(dataset=dataset, samples=1000)
+    found = planned(dataset=dataset, views=2)
+    assert (found.samples, found.views, found.probed) == (12, 2, 24)
+
+
 def test_samples_are_taken_from_all_over_arrays():
     x = np.repeat(np.arange(40.0, dtype="float32")[:, None], 4, axis=1)
     identity = kd.teachers.FunctionTeacher(lambda x: x[:, :3], (4,), 3)
@@ -556,6 +605,7 @@ def test_the_teacher_is_left_as_it_was():
         ({"outputs": "stge"}, "stge"),
         ({"outputs": ["", "head:scores"]}, "head:scores"),
         ({"outputs": TopK(10)}, "Top-k needs more classes"),
+        ({"path": "s3://b/c"}, "written to a local folder.*'s3://b/c'"),
         ({"dataset": samples(0)}, "nothing to ask the teacher about"),
     ],
 )

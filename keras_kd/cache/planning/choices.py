@@ -22,7 +22,8 @@ class Choice:
         name: `"live"`, or how the answers are stored.
         encodings: dict, tap text -> encoding; empty for the live teacher.
         bytes_per_sample: of one view of one sample, its id included.
-        total_bytes: of all views of all samples.
+        total_bytes: of all views of all samples, and of an index to them
+            where they do not come in the order of their ids.
         write_seconds: to ask the teacher and to store what it says.
         seconds_per_epoch: to have all answers once, live or read.
         pays_from_epoch: the first epoch at whose end it has taken less time

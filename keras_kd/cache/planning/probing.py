@@ -17,8 +17,10 @@ from keras_kd.cache.batches import of_batch
 from keras_kd.cache.dense import Dense
 from keras_kd.cache.numbering import Numbering
 from keras_kd.cache.views import Views
+from keras_kd.cache.writing import comes_again
 
 PROBE_BYTES = 2**27  # The answers are held in memory.
+INDEX_ENTRY = 16  # Bytes: an id, and its row.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Probe:
         seconds: that the teacher took for each.
         asked: how many views of samples it was asked about.
         samples: how many samples the data has; None if it doesn't tell.
+        index_bytes: of the cache's index, for each record: more than 0 where
+            samples do not come in the order of their ids.
 
     Example:
     >>> Probe({"": np.zeros((8, 3), "float32")}, 1e-4, 8, 100).asked
@@ -40,9 +44,10 @@ class Probe:
     seconds: float
     asked: int
     samples: int | None
+    index_bytes: float = 0.0
 
 
-def probe(teacher, dataset, taps, batch_size, most):
+def probe(teacher, dataset, taps, batch_size, most, views=1):
     """Asks a teacher about a part of the data, in the way that `write` does.
 
     Args:
@@ -52,13 +57,14 @@ def probe(teacher, dataset, taps, batch_size, most):
         batch_size: samples to ask about at once, where the data is no batches.
         most: how many samples to ask about; fewer where their answers are
             large.
+        views: how many views of each sample the data may have.
 
     Returns:
         A `Probe`.
 
     Raises:
-        ValueError: a tap does not exist, there are no samples, or an answer is
-            not finite.
+        ValueError: a tap does not exist, there are no samples, one comes
+            twice, or an answer is not finite.
 
     Example:
     >>> teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
@@ -77,30 +83,40 @@ def probe(teacher, dataset, taps, batch_size, most):
     stored = stored_outputs(teacher, outputs, first.inputs)
     asked = AskedTeacher(teacher, stored)
     asked.ask(first.inputs, first.labels)  # Compiles, and is not timed.
-    answers, seconds, count = [], [], 0
+    answers, seconds, keys = [], [], []
     for batch in itertools.chain([first], batches):
         begin = time.perf_counter()
         answers.append(asked.ask(batch.inputs, batch.labels))
         # One of another size would be compiled in that time.
         if len(batch.keys) == len(first.keys):
             seconds.append((time.perf_counter() - begin) / len(batch.keys))
-        count += len(batch.keys)
-        if count >= most or _too_large(answers):
+        keys.extend(batch.keys)
+        if len(keys) >= most or _too_large(answers):
             break
     return Probe(
         views={output.tap: _view(answers, output) for output in stored},
         seconds=float(np.median(seconds)),
-        asked=count,
-        samples=_samples_of(dataset, count, batches),
+        asked=len(keys),
+        **_told_by(dataset, np.array(keys), batches, views),
     )
 
 
-def _samples_of(dataset, asked, batches):
+def _told_by(dataset, keys, batches, views):
+    """How many samples there are, and how large an index to them is."""
     if isinstance(dataset, Views):
-        return dataset.samples
+        return {"samples": dataset.samples}
     if is_arrays(dataset):
-        return count_of(dataset)
-    return asked if next(batches, None) is None else None
+        return {"samples": count_of(dataset)}
+    distinct, counts = np.unique(keys, return_counts=True)
+    if views == 1 and (counts > 1).any():
+        raise ValueError(comes_again(distinct[counts > 1][0]))
+    ended = next(batches, None) is None
+    # The index has an entry wherever an id is not the next one.
+    breaks = (np.diff(keys) != 1).mean() if len(keys) > 1 else 0.0
+    return {
+        "samples": len(distinct) if ended else None,
+        "index_bytes": INDEX_ENTRY * float(breaks),
+    }
 
 
 def _spread(dataset, batch_size, most):

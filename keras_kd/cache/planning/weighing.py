@@ -9,6 +9,7 @@ from keras_kd.cache.planning.choices import pays_from
 from keras_kd.cache.planning.trials import divergences
 from keras_kd.cache.planning.trials import like_probabilities
 from keras_kd.cache.planning.trials import tried
+from keras_kd.cache.planning.units import bytes_text
 from keras_kd.cache.records import SAMPLE_INDEX
 from keras_kd.cache.records import record_type
 
@@ -49,6 +50,11 @@ def weighed(probed, own, samples, views, temperature, batch_size):
             "top-k, which is of logits, is left out."
         ]
     )
+    if weighing.index_bytes:
+        notes.append(
+            "Samples do not come in the order of their ids: an index of "
+            f"{bytes_text(weighing.index_bytes)} is counted in."
+        )
     choices = [weighing.live()]
     for name, encodings in encodings_of(shapes, temperature, sure).items():
         try:
@@ -86,6 +92,7 @@ class _Weighing:
         self.batch_size = batch_size
         self.probabilities = probabilities
         self.trials = {}
+        self.index_bytes = round(samples * views * probed.index_bytes)
 
     def live(self):
         classes = any(_has_classes(*each) for each in self.probed.views.items())
@@ -105,7 +112,7 @@ class _Weighing:
             name,
             encodings,
             bytes_per_sample=stored,
-            total_bytes=records * stored,
+            total_bytes=records * stored + self.index_bytes,
             write_seconds=write_seconds,
             seconds_per_epoch=self.samples * read,
             pays_from_epoch=pays_from(
