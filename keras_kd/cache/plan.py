@@ -52,16 +52,12 @@ def plan(
     It recommends `"memory"` for a cache that keeps all classes and takes a
     quarter of the free memory at most, `"disk"` for half of the free disk (on
     which the first is written, too), `"top-k"` for the smallest k whose soft
-    targets are within 0.1 / T^2 nats of the full ones in the mean (so the loss,
-    which has a factor T^2, within 0.1), and `"live"` where none of these pays
-    off within the epochs. float16 comes first, bfloat16 or float32 where the
-    teacher's values don't fit into it. At a high temperature much of what many
-    classes tell is in the unlikely ones, and no k may be close enough. What
-    int8 does to features has no figure in nats.
-
-    Batches in another order than that of their ids take an index beside the
-    records, 16 bytes for each run of ids that go up by one: it is counted in,
-    as far as the first batches tell.
+    targets are within 0.05 / T^2 nats of the full ones in the mean (so the
+    loss, which has a factor T^2, within 0.05), and `"live"` where none of these
+    pays off within the epochs. float16 comes first, bfloat16 or float32 where
+    the teacher's values don't fit into it. At a high temperature much of what
+    many classes tell is in the unlikely ones, and no k may be close enough.
+    What int8 does to features has no figure in nats.
 
     With random augmentation a cache of clean samples is wrong, however small:
     the student would be told what the teacher says of another picture. Give

@@ -124,7 +124,7 @@ def test_arrays_of_several_inputs(form, x, tmp_path):
     joined = answers.join(inputs, np.zeros(COUNT), batch_size=BATCH, seed=0)
     found, targets = joined[0]
     rows = targets["sample_index"]
-    told = targets["answers"]["output"]["values"]
+    told = targets["answers"][answers.tag]["output"]["values"]
     np.testing.assert_allclose(told, expected[rows], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(numpy(teacher(found)), told, rtol=1e-5)
     with pytest.raises(ValueError, match="is not what the teacher"):

@@ -204,7 +204,8 @@ def test_an_index_to_samples_in_no_order_is_counted_in(
     note = f"order of their ids: an index of {16 * counted} B is counted in"
     assert (note in str(found)) == (counted > 0)
     kd.cache.write(teacher, dataset, tmp_path, verbose=0)
-    index = np.load(tmp_path / "index.npy")
+    (path,) = tmp_path.glob("index*.npy")
+    index = np.load(path)
     assert index.nbytes == 16 * (stored + 1)  # And the end of the last run.
 
 
@@ -381,9 +382,9 @@ def test_disk_where_memory_is_short(fixed):
 @pytest.mark.parametrize(
     "spread, temperature, name",
     [
-        (0.25, 2.0, "top-2"),
+        (0.1, 2.0, "top-2"),
         (4.0, 2.0, "top-4"),
-        (8.0, 2.0, "top-2"),
+        (16.0, 2.0, "top-2"),
         (1.0, 4.0, "live"),
     ],
 )
@@ -393,7 +394,7 @@ def test_the_smallest_k_where_disk_is_short(fixed, spread, temperature, name):
     head = teacher.layers[-1]
     head.set_weights([spread * weight for weight in head.get_weights()])
     found = planned(teacher, temperature=temperature)
-    limit = 0.1 / temperature**2
+    limit = 0.05 / temperature**2
     close = [
         choice.name
         for choice in found.choices
