@@ -25,16 +25,15 @@ ten minutes on two CPU cores; `--smoke` takes a few seconds and its figures mean
 nothing.
 
 Ratios on the clock, two cores, batches of 256; a step of the student alone
-takes 88, 152 and 69 ms (42 turns; on TensorFlow 84, and one change later, when
-a step came to look for probabilities in eight samples only):
+takes 89, 160 and 58 ms (24 turns):
 
                      torch   JAX   TensorFlow
-    alone, again      1.00  0.99      1.00
-    live teacher      2.58  1.58      1.91
-    dense, disk       1.02  1.03      1.03
-    dense, memory     1.02  1.03      1.04
-    top-32, disk      1.03  1.04      1.03
-    top-32, memory    1.03  1.03      1.03
+    alone, again      1.00  1.00      1.00
+    live teacher      2.58  1.60      2.03
+    dense, disk       1.03  1.01      1.04
+    dense, memory     1.01  1.02      1.05
+    top-32, disk      1.02  1.02      1.04
+    top-32, memory    1.03  1.02      1.04
 
 One figure is uncertain by some 0.01 on a machine that others disturb.
 

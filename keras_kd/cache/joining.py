@@ -7,6 +7,7 @@ import keras
 
 from keras_kd.cache.batches import is_arrays
 from keras_kd.cache.joined_arrays import JoinedArrays
+from keras_kd.cache.numbering import check_indexed
 from keras_kd.cache.views import Views
 
 
@@ -132,7 +133,8 @@ def _joined_tf(cache, dataset):
     types = [spec.dtype for spec in keras.tree.flatten(carried)]
 
     def added(*batch):
-        x, y, *sample_weight = batch
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        check_indexed(y)
 
         def look_up(*flat):
             x_and_y = keras.tree.pack_sequence_as((x, y), flat)
@@ -144,7 +146,8 @@ def _joined_tf(cache, dataset):
             value.set_shape(spec.shape)
         kept = {key: value for key, value in y.items() if key != "view"}
         answers = keras.tree.pack_sequence_as(carried, found)
-        return x, {**kept, "answers": answers}, *sample_weight
+        weights = () if sample_weight is None else (sample_weight,)
+        return x, {**kept, "answers": answers}, *weights
 
     return dataset.map(added, num_parallel_calls=tf.data.AUTOTUNE)
 

@@ -1,6 +1,7 @@
 """The manifest: what a cache holds, of which teacher, in which parts."""
 
 import json
+import zlib
 
 import numpy as np
 
@@ -90,6 +91,12 @@ class Manifest:
     def index_file(self):
         """The name of the index's file; caches of before don't say it."""
         return self.content["index"].get("name", "index.npy")
+
+    @property
+    def tag(self):
+        """Short for the teacher, and for how its answers are stored."""
+        outputs = zlib.crc32(json.dumps(self.content["outputs"]).encode())
+        return f"teacher {self.content['teacher'][:12]}, outputs {outputs:08x}"
 
     def text(self):
         """The file's text, with a checksum of all that it says."""

@@ -1,8 +1,5 @@
 """merge: makes one cache of the parts that writers have left."""
 
-import contextlib
-import zlib
-
 import numpy as np
 
 from keras_kd.cache.manifest import Manifest
@@ -13,12 +10,13 @@ from keras_kd.cache.part_journal import PartJournal
 from keras_kd.cache.paths import inside
 from keras_kd.cache.paths import local_path
 from keras_kd.cache.paths import part_folders
+from keras_kd.cache.publishing import publish
+from keras_kd.cache.publishing import published
 from keras_kd.cache.records import SAMPLE_INDEX
 from keras_kd.cache.records import runs_of
 from keras_kd.cache.rows import checked_rows
 from keras_kd.cache.rows import checked_shards
 from keras_kd.cache.rows import header_bytes
-from keras_kd.whole_files import write_whole
 
 
 def merge(path, *, samples=None, allow_gaps=False):
@@ -33,7 +31,7 @@ def merge(path, *, samples=None, allow_gaps=False):
         path: the cache's folder, local.
         samples: how many samples (not views) the data has: 0 to samples - 1
             must be there. None if the largest number found is the last, or
-            the `Views` tell.
+            the `Views` tell; what was merged before must be there then.
         allow_gaps: whether samples may be missing.
 
     Raises:
@@ -81,15 +79,17 @@ def merge(path, *, samples=None, allow_gaps=False):
     samples = samples or numbering.samples
     expected = samples and samples * numbering.count
     index, count = index_of(runs, expected, allow_gaps, path)
+    earlier = published(path)
+    if not (samples or allow_gaps):
+        _check_none_lost(path, earlier, parts, count // numbering.count)
     content = {
         **settings,
         "samples": count // numbering.count,
         "parts": [
             _public(folder, part) for folder, part in zip(folders, parts)
         ],
-        "index": _write_index(path, index),
     }
-    _write_manifest(path, Manifest(content))
+    publish(path, content, index, earlier)
 
 
 def _part(folder, description):
@@ -118,6 +118,19 @@ def _public(folder, part):
     ]
     header = header_bytes(folder / "rows.npy")
     return {**part, "header": header, "shards": shards}
+
+
+def _check_none_lost(path, earlier, parts, samples):
+    if earlier and samples < earlier.samples:
+        names = [
+            [part["name"] for part in each] for each in (parts, earlier.parts)
+        ]
+        raise ValueError(
+            f"The cache {str(path)!r} would lose samples. Received: {samples} "
+            f"in the parts {names[0]}; before it had {earlier.samples}, in "
+            f"{names[1]}. Put back what is missing, or write it again; if "
+            f"there are to be fewer: `merge(path, samples={samples})`."
+        )
 
 
 def _checked_runs(folder, part, dtype):
@@ -201,43 +214,3 @@ def _refuse(path, what, first, end):
         "sample). Write the missing parts, or delete a part that was written "
         "twice; `allow_gaps=True` lets samples be missing."
     )
-
-
-def _write_manifest(path, manifest):
-    replaced, text = _index_file(path), manifest.text()
-    write_whole(path / "manifest.json", lambda file: file.write_text(text))
-    _remove_earlier(path, replaced, manifest.index_file)
-
-
-def _index_file(path):
-    """Which index the manifest that is there names; None if it doesn't."""
-    try:
-        data = (path / "manifest.json").read_bytes()
-        return Manifest.parse(data, str(path)).index_file
-    except (OSError, ValueError, KeyError):  # None yet, or it is damaged.
-        return None
-
-
-def _write_index(path, index):
-    """Writes the index; returns what the manifest says of it."""
-    checksum = zlib.crc32(index)
-    # A name of its own leaves the earlier cache as it is until the manifest
-    # is replaced, and after that to those who have read the earlier one.
-    name = f"index-{checksum:08x}.npy"
-    write_whole(path / name, lambda file: np.save(file, index))
-    return {"runs": index.shape[1], "checksum": checksum, "name": name}
-
-
-def _remove_earlier(path, replaced, name):
-    """Removes each index but the new one and the one that it replaces.
-
-    Workers of a reader that was opened before open the replaced one again.
-    Not all are kept: that of scattered samples may be as large as answers.
-    """
-    if replaced in (None, name):
-        return
-    for file in [path / "index.npy", *path.glob("index-????????.npy")]:
-        if file.name not in (replaced, name):
-            # Windows keeps what a reader has mapped, until the next merge.
-            with contextlib.suppress(OSError):
-                file.unlink()

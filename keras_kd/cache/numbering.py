@@ -41,13 +41,7 @@ class Numbering:
         Raises:
             ValueError: samples or views are not told apart.
         """
-        if not (isinstance(targets, dict) and "sample_index" in targets):
-            raise ValueError(
-                "Each sample needs its index in the data, by which its answer "
-                "is found again. Received: a batch without one. Expected: "
-                'batches `(x, {"labels": y, "sample_index": i})`, with whole '
-                "numbers from 0 (labels may be left out)."
-            )
+        check_indexed(targets)
         keys = _whole_numbers(targets["sample_index"], "sample_index")
         if self.count > 1:
             keys = keys + self._first_keys(targets, keys)
@@ -65,6 +59,21 @@ class Numbering:
         _check_range("views", view, self.count)
         _check_range("samples", sample_index, self.samples)
         return view * self.samples
+
+
+def check_indexed(targets):
+    """Raises a `ValueError` unless a batch's `y` says which samples it has.
+
+    Example:
+    >>> check_indexed({"sample_index": [4, 7]})
+    """
+    if not (isinstance(targets, dict) and "sample_index" in targets):
+        raise ValueError(
+            "Each sample needs its index in the data, by which its answer is "
+            "found again. Received: a batch without one. Expected: batches "
+            '`(x, {"labels": y, "sample_index": i})`, with whole numbers from '
+            "0 (labels may be left out)."
+        )
 
 
 def _whole_numbers(values, name):

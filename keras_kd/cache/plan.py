@@ -105,7 +105,7 @@ def plan(
     """
     check_teacher(teacher, None)
     check_list(dataset, teacher)
-    path = local_path(path)
+    local_path(path)  # No url.
     for name, value in dict(
         epochs=epochs,
         views=views,

@@ -1,8 +1,5 @@
 """TeacherCache: stored answers, in the place of a teacher."""
 
-import json
-import zlib
-
 import keras
 import numpy as np
 
@@ -60,7 +57,7 @@ class TeacherCache:
         }
         self.numbering = Numbering(self.manifest.views)
         self.stored = StoredRecords(storage, self.manifest)
-        self.tag = _tag(self.manifest.content)
+        self.tag = self.manifest.tag
         self._probes = Probes(
             [shard for part in self.manifest.parts for shard in part["shards"]]
         )
@@ -206,12 +203,13 @@ class TeacherCache:
             ValueError: a sample has no index or no answer, or isn't the one
                 that the teacher was asked about.
         """
-        x, y, *sample_weight = batch
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         keys = self.numbering.keys(y)
         self.check_batch(x, keys)
         y = {key: value for key, value in y.items() if key != "view"}
         answers = {self.tag: self._read(keys)}
-        return x, {**y, "answers": answers}, *sample_weight
+        weights = () if sample_weight is None else (sample_weight,)
+        return x, {**y, "answers": answers}, *weights
 
     def carried_spec(self):
         """What `add_to` adds, as `KerasTensor`s of any batch size."""
@@ -242,9 +240,3 @@ class TeacherCache:
                 "write and join `cache.Views`. If only size or type are meant "
                 "to differ: `cache.open(path, check_inputs=False)`."
             )
-
-
-def _tag(content):
-    """Short for the teacher that answered, and how its answers are stored."""
-    outputs = zlib.crc32(json.dumps(content["outputs"]).encode())
-    return f"teacher {content['teacher'][:12]}, outputs {outputs:08x}"

@@ -399,6 +399,21 @@ def test_merge_names_what_is_missing(tmp_path):
             answers_of(tmp_path, [0, missing])
 
 
+def test_merge_does_not_lose_a_part_of_before(tmp_path):
+    for part, first in {"a": 0, "b": 8}.items():
+        write(tmp_path, batches(range(first, first + 8)), part=part)
+    cache.merge(tmp_path)
+    shutil.move(tmp_path / "parts/b", tmp_path / "b")
+    with refused("would lose samples", "8 in the parts ['a']", "['a', 'b']"):
+        cache.merge(tmp_path)
+    shutil.move(tmp_path / "b", tmp_path / "parts/b")
+    cache.merge(tmp_path)
+    np.testing.assert_array_equal(answers_of(tmp_path, range(16)), truth(16))
+    shutil.rmtree(tmp_path / "parts/b")
+    cache.merge(tmp_path, samples=8)
+    np.testing.assert_array_equal(answers_of(tmp_path, range(8)), truth(8))
+
+
 def test_merge_refuses_an_unfinished_part(runs, ended, tmp_path):
     shutil.copytree(runs / "two parts", tmp_path / "answers")
     folder = tmp_path / "answers"

@@ -334,6 +334,7 @@ def test_other_data_is_refused(answers, data):
         (lambda a, x, y: a.join([x]), "Received: list.*add_to"),
         (lambda a, x, y: a.join(Shuffled((x, y)), seed=1), r"\['seed'\] are"),
         (lambda a, x, y: a.add_to((x, y)), "Each sample needs its index"),
+        (lambda a, x, y: a.add_to((x,)), "Each sample needs its index"),
         (lambda a, x, y: a.read([COUNT]), "no answer for sample 40"),
         (lambda a, x, y: a.read([-1]), "no answer for sample -1"),
     ],
@@ -341,3 +342,11 @@ def test_other_data_is_refused(answers, data):
 def test_errors(answers, data, wrong, message):
     with pytest.raises(ValueError, match=message):
         wrong(answers, *data)
+
+
+@pytest.mark.parametrize("kept", [1, 2])
+def test_tf_data_without_indices(answers, data, kept):
+    tf = pytest.importorskip("tensorflow")
+    dataset = tf.data.Dataset.from_tensor_slices(data[:kept]).batch(BATCH)
+    with pytest.raises(ValueError, match="Each sample needs its index"):
+        answers.join(dataset)
