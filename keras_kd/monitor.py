@@ -36,7 +36,9 @@ class Monitor(keras.callbacks.Callback):
 
     def _epochs_of_all_data(self):
         batches = getattr(self.data, "num_batches", None)
-        if not (self.steps_per_epoch and batches):
+        # Several workers begin anew with each epoch.
+        anew = getattr(self.data, "workers", 1) > 1
+        if anew or not (self.steps_per_epoch and batches):
             return 1
         at_once = self.model.steps_per_execution
         steps = -(-self.steps_per_epoch // at_once) * at_once
@@ -136,9 +138,14 @@ class Monitored:
 
     def train_on_batch(self, *args, **kwargs):
         self._prepare()
-        results = super().train_on_batch(*args, **kwargs)
+        with self.usable_after_errors():
+            results = super().train_on_batch(*args, **kwargs)
         self.check_answers()
         return results
+
+    def test_on_batch(self, *args, **kwargs):
+        with self.usable_after_errors():
+            return super().test_on_batch(*args, **kwargs)
 
     def check_answers(self):
         """Raises a `ValueError` if the teacher's values aren't finite."""

@@ -110,7 +110,12 @@ if BACKEND == "jax":
 
         @contextlib.contextmanager
         def usable_after_errors(self):
-            """Gives the model its values back, as Keras does after `fit`."""
+            """Gives the model its values back if a batch is refused.
+
+            Not if a step fails while it runs: it was given the values' memory.
+            """
+            self.jax_state_sync()
+            self._jax_state = None  # What was noted of earlier steps.
             try:
                 yield
             finally:

@@ -13,7 +13,7 @@ def names_of(class_names):
     """The classes' names as a list that JSON can hold; None stays None.
 
     Raises:
-        ValueError: they are no list, or no text and numbers.
+        ValueError: they are no list, or JSON can't hold them.
 
     Example:
     >>> names_of(np.array([3, 5]))
@@ -23,11 +23,16 @@ def names_of(class_names):
         return None
     unordered = isinstance(class_names, (str, bytes, dict, set))
     in_order = hasattr(class_names, "__iter__") and not unordered
-    names = [_of_python(name) for name in class_names] if in_order else []
-    if not names or not all(isinstance(n, (str, int, float)) for n in names):
+    try:
+        names = list(class_names) if in_order else []
+        names = json.loads(json.dumps(names, default=_of_python))
+    except (TypeError, ValueError):
+        names = []
+    if not names:
         raise ValueError(
             "Argument `class_names` must be a list of the names of the "
-            "teacher's classes, each text or a number. Received: "
+            "teacher's classes, text or anything else that JSON can hold. "
+            "Received: "
             f"class_names={class_names!r} of type "
             f"{type(class_names).__name__}. Give, for example, "
             '["cat", "dog"].'
@@ -36,7 +41,9 @@ def names_of(class_names):
 
 
 def _of_python(name):
-    return name.item() if isinstance(name, np.generic) else name
+    if isinstance(name, np.generic):
+        return name.item()
+    raise TypeError
 
 
 def text_of(dataset_id):

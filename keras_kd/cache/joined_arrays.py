@@ -17,8 +17,10 @@ class JoinedArrays(keras.utils.PyDataset):
     on where it was; another model's `fit` does with
     `keras.callbacks.LambdaCallback(on_epoch_begin=data.set_epoch)`. Nothing
     else moves it: `evaluate` and `predict` find the same each time, and so
-    does validation. With `steps_per_epoch` an epoch is one of all the data,
-    however many of `fit` it takes.
+    does validation; without that callback, each epoch of another model's `fit`
+    has view 0. With `steps_per_epoch` an epoch is one of all the data, however
+    many of `fit` it takes. (Not with several `workers`, which Keras starts anew
+    in each of them, and whose batches may be of the epoch before.)
 
     Of several calls of `fit` each begins with epoch 0, so view 0, unless it is
     given an `initial_epoch`. `fit` shuffles the batches once more unless it is

@@ -14,7 +14,6 @@ from keras_kd.cache.sealed import sealed
 from keras_kd.cache.sealed import unsealed
 from keras_kd.fingerprint import fingerprint
 from keras_kd.fingerprint import hexadecimal
-from keras_kd.taps import Tap
 
 FORMAT = 1
 
@@ -47,16 +46,16 @@ def describe(
 
 def _check_number_of(class_names, outputs):
     """Refuses more or fewer names than the teacher's output has classes."""
-    shapes = [out.shape for out in outputs if not Tap(out.tap).path]
+    # Of several entries, or several axes, it isn't known which are classes.
+    shapes = [out.shape for out in outputs if out.tap == ""]
     # A single number tells two classes apart.
-    counts = {shape[-1] for shape in shapes if shape and shape[-1] > 1}
+    counts = [n for shape in shapes if len(shape) == 1 for n in shape if n > 1]
     if class_names and counts and len(class_names) not in counts:
         raise ValueError(
             "Argument `class_names` must name each class of the teacher's "
             f"output. Received: {len(class_names)} names, "
-            f"{_short(class_names)}, for an output of "
-            f"{' or '.join(map(str, sorted(counts)))} classes. Give a name "
-            "for each."
+            f"{_short(class_names)}, for an output of {counts[0]} classes. "
+            "Give a name for each."
         )
 
 

@@ -25,7 +25,8 @@ def merge(path, *, samples=None, allow_gaps=False):
     To be called once, when all writers have ended. Nothing is copied: the
     parts stay where they are, and get a common index and manifest. All
     checksums are looked at. It may be called again, after more parts were
-    written; a reader that is open goes on with the cache of before.
+    written; a reader that is open goes on with the cache of before (and one
+    that is pickled, as for workers, until it is called once more).
 
     Args:
         path: the cache's folder, local.
@@ -80,11 +81,11 @@ def merge(path, *, samples=None, allow_gaps=False):
     expected = samples and samples * numbering.count
     index, count = index_of(runs, expected, allow_gaps, path)
     earlier = published(path)
-    if not (samples or allow_gaps):
-        _check_none_lost(path, earlier, parts, count // numbering.count)
+    content = {**settings, "samples": count // numbering.count}
+    if earlier and not (samples or allow_gaps):
+        _check_none_lost(path, earlier.content, content, parts)
     content = {
-        **settings,
-        "samples": count // numbering.count,
+        **content,
         "parts": [
             _public(folder, part) for folder, part in zip(folders, parts)
         ],
@@ -120,16 +121,18 @@ def _public(folder, part):
     return {**part, "header": header, "shards": shards}
 
 
-def _check_none_lost(path, earlier, parts, samples):
-    if earlier and samples < earlier.samples:
-        names = [
-            [part["name"] for part in each] for each in (parts, earlier.parts)
-        ]
+def _check_none_lost(path, earlier, content, parts):
+    """Refuses to leave out a part of the same cache that has gone."""
+    samples = content["samples"]
+    same = {**earlier, "samples": samples} == {**earlier, **content}
+    there = [part["name"] for part in parts]
+    before = [part["name"] for part in earlier["parts"]]
+    if same and samples < earlier["samples"] and not {*before} <= {*there}:
         raise ValueError(
             f"The cache {str(path)!r} would lose samples. Received: {samples} "
-            f"in the parts {names[0]}; before it had {earlier.samples}, in "
-            f"{names[1]}. Put back what is missing, or write it again; if "
-            f"there are to be fewer: `merge(path, samples={samples})`."
+            f"in the parts {there}; before it had {earlier['samples']}, in "
+            f"{before}. Put back what is missing, or write it again; if there "
+            f"are to be fewer: `merge(path, samples={samples})`."
         )
 
 

@@ -79,8 +79,7 @@ def write(
             and for the check that none is missing.
         views: the `Views` that the batches are of, with `"view"` in `y`, where
             several writers share them.
-        class_names: list of the names of the teacher's classes, one for each,
-            texts or numbers.
+        class_names: list of the names of the teacher's classes, one for each.
         preprocessing: what was done to the inputs: text, anything else that
             JSON can hold, or a Keras layer.
         dataset_id: text that names the data and its version.

@@ -49,13 +49,15 @@ def inputs_of(parts, input_shape):
     >>> inputs_of([Member(model)], None).shape
     (None, 4)
     """
-    if input_shape is not None:
-        return keras.KerasTensor((None, *input_shape))
     for part in parts:
         known = part.preprocess is None
         spec = input_spec(part.model) if known else None
-        if isinstance(spec, keras.KerasTensor):
-            return spec
+        if isinstance(spec, keras.KerasTensor) and (
+            input_shape is None or spec.shape[1:] == tuple(input_shape)
+        ):
+            return spec  # It knows the type, too.
+    if input_shape is not None:
+        return keras.KerasTensor((None, *input_shape))
     raise ValueError(
         "The shape of the ensemble's inputs is not known. Received members "
         f"{[part.model.name for part in parts]} of which none shows the shape "

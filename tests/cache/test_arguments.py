@@ -52,7 +52,7 @@ def test_batch_sizes_that_are_none(batch_size, tmp_path):
     write(tmp_path, batch_size=np.int64(3))
 
 
-NOT_NAMES = ["abc", 3, {"a", "b", "c"}, [b"a", b"b", b"c"], [["a"], [1], [2]]]
+NOT_NAMES = ["abc", 3, {"a", "b", "c"}, [b"a", b"b", b"c"], [], [X, X, X]]
 
 
 @pytest.mark.parametrize("names", NOT_NAMES, ids=repr)
@@ -82,6 +82,15 @@ def test_a_name_for_each_class(tmp_path):
     teacher = a_teacher()
     hidden = {teacher.layers[-1].name: kd.cache.Dense()}
     write(tmp_path / "hidden", teacher, outputs=hidden, class_names=["a"])
+    inputs = keras.Input((4,))
+    outputs = {"logits": teacher(inputs), "features": inputs}
+    several = keras.Model(inputs, outputs)
+    stored = {"[features]": kd.cache.Dense()}
+    names = [("n01", "tench"), ("n02", "shark"), ("n03", "ray")]
+    write(tmp_path / "entry", several, outputs=stored, class_names=names)
+    kd.cache.open(tmp_path / "entry", class_names=names)
+    maps = keras.Sequential([inputs, keras.layers.Reshape((2, 2))])
+    write(tmp_path / "maps", maps, class_names=["a", "b", "c"])
 
 
 def test_a_data_set_s_name_is_text(tmp_path):

@@ -165,6 +165,10 @@ def test_another_cache_s_answers_are_refused(answers, teacher, data, tmp_path):
             distiller.evaluate(joined, verbose=0)
         with pytest.raises(ValueError, match="bring its answers along"):
             distiller.fit(x, y, verbose=0)
+        with pytest.raises(ValueError, match="bring its answers along"):
+            distiller.train_on_batch(x, y)
+        with pytest.raises(ValueError, match="another cache.*Received"):
+            distiller.test_on_batch(*joined[0])
     for ours, before in zip(distiller.student.get_weights(), weights):
         np.testing.assert_array_equal(ours, before)
     # Of the same teacher, in the same form: such as one of other samples.

@@ -414,6 +414,14 @@ def test_merge_does_not_lose_a_part_of_before(tmp_path):
     np.testing.assert_array_equal(answers_of(tmp_path, range(8)), truth(8))
 
 
+def test_a_cache_is_written_anew_where_there_was_a_larger_one(tmp_path):
+    write(tmp_path, data()[:24])
+    for asker, samples in ((teacher(), 20), (dense(), 16)):
+        shutil.rmtree(tmp_path / "parts")
+        write(tmp_path, data()[:samples], asker)
+        assert len(cache.open(tmp_path, verify="full")) == samples
+
+
 def test_merge_refuses_an_unfinished_part(runs, ended, tmp_path):
     shutil.copytree(runs / "two parts", tmp_path / "answers")
     folder = tmp_path / "answers"

@@ -525,6 +525,41 @@ def test_a_loaded_ensemble_has_the_same_fingerprint(tmp_path):
     assert fingerprint_of(loaded) == fingerprint_of(ensemble)
 
 
+def test_a_loaded_ensemble_of_whole_numbers_has_the_same_fingerprint(tmp_path):
+    words = keras.Sequential(
+        [
+            keras.Input((4,), dtype="int32"),
+            layers.Embedding(9, 2),
+            layers.Flatten(),
+            layers.Dense(3),
+        ]
+    )
+    other = keras.Sequential(
+        [keras.Input((4, 2)), layers.Flatten(), layers.Dense(3)]
+    )
+    ensemble = Ensemble(
+        [words, Member(other, preprocess=layers.Embedding(9, 2))]
+    )
+    ensemble.save(tmp_path / "ensemble.keras")
+    loaded = keras.saving.load_model(tmp_path / "ensemble.keras")
+    assert fingerprint_of(loaded) == fingerprint_of(ensemble)
+
+
+def test_a_preprocess_that_fails_on_other_values_than_its_own():
+    table = np.arange(12.0, dtype="float32").reshape(3, 4)
+
+    def looked_up(x):
+        rows = numpy(x[:, 0]).astype("int32")
+        return ops.convert_to_tensor(table[rows])
+
+    model = model_of()
+    with pytest.raises(IndexError):
+        looked_up(ops.full((1, 4), 7.0))
+    member = Member(model, preprocess=looked_up)
+    member.build_for(keras.KerasTensor((None, 4)))
+    assert member.fingerprint_bytes() != Member(model).fingerprint_bytes()
+
+
 # --- errors -----------------------------------------------------------------
 
 
