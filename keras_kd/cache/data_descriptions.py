@@ -3,7 +3,6 @@
 import json
 
 import keras
-import numpy as np
 
 from keras_kd.fingerprint import fingerprint
 from keras_kd.fingerprint import hexadecimal
@@ -16,6 +15,7 @@ def names_of(class_names):
         ValueError: they are no list, or JSON can't hold them.
 
     Example:
+    >>> import numpy as np
     >>> names_of(np.array([3, 5]))
     [3, 5]
     """
@@ -26,7 +26,7 @@ def names_of(class_names):
     try:
         names = list(class_names) if in_order else []
         names = json.loads(json.dumps(names, default=_of_python))
-    except (TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError):
         names = []
     if not names:
         raise ValueError(
@@ -41,9 +41,7 @@ def names_of(class_names):
 
 
 def _of_python(name):
-    if isinstance(name, np.generic):
-        return name.item()
-    raise TypeError
+    return name.item()  # Of NumPy.
 
 
 def text_of(dataset_id):
