@@ -207,14 +207,14 @@ which the label?
 ## What each rule does to one sample
 
 We pick an image of which the teacher is wrong, our label is right, and the
-teacher is in some doubt. A rule is given a `kd.rules.Lesson`, and returns
+teacher is in some doubt. A rule is given a `kd.rules.RuleInputs`, and returns
 another.
 """
 
 confidence = np.max(ops.convert_to_numpy(ops.softmax(answers)), axis=-1)
 shown = np.flatnonzero(~right & (data.ours == data.truth))
 shown = shown[np.argmin(np.abs(confidence[shown] - 0.6))]
-lesson = kd.rules.Lesson(
+lesson = kd.rules.RuleInputs(
     ops.convert_to_tensor(answers[shown : shown + 1]),
     None,
     ops.ones((1,)),

@@ -55,7 +55,7 @@ Huang et al., 2022, arXiv 2205.10536.)
 
 ## A first attempt
 
-One would write it like this. A loss gets `(teacher_view, student_view)` and
+One would write it like this. A loss gets `(teacher_features, student_features)` and
 returns one value for each sample.
 """
 
@@ -84,15 +84,17 @@ def correlation_distance_in_numpy(teacher, student):
 
 
 random = np.random.default_rng(0)
-teacher_view, student_view = random.normal(size=(2, 6, 5)).astype("float32")
+teacher_features, student_features = random.normal(size=(2, 6, 5)).astype(
+    "float32"
+)
 
 
 def check(loss):
     try:
         checks = kd.testing.check_loss(
             loss,
-            teacher_view,
-            student_view,
+            teacher_features,
+            student_features,
             reference=correlation_distance_in_numpy,
         )
         print(f"{loss.__name__} passes: {', '.join(checks)}")
@@ -195,8 +197,8 @@ def shifted(logits):
 
 checks = kd.testing.check_loss(
     CorrelationDistance,
-    teacher_view,
-    student_view,
+    teacher_features,
+    student_features,
     invariances=[shifted],
 )
 print("invariances" in checks)
@@ -216,8 +218,8 @@ class OnlyWhereTheTeacherIsRight(kd.losses.DistillationLoss):
 
 
 loss = OnlyWhereTheTeacherIsRight()
-print(f"needs {loss.needs}")
-print(float(loss(teacher_view, student_view, labels=np.arange(6) % 5)))
+print(f"needs {loss.required_context}")
+print(float(loss(teacher_features, student_features, labels=np.arange(6) % 5)))
 
 """
 In a `Transfer` the labels come by themselves; your data set stays as it is.

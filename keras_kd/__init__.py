@@ -1,19 +1,42 @@
 """Knowledge distillation for Keras 3 on TensorFlow, JAX and PyTorch."""
 
-from keras_kd import cache as cache
-from keras_kd import callbacks as callbacks
-from keras_kd import layers as layers
-from keras_kd import losses as losses
-from keras_kd import metrics as metrics
-from keras_kd import rules as rules
-from keras_kd import schedules as schedules
-from keras_kd import schemes as schemes
-from keras_kd import students as students
-from keras_kd import teachers as teachers
-from keras_kd import testing as testing
-from keras_kd.distiller import Distiller as Distiller
-from keras_kd.self_distiller import SelfDistiller as SelfDistiller
-from keras_kd.taps import Tap as Tap
-from keras_kd.transfer import Transfer as Transfer
+from keras_kd import cache
+from keras_kd import callbacks
+from keras_kd import layers
+from keras_kd import losses
+from keras_kd import metrics
+from keras_kd import rules
+from keras_kd import schedules
+from keras_kd import schemes
+from keras_kd import students
+from keras_kd import teachers
+from keras_kd import testing
+from keras_kd._src.distillation.distiller import Distiller
+from keras_kd._src.distillation.self_distiller import SelfDistiller
+from keras_kd._src.distillation.taps import Tap
+from keras_kd._src.distillation.taps import extract_features
+from keras_kd._src.distillation.transfer import Transfer
 
+__all__ = [
+    "Distiller",
+    "SelfDistiller",
+    "Tap",
+    "Transfer",
+    "cache",
+    "callbacks",
+    "extract_features",
+    "layers",
+    "losses",
+    "metrics",
+    "rules",
+    "schedules",
+    "schemes",
+    "students",
+    "teachers",
+    "testing",
+]
 __version__ = "0.1.0"
+
+
+def __dir__():
+    return __all__

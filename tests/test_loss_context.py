@@ -12,7 +12,7 @@ from support import numpy
 from support import weights_of
 
 import keras_kd as kd
-from keras_kd.losses.distillation_loss import DistillationLoss
+from keras_kd._src.losses.distillation_loss import DistillationLoss
 
 
 class Ledger(keras.layers.Layer):

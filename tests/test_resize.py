@@ -7,8 +7,8 @@ from keras import ops
 from support import BACKEND
 from support import numpy
 
-from keras_kd.resize import resize_axis
-from keras_kd.resize import resize_matrix
+from keras_kd._src.resize import resize_axis
+from keras_kd._src.resize import resize_matrix
 from keras_kd.testing import value_and_gradient
 
 DOWN = [(8, 4), (8, 3), (7, 2), (7, 5), (5, 1), (5, 4), (196, 49)]

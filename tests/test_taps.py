@@ -10,10 +10,10 @@ from support import data
 from support import numpy
 from support import stage
 
-from keras_kd.taps import Tap
-from keras_kd.taps import find_layer
-from keras_kd.taps import run_tapped
-from keras_kd.taps import tapped
+from keras_kd._src.distillation.taps import Tap
+from keras_kd._src.distillation.taps import find_layer
+from keras_kd._src.distillation.taps import run_tapped
+from keras_kd._src.distillation.taps import tapped
 
 every_kind = pytest.mark.parametrize("kind", MODELS)
 

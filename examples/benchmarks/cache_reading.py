@@ -45,9 +45,9 @@ import numpy as np
 from keras import layers
 
 from keras_kd import cache
-from keras_kd.cache.manifest import Manifest
-from keras_kd.cache.part import PartWriter
-from keras_kd.cache.part import read_description
+from keras_kd._src.cache.manifest import Manifest
+from keras_kd._src.cache.part import PartWriter
+from keras_kd._src.cache.part import read_description
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

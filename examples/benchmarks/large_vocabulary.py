@@ -48,8 +48,8 @@ def make_inputs(arguments):
 def loss(form, arguments, arrays):
     from keras import ops
 
-    from keras_kd.losses.soft_targets import soft_targets
-    from keras_kd.losses.vocabulary_chunks import chunked_soft_targets
+    from keras_kd._src.losses.soft_targets import soft_targets
+    from keras_kd._src.losses.vocabulary_chunks import chunked_soft_targets
 
     if form == "chunks":
         values = chunked_soft_targets(**arrays, chunk_size=arguments.chunk_size)

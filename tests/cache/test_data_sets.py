@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_kd as kd
-from keras_kd.cache.batches import rows_at
+from keras_kd._src.cache.batches import rows_at
 from tests.support import numpy
 
 COUNT, BATCH = 40, 8

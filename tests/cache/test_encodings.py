@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import keras_kd as kd
-from keras_kd.cache.encodings import KINDS
-from keras_kd.cache.encodings import round_trip
+from keras_kd._src.cache.encodings import KINDS
+from keras_kd._src.cache.encodings import round_trip
 from tests.support import numpy
 
 

@@ -30,12 +30,12 @@ from writing_run import write
 
 import keras_kd as kd
 from keras_kd import cache
-from keras_kd.cache import part as parts
-from keras_kd.cache import stored_records
-from keras_kd.cache import writer
-from keras_kd.cache.asking import AskedTeacher
-from keras_kd.cache.sealed import sealed
-from keras_kd.cache.sealed import unsealed
+from keras_kd._src.cache import part as parts
+from keras_kd._src.cache import stored_records
+from keras_kd._src.cache import writer
+from keras_kd._src.cache.asking import AskedTeacher
+from keras_kd._src.cache.sealed import sealed
+from keras_kd._src.cache.sealed import unsealed
 
 COMMITTED = {  # Samples that a killed writer has saved from being asked again.
     "after a commit": 2 * SHARD,

@@ -11,7 +11,7 @@ from writing_run import truth
 from writing_run import write
 
 from keras_kd import cache
-from keras_kd.cache.planning.machine import free_disk
+from keras_kd._src.cache.planning.machine import free_disk
 
 KEYS = np.array([33, 2, 17])
 

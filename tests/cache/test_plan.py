@@ -11,21 +11,21 @@ from support import cross_entropy
 from support import weights_of
 
 import keras_kd as kd
-from keras_kd.cache.dense import Dense
-from keras_kd.cache.int8 import Int8
-from keras_kd.cache.plan import plan
-from keras_kd.cache.planning import machine
-from keras_kd.cache.planning import probing
-from keras_kd.cache.planning import trials
-from keras_kd.cache.planning import weighing
-from keras_kd.cache.planning.choices import divergence_limit
-from keras_kd.cache.planning.choices import pays_from
-from keras_kd.cache.planning.probing import Probe
-from keras_kd.cache.planning.probing import probe
-from keras_kd.cache.planning.report import Plan
-from keras_kd.cache.planning.weighing import weighed
-from keras_kd.cache.top_k import TopK
-from keras_kd.cache.views import Views
+from keras_kd._src.cache.dense import Dense
+from keras_kd._src.cache.int8 import Int8
+from keras_kd._src.cache.plan import plan
+from keras_kd._src.cache.planning import machine
+from keras_kd._src.cache.planning import probing
+from keras_kd._src.cache.planning import trials
+from keras_kd._src.cache.planning import weighing
+from keras_kd._src.cache.planning.choices import divergence_limit
+from keras_kd._src.cache.planning.choices import pays_from
+from keras_kd._src.cache.planning.probing import Probe
+from keras_kd._src.cache.planning.probing import probe
+from keras_kd._src.cache.planning.report import Plan
+from keras_kd._src.cache.planning.weighing import weighed
+from keras_kd._src.cache.top_k import TopK
+from keras_kd._src.cache.views import Views
 
 # The package has a function of the module's name.
 plan_module = importlib.import_module("keras_kd.cache.plan")

@@ -13,13 +13,13 @@ from writing_run import truth
 from writing_run import write
 
 from keras_kd import cache
-from keras_kd.cache import stored_records
-from keras_kd.cache.readahead import blocks_read
-from keras_kd.cache.readahead import fetch_ahead
-from keras_kd.cache.records import WIDE
-from keras_kd.cache.records import gather
-from keras_kd.cache.records import split
-from keras_kd.cache.rows import mapped
+from keras_kd._src.cache import stored_records
+from keras_kd._src.cache.readahead import blocks_read
+from keras_kd._src.cache.readahead import fetch_ahead
+from keras_kd._src.cache.records import WIDE
+from keras_kd._src.cache.records import gather
+from keras_kd._src.cache.records import split
+from keras_kd._src.cache.rows import mapped
 
 KEYS = np.array([33, 2, 17, 2, 39, 0])
 has_advice = pytest.mark.skipif(
@@ -166,7 +166,7 @@ def test_blocks_of_a_disk_are_counted(tmp_path):
 def test_where_nobody_counts_nothing_is_asked_again(
     tmp_path, asked, monkeypatch
 ):
-    monkeypatch.setattr("keras_kd.cache.readahead.resource", None)
+    monkeypatch.setattr("keras_kd._src.cache.readahead.resource", None)
     assert blocks_read() == 0
     write(tmp_path)
     answers = cache.open(tmp_path)

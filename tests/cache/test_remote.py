@@ -20,10 +20,10 @@ from writing_run import truth
 from writing_run import write
 
 from keras_kd import cache
-from keras_kd.cache import stored_records
-from keras_kd.cache.remote import storage_at
-from keras_kd.cache.sealed import sealed
-from keras_kd.cache.sealed import unsealed
+from keras_kd._src.cache import stored_records
+from keras_kd._src.cache.remote import storage_at
+from keras_kd._src.cache.sealed import sealed
+from keras_kd._src.cache.sealed import unsealed
 
 ROOT = pathlib.Path(__file__).parents[2]
 URL = "memory://bucket/answers"
@@ -179,7 +179,7 @@ def test_a_cut_off_fetch_leaves_nothing(error, bucket, tmp_path, monkeypatch):
 KILLED = """
 import os, pathlib, signal, sys
 from fsspec.implementations.local import LocalFileSystem
-from keras_kd.cache.remote import storage_at
+from keras_kd._src.cache.remote import storage_at
 
 def get_file(self, path, copy):
     pathlib.Path(copy).write_bytes(b"0" * 500)

@@ -14,8 +14,8 @@ import pytest
 from support import BACKEND
 
 import keras_kd
-from keras_kd.cache.streams import Streams
-from keras_kd.cache.views import Views
+from keras_kd._src.cache.streams import Streams
+from keras_kd._src.cache.views import Views
 
 SAMPLES = 20
 IMAGES = np.arange(SAMPLES * 64).reshape(SAMPLES, 8, 8).astype("float32")

@@ -15,7 +15,7 @@ import traceback
 import numpy as np
 
 import keras_kd as kd
-from keras_kd.cache import part
+from keras_kd._src.cache import part
 
 SAMPLES, BATCH, SHARD = 40, 4, 8
 

@@ -6,8 +6,8 @@ import pytest
 from keras import ops
 from support import numpy
 
+from keras_kd._src.resize import resize_matrix
 from keras_kd.layers import AttentionAdapter
-from keras_kd.resize import resize_matrix
 
 # student's and teacher's (heads, queries, keys)
 JOINS = {

@@ -10,7 +10,7 @@ from support import functional_model
 from support import numpy
 
 import keras_kd as kd
-from keras_kd.layers.masked_generation import MaskedGeneration
+from keras_kd._src.layers.masked_generation import MaskedGeneration
 from keras_kd.testing import assert_close
 
 

@@ -9,8 +9,8 @@ from support import functional_model
 from support import numpy
 
 import keras_kd as kd
-from keras_kd.layers.paraphraser import Paraphraser
-from keras_kd.layers.paraphraser import Translator
+from keras_kd._src.layers.paraphraser import Paraphraser
+from keras_kd._src.layers.paraphraser import Translator
 from keras_kd.testing import assert_close
 
 

@@ -10,7 +10,7 @@ from support import functional_model
 from support import numpy
 
 import keras_kd as kd
-from keras_kd.layers.review_fusion import ReviewFusion
+from keras_kd._src.layers.review_fusion import ReviewFusion
 from keras_kd.testing import assert_close
 from keras_kd.testing import compiled
 from keras_kd.testing import value_and_gradient

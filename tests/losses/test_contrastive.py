@@ -13,7 +13,9 @@ from support import numpy
 from support import weights_of
 
 import keras_kd as kd
-from keras_kd.losses.contrastive_representation import ContrastiveRepresentation
+from keras_kd._src.losses.contrastive_representation import (
+    ContrastiveRepresentation,
+)
 from keras_kd.testing import LossCase
 
 
@@ -149,6 +151,6 @@ def test_views_that_do_not_compare():
     loss = ContrastiveRepresentation()
     for shapes in (((4, 8), (4, 6)), ((4, 2, 8), (4, 2, 8))):
         with pytest.raises(ValueError, match="Received.*Dense"):
-            loss.check_views(*shapes)
+            loss.check_shapes(*shapes)
     with pytest.raises(ValueError, match="`temperature` must be"):
         ContrastiveRepresentation(temperature=0.0)

@@ -14,9 +14,9 @@ from support import numpy
 from support import weights_of
 
 import keras_kd as kd
-from keras_kd.layers.memory_bank import MemoryBank
-from keras_kd.losses.contrastive_memory import ContrastiveMemory
-from keras_kd.losses.contrastive_memory import contrastive_memory
+from keras_kd._src.layers.memory_bank import MemoryBank
+from keras_kd._src.losses.contrastive_memory import ContrastiveMemory
+from keras_kd._src.losses.contrastive_memory import contrastive_memory
 from keras_kd.testing import LossCase
 from keras_kd.testing import assert_close
 from keras_kd.testing import finite_differences
@@ -465,7 +465,7 @@ def test_views_and_context_that_do_not_fit():
     loss = ContrastiveMemory(9, 3, num_negatives=5)
     for shapes in (((4, 8), (4, 3)), ((4, 3), (4, 8)), ((4, 2, 3),) * 2):
         with pytest.raises(ValueError, match="(?s)Received.*Dense.3."):
-            loss.check_views(*shapes)
+            loss.check_shapes(*shapes)
     view = np.eye(3, dtype="float32")
     with pytest.raises(ValueError, match="needs `sample_index`"):
         loss(view, view, labels=[0, 1, 2])

@@ -9,19 +9,21 @@ from battery import golden
 from battery import scaled
 from battery import views
 
-from keras_kd.losses.activation_boundaries import ActivationBoundaries
-from keras_kd.losses.channel_wise import ChannelWiseDistillation
-from keras_kd.losses.factor_transfer import FactorTransfer
-from keras_kd.losses.inter_channel_correlation import InterChannelCorrelation
-from keras_kd.losses.margin_relu import MarginReLU
-from keras_kd.losses.margin_relu import margin_of_batch_norm
-from keras_kd.losses.neuron_selectivity import NeuronSelectivity
-from keras_kd.losses.srd import LogSumDistance
-from keras_kd.losses.srd import log_sum_distance
+from keras_kd._src.distillation.transfer import Transfer
+from keras_kd._src.losses.activation_boundaries import ActivationBoundaries
+from keras_kd._src.losses.channel_wise import ChannelWiseDistillation
+from keras_kd._src.losses.factor_transfer import FactorTransfer
+from keras_kd._src.losses.inter_channel_correlation import (
+    InterChannelCorrelation,
+)
+from keras_kd._src.losses.margin_relu import MarginReLU
+from keras_kd._src.losses.margin_relu import margin_of_batch_norm
+from keras_kd._src.losses.neuron_selectivity import NeuronSelectivity
+from keras_kd._src.losses.srd import LogSumDistance
+from keras_kd._src.losses.srd import log_sum_distance
 from keras_kd.testing import LossCase
 from keras_kd.testing import assert_close
 from keras_kd.testing import value_and_gradient
-from keras_kd.transfer import Transfer
 
 # --- the losses once more, in NumPy and float64 -----------------------------
 
@@ -567,5 +569,5 @@ def test_arguments_that_are_refused(make, message):
 )
 def test_views_that_do_not_compare(loss, teacher, student, message):
     with pytest.raises(ValueError, match=message) as error:
-        loss.check_views(teacher, student)
+        loss.check_shapes(teacher, student)
     assert "Received" in str(error.value)

@@ -19,7 +19,7 @@ from support import BACKEND
 from support import numpy
 
 from keras_kd import losses
-from keras_kd.schedules import Annealing
+from keras_kd._src.schedules import Annealing
 from keras_kd.testing import LossCase
 from keras_kd.testing import assert_close
 from keras_kd.testing import finite_differences
@@ -713,8 +713,10 @@ def test_temperature_can_be_assigned(loss):
 
 def test_a_loss_of_ones_own():
     class LargestGap(losses.DistillationLoss):
-        def call(self, teacher_view, student_view):
-            return ops.max(ops.abs(teacher_view - student_view), axis=-1)
+        def call(self, teacher_features, student_features):
+            return ops.max(
+                ops.abs(teacher_features - student_features), axis=-1
+            )
 
     teacher, student = token_views()
     weights = np.array([1.0, 0.0, 3.0, 0.5], "float32")
@@ -833,7 +835,7 @@ MISFITS: list[tuple[Any, tuple, tuple, str]] = [
 
 @pytest.mark.parametrize("loss, teacher, student, message", MISFITS)
 def test_views_that_do_not_compare(loss, teacher, student, message):
-    refused(lambda: loss().check_views(teacher, student), message)
+    refused(lambda: loss().check_shapes(teacher, student), message)
     # Likewise where the loss is used alone: no silent broadcasting.
     views = np.ones(teacher, "float32"), np.ones(student, "float32")
     refused(lambda: loss()(*views), message)
@@ -841,4 +843,4 @@ def test_views_that_do_not_compare(loss, teacher, student, message):
 
 @pytest.mark.parametrize("loss", [*CLASS_LOSSES, losses.FeatureMatching])
 def test_unknown_sizes_are_no_misfit(loss):
-    loss().check_views((None, None, 5), (None, 8, 5))
+    loss().check_shapes((None, None, 5), (None, 8, 5))

@@ -9,8 +9,8 @@ from keras import ops
 from support import numpy
 
 import keras_kd as kd
-from keras_kd.losses.collaborative_targets import least_loss
-from keras_kd.losses.collaborative_targets import min_logit
+from keras_kd._src.losses.collaborative_targets import least_loss
+from keras_kd._src.losses.collaborative_targets import min_logit
 from keras_kd.testing import LossCase
 from keras_kd.testing import assert_close
 

@@ -13,20 +13,20 @@ from battery import golden
 from battery import views
 from support import numpy
 
-from keras_kd.losses.correlation_congruence import CorrelationCongruence
-from keras_kd.losses.correlation_congruence import correlation_congruence
-from keras_kd.losses.flow import FlowOfSolution
-from keras_kd.losses.flow import flow_of_solution
-from keras_kd.losses.hierarchical_context import HierarchicalContext
-from keras_kd.losses.hierarchical_context import hierarchical_context
-from keras_kd.losses.probabilistic_transfer import ProbabilisticTransfer
-from keras_kd.losses.probabilistic_transfer import probabilistic_transfer
-from keras_kd.losses.relational_angle import RelationalAngle
-from keras_kd.losses.relational_angle import relational_angle
-from keras_kd.losses.relational_distance import RelationalDistance
-from keras_kd.losses.relational_distance import relational_distance
-from keras_kd.losses.similarity_preserving import SimilarityPreserving
-from keras_kd.losses.similarity_preserving import similarity_preserving
+from keras_kd._src.losses.correlation_congruence import CorrelationCongruence
+from keras_kd._src.losses.correlation_congruence import correlation_congruence
+from keras_kd._src.losses.flow import FlowOfSolution
+from keras_kd._src.losses.flow import flow_of_solution
+from keras_kd._src.losses.hierarchical_context import HierarchicalContext
+from keras_kd._src.losses.hierarchical_context import hierarchical_context
+from keras_kd._src.losses.probabilistic_transfer import ProbabilisticTransfer
+from keras_kd._src.losses.probabilistic_transfer import probabilistic_transfer
+from keras_kd._src.losses.relational_angle import RelationalAngle
+from keras_kd._src.losses.relational_angle import relational_angle
+from keras_kd._src.losses.relational_distance import RelationalDistance
+from keras_kd._src.losses.relational_distance import relational_distance
+from keras_kd._src.losses.similarity_preserving import SimilarityPreserving
+from keras_kd._src.losses.similarity_preserving import similarity_preserving
 from keras_kd.testing import LossCase
 from keras_kd.testing import assert_close
 from keras_kd.testing import value_and_gradient
@@ -375,11 +375,11 @@ def test_the_size_of_the_features_is_no_matter(name, size):
 @every_function
 def test_views_that_do_not_compare(name):
     loss = CASES[name].make()
-    loss.check_views((None, 3), (None, 4, 4, 7))
-    loss.check_views((8, None, 3), (None, 4))
+    loss.check_shapes((None, 3), (None, 4, 4, 7))
+    loss.check_shapes((8, None, 3), (None, 4))
     for shapes in [((4,), (4,)), ((4, 3), (4,)), ((4, 3), (5, 3)), ((), ())]:
         with pytest.raises(ValueError, match="samples of a batch.*Received"):
-            loss.check_views(*shapes)
+            loss.check_shapes(*shapes)
 
 
 def test_close_samples_keep_their_distance():
@@ -459,9 +459,9 @@ def test_one_sample_has_no_neighbour(weights):
 
 
 def test_only_adjacent_samples_need_features_of_one_size():
-    CorrelationCongruence("kernel").check_views((None, 3), (None, 4))
+    CorrelationCongruence("kernel").check_shapes((None, 3), (None, 4))
     with pytest.raises(ValueError, match="same shape.*Received"):
-        CorrelationCongruence().check_views((None, 3), (None, 4))
+        CorrelationCongruence().check_shapes((None, 3), (None, 4))
 
 
 @pytest.mark.parametrize(
@@ -522,7 +522,7 @@ def test_the_two_sides_may_have_maps_of_different_sizes():
 
     other = FLOW.change(doubled, "teacher")
     loss = FLOW.make()
-    loss.check_views(*([v.shape for v in side] for side in other[1:3]))
+    loss.check_shapes(*([v.shape for v in side] for side in other[1:3]))
     assert_close(other.value(loss), FLOW.value(loss))
 
 
@@ -545,7 +545,7 @@ def test_which_pair_of_layers_matters():
 )
 def test_layers_that_have_no_flow_to_compare(teacher, student, message):
     with pytest.raises(ValueError, match=f"{message}.*Received"):
-        FlowOfSolution().check_views(teacher, student)
+        FlowOfSolution().check_shapes(teacher, student)
     with pytest.raises(ValueError, match=f"{message}.*Received"):
         FlowOfSolution()(
             [np.ones(shape, "float32") for shape in teacher],
@@ -614,13 +614,13 @@ def test_sizes_that_are_none(sizes):
 )
 def test_maps_without_a_context(teacher, student, message):
     with pytest.raises(ValueError, match=message) as error:
-        HierarchicalContext().check_views(teacher, student)
+        HierarchicalContext().check_shapes(teacher, student)
     assert "Received" in str(error.value)
 
 
 def test_maps_with_a_context():
-    HierarchicalContext().check_views((None, 8, 8, 2), (None, 8, 8, 2))
-    HierarchicalContext(axis=1).check_views((None, 2, 8), (None, None, 8))
+    HierarchicalContext().check_shapes((None, 8, 8, 2), (None, 8, 8, 2))
+    HierarchicalContext(axis=1).check_shapes((None, 2, 8), (None, None, 8))
 
 
 # --- of both ----------------------------------------------------------------

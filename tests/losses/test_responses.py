@@ -16,23 +16,23 @@ from keras import ops
 from support import numpy
 
 from keras_kd import losses
-from keras_kd.losses.bounded_regression import BoundedRegression
-from keras_kd.losses.bounded_regression import bounded_regression
-from keras_kd.losses.decoupled_kd import DecoupledKD
-from keras_kd.losses.decoupled_kd import decoupled_kd
-from keras_kd.losses.dist import DIST
-from keras_kd.losses.dist import dist
-from keras_kd.losses.margin_mixed_teacher import MarginMixedTeacher
-from keras_kd.losses.margin_mixed_teacher import margin_mixed_teacher
-from keras_kd.losses.ordinal_soft_targets import OrdinalSoftTargets
-from keras_kd.losses.ordinal_soft_targets import ordinal_soft_targets
-from keras_kd.losses.streamlined_direction import StreamlinedDirection
-from keras_kd.losses.streamlined_direction import streamlined_direction
-from keras_kd.losses.target_enhancement import TargetEnhancement
-from keras_kd.losses.target_enhancement import target_enhancement
-from keras_kd.losses.true_class import true_class
-from keras_kd.losses.virtual_teacher import VirtualTeacher
-from keras_kd.losses.virtual_teacher import virtual_teacher
+from keras_kd._src.losses.bounded_regression import BoundedRegression
+from keras_kd._src.losses.bounded_regression import bounded_regression
+from keras_kd._src.losses.decoupled_kd import DecoupledKD
+from keras_kd._src.losses.decoupled_kd import decoupled_kd
+from keras_kd._src.losses.dist import DIST
+from keras_kd._src.losses.dist import dist
+from keras_kd._src.losses.margin_mixed_teacher import MarginMixedTeacher
+from keras_kd._src.losses.margin_mixed_teacher import margin_mixed_teacher
+from keras_kd._src.losses.ordinal_soft_targets import OrdinalSoftTargets
+from keras_kd._src.losses.ordinal_soft_targets import ordinal_soft_targets
+from keras_kd._src.losses.streamlined_direction import StreamlinedDirection
+from keras_kd._src.losses.streamlined_direction import streamlined_direction
+from keras_kd._src.losses.target_enhancement import TargetEnhancement
+from keras_kd._src.losses.target_enhancement import target_enhancement
+from keras_kd._src.losses.true_class import true_class
+from keras_kd._src.losses.virtual_teacher import VirtualTeacher
+from keras_kd._src.losses.virtual_teacher import virtual_teacher
 from keras_kd.testing import LossCase
 from keras_kd.testing import assert_close
 from keras_kd.testing import value_and_gradient
@@ -523,7 +523,7 @@ def test_arguments_of_dist():
     refused(lambda: DIST(inter_weight=-1.0), "inter_weight")
     refused(lambda: DIST(intra_weight=float("nan")), "intra_weight")
     refused(lambda: DIST(temperature=-1.0), "temperature")
-    refused(lambda: DIST().check_views((4, 7, 5), (4, 7, 5)), "one answer")
+    refused(lambda: DIST().check_shapes((4, 7, 5), (4, 7, 5)), "one answer")
 
 
 # --- the direction term of streamlined distillation -------------------------
@@ -583,10 +583,10 @@ def test_arguments_of_the_direction():
     for bad in (0.0, -1.0, float("nan"), None):
         refused(lambda bad=bad: StreamlinedDirection(tikhonov=bad), "tikhonov")
     refused(
-        lambda: StreamlinedDirection().check_views((4, 7, 5), (4, 5)),
+        lambda: StreamlinedDirection().check_shapes((4, 7, 5), (4, 5)),
         "one vector a sample",
     )
-    StreamlinedDirection().check_views((None, 7), (None, 5))
+    StreamlinedDirection().check_shapes((None, 7), (None, 5))
 
 
 # --- the virtual teacher ----------------------------------------------------
@@ -757,7 +757,7 @@ def test_labels_of_bounded_regression():
     loss = through_json(BoundedRegression(margin=0.5))
     assert loss.get_config()["margin"] == 0.5
     refused(lambda: BoundedRegression(margin=-0.5), "`margin`")
-    refused(lambda: BoundedRegression().check_views((6, 1), (6, 2)), "same")
+    refused(lambda: BoundedRegression().check_shapes((6, 1), (6, 2)), "same")
 
 
 # --- ordinal soft targets ---------------------------------------------------
@@ -797,7 +797,7 @@ CLASS_LOSSES = [
 
 @pytest.mark.parametrize("loss", CLASS_LOSSES)
 def test_views_that_do_not_compare(loss):
-    refused(lambda: loss().check_views((4, 10), (4, 5)), "same classes")
-    refused(lambda: loss().check_views((4, 7, 5), (4, 8, 5)), "same shape")
-    refused(lambda: loss().check_views((4, 1), (4, 1)), "two or more")
-    loss().check_views((None, 5), (None, 5))
+    refused(lambda: loss().check_shapes((4, 10), (4, 5)), "same classes")
+    refused(lambda: loss().check_shapes((4, 7, 5), (4, 8, 5)), "same shape")
+    refused(lambda: loss().check_shapes((4, 1), (4, 1)), "two or more")
+    loss().check_shapes((None, 5), (None, 5))

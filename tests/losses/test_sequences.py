@@ -15,19 +15,19 @@ from keras import ops
 from support import numpy
 
 from keras_kd import losses
-from keras_kd.losses.jensen_shannon import JensenShannon
-from keras_kd.losses.jensen_shannon import jensen_shannon
-from keras_kd.losses.jensen_shannon import mixture_log_ratios
-from keras_kd.losses.reverse_kl import ReverseKL
-from keras_kd.losses.reverse_kl import reverse_kl
-from keras_kd.losses.skew_kl import SkewKL
-from keras_kd.losses.skew_kl import SkewReverseKL
-from keras_kd.losses.skew_kl import skew_kl
-from keras_kd.losses.skew_kl import skew_reverse_kl
-from keras_kd.losses.top_k_targets import TopKTargets
-from keras_kd.losses.top_k_targets import keep_top_k
-from keras_kd.losses.top_k_targets import top_k_targets
-from keras_kd.schedules import Annealing
+from keras_kd._src.losses.jensen_shannon import JensenShannon
+from keras_kd._src.losses.jensen_shannon import jensen_shannon
+from keras_kd._src.losses.jensen_shannon import mixture_log_ratios
+from keras_kd._src.losses.reverse_kl import ReverseKL
+from keras_kd._src.losses.reverse_kl import reverse_kl
+from keras_kd._src.losses.skew_kl import SkewKL
+from keras_kd._src.losses.skew_kl import SkewReverseKL
+from keras_kd._src.losses.skew_kl import skew_kl
+from keras_kd._src.losses.skew_kl import skew_reverse_kl
+from keras_kd._src.losses.top_k_targets import TopKTargets
+from keras_kd._src.losses.top_k_targets import keep_top_k
+from keras_kd._src.losses.top_k_targets import top_k_targets
+from keras_kd._src.schedules import Annealing
 from keras_kd.testing import LossCase
 from keras_kd.testing import assert_close
 from keras_kd.testing import checks_of
@@ -273,11 +273,11 @@ def test_views_that_do_not_compare(name):
     loss = MAKERS[name]()
     kind = type(loss).__name__
     same = f"{kind} needs the same classes"
-    refused(lambda: loss.check_views((4, 7, 9), (4, 7, 8)), same)
+    refused(lambda: loss.check_shapes((4, 7, 9), (4, 7, 8)), same)
     refused(lambda: loss(np.ones((4, 7, 9)), np.ones((4, 7, 8))), same)
     one = f"{kind} needs two or more classes.*BinarySoftTargets"
-    refused(lambda: loss.check_views((4, 1), (4, 1)), one)
-    loss.check_views((None, None, 9), (None, 7, 9))
+    refused(lambda: loss.check_shapes((4, 1), (4, 1)), one)
+    loss.check_shapes((None, None, 9), (None, 7, 9))
 
 
 # --- reverse KL -------------------------------------------------------------
@@ -491,7 +491,7 @@ def test_k_that_is_no_count(k):
 
 def test_k_that_leaves_no_class():
     message = "more classes than are kept.*Received: k=4.*SoftTargets"
-    refused(lambda: TopKTargets(4).check_views((6, 4), (6, 4)), message)
+    refused(lambda: TopKTargets(4).check_shapes((6, 4), (6, 4)), message)
     refused(lambda: TopKTargets(4)(*TOKENS), message)
     indices = np.tile(np.arange(4), (6, 3, 1))
     refused(lambda: top_k_targets(indices, TOKENS[0], TOKENS[1]), message)

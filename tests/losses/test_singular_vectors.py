@@ -16,8 +16,8 @@ from support import functional_model
 from support import numpy
 
 import keras_kd as kd
-from keras_kd.losses.singular_vectors import SingularVectors
-from keras_kd.losses.singular_vectors import singular_vectors
+from keras_kd._src.losses.singular_vectors import SingularVectors
+from keras_kd._src.losses.singular_vectors import singular_vectors
 from keras_kd.testing import LossCase
 from keras_kd.testing import assert_close
 
@@ -267,12 +267,12 @@ def test_the_student_learns_through_an_adapter():
 )
 def test_layers_that_do_not_compare(teacher, student, message):
     with pytest.raises(ValueError, match=f"{message}.*Received"):
-        SingularVectors(2).check_views(teacher, student)
+        SingularVectors(2).check_shapes(teacher, student)
 
 
 def test_layers_that_compare():
     layers = [(None, None, None, 3), (None, 2, 1, 3)]
-    SingularVectors(2).check_views(layers, [(4, 8, 3), (4, 2, 3)])
+    SingularVectors(2).check_shapes(layers, [(4, 8, 3), (4, 2, 3)])
 
 
 @pytest.mark.parametrize("vectors", [0, -1, 1.0, True, None])

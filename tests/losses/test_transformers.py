@@ -12,12 +12,12 @@ from battery import views
 from support import numpy
 
 import keras_kd as kd
-from keras_kd.losses.attention_divergence import AttentionDivergence
-from keras_kd.losses.attention_divergence import attention_divergence
-from keras_kd.losses.attention_map_matching import AttentionMapMatching
-from keras_kd.losses.attention_map_matching import attention_map_matching
-from keras_kd.losses.attention_relation import SelfAttentionRelation
-from keras_kd.losses.attention_relation import self_attention_relation
+from keras_kd._src.losses.attention_divergence import AttentionDivergence
+from keras_kd._src.losses.attention_divergence import attention_divergence
+from keras_kd._src.losses.attention_map_matching import AttentionMapMatching
+from keras_kd._src.losses.attention_map_matching import attention_map_matching
+from keras_kd._src.losses.attention_relation import SelfAttentionRelation
+from keras_kd._src.losses.attention_relation import self_attention_relation
 from keras_kd.testing import LossCase
 from keras_kd.testing import assert_close
 from keras_kd.testing import value_and_gradient
@@ -415,7 +415,7 @@ def test_relation_heads_that_are_none(heads):
 )
 def test_views_that_do_not_compare(make, teacher, student, message):
     with pytest.raises(ValueError, match=message) as error:
-        make().check_views(teacher, student)
+        make().check_shapes(teacher, student)
     assert "Received: " in str(error.value)
     with pytest.raises(ValueError, match=message):
         make()(np.ones(teacher, "float32"), np.ones(student, "float32"))
@@ -423,6 +423,6 @@ def test_views_that_do_not_compare(make, teacher, student, message):
 
 def test_unknown_sizes_are_no_misfit():
     shapes = (None, 2, None, None), (None, 2, 5, 5)
-    AttentionMapMatching().check_views(*shapes)
-    AttentionDivergence().check_views(*shapes)
-    SelfAttentionRelation(2).check_views((None, None, 8), (None, 5, 2, 3))
+    AttentionMapMatching().check_shapes(*shapes)
+    AttentionDivergence().check_shapes(*shapes)
+    SelfAttentionRelation(2).check_shapes((None, None, 8), (None, 5, 2, 3))

@@ -15,9 +15,9 @@ from support import functional_model
 from support import numpy
 
 import keras_kd as kd
-from keras_kd.layers.variational_regressor import VariationalRegressor
-from keras_kd.losses.variational_information import VariationalInformation
-from keras_kd.losses.variational_information import variational_information
+from keras_kd._src.layers.variational_regressor import VariationalRegressor
+from keras_kd._src.losses.variational_information import VariationalInformation
+from keras_kd._src.losses.variational_information import variational_information
 from keras_kd.testing import LossCase
 from keras_kd.testing import assert_close
 from keras_kd.testing import value_and_gradient
@@ -168,7 +168,7 @@ def test_shapes(join):
     assert regressor.compute_output_shape((2, *source)) == tuple(expected)
     prediction = regressor(np.ones((2, *source), "float32"))
     assert tuple(prediction.shape) == tuple(expected)
-    VariationalInformation(axis=axis).check_views(
+    VariationalInformation(axis=axis).check_shapes(
         (None, *target), prediction.shape
     )
 
@@ -285,15 +285,15 @@ def test_each_argument_is_in_the_config():
 )
 def test_views_that_do_not_compare(teacher, student):
     with pytest.raises(ValueError, match="Received.*VariationalRegressor"):
-        VariationalInformation().check_views(teacher, student)
+        VariationalInformation().check_shapes(teacher, student)
     with pytest.raises(ValueError, match="Received.*VariationalRegressor"):
         VariationalInformation()(np.ones(teacher), np.ones(student))
 
 
 def test_unknown_sizes_are_no_misfit():
     loss = VariationalInformation()
-    loss.check_views((None, None, None, 3), (None, 2, 2, 6))
-    loss.check_views((None, None), (None, 6))
+    loss.check_shapes((None, None, None, 3), (None, 2, 2, 6))
+    loss.check_shapes((None, None), (None, 6))
 
 
 @pytest.mark.parametrize("variance", [0.0, 1e-5, -1.0, np.inf, np.nan])

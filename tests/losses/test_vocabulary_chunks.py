@@ -8,9 +8,9 @@ from support import BACKEND
 from support import numpy
 
 from keras_kd import losses
-from keras_kd.losses.recompute import fold_chunks
-from keras_kd.losses.recompute import map_chunks
-from keras_kd.losses.vocabulary_chunks import chunked_soft_targets
+from keras_kd._src.losses.recompute import fold_chunks
+from keras_kd._src.losses.recompute import map_chunks
+from keras_kd._src.losses.vocabulary_chunks import chunked_soft_targets
 from keras_kd.testing import assert_close
 from keras_kd.testing import compiled
 from keras_kd.testing import finite_differences

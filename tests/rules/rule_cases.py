@@ -4,8 +4,8 @@ import numpy as np
 from keras import ops
 
 import keras_kd as kd
-from keras_kd.rules.lesson import mended
-from keras_kd.rules.lesson import taught
+from keras_kd._src.rules.rule_inputs import loss_after_rules
+from keras_kd._src.rules.rule_inputs import mended
 
 TEACHER = np.array(
     [
@@ -34,12 +34,12 @@ WEIGHT = np.array([1.0, 0.5, 2.0, 0.0, 1.0, 3.0])
 
 def lesson(student=STUDENT, views=None, training=False, dtype="float32"):
     views = views or {}
-    return kd.rules.Lesson(
+    return kd.rules.RuleInputs(
         ops.convert_to_tensor(TEACHER, dtype),
         ops.convert_to_tensor(student, dtype),
         ops.convert_to_tensor(WEIGHT, "float32"),
         LABELS,
-        teacher_views={
+        teacher_features={
             text: ops.convert_to_tensor(view, dtype)
             for text, view in views.items()
         },
@@ -61,7 +61,7 @@ def loss_of(rule, temperature=2.0, **kwargs):
 
     def value(student):
         given = lesson(**kwargs)._replace(student_logits=student)
-        return taught(loss, [rule], given, {})
+        return loss_after_rules(loss, [rule], given, {})
 
     return value
 

@@ -10,12 +10,12 @@ from support import functional_model
 from support import numpy
 
 import keras_kd as kd
-from keras_kd.rules.lesson import mended
+from keras_kd._src.rules.rule_inputs import mended
 
 
 def weights(rule, batches, training=True, weight=(1.0, 2.0, 0.0)):
     logits = ops.zeros((3, 4))
-    lesson = kd.rules.Lesson(
+    lesson = kd.rules.RuleInputs(
         logits, logits, ops.convert_to_tensor(weight), training=training
     )
     return np.stack(

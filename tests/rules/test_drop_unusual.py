@@ -11,7 +11,7 @@ from support import functional_model
 from support import numpy
 
 import keras_kd as kd
-from keras_kd.rules.lesson import mended
+from keras_kd._src.rules.rule_inputs import mended
 
 CLASSES = 3
 
@@ -28,7 +28,7 @@ def lesson(logits, weight=None, training=False):
     if weight is not None:
         weight = ops.convert_to_tensor(weight, "float32")
     logits = ops.convert_to_tensor(logits, "float32")
-    return kd.rules.Lesson(logits, None, weight, training=training)
+    return kd.rules.RuleInputs(logits, None, weight, training=training)
 
 
 def built(**kwargs):
@@ -157,7 +157,9 @@ def test_a_batch_of_absent_samples_leaves_what_it_knows():
 def test_half_precision_and_a_batch_of_one(dtype):
     rule = built()
     logits = ops.convert_to_tensor([[400.0, 0.0, -400.0]], dtype)
-    result = mended([rule], kd.rules.Lesson(logits, None, None, training=True))
+    result = mended(
+        [rule], kd.rules.RuleInputs(logits, None, None, training=True)
+    )
     np.testing.assert_array_equal(numpy(result.sample_weight), [1.0])
     assert all(np.isfinite(weight).all() for weight in rule.get_weights())
 

@@ -13,7 +13,7 @@ from support import functional_model
 from support import numpy
 
 import keras_kd as kd
-from keras_kd.rules.lesson import mended
+from keras_kd._src.rules.rule_inputs import mended
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.7, 1.0])
@@ -21,7 +21,7 @@ from keras_kd.rules.lesson import mended
 def test_easiest_first_keeps_the_share(share, samples):
     random = np.random.default_rng(samples)
     logits = random.normal(size=(samples, 4))
-    given = kd.rules.Lesson(
+    given = kd.rules.RuleInputs(
         ops.convert_to_tensor(logits, "float32"), None, None
     )
     weight = numpy(mended([kd.rules.EasiestFirst(share)], given).sample_weight)
@@ -33,7 +33,7 @@ def test_easiest_first_keeps_the_share(share, samples):
 
 
 def test_easiest_first_keeps_all_that_are_alike():
-    given = kd.rules.Lesson(ops.zeros((6, 3)), None, None)
+    given = kd.rules.RuleInputs(ops.zeros((6, 3)), None, None)
     rule = kd.rules.EasiestFirst(0.5)
     weight = numpy(mended([rule], given).sample_weight)
     np.testing.assert_array_equal(weight, np.ones(6))

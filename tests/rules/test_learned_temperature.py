@@ -18,11 +18,11 @@ from support import functional_model
 from support import numpy
 
 import keras_kd as kd
-from keras_kd.rules.learned_temperature import reversed_gradient
-from keras_kd.rules.lesson import taught
-from keras_kd.testing.gradients import assert_close
-from keras_kd.testing.gradients import finite_differences
-from keras_kd.testing.gradients import value_and_gradient
+from keras_kd._src.rules.learned_temperature import reversed_gradient
+from keras_kd._src.rules.rule_inputs import loss_after_rules
+from keras_kd._src.testing.gradients import assert_close
+from keras_kd._src.testing.gradients import finite_differences
+from keras_kd._src.testing.gradients import value_and_gradient
 
 
 def test_reversed_gradient_is_the_identity_turned_round():
@@ -48,7 +48,7 @@ def test_the_temperature_s_gradient_is_reversed():
 
     def value(logit):
         with keras.StatelessScope(state_mapping=[(rule.logit, logit)]):
-            return taught(loss, rules, lesson(), {})
+            return loss_after_rules(loss, rules, lesson(), {})
 
     def reference(logit):
         temperature = 1.0 + 8.0 * sigmoid(logit[()])
@@ -77,7 +77,7 @@ def test_the_temperature_of_each_sample_is_reversed_too():
     def value(arrays):
         mapping = list(zip(variables, arrays))
         with keras.StatelessScope(state_mapping=mapping):
-            return taught(loss, [rule], lesson(), {})
+            return loss_after_rules(loss, [rule], lesson(), {})
 
     def reference(arrays):
         temperature = 1.0 + 20.0 * sigmoid(dense_reference(arrays, answers))

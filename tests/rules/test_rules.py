@@ -10,7 +10,7 @@ from support import functional_model
 from support import numpy
 
 import keras_kd as kd
-from keras_kd.rules.lesson import mended
+from keras_kd._src.rules.rule_inputs import mended
 
 LOGITS = np.array(
     [
@@ -31,7 +31,7 @@ def probabilities(logits):
 
 
 def lesson(weight=None, labels=LABELS):
-    return kd.rules.Lesson(
+    return kd.rules.RuleInputs(
         ops.convert_to_tensor(LOGITS), ops.zeros((5, 3)), weight, labels
     )
 
@@ -126,7 +126,7 @@ def test_extreme_logits_stay_finite():
     ):
         result = mended(
             [rule],
-            kd.rules.Lesson(
+            kd.rules.RuleInputs(
                 ops.convert_to_tensor(extreme), None, None, np.array([1, 1])
             ),
         )
@@ -268,6 +268,6 @@ def test_rules_that_need_labels_say_so_in_training():
 
 
 def test_rules_refuse_maps():
-    maps = kd.rules.Lesson(ops.zeros((2, 4, 4, 3)), None, None)
+    maps = kd.rules.RuleInputs(ops.zeros((2, 4, 4, 3)), None, None)
     with pytest.raises(ValueError, match=r"\(2, 4, 4, 3\)"):
         mended([kd.rules.ClipTail()], maps)

@@ -16,10 +16,10 @@ from rule_cases import softmax
 from support import numpy
 
 import keras_kd as kd
-from keras_kd.rules.lesson import mended
-from keras_kd.testing.gradients import assert_close
-from keras_kd.testing.gradients import finite_differences
-from keras_kd.testing.gradients import value_and_gradient
+from keras_kd._src.rules.rule_inputs import mended
+from keras_kd._src.testing.gradients import assert_close
+from keras_kd._src.testing.gradients import finite_differences
+from keras_kd._src.testing.gradients import value_and_gradient
 
 TEMPERATURES = np.array([1.0, 2.0, 3.5, 9.0, 0.5, 4.0])
 

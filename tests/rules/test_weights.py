@@ -18,18 +18,18 @@ from rule_cases import weight_of
 from support import numpy
 
 import keras_kd as kd
-from keras_kd.rules.lesson import mended
-from keras_kd.testing.gradients import assert_close
-from keras_kd.testing.gradients import compiled
-from keras_kd.testing.gradients import finite_differences
-from keras_kd.testing.gradients import value_and_gradient
+from keras_kd._src.rules.rule_inputs import mended
+from keras_kd._src.testing.gradients import assert_close
+from keras_kd._src.testing.gradients import compiled
+from keras_kd._src.testing.gradients import finite_differences
+from keras_kd._src.testing.gradients import value_and_gradient
 
 MEMBERS = {"a": TEACHER, "b": STUDENT, "c": TEACHER[:, ::-1].copy()}
 
 
-def by_entropy(favour, temperature):
+def by_entropy(favor, temperature):
     share = entropy(softmax(TEACHER / temperature)) / np.log(3)
-    return share if favour == "unsure" else 1.0 - share
+    return share if favor == "unsure" else 1.0 - share
 
 
 def by_loss():
@@ -120,12 +120,12 @@ def test_an_absent_sample_changes_nothing_for_the_others(name):
     whole = mended([rule], lesson(views=MEMBERS))
     given = lesson(views=MEMBERS)
     rest = np.flatnonzero(PRESENT)
-    without = kd.rules.Lesson(
+    without = kd.rules.RuleInputs(
         *(ops.take(part, rest, axis=0) for part in given[:3]),
         LABELS[rest],
-        teacher_views={
+        teacher_features={
             text: ops.take(view, rest, axis=0)
-            for text, view in given.teacher_views.items()
+            for text, view in given.teacher_features.items()
         },
     )
     np.testing.assert_allclose(
@@ -146,7 +146,7 @@ def test_compiled_with_the_batch_size_left_open(name):
             student_logits=student,
             sample_weight=weight,
             labels=labels,
-            teacher_views=dict(zip(MEMBERS, views)),
+            teacher_features=dict(zip(MEMBERS, views)),
         )
         return mended([rule], taught).sample_weight
 
@@ -188,12 +188,14 @@ def test_half_precision_logits_are_weighed_in_full(name, dtype):
 def test_extreme_logits_give_finite_weights(name):
     rule, _ = RULES[name]
     extreme = np.array([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0]], "float32")
-    given = kd.rules.Lesson(
+    given = kd.rules.RuleInputs(
         ops.convert_to_tensor(extreme),
         ops.convert_to_tensor(extreme),
         None,
         np.array([0, 0]),
-        teacher_views={text: ops.convert_to_tensor(extreme) for text in "abc"},
+        teacher_features={
+            text: ops.convert_to_tensor(extreme) for text in "abc"
+        },
     )
     weight = numpy(mended([rule], given).sample_weight)
     assert np.isfinite(weight).all()
@@ -203,11 +205,11 @@ def test_extreme_logits_give_finite_weights(name):
 def test_full_agreement_and_none():
     sure = np.array([[50.0, 0.0], [50.0, 0.0]])
     other = np.array([[50.0, 0.0], [0.0, 50.0]])
-    given = kd.rules.Lesson(
+    given = kd.rules.RuleInputs(
         ops.zeros((2, 2)),
         None,
         None,
-        teacher_views={
+        teacher_features={
             "a": ops.convert_to_tensor(sure, "float32"),
             "b": ops.convert_to_tensor(other, "float32"),
         },
@@ -219,7 +221,7 @@ def test_full_agreement_and_none():
 
 
 def test_errors_say_what_to_do():
-    with pytest.raises(ValueError, match="`favour` must be one of 'unsure'"):
+    with pytest.raises(ValueError, match="`favor` must be one of 'unsure'"):
         kd.rules.WeighByEntropy("all")
     with pytest.raises(ValueError, match="`temperature` must be a number"):
         kd.rules.WeighByEntropy(temperature=0.0)

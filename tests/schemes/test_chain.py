@@ -15,11 +15,11 @@ from support import numpy
 from support import weights_of
 
 import keras_kd as kd
-from keras_kd.fingerprint import fingerprint
-from keras_kd.schemes.epoch_backup import EpochBackup
-from keras_kd.schemes.run_folder import RunFolder
+from keras_kd._src.atomic_write import atomic_write
+from keras_kd._src.fingerprint import fingerprint
+from keras_kd._src.schemes.epoch_backup import EpochBackup
+from keras_kd._src.schemes.run_folder import RunFolder
 from keras_kd.testing import assert_close
-from keras_kd.whole_files import write_whole
 
 
 class Watch(keras.callbacks.Callback):
@@ -223,9 +223,9 @@ def test_a_file_is_there_in_whole_or_not_at_all(tmp_path):
         raise Interruption
 
     with pytest.raises(Interruption):
-        write_whole(path, write)
+        atomic_write(path, write)
     assert path.read_text() == "before"
-    write_whole(path, lambda file: file.write_text("after"))
+    atomic_write(path, lambda file: file.write_text("after"))
     assert path.read_text() == "after"
     assert [file.name for file in tmp_path.iterdir()] == ["student.keras"]
 

@@ -14,9 +14,9 @@ from support import subclassed_model
 from support import weights_of
 
 import keras_kd as kd
+from keras_kd._src.distillation.taps import Tap
+from keras_kd._src.distillation.taps import run_tapped
 from keras_kd.students import with_teacher_head
-from keras_kd.taps import Tap
-from keras_kd.taps import run_tapped
 from keras_kd.testing import assert_close
 
 

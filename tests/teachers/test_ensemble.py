@@ -11,11 +11,11 @@ from support import numpy
 from support import weights_of
 
 import keras_kd as kd
-from keras_kd.layer_paths import find_layer
-from keras_kd.teachers.ensemble import Ensemble
-from keras_kd.teachers.member import Member
-from keras_kd.teachers.member_weights import confidence_weights
-from keras_kd.teachers.member_weights import entropy_weights
+from keras_kd._src.distillation.layer_paths import find_layer
+from keras_kd._src.teachers.ensemble import Ensemble
+from keras_kd._src.teachers.member import Member
+from keras_kd._src.teachers.member_weights import confidence_weights
+from keras_kd._src.teachers.member_weights import entropy_weights
 from keras_kd.testing import assert_close
 
 

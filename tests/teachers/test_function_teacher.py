@@ -13,10 +13,10 @@ from support import numpy
 from support import weights_of
 
 import keras_kd as kd
-from keras_kd.building import output_spec
-from keras_kd.teachers import host_call as host_calls
-from keras_kd.teachers.function_teacher import FunctionTeacher
-from keras_kd.teachers.host_call import host_call
+from keras_kd._src.specs import output_spec
+from keras_kd._src.teachers import host_call as host_calls
+from keras_kd._src.teachers.function_teacher import FunctionTeacher
+from keras_kd._src.teachers.host_call import host_call
 from keras_kd.testing import assert_close
 
 MATRIX = np.random.default_rng(1).normal(size=(4, 3)).astype("float32")
@@ -131,7 +131,7 @@ def test_the_function_may_keep_and_change_its_array():
 
 
 def test_no_gradient_flows():
-    from keras_kd.testing.gradients import value_and_gradient
+    from keras_kd._src.testing.gradients import value_and_gradient
 
     teacher = FunctionTeacher(registered, (4,), 3)
     _, gradient = value_and_gradient(

@@ -1,0 +1,1 @@
+"""The implementation: private, and free to change."""

@@ -1,0 +1,212 @@
+"""A data set as batches of inputs, labels and sample indices."""
+
+import itertools
+from typing import Any
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from keras_kd._src.cache.numbering import Numbering
+from keras_kd._src.cache.to_numpy import to_numpy
+from keras_kd._src.cache.views import Views
+from keras_kd._src.distillation.steps import split_targets
+from keras_kd._src.specs import input_spec
+
+
+class Batch(NamedTuple):
+    """What a teacher is asked about: inputs, labels if any, keys.
+
+    Example:
+    >>> Batch(np.ones((2, 4)), None, np.array([0, 1])).keys.tolist()
+    [0, 1]
+    """
+
+    inputs: Any
+    labels: Any
+    keys: np.ndarray
+
+
+def batches_of(dataset, batch_size, numbering=None):
+    """The batches of a data set, in its order.
+
+    Args:
+        dataset: what `write` takes.
+        batch_size: samples in a batch, of arrays.
+        numbering: of the samples' views, if there are any.
+
+    Yields:
+        `Batch`es of NumPy arrays.
+
+    Example:
+    >>> [len(batch.keys) for batch in batches_of(np.ones((5, 4)), 2)]
+    [2, 2, 1]
+    """
+    if is_arrays(dataset):
+        for start in range(0, count_of(dataset), batch_size):
+            end = min(start + batch_size, count_of(dataset))
+            # A slice: rows by number would be copied.
+            inputs = rows_at(dataset, slice(start, end))
+            yield Batch(inputs, None, np.arange(start, end))
+        return
+    if isinstance(dataset, Views):
+        for start in range(0, len(dataset), batch_size):
+            position = np.arange(start, min(start + batch_size, len(dataset)))
+            view, sample = np.divmod(position, dataset.samples)
+            yield of_batch(dataset.batch(sample, view), numbering)
+        return
+    if isinstance(dataset, keras.utils.PyDataset):
+        # It may go on for ever.
+        dataset = map(dataset.__getitem__, range(len(dataset)))
+    for batch in dataset:
+        yield of_batch(batch, numbering)
+
+
+def of_batch(batch, numbering=None):
+    """What a batch of a data set holds, as NumPy arrays.
+
+    Example:
+    >>> of_batch((np.ones((2, 4)), {"sample_index": [4, 7]})).keys.tolist()
+    [4, 7]
+    """
+    x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    labels, _, _ = split_targets(y)
+    keys = (numbering or Numbering()).keys(y)
+    x, labels = keras.tree.map_structure(to_numpy, (x, labels))
+    if any(len(array) != len(keys) for array in keras.tree.flatten(x)):
+        shapes = keras.tree.map_structure(lambda array: array.shape, x)
+        raise ValueError(
+            "Each sample needs an index of its own. Received: inputs of "
+            f"shape {shapes}, and {len(keys)} indices."
+        )
+    return Batch(x, labels, keys)
+
+
+def is_arrays(dataset):
+    """Whether a data set is arrays, one row a sample.
+
+    Example:
+    >>> is_arrays({"image": np.ones((2, 4))}), is_arrays([np.ones((2, 4))])
+    (True, False)
+    """
+    if isinstance(dataset, dict):
+        return all(is_arrays(value) for value in dataset.values())
+    # A batch is more than an array: several can only be several inputs.
+    return _is_array(dataset) or (_is_list(dataset) and len(dataset) > 1)
+
+
+def _is_array(value):
+    return hasattr(value, "shape") and hasattr(value, "__getitem__")
+
+
+def _is_list(value):
+    listed = isinstance(value, (list, tuple))
+    return listed and bool(value) and all(map(_is_array, value))
+
+
+def check_list(dataset, teacher):
+    """Raises a `ValueError` for a list of arrays that the teacher can't take.
+
+    Example:
+    >>> inputs = [keras.Input((4,)), keras.Input((4,))]
+    >>> teacher = keras.Model(inputs, keras.layers.add(inputs))
+    >>> check_list([np.ones((2, 4)), np.ones((2, 4))], teacher)
+    """
+    if not _is_list(dataset):
+        return
+    taken = input_spec(teacher)
+    several = isinstance(taken, (list, tuple)) and len(dataset) > 1
+    if not several or len(taken) != len(dataset):
+        shapes = keras.tree.map_structure(
+            lambda spec: getattr(spec, "shape", "inputs not known"), taken
+        )
+        raise ValueError(
+            "A list of arrays is the inputs of a teacher that takes a list of "
+            "as many, two or more. Received: arrays of shapes "
+            f"{[tuple(array.shape) for array in dataset]}, and a teacher "
+            f"{teacher.name!r} that takes {shapes}. "
+            "Give an array or a dict of arrays, as the teacher takes them, or "
+            'batches `(x, {"labels": y, "sample_index": i})`.'
+        )
+
+
+def count_of(arrays):
+    """How many samples arrays hold.
+
+    Raises:
+        ValueError: not all of them hold as many.
+
+    Example:
+    >>> count_of({"image": np.ones((2, 4))})
+    2
+    """
+    counts = [len(array) for array in keras.tree.flatten(arrays)]
+    if len(set(counts)) > 1:
+        raise ValueError(
+            "All inputs must have one row a sample. Received: arrays of "
+            f"{counts} rows. Give arrays of one length."
+        )
+    return counts[0]
+
+
+def of_arrays(arrays, keys):
+    """Some samples of arrays, as a batch."""
+    return Batch(rows_at(arrays, keys), None, keys)
+
+
+def calibration_batches(dataset, batches, batch_size, samples):
+    """Batches of some samples to learn shapes and scales from, and all batches.
+
+    Spread over the data where it is arrays; else the first ones.
+
+    Args:
+        dataset: what `write` takes.
+        batches: its batches.
+        batch_size: samples in a batch, of arrays.
+        samples: how many to learn from, or some more.
+
+    Returns:
+        `(some, batches)`.
+    """
+    if is_arrays(dataset) and count_of(dataset):
+        count = count_of(dataset)
+        keys = np.arange(0, count, -(-count // samples))
+        parts = np.split(keys, range(batch_size, len(keys), batch_size))
+        return [of_arrays(dataset, part) for part in parts], batches
+    some = []
+    for batch in batches:
+        some.append(batch)
+        samples -= len(batch.keys)
+        if samples <= 0:
+            break
+    if not some:
+        raise ValueError("There is nothing to ask about: no batches received.")
+    return some, itertools.chain(some, batches)
+
+
+def rows_at(arrays, rows):
+    """Some rows of arrays of any library or file, as NumPy arrays.
+
+    Args:
+        arrays: an array, or a structure of them; in it, None stays None.
+        rows: a slice, or the rows' numbers.
+
+    Example:
+    >>> rows_at({"image": np.arange(4)}, [3, 1])["image"].tolist()
+    [3, 1]
+    """
+
+    def of_one(array):
+        if array is None:
+            return None
+        if hasattr(array, "numpy"):  # TensorFlow's take no lists of rows.
+            array = to_numpy(array)
+        elif hasattr(array, "to_numpy"):  # pandas: [i] looks for a label.
+            array = array.to_numpy()
+        if isinstance(array, np.ndarray) or isinstance(rows, slice):
+            return to_numpy(array[rows])
+        # A file of h5py takes numbers that go up, each once.
+        rising, places = np.unique(rows, return_inverse=True)
+        return to_numpy(array[rising])[places]
+
+    return keras.tree.map_structure(of_one, arrays)

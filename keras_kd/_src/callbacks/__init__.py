@@ -1,0 +1,1 @@
+"""Callbacks: what changes while training."""

@@ -1,0 +1,1 @@
+"""The Distiller, and what one training step is made of."""

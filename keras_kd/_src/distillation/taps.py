@@ -1,0 +1,286 @@
+"""Taps: name a layer by its path, and read it while its model runs."""
+
+import contextlib
+import functools
+import inspect
+import re
+
+import keras
+
+from keras_kd._src import keras_compat
+from keras_kd._src.distillation.layer_paths import find_layer
+
+_GRAMMAR = re.compile(
+    r"^(?P<path>[^:\[\]]*)(:(?P<end>input|output|scores))?(\[(?P<key>[^\[\]]+)\])?$"
+)
+ATTENTION = keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention
+
+
+class Tap:
+    """One place in a model: a layer's output, input or attention scores.
+
+    Written as a string, `PATH[:END][KEY]`, all of it optional:
+
+        ""                    the model's own output
+        "stage3"              the output of the layer named stage3
+        "backbone/stage2"     a layer inside of a nested model or layer
+        "blocks/0/attention"  attribute names work, too, with list positions
+        "stage3:input"        what the layer was given
+        "attention:scores"    a MultiHeadAttention's attention maps
+        "[logits]" "mha[1]"   one entry of an output that is a dict or tuple
+
+    A layer that is called more than once in a pass gives its last call.
+
+    Args:
+        text: the string above.
+
+    Raises:
+        ValueError: `text` does not follow the grammar.
+
+    Example:
+    >>> tap = Tap("backbone/stage2:input")
+    >>> tap.path, tap.end
+    ('backbone/stage2', 'input')
+    """
+
+    def __init__(self, text):
+        match = _GRAMMAR.match(text) if isinstance(text, str) else None
+        if match is None:
+            raise ValueError(
+                "A tap is a string `PATH`, `PATH:input`, `PATH:scores` or "
+                f"`PATH[KEY]`, such as 'backbone/stage2'. Received: {text!r}."
+            )
+        self.text = text
+        self.path = match["path"].strip("/")
+        self.end = match["end"] or "output"
+        self.key = match["key"]
+
+    def select(self, value):
+        """Takes the entry that the tap's `[KEY]` names, if it has one."""
+        if self.key is None:
+            return value
+        # A tensor has no entries: [0] would take its first sample.
+        keys = list(value) if isinstance(value, dict) else []
+        if isinstance(value, (list, tuple)):
+            keys = list(range(len(value)))
+        for key in keys:
+            if str(key) == self.key:
+                return value[key]
+        raise ValueError(
+            f"Tap {self.text!r} asks for entry {self.key!r}. Received a value "
+            f"with the entries {keys}."
+        )
+
+
+@contextlib.contextmanager
+def tapped(model, taps):
+    """Reads taps while the model runs inside of the `with` block.
+
+    Each tapped layer's `call` is wrapped meanwhile. Unlike sub-models made from
+    `layer.output`, this works for models of any kind, in a single pass. What
+    Keras' attention projects bears the masks of what the layer is given.
+
+    Args:
+        model: a Keras model.
+        taps: `Tap`s with a path.
+
+    Yields:
+        A dict that fills during the pass: tap text -> value.
+
+    Example:
+    >>> head = keras.layers.Dense(2, name="head")
+    >>> model = keras.Sequential([keras.Input((4,)), head])
+    >>> with tapped(model, [Tap("head:input")]) as record:
+    ...     _ = model(keras.ops.ones((1, 4)))
+    >>> record["head:input"].shape == (1, 4)
+    True
+    """
+    record, taps_of = {}, {}
+    for tap in taps:
+        layer = find_layer(model, tap.path)
+        if tap.end == "scores":
+            _check_scores(layer, tap)
+        taps_of.setdefault(id(layer), (layer, []))[1].append(tap)
+    with contextlib.ExitStack() as stack:
+        for layer, layer_taps in taps_of.values():
+            _tap(layer, layer_taps, record, stack)
+        for tap in taps:
+            _pass_mask_on(model, tap, record, stack)
+        yield record
+
+
+def _check_scores(layer, tap):
+    arguments = inspect.signature(layer.call).parameters
+    if "return_attention_scores" not in arguments:
+        raise ValueError(
+            "Attention scores are read from an attention layer, such as "
+            f"`keras.layers.MultiHeadAttention`. Received: tap {tap.text!r}, "
+            f"at a layer of type {type(layer).__name__}."
+        )
+
+
+def _replace(layer, name, value, stack):
+    restore = [object.__delattr__, layer, name]
+    if name in vars(layer):
+        restore = [object.__setattr__, layer, name, vars(layer)[name]]
+    stack.callback(*restore)
+    # Past Keras' and PyTorch's own __setattr__, which would track it.
+    object.__setattr__(layer, name, value)
+
+
+def _tap(layer, taps, record, stack):
+    original = layer.call
+    wants_scores = any(tap.end == "scores" for tap in taps)
+    more = {"return_attention_scores": True} if wants_scores else {}
+    if wants_scores and getattr(layer, keras_compat.FLASH_ATTENTION, False):
+        # The fused operation keeps no scores, and Keras raises there.
+        _replace(layer, keras_compat.FLASH_ATTENTION, False, stack)
+
+    @functools.wraps(original)
+    def call(*args, **kwargs):
+        result = original(*args, **{**kwargs, **more})
+        scores = result[1] if more else None
+        if more and not kwargs.get("return_attention_scores"):
+            result = result[0]
+        given = args[0] if args else next(iter(kwargs.values()))
+        ends = {"input": given, "output": result, "scores": scores}
+        for tap in taps:
+            record[tap.text] = tap.select(ends[tap.end])
+        return result
+
+    _replace(layer, "call", call, stack)
+
+
+def _pass_mask_on(model, tap, record, stack):
+    outer, _, name = tap.path.rpartition("/")
+    attention = find_layer(model, outer)
+    if tap.end != "output" or not isinstance(attention, ATTENTION):
+        return
+    original = attention.call
+
+    @functools.wraps(original)
+    def call(*args, **kwargs):
+        # It takes the masks off before it projects.
+        result = original(*args, **kwargs)
+        mask = kwargs.get(f"{name}_mask")
+        if name == "key" and mask is None:
+            mask = kwargs.get("value_mask")  # keys are values by default
+        if mask is not None and tap.text in record:
+            keras_compat.set_keras_mask(record[tap.text], mask)
+        return result
+
+    _replace(attention, "call", call, stack)
+
+
+def run_tapped(model, inputs, taps, **arguments):
+    """Runs a model once; returns its output and the value at each tap.
+
+    Args:
+        model: a Keras model.
+        inputs: what the model takes.
+        taps: list of `Tap`.
+        arguments: of the model's call besides the inputs, such as `training`.
+
+    Returns:
+        `(output, views)`; `views` is a dict, tap text -> value.
+
+    Raises:
+        ValueError: a tapped layer was not called in the pass.
+
+    Example:
+    >>> head = keras.layers.Dense(2, name="head")
+    >>> model = keras.Sequential([keras.Input((4,)), head])
+    >>> output, views = run_tapped(
+    ...     model, keras.ops.ones((1, 4)), [Tap("head:input")], training=False
+    ... )
+    >>> output.shape == (1, 2), views["head:input"].shape == (1, 4)
+    (True, True)
+    """
+    inner = [tap for tap in taps if tap.path]
+    with tapped(model, inner) as views:
+        output = model(inputs, **arguments)
+    for tap in inner:
+        if tap.text not in views:
+            raise ValueError(
+                f"A tap of model {model.name!r} was not reached. Received: "
+                f"{tap.text!r}, whose layer was not called when the model "
+                "ran. Tap a layer that the model's output depends on."
+            )
+    outer = {tap.text: tap.select(output) for tap in taps if not tap.path}
+    return output, {**views, **outer}
+
+
+def extract_features(model, inputs, taps, **arguments):
+    """Reads the activations at some taps of a model, in one forward pass.
+
+    To look at what a transfer would compare, or to check a layer's name and
+    shape before training.
+
+    Args:
+        model: a Keras model of any kind.
+        inputs: what the model takes.
+        taps: a tap's text, such as `"backbone/stage2"`, a `keras_kd.Tap`, or
+            a list of them.
+        arguments: of the model's call besides the inputs. `training` is False
+            by default.
+
+    Returns:
+        Dict, tap text -> value, in the order of the taps.
+
+    Raises:
+        ValueError: there is no such layer, or it is not called in the pass.
+
+    Example:
+    >>> head = keras.layers.Dense(2, name="head")
+    >>> model = keras.Sequential([keras.Input((4,)), head])
+    >>> features = extract_features(model, keras.ops.ones((1, 4)), "head:input")
+    >>> features["head:input"].shape == (1, 4)
+    True
+    """
+    taps = [
+        tap if isinstance(tap, Tap) else Tap(tap or "") for tap in listed(taps)
+    ]
+    _, features = run_tapped(
+        model, inputs, taps, **{"training": False, **arguments}
+    )
+    return {tap.text: features[tap.text] for tap in taps}
+
+
+def listed(value):
+    """A list as it is, anything else as a list of one.
+
+    Example:
+    >>> listed("stage3"), listed(["stage2", "stage3"])
+    (['stage3'], ['stage2', 'stage3'])
+    """
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def taps_of(texts):
+    """The taps that a text, a list of texts or None (the output) names.
+
+    Example:
+    >>> [tap.path for tap in taps_of(["stage2", "stage3:input"])]
+    ['stage2', 'stage3']
+    """
+    return [Tap(text or "") for text in listed(texts)]
+
+
+def text_of(taps):
+    """How an error names the taps.
+
+    Example:
+    >>> text_of(taps_of(None))
+    "'output'"
+    """
+    return ", ".join(repr(tap.text or "output") for tap in taps)
+
+
+def views_at(taps, views):
+    """A flat list of the values at some taps, out of a dict of all.
+
+    Example:
+    >>> views_at(taps_of("head"), {"head": 1.0, "stage3": 2.0})
+    [1.0]
+    """
+    return keras.tree.flatten([views[tap.text] for tap in taps])

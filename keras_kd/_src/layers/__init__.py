@@ -1,0 +1,1 @@
+"""Adapters: layers that join a student's view to a teacher's."""

@@ -1,0 +1,72 @@
+"""What adapters of one rank share: the channels' place, and positions."""
+
+from keras_kd._src.resize import resize_axis
+
+
+def channels_last(shape, axis):
+    """A shape with its channels' axis moved to the end.
+
+    Args:
+        shape: a shape with batch axis.
+        axis: the channels' axis.
+
+    Example:
+    >>> channels_last((None, 3, 8, 4), axis=1)
+    (None, 8, 4, 3)
+    """
+    shape = list(shape)
+    channels = shape.pop(axis)
+    return (*shape, channels)
+
+
+def check_same_rank(layer, source, target):
+    """Raises a `ValueError` unless features can be resized to the target.
+
+    Args:
+        layer: the adapter, for the error.
+        source: the student's shape with batch axis, channels last.
+        target: the teacher's.
+    """
+    differ = source[1:-1] != target[1:-1]
+    unknown = None in (source[-1], target[-1]) or (
+        differ and None in source[1:-1] + target[1:-1]
+    )
+    if len(source) != len(target) or unknown:
+        raise ValueError(
+            f"{type(layer).__name__} joins features of the same rank and of "
+            f"known sizes. Received: student {source[1:]}, teacher "
+            f"{target[1:]} (without the batch, channels last). Tap layers of "
+            "the same rank, and give both models inputs of a fixed size."
+        )
+
+
+def check_target(layer):
+    """Raises a `ValueError` where an adapter has no `target_shape` yet."""
+    if layer.target_shape is None:
+        raise ValueError(
+            f"{type(layer).__name__} needs `target_shape`, the shape to adapt "
+            "to without its batch axis. Received: target_shape=None. Pass the "
+            "layer to a `Transfer`, or give it a shape."
+        )
+
+
+def match_positions(features, positions):
+    """Resizes `(batch, ..., channels)` to the given positions.
+
+    Args:
+        features: a tensor.
+        positions: sizes of the axes between; None leaves one as it is.
+
+    Returns:
+        Shape `(batch, *positions, channels)`.
+
+    Example:
+    >>> import keras
+    >>> features = keras.ops.ones((2, 8, 8, 3))
+    >>> match_positions(features, (4, 2)).shape == (2, 4, 2, 3)
+    True
+    """
+    for axis, size in enumerate(positions, start=1):
+        if size is not None and features.shape[axis] != size:
+            features = resize_axis(features, axis, size)
+    return features

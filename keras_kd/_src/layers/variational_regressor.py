@@ -1,0 +1,136 @@
+"""VariationalRegressor: predicts the teacher's features, and how surely."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_kd._src.layers.positions import channels_last
+from keras_kd._src.layers.positions import check_same_rank
+from keras_kd._src.layers.positions import check_target
+from keras_kd._src.layers.positions import match_positions
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class VariationalRegressor(keras.layers.Layer):
+    """The adapter of `VariationalInformation`: means and variances.
+
+    Three projections at each position (1x1 convolutions without biases, ReLU
+    in between) predict the teacher's features; a trained variance for each
+    channel, the same at all positions and for all samples, says how surely.
+    Positions of another number are averaged down or interpolated up first.
+
+        mean = W3 relu(W2 relu(W1 features))
+        variance = softplus(rho) + 1e-5
+        output = (mean, variance), one after the other on the channels' axis
+
+    The output is float32 under mixed precision, too: float16 has no room for
+    small variances.
+
+    Args:
+        target_shape: the teacher's shape without the batch; a `Transfer`
+            fills it in.
+        initial_variance: of each channel, more than 1e-5. 5.0 is that of the
+            paper.
+        axis: the channels' axis; 1 for channels-first maps.
+        kwargs: as in `keras.layers.Layer`.
+
+    Input shape:
+        `(batch, ..., channels)`, of the teacher's rank.
+
+    Output shape:
+        `(batch, *target_shape)` with twice as many channels.
+
+    Raises:
+        ValueError: `initial_variance` is too small; the ranks differ, or sizes
+            are unknown (when built).
+
+    Example:
+    >>> regressor = VariationalRegressor(target_shape=(4, 4, 6))
+    >>> prediction = regressor(keras.ops.ones((2, 4, 4, 3)))
+    >>> prediction.shape == (2, 4, 4, 12)
+    True
+    >>> variances = keras.ops.convert_to_numpy(prediction)[0, 0, 0, 6:]
+    >>> [round(float(variance), 4) for variance in variances[:2]]
+    [5.0, 5.0]
+
+    Reference: Ahn et al., 2019, "Variational Information Distillation for
+    Knowledge Transfer", arXiv 1904.05835.
+    """
+
+    def __init__(
+        self, target_shape=None, *, initial_variance=5.0, axis=-1, **kwargs
+    ):
+        super().__init__(**kwargs)
+        if not 1e-5 < initial_variance < math.inf:
+            raise ValueError(
+                "Argument `initial_variance` must be a finite number of more "
+                f"than 1e-5. Received: initial_variance={initial_variance!r}."
+            )
+        self.target_shape = target_shape and tuple(target_shape)
+        self.initial_variance = initial_variance
+        self.axis = axis
+        self.projections = []
+        self.rho = None
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        check_target(self)
+        source, target = channels_last(input_shape, self.axis), self._target()
+        check_same_rank(self, source, target)
+        channels = source[-1]
+        for number in range(3):
+            dense = keras.layers.Dense(
+                target[-1],
+                activation="relu" if number < 2 else None,
+                use_bias=False,
+                name=f"projection_{number}",
+                dtype=self.dtype_policy,
+                trainable=self.trainable,
+            )
+            dense.build((*source[:-1], channels))
+            self.projections.append(dense)
+            channels = target[-1]
+        above = self.initial_variance - 1e-5
+        # The inverse of softplus, without overflow.
+        initial = above + math.log(-math.expm1(-above))
+        self.rho = self.add_weight(
+            shape=(target[-1],),
+            initializer=keras.initializers.Constant(initial),
+            name="rho",
+            autocast=False,
+        )
+
+    def call(self, inputs):
+        mean = ops.moveaxis(inputs, self.axis, -1)
+        mean = match_positions(mean, self._target()[1:-1])
+        for projection in self.projections:
+            mean = projection(mean)
+        mean = ops.cast(mean, self.rho.dtype)
+        variance = ops.broadcast_to(self.variance(), ops.shape(mean))
+        both = ops.concatenate([mean, variance], axis=-1)
+        return ops.moveaxis(both, -1, self.axis)
+
+    def variance(self):
+        """The variance of each channel, shape `(channels,)`."""
+        return ops.softplus(ops.convert_to_tensor(self.rho)) + 1e-5
+
+    def compute_output_shape(self, input_shape):
+        shape = [input_shape[0], *self.target_shape]
+        shape[self.axis] *= 2
+        return tuple(shape)
+
+    def compute_mask(self, inputs, previous_mask):
+        positions = channels_last(inputs.shape, self.axis)[1:-1]
+        return previous_mask if positions == self._target()[1:-1] else None
+
+    def _target(self):
+        return channels_last((None, *self.target_shape), self.axis)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "target_shape": self.target_shape,
+            "initial_variance": self.initial_variance,
+            "axis": self.axis,
+        }

@@ -1,0 +1,1 @@
+"""Losses: each compares a teacher view with a student view."""

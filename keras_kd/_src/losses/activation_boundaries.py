@@ -1,0 +1,111 @@
+"""Activation boundaries: which neurons of the teacher fire, and which not."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_kd._src.losses.distillation_loss import DistillationLoss
+from keras_kd._src.losses.distillation_loss import in_full_precision
+
+
+def activation_boundaries(
+    teacher_features, student_features, *, margin=1.0, mask=None
+):
+    """Squared hinge on the side of 0 on which the teacher's neurons are.
+
+        value = sum of max(0, margin - s)^2 where t > 0
+                     + max(0, margin + s)^2 elsewhere
+
+    Args:
+        teacher_features: pre-activations, shape `(batch, ...)`.
+        student_features: pre-activations, the same shape.
+        margin: how far from 0 the student's neurons are pushed.
+        mask: optional, of the features' shape without its last axis: True
+            for neurons that count.
+
+    Returns:
+        Sums over all neurons of a sample, shape `(batch,)`.
+
+    Example:
+    >>> value = activation_boundaries([[5.0, -5.0]], [[0.5, 0.5]])
+    >>> float(value[0])
+    2.5
+
+    Reference: Heo et al., 2019, "Knowledge Transfer via Distillation of
+    Activation Boundaries Formed by Hidden Neurons", arXiv 1811.03233.
+    """
+    teacher_features, student_features = in_full_precision(
+        teacher_features, student_features
+    )
+    fires = teacher_features > 0.0
+    ahead = ops.where(fires, student_features, -student_features)
+    missing = ops.square(ops.relu(margin - ahead))
+    if mask is not None:
+        mask = ops.cast(ops.expand_dims(mask, -1), missing.dtype)
+        missing = missing * mask
+    return ops.sum(missing, axis=tuple(range(1, len(missing.shape))))
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class ActivationBoundaries(DistillationLoss):
+    """The student's neurons fire where the teacher's do (AB).
+
+    A ReLU network decides by which of its neurons are on; how strongly they
+    fire matters less. Only the teacher's signs count, so a student of another
+    scale can follow. Tap both sides before the activation (`"relu1:input"`):
+    behind a ReLU no neuron is ever off with a margin. Where channels or
+    positions differ, give the transfer a `FeatureAdapter`, or, as the
+    authors do, a 1x1 convolution and a batch normalisation.
+
+        value = sum of max(0, margin - s)^2 where t > 0
+                     + max(0, margin + s)^2 elsewhere
+
+    The authors' code adds up all neurons of a sample, as here: divide the
+    weight by their number if maps are large. They train in two stages, this
+    loss first and the task after it; here both terms train together. Usual
+    weight: 0.003, halved for each tap further from the output.
+
+    Masked tokens are absent.
+
+    Args:
+        margin: a positive number, 1 in the paper.
+        reduction, name, dtype: as in `DistillationLoss`.
+
+    Call arguments:
+        teacher_features: pre-activations, shape `(batch, ...)`.
+        student_features: the same shape.
+        sample_weight: optional, shape `(batch,)`.
+
+    Returns:
+        The weighted mean over samples, a scalar.
+
+    Raises:
+        ValueError: `margin` is not positive; shapes differ.
+
+    Example:
+    >>> loss = ActivationBoundaries()
+    >>> float(loss([[5.0, -5.0]], [[0.5, 0.5]]))
+    2.5
+
+    Reference: Heo et al., 2019, arXiv 1811.03233.
+    """
+
+    per_sample = True
+
+    def __init__(self, margin=1.0, **kwargs):
+        super().__init__(**kwargs)
+        if not (margin > 0 and math.isfinite(margin)):
+            raise ValueError(
+                "Argument `margin` must be a finite positive number (the "
+                f"paper's is 1). Received: margin={margin!r}."
+            )
+        self.margin = float(margin)
+
+    def call(self, teacher_features, student_features, *, mask):
+        return activation_boundaries(
+            teacher_features, student_features, margin=self.margin, mask=mask
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "margin": self.margin}

@@ -1,0 +1,183 @@
+"""MiniLMv2: how queries, keys or values relate to each other."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_kd._src.keras_compat import get_keras_mask
+from keras_kd._src.losses.distillation_loss import DistillationLoss
+from keras_kd._src.losses.distillation_loss import broadcast_weights
+from keras_kd._src.losses.distillation_loss import in_full_precision
+
+
+def self_attention_relation(
+    teacher_vectors, student_vectors, *, relation_heads=48, present=None
+):
+    """Divergence of the relations that tokens have to each other.
+
+        relation(A) = softmax_keys(A_r A_r^T / sqrt(d_r)),  r: relation head
+        value = mean_r sum_keys relation(teacher) * (log relation(teacher)
+                                                     - log relation(student))
+
+    Args:
+        teacher_vectors: queries, keys or values, shape `(batch, tokens, dim)`
+            or `(batch, tokens, heads, head_dim)`.
+        student_vectors: likewise; as many tokens, heads and sizes of its own.
+        relation_heads: how many parts all heads together are split into.
+        present: optional, shape `(batch, tokens)`: True for tokens to relate
+            to, False for padding.
+
+    Returns:
+        Values in nats, one for each token (as a query), shape
+        `(batch, tokens)`.
+
+    Example:
+    >>> teacher, student = [[[2.0], [0.0]]], [[[0.0], [0.0]]]
+    >>> values = self_attention_relation(teacher, student, relation_heads=1)
+    >>> [round(float(value), 4) for value in values[0]]
+    [0.6031, 0.0]
+
+    Reference: Wang et al., 2020, "MiniLMv2: Multi-Head Self-Attention
+    Relation Distillation for Compressing Pretrained Transformers", arXiv
+    2012.15828.
+    """
+    teacher_log_probs, student_log_probs = (
+        _log_relation(vectors, relation_heads, present)
+        for vectors in in_full_precision(teacher_vectors, student_vectors)
+    )
+    divergence = ops.sum(
+        ops.exp(teacher_log_probs) * (teacher_log_probs - student_log_probs),
+        axis=-1,
+    )
+    return ops.mean(divergence, axis=1)
+
+
+def _log_relation(vectors, relation_heads, present):
+    size = math.prod(vectors.shape[2:]) // relation_heads
+    batch, tokens = ops.shape(vectors)[:2]
+    heads = ops.reshape(vectors, (batch, tokens, relation_heads, size))
+    scores = ops.einsum("bqrd,bkrd->brqk", heads, heads) / math.sqrt(size)
+    if present is not None:
+        present = ops.cast(present, "bool")[:, None, None, :]
+        # Finite, so that a sample without any token gives no NaN.
+        scores = ops.where(present, scores, ops.full_like(scores, -1e30))
+    return ops.log_softmax(scores, axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class SelfAttentionRelation(DistillationLoss):
+    """MiniLMv2: the student's tokens relate as the teacher's do.
+
+    Compares tokens with tokens, so that depth, width and head count of the
+    student are free and no adapter is needed. Tap the projections of one
+    attention layer on each side (the student's last; the teacher's last, or
+    an upper middle one of a large teacher); the transfer sums the three
+    relations, as the paper does, with a usual weight of 1:
+
+        Transfer(
+            SelfAttentionRelation(relation_heads=12),
+            teacher=[f"attention/{name}" for name in ("query", "key", "value")],
+            student=[f"attention/{name}" for name in ("query", "key", "value")],
+        )
+
+    `"attention"` stands for a `keras.layers.MultiHeadAttention`, used as it
+    is. With the values alone, and as many relation heads as both sides have
+    heads, this is the value relation of MiniLM.
+
+        relation(A) = softmax_keys(A_r A_r^T / sqrt(d_r)),  r: relation head
+        value = mean_r sum_keys relation(teacher) * (log relation(teacher)
+                                                     - log relation(student))
+
+    Masked tokens (a Keras mask on the student's view, or on what the tapped
+    attention layer is given) and tokens of weight 0 are left out, as queries
+    and as keys. The mean is over the batch's tokens, where the paper takes
+    each text's mean first.
+
+    Args:
+        relation_heads: how many parts all heads together are split into: 48
+            in the paper for a teacher of 768 units, 64 for one of 1024. It
+            must divide the units of both sides.
+        reduction, name, dtype: as in `DistillationLoss`.
+
+    Call arguments:
+        teacher_vectors: shape `(batch, tokens, dim)` or
+            `(batch, tokens, heads, head_dim)`.
+        student_vectors: likewise, with as many tokens.
+        sample_weight: optional, shape `(batch,)` or `(batch, tokens)`.
+
+    Returns:
+        The weighted mean over tokens in nats, a scalar.
+
+    Raises:
+        ValueError: `relation_heads` is no positive integer, or does not divide
+            the units; the views are no token sequences of the same length.
+
+    Example:
+    >>> loss = SelfAttentionRelation(relation_heads=1)
+    >>> round(float(loss([[[2.0], [0.0]]], [[[0.0], [0.0]]])), 4)
+    0.3015
+
+    References:
+        Wang et al., 2020, "MiniLMv2", arXiv 2012.15828.
+        Wang et al., 2020, "MiniLM" (the value relation), arXiv 2002.10957.
+    """
+
+    def __init__(self, relation_heads=48, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(relation_heads, int) or relation_heads < 1:
+            raise ValueError(
+                "Argument `relation_heads` must be a positive integer. "
+                f"Received: relation_heads={relation_heads!r}."
+            )
+        self.relation_heads = relation_heads
+
+    def __call__(self, teacher_vectors, student_vectors, sample_weight=None):
+        # The base class uses a mask for the values, one for each query; as
+        # weights it reaches `call`, which leaves out the keys, too.
+        mask = get_keras_mask(student_vectors)
+        if mask is not None:
+            weight = ops.cast(mask, "float32")
+            if sample_weight is not None:
+                weight = weight * broadcast_weights(
+                    sample_weight, ops.shape(mask)
+                )
+            sample_weight = weight
+        return super().__call__(teacher_vectors, student_vectors, sample_weight)
+
+    def call(self, teacher_vectors, student_vectors, *, sample_weight):
+        return self_attention_relation(
+            teacher_vectors,
+            student_vectors,
+            relation_heads=self.relation_heads,
+            present=sample_weight > 0.0,
+        )
+
+    def _values_shape(self, view):
+        return list(ops.shape(view)[:2])
+
+    def check_shapes(self, teacher_shape, student_shape):
+        shapes = tuple(teacher_shape), tuple(student_shape)
+        tokens = {shape[1] for shape in shapes if len(shape) in (3, 4)}
+        if {len(shape) for shape in shapes} - {3, 4} or (
+            len(tokens) == 2 and None not in tokens
+        ):
+            raise ValueError(
+                "SelfAttentionRelation compares token sequences of the same "
+                "length, (batch, tokens, dim) or (batch, tokens, heads, "
+                f"head_dim). Received: teacher {shapes[0]}, student "
+                f"{shapes[1]}. Tap the projections of attention layers, such "
+                "as 'attention/query', that see the same tokens."
+            )
+        units = [math.prod(shape[2:]) for shape in shapes]
+        if any(each % self.relation_heads for each in units):
+            raise ValueError(
+                "SelfAttentionRelation splits the units of both sides into "
+                "`relation_heads`. Received: relation_heads="
+                f"{self.relation_heads}, {units[0]} units of the teacher, "
+                f"{units[1]} of the student. Both are divided by "
+                f"{math.gcd(*units)} and its divisors: take one of these."
+            )
+
+    def get_config(self):
+        return {**super().get_config(), "relation_heads": self.relation_heads}

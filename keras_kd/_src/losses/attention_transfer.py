@@ -1,0 +1,229 @@
+"""Attention transfer: where the activations are strong."""
+
+import keras
+from keras import ops
+
+from keras_kd._src.losses.distillation_loss import DistillationLoss
+from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.resize import resize_axis
+
+
+def attention_map(features, *, power=2, axis=-1, total=ops.mean):
+    """The unit-length map of activation strength over positions.
+
+        map = total_channels |features|^power, flattened and divided by its
+        L2 norm
+
+    Args:
+        features: shape `(batch, positions..., channels)`.
+        power: exponent; larger ones stress the strongest activations.
+        axis: the channels' axis.
+        total: how the channels are joined, `ops.mean` or `ops.sum`.
+
+    Returns:
+        Shape `(batch, positions)`, each row of L2 norm 1 (0 for no activity).
+
+    Example:
+    >>> [round(float(v), 2) for v in attention_map([[[2.0], [0.0]]])[0]]
+    [1.0, 0.0]
+
+    Reference: Zagoruyko and Komodakis, 2017, arXiv 1612.03928.
+    """
+    (features,) = in_full_precision(features)
+    strength = total(ops.power(ops.abs(features), power), axis=axis)
+    strength = ops.reshape(strength, (ops.shape(strength)[0], -1))
+    squares = ops.sum(ops.square(strength), axis=-1, keepdims=True)
+    return strength / ops.sqrt(ops.maximum(squares, 1e-24))
+
+
+def attention_transfer(
+    teacher_features,
+    student_features,
+    *,
+    power=2,
+    form="code",
+    axis=-1,
+    mask=None,
+):
+    """Difference of the two attention maps of each sample.
+
+        code:  mean_positions (map(teacher) - map(student))^2
+        paper: |map(teacher) - map(student)|_2           (Eq. 2)
+
+    Args:
+        teacher_features: shape `(batch, positions..., channels)`.
+        student_features: the same rank; its positions may differ in number
+            (the larger map is then averaged down to the smaller), and its
+            channels, too.
+        power: exponent of the activations, 2 in the paper.
+        form: `"code"`, the authors' implementation, or `"paper"`.
+        axis: the channels' axis.
+        mask: optional, shape `(batch, positions...)`: True at positions that
+            count; the features of the others are 0. Without effect where the
+            numbers of positions differ.
+
+    Returns:
+        Values of shape `(batch,)`.
+
+    Example:
+    >>> value = attention_transfer([[[1.0], [0.0]]], [[[0.0], [1.0]]])
+    >>> round(float(value[0]), 3)
+    1.0
+
+    Reference: Zagoruyko and Komodakis, 2017, "Paying More Attention to
+    Attention", arXiv 1612.03928.
+    """
+    teacher_features, student_features = in_full_precision(
+        teacher_features, student_features
+    )
+    mask = mask_of_both(mask, teacher_features, student_features, axis)
+    teacher_features, student_features = same_positions(
+        teacher_features, student_features, axis
+    )
+    total = ops.mean if form == "code" else ops.sum
+    difference = attention_map(
+        teacher_features, power=power, axis=axis, total=total
+    ) - attention_map(student_features, power=power, axis=axis, total=total)
+    if form == "code":
+        return mean_of_present(ops.square(difference), mask)
+    # The floor keeps the root's gradient finite where the maps are equal.
+    squares = ops.sum(ops.square(difference), axis=-1)
+    return ops.sqrt(ops.maximum(squares, 1e-24))
+
+
+def same_positions(teacher, student, axis):
+    """Both with the positions of the smaller one, averaged down.
+
+    Example:
+    >>> views = same_positions(ops.ones((1, 4, 2)), ops.ones((1, 2, 3)), -1)
+    >>> views[0].shape == (1, 2, 2)
+    True
+    """
+    channels = axis % len(teacher.shape)
+    for position in range(1, len(teacher.shape)):
+        if position == channels:
+            continue
+        sizes = teacher.shape[position], student.shape[position]
+        if sizes[0] != sizes[1] and None not in sizes:
+            teacher = resize_axis(teacher, position, min(sizes))
+            student = resize_axis(student, position, min(sizes))
+    return teacher, student
+
+
+def mask_of_both(mask, teacher, student, axis):
+    """A mask of the student's, or None where the teacher's positions differ.
+
+    Example:
+    >>> mask = ops.ones((1, 2), "bool")
+    >>> mask_of_both(mask, ops.ones((1, 4, 3)), ops.ones((1, 2, 3)), -1)
+    """
+    shapes = [list(view.shape) for view in (teacher, student)]
+    for shape in shapes:
+        del shape[axis]
+    return mask if shapes[0][1:] == shapes[1][1:] else None
+
+
+def mean_of_present(values, mask):
+    """Mean over a sample of the values that a mask keeps; the others are 0.
+
+    Args:
+        values: shape `(batch, numbers)`, as many for each position.
+        mask: shape `(batch, positions...)`, or None.
+
+    Returns:
+        Shape `(batch,)`.
+
+    Example:
+    >>> mask = ops.array([[True, False]])
+    >>> float(mean_of_present(ops.array([[3.0, 0.0]]), mask)[0])
+    3.0
+    """
+    means = ops.mean(values, axis=-1)
+    if mask is None:
+        return means
+    mask = ops.reshape(ops.cast(mask, means.dtype), (ops.shape(mask)[0], -1))
+    # The floor is for a sample without any position, whose values are 0.
+    return means / ops.maximum(ops.mean(mask, axis=-1), 1e-12)
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class AttentionTransfer(DistillationLoss):
+    """The student learns where the teacher's activations are strong.
+
+    Needs no adapter when only channels or map sizes differ: channels are
+    summed away, and the larger map is averaged down. Masked tokens are absent
+    (zeros where the sides' positions differ in number). The authors' code and
+    their Eq. 2 differ, and need different weights: 1000 for `form="code"`
+    (their setting), about 1 for `form="paper"`.
+
+        code:  value = mean_positions (map(teacher) - map(student))^2
+        paper: value = |map(teacher) - map(student)|_2
+        map(f) = sum_channels |f|^power, scaled to unit L2 norm
+
+    Args:
+        power: exponent of the activations, 2 in the paper.
+        form: `"code"` (the default) or `"paper"`.
+        axis: the channels' axis; 1 for channels-first maps.
+        reduction, name, dtype: as in `DistillationLoss`.
+
+    Call arguments:
+        teacher_features: shape `(batch, positions..., channels)`.
+        student_features: the same rank.
+        sample_weight: optional, shape `(batch,)`.
+
+    Returns:
+        The weighted mean over samples, a scalar.
+
+    Raises:
+        ValueError: `form` is unknown; a view has no positions; ranks differ.
+
+    Example:
+    >>> loss = AttentionTransfer(form="paper")
+    >>> round(float(loss([[[1.0], [0.0]]], [[[0.0], [1.0]]])), 4)
+    1.4142
+
+    Reference: Zagoruyko and Komodakis, 2017, arXiv 1612.03928.
+    """
+
+    per_sample = True
+
+    def __init__(self, *, power=2, form="code", axis=-1, **kwargs):
+        super().__init__(**kwargs)
+        if form not in ("code", "paper"):
+            raise ValueError(
+                'Argument `form` must be "code" (the authors\' implementation) '
+                f'or "paper" (their Eq. 2). Received: form={form!r}.'
+            )
+        self.power = power
+        self.form = form
+        self.axis = axis
+
+    def call(self, teacher_features, student_features, *, mask):
+        return attention_transfer(
+            teacher_features,
+            student_features,
+            power=self.power,
+            form=self.form,
+            axis=self.axis,
+            mask=mask,
+        )
+
+    def check_shapes(self, teacher_shape, student_shape):
+        ranks = len(teacher_shape), len(student_shape)
+        if ranks[0] != ranks[1] or ranks[0] < 3:
+            raise ValueError(
+                "AttentionTransfer compares feature maps or token sequences "
+                "of the same rank, 3 or more. Received: teacher "
+                f"{tuple(teacher_shape)}, student {tuple(student_shape)}. Tap "
+                "layers that have positions, and where one side is a map and "
+                "the other a sequence, give the transfer "
+                "`adapter=keras_kd.layers.FeatureAdapter()`."
+            )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "power": self.power,
+            "form": self.form,
+            "axis": self.axis,
+        }

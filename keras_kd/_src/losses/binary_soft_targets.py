@@ -1,0 +1,94 @@
+"""Soft targets for binary and multi-label outputs."""
+
+import keras
+from keras import ops
+
+from keras_kd._src.losses.class_counts import check_same_classes
+from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.tempered_loss import TemperedLoss
+
+
+def binary_soft_targets(teacher_logits, student_logits, *, temperature=4.0):
+    """Divergence of tempered yes/no probabilities, summed over the labels.
+
+        p = sigmoid(teacher_logits / T);  q = sigmoid(student_logits / T)
+        value = T^2 * sum_labels p log(p / q) + (1 - p) log((1 - p) / (1 - q))
+
+    Args:
+        teacher_logits: shape `(..., labels)`.
+        student_logits: shape `(..., labels)`.
+        temperature: T, a positive number.
+
+    Returns:
+        Values in nats (times T^2), shape `(...)`.
+
+    Example:
+    >>> value = binary_soft_targets([[2.0]], [[0.0]], temperature=1.0)
+    >>> round(float(value[0]), 4)
+    0.3278
+
+    Reference: Yang et al., 2023, "Multi-Label Knowledge Distillation",
+    arXiv 2308.06453 (the logit term, here with a temperature).
+    """
+    teacher_logits, student_logits = in_full_precision(
+        teacher_logits, student_logits
+    )
+    teacher_logits = teacher_logits / temperature
+    student_logits = student_logits / temperature
+    yes = ops.log_sigmoid(teacher_logits) - ops.log_sigmoid(student_logits)
+    no = ops.log_sigmoid(-teacher_logits) - ops.log_sigmoid(-student_logits)
+    divergence = (
+        ops.sigmoid(teacher_logits) * yes + ops.sigmoid(-teacher_logits) * no
+    )
+    return temperature**2 * ops.sum(divergence, axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class BinarySoftTargets(TemperedLoss):
+    """Soft targets where each output is a yes/no question of its own.
+
+    For binary classifiers (one output) and multi-label models (one output a
+    label), whose probabilities come from a sigmoid and need not sum to 1.
+
+        value = T^2 * sum_labels KL(Bernoulli(p) || Bernoulli(q)), in nats
+        p = sigmoid(teacher / T);  q = sigmoid(student / T)
+
+    The sum over labels is the divergence of all answers together; Keras'
+    `BinaryCrossentropy` takes the mean, so with many labels lower the weight.
+
+    Args:
+        temperature: T, a positive number, or a `LearningRateSchedule` over
+            training steps.
+        reduction, name, dtype: as in `DistillationLoss`.
+
+    Call arguments:
+        teacher_logits: shape `(batch, ..., labels)`.
+        student_logits: shape `(batch, ..., labels)`.
+        sample_weight: optional, shape `(batch,)` or `(batch, ...)`.
+
+    Returns:
+        The weighted mean over samples, a scalar.
+
+    Raises:
+        ValueError: `temperature` is not positive; label counts differ.
+
+    Example:
+    >>> loss = BinarySoftTargets(temperature=1.0)
+    >>> round(float(loss([[2.0, 0.0]], [[0.0, 0.0]])), 4)
+    0.3278
+
+    Reference: Yang et al., 2023, arXiv 2308.06453.
+    """
+
+    def __init__(self, temperature=4.0, **kwargs):
+        super().__init__(temperature, **kwargs)
+
+    def call(self, teacher_logits, student_logits):
+        return binary_soft_targets(
+            teacher_logits,
+            student_logits,
+            temperature=ops.convert_to_tensor(self.temperature),
+        )
+
+    def check_shapes(self, teacher_shape, student_shape):
+        check_same_classes(self, teacher_shape, student_shape)

@@ -1,0 +1,119 @@
+"""Teacher-bounded regression: the labels, until the student is better."""
+
+import keras
+from keras import ops
+
+from keras_kd._src.losses.distillation_loss import DistillationLoss
+from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.true_class import number_of
+
+
+def bounded_regression(teacher_outputs, student_outputs, labels, *, margin=0.0):
+    """The student's squared error, where the teacher's is not well above it.
+
+        error(x) = sum_outputs (x - labels)^2
+        value = error(student) if error(student) + margin > error(teacher)
+                else 0
+
+    Args:
+        teacher_outputs: shape `(batch, ..., outputs)`.
+        student_outputs: the same shape.
+        labels: the numbers to be predicted, of the same shape; for one output
+            the last axis may be left out.
+        margin: by how much the student's error must be below the teacher's
+            for the student to be left alone.
+
+    Returns:
+        Values in squared units of the labels, shape `(batch, ...)`.
+
+    Raises:
+        ValueError: the labels' shape is not that of the outputs.
+
+    Example:
+    >>> values = bounded_regression(
+    ...     [[1.0], [3.0]], [[2.0], [2.0]], [[0.0], [0.0]]
+    ... )
+    >>> [float(value) for value in values]
+    [4.0, 0.0]
+
+    Reference: Chen et al., 2017, "Learning Efficient Object Detection Models
+    with Knowledge Distillation", NeurIPS.
+    """
+    teacher_outputs, student_outputs = in_full_precision(
+        teacher_outputs, student_outputs
+    )
+    labels = _targets(labels, student_outputs)
+    bound = ops.sum(ops.square(teacher_outputs - labels), axis=-1)
+    error = ops.sum(ops.square(student_outputs - labels), axis=-1)
+    return ops.where(error + margin > bound, error, ops.zeros_like(error))
+
+
+def _targets(labels, outputs):
+    labels = ops.cast(ops.convert_to_tensor(labels), outputs.dtype)
+    if len(labels.shape) == len(outputs.shape) - 1 and outputs.shape[-1] == 1:
+        labels = ops.expand_dims(labels, axis=-1)
+    # Anything else would broadcast, and compare samples with other samples.
+    same_rank = len(labels.shape) == len(outputs.shape)
+    if not same_rank or labels.shape[1:] != outputs.shape[1:]:
+        raise ValueError(
+            "BoundedRegression needs labels of the outputs' shape. Received: "
+            f"labels of shape {tuple(labels.shape)} for outputs of shape "
+            f"{tuple(outputs.shape)}. Train on data with one number for each "
+            "output."
+        )
+    return labels
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class BoundedRegression(DistillationLoss):
+    """Regression to the labels, until the student is better than the teacher.
+
+    A teacher's numbers may be far off, without bound, so they are no targets:
+    the teacher's error is taken as a bound, and samples on which the student
+    is better by the margin are left alone. Not for classes: `labels` are the
+    numbers to be predicted (any number, -1 included: give an unlabelled sample
+    the weight 0).
+
+        error(x) = sum_outputs (x - labels)^2
+        value = error(student) if error(student) + margin > error(teacher)
+                else 0
+
+    The value jumps to 0 at the bound, as in the paper. Usual weight: 0.5,
+    beside a task loss (smooth L1 there) of weight 1.
+
+    Args:
+        margin: by how much the student's error must be below the teacher's,
+            0 or more, in squared units of the labels. The paper gives none.
+        reduction, name, dtype: as in `DistillationLoss`.
+
+    Call arguments:
+        teacher_outputs: shape `(batch, ..., outputs)`.
+        student_outputs: the same shape.
+        labels: the same shape; `(batch,)` will do for one output.
+        sample_weight: optional, shape `(batch,)` or `(batch, ...)`.
+
+    Returns:
+        The weighted mean over samples, a scalar in squared units.
+
+    Raises:
+        ValueError: `margin` is negative; shapes differ.
+
+    Example:
+    >>> loss = BoundedRegression(margin=1.0)
+    >>> float(loss([[2.0]], [[1.0]], labels=[0.0]))
+    0.0
+
+    Reference: Chen et al., 2017, NeurIPS.
+    """
+
+    def __init__(self, *, margin=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.margin = number_of(margin, "margin")
+
+    def call(self, teacher_outputs, student_outputs, *, labels):
+        return bounded_regression(
+            teacher_outputs, student_outputs, labels, margin=self.margin
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "margin": self.margin}

@@ -1,0 +1,162 @@
+"""Collaborative targets (KDCL): what several peers know together."""
+
+import keras
+from keras import ops
+
+from keras_kd._src.losses.class_counts import check_two_classes
+from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.soft_targets import soft_targets
+from keras_kd._src.losses.tempered_loss import TemperedLoss
+from keras_kd._src.losses.true_class import true_class
+
+
+def min_logit(logits, labels):
+    """The harshest of all peers about each wrong class.
+
+        target_c = min over peers of (logit_c - logit of the true class)
+
+    It is the target of least cross-entropy that can be made class by class.
+
+    Args:
+        logits: shape `(peers, batch, classes)`.
+        labels: class numbers, shape `(batch,)`; -1, a sample without a label,
+            gives the mean of the logits.
+
+    Returns:
+        Logits, shape `(batch, classes)`.
+
+    Example:
+    >>> logits = ops.array([[[3.0, 1.0]], [[1.0, 0.0]]])
+    >>> [float(value) for value in min_logit(logits, [0])[0]]
+    [0.0, -2.0]
+
+    Reference: Guo et al., CVPR 2020, "Online Knowledge Distillation via
+    Collaborative Learning".
+    """
+    true = ops.cast(true_class(labels, logits[0]), logits.dtype)
+    known = ops.any(true > 0, axis=-1, keepdims=True)
+    own = ops.sum(logits * true, axis=-1, keepdims=True)
+    return ops.where(known, ops.min(logits - own, axis=0), _mean(logits))
+
+
+def least_loss(logits, labels):
+    """For each sample the logits of the peer whose cross-entropy is least.
+
+    Args, Returns: as in `min_logit`.
+
+    Example:
+    >>> logits = ops.array([[[3.0, 1.0]], [[1.0, 0.0]]])
+    >>> [float(value) for value in least_loss(logits, [0])[0]]
+    [3.0, 1.0]
+
+    Reference: Guo et al., CVPR 2020, where it is called KDCL-Naive.
+    """
+    true = ops.cast(true_class(labels, logits[0]), logits.dtype)
+    known = ops.any(true > 0, axis=-1, keepdims=True)
+    losses = -ops.sum(ops.log_softmax(logits, axis=-1) * true, axis=-1)
+    chosen = ops.one_hot(ops.argmin(losses, axis=0), logits.shape[0], axis=0)
+    chosen = ops.expand_dims(ops.cast(chosen, logits.dtype), -1)
+    return ops.where(known, ops.sum(chosen * logits, axis=0), _mean(logits))
+
+
+def _mean(logits, labels=None):
+    return ops.mean(logits, axis=0)
+
+
+COMBINATIONS = {
+    "min_logit": min_logit,
+    "least_loss": least_loss,
+    "mean": _mean,
+}
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class CollaborativeTargets(TemperedLoss):
+    """All peers learn from one target that is made of their answers (KDCL).
+
+    For students that train together and differ in size: one that knows less
+    does not hold the others back, as the target takes of each what is best.
+    `schemes.collaborative_learning` makes the transfer.
+
+        value = T^2 * sum_peers sum_classes p * (log p - log q_peer), in nats
+        p = softmax(target / T);  q = softmax(student / T)
+
+        "min_logit"   target_c = min_peers (logit_c - logit of the true class)
+        "least_loss"  the logits of the peer with the least cross-entropy
+        "mean"        the mean of all logits, without labels
+
+    The paper's KDCL-Linear and KDCL-General, which solve for the peers'
+    weights (the second one on held-out data), are not offered; its peers see
+    differently augmented images, here all see the same.
+
+    Args:
+        combine: `"min_logit"` (the paper's choice for large data),
+            `"least_loss"` or `"mean"`.
+        temperature: T, or a `LearningRateSchedule` over training steps.
+        reduction, name, dtype: as in `DistillationLoss`.
+
+    Call arguments:
+        teacher_logits: list of all peers' logits, `(batch, classes)` each.
+        student_logits: list of the same length.
+        labels: class numbers, shape `(batch,)`; -1 for none, where the mean is
+            the target.
+        sample_weight: optional, shape `(batch,)`.
+
+    Returns:
+        The weighted mean over samples of the sum over peers, a scalar.
+
+    Raises:
+        ValueError: `combine` is not known, `temperature` is not positive;
+            there is one view alone, or class counts differ.
+
+    Example:
+    >>> loss = CollaborativeTargets("mean", temperature=1.0)
+    >>> views = [[[2.0, 0.0]], [[0.0, 0.0]]]
+    >>> round(float(loss(views, views)), 4)
+    0.1936
+
+    Reference: Guo et al., CVPR 2020, "Online Knowledge Distillation via
+    Collaborative Learning".
+    """
+
+    expects_logits = True
+    joint = True
+    per_sample = True
+
+    def __init__(self, combine="min_logit", temperature=2.0, **kwargs):
+        super().__init__(temperature, **kwargs)
+        if combine not in COMBINATIONS:
+            raise ValueError(
+                f"Argument `combine` must be one of {sorted(COMBINATIONS)}. "
+                f"Received: combine={combine!r}."
+            )
+        self.combine = combine
+
+    @property
+    def required_context(self):
+        return [] if self.combine == "mean" else ["labels"]
+
+    def call(self, teacher_logits, student_logits, *, labels=None):
+        logits = ops.stack(in_full_precision(*teacher_logits))
+        target = COMBINATIONS[self.combine](logits, labels)
+        temperature = ops.convert_to_tensor(self.temperature)
+        return sum(
+            soft_targets(target, each, temperature=temperature)
+            for each in student_logits
+        )
+
+    def check_shapes(self, teacher_shape, student_shape):
+        if len(teacher_shape) < 2 or any(
+            len(shape) != 2 for shape in [*teacher_shape, *student_shape]
+        ):
+            raise ValueError(
+                f"{type(self).__name__} joins the logits of two or more peers, "
+                "each of shape (batch, classes). Received: views of the shapes "
+                f"{[tuple(shape) for shape in teacher_shape]}. Give the "
+                "transfer a list of taps, one for each peer's output."
+            )
+        for shape in [*teacher_shape, *student_shape]:
+            check_two_classes(self, teacher_shape[0], shape)
+
+    def get_config(self):
+        return {**super().get_config(), "combine": self.combine}

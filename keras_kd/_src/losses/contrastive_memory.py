@@ -1,0 +1,227 @@
+"""Contrastive distillation with a memory: which row of all the data is mine."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_kd._src.layers.memory_bank import MemoryBank
+from keras_kd._src.layers.memory_bank import whole_number
+from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.feature_matching import unit_length
+from keras_kd._src.losses.tempered_loss import TemperedLoss
+from keras_kd._src.losses.true_class import one_a_sample
+
+
+def contrastive_memory(scores, share, log_constant, *, num_samples):
+    """How hard it is to tell each sample's own row from those drawn.
+
+        p_j = exp(score_j) / Z,   noise = num_negatives / num_samples
+        value = -log(p_own / (p_own + noise))
+                - sum_j share_j log(noise / (p_j + noise))
+
+    Args:
+        scores: shape `(batch, 1 + num_negatives)`, the own first.
+        share: how much each of the others counts, `(batch, num_negatives)`.
+        log_constant: log Z.
+        num_samples: how many samples the data has.
+
+    Returns:
+        Values in nats, shape `(batch,)`.
+
+    Example:
+    >>> scores, share = ops.array([[9.0, -9.0]]), ops.ones((1, 1))
+    >>> value = contrastive_memory(scores, share, 0.0, num_samples=1)
+    >>> bool(value[0] < 1e-3)
+    True
+
+    Reference: Tian, Krishnan and Isola, 2020, arXiv 1910.10699.
+    """
+    log_noise = math.log(share.shape[1] / num_samples)
+    # log p - log noise: of this the probability to be the own is the sigmoid.
+    evidence = scores - log_constant - log_noise
+    own = ops.softplus(-evidence[:, 0])
+    return own + ops.sum(share * ops.softplus(evidence[:, 1:]), axis=1)
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class ContrastiveMemory(TemperedLoss):
+    """Contrastive distillation (CRD) with negatives from all of the data.
+
+    As `ContrastiveRepresentation`, but a sample is told from 16,384 others
+    and not from its batch alone, so batches may be small. It is the paper's
+    form, and needs to know which sample is which:
+
+        Transfer(ContrastiveMemory(num_samples=len(x)),
+                 teacher="pool", student="pool",
+                 adapter=keras.layers.Dense(128),
+                 teacher_adapter=keras.layers.Dense(128), weight=0.8)
+        distiller.fit(x, {"labels": y, "sample_index": np.arange(len(x))})
+
+    The last embeddings of all samples are kept, of both sides. The student's
+    embedding is to find its sample in the teacher's rows, and the teacher's
+    (its adapter is trained, too) in the student's: binary noise-contrastive
+    estimation, both added.
+
+        score_j = <unit_length(student_i), teacher row_j> / temperature
+        p_j = exp(score_j) / Z,   noise = num_negatives / num_samples
+        value_i = -log(p_i / (p_i + noise))
+                  - sum over negatives j of log(noise / (p_j + noise))
+                  + the same with teacher and student exchanged
+
+    Z is estimated on the first training batch, and stays. Negatives are drawn
+    in the step, none of them twice, as the authors' data loader does in its
+    "exact" mode. It draws from other classes only; here those of the sample's
+    own class are drawn, too, and do not count once their class was seen (the
+    others count the more). The 1e-7 that the authors add to p + noise is left
+    out: logarithms are finite here. Their "relax" mode, which takes the
+    positive from the sample's class, is not offered.
+
+    The usual weight is 0.8, with soft targets (weight 1) or without. Each
+    transfer needs a loss of its own, of one pair of taps. The memory takes
+    `8 * num_samples * dim` bytes (51 MB for 50,000 samples), and a step some
+    `16 * batch * num_samples` (51 MB for 64; the rows gathered would be
+    `8 * batch * num_negatives * dim`, 1.1 GB).
+
+    Validation writes nothing, and its draws are the same each time. As its
+    samples have no rows, the term says nothing there; any index in range, such
+    as zeros, will do. An index out of range is not noticed in a compiled step:
+    depending on the backend it is ignored or an error.
+
+    Args:
+        num_samples: how many samples the data has, at least 2.
+        dim: width of the embeddings, as the adapters make them.
+        num_negatives: how many others each sample is told from. With fewer
+            others in the data, they are repeated.
+        temperature: of the scores, 0.07 in the paper, or a
+            `LearningRateSchedule` over training steps.
+        momentum: how much of a row stays when its sample comes, in [0, 1).
+        other_classes: whether negatives of the sample's own class are left
+            out; False needs no labels.
+        seed: of the start and of the draws, an integer; None draws one.
+        reduction, name, dtype: as in `DistillationLoss`.
+
+    Call arguments:
+        teacher_embedding: shape `(batch, dim)`.
+        student_embedding: shape `(batch, dim)`.
+        sample_index: each sample's place in the data, in
+            `[0, num_samples)`, integers of shape `(batch,)`, in any order.
+        labels: class numbers, shape `(batch,)`; -1 for none.
+        sample_weight: optional, shape `(batch,)`.
+        training: whether to write to the memory; False by default.
+
+    Returns:
+        The weighted mean over samples, a scalar in nats.
+
+    Raises:
+        ValueError: a number is not in its range; the embeddings are not
+            `dim` wide; labels or indices are missing, or of another shape.
+
+    Example:
+    >>> loss = ContrastiveMemory(
+    ...     10, 2, num_negatives=9, other_classes=False, seed=0
+    ... )
+    >>> place, view = ops.array([3, 7]), ops.eye(2)
+    >>> first = loss(view, view, sample_index=place, training=True)
+    >>> bool(loss(view, view, sample_index=place) < first)  # rows followed
+    True
+
+    Reference: Tian, Krishnan and Isola, 2020, arXiv 1910.10699.
+    """
+
+    per_sample = True
+
+    def __init__(
+        self,
+        num_samples,
+        dim=128,
+        *,
+        num_negatives=16384,
+        temperature=0.07,
+        momentum=0.5,
+        other_classes=True,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(temperature, **kwargs)
+        self.num_negatives = whole_number(num_negatives, "num_negatives", 1)
+        self.other_classes = other_classes
+        self.memory = MemoryBank(num_samples, dim, momentum=momentum, seed=seed)
+
+    @property
+    def required_context(self):
+        return [
+            name
+            for name in super().required_context
+            if self.other_classes or name != "labels"
+        ]
+
+    def call(
+        self,
+        teacher_embedding,
+        student_embedding,
+        *,
+        sample_index,
+        sample_weight,
+        training,
+        labels=None,
+    ):
+        memory, index = self.memory, one_a_sample(sample_index, "sample_index")
+        classes = one_a_sample(labels, "labels") if self.other_classes else None
+        teacher, student = (
+            unit_length(view, -1)
+            for view in in_full_precision(teacher_embedding, student_embedding)
+        )
+        negatives = memory.draw(index, self.num_negatives, training=training)
+        share = memory.share(negatives, classes)
+        temperature = ops.convert_to_tensor(self.temperature)
+        scores = [
+            _products(view, rows, index, negatives) / temperature
+            for view, rows in (
+                (student, memory.teacher_rows),
+                (teacher, memory.student_rows),
+            )
+        ]
+        constants = memory.constants(
+            scores, share, sample_weight, training=training
+        )
+        if training:
+            memory.write(teacher, student, index, sample_weight, classes)
+        number = memory.num_samples
+        return sum(
+            contrastive_memory(each, share, constants[side], num_samples=number)
+            for side, each in enumerate(scores)
+        )
+
+    def check_shapes(self, teacher_shape, student_shape):
+        for shape in (teacher_shape, student_shape):
+            if len(shape) != 2 or shape[1] != self.memory.dim:
+                raise ValueError(
+                    "ContrastiveMemory compares embeddings of shape (batch, "
+                    f"{self.memory.dim}). Received: teacher "
+                    f"{tuple(teacher_shape)}, student {tuple(student_shape)}. "
+                    "Tap pooled features, and give the transfer "
+                    f"`adapter=keras.layers.Dense({self.memory.dim})` and "
+                    "`teacher_adapter=` likewise, or the loss another `dim`."
+                )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_samples": self.memory.num_samples,
+            "dim": self.memory.dim,
+            "num_negatives": self.num_negatives,
+            "momentum": self.memory.momentum,
+            "other_classes": self.other_classes,
+            "seed": self.memory.seed,
+        }
+
+
+def _products(embedding, rows, sample_index, negative_index):
+    # All rows are multiplied, and the drawn ones picked from the result: that
+    # is num_samples numbers a sample, the rows gathered num_negatives * dim.
+    # A copy: PyTorch needs the rows as they were once they are written.
+    rows = ops.copy(ops.stop_gradient(ops.convert_to_tensor(rows)))
+    products = ops.matmul(embedding, ops.transpose(rows))
+    index = ops.concatenate([sample_index[:, None], negative_index], axis=1)
+    return ops.take_along_axis(products, index, axis=1)

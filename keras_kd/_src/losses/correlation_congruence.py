@@ -1,0 +1,199 @@
+"""Correlation congruence: how the samples of a batch relate to each other."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_kd._src.losses.distillation_loss import DistillationLoss
+from keras_kd._src.losses.relations import check_samples
+from keras_kd._src.losses.relations import directions
+from keras_kd._src.losses.relations import divided
+from keras_kd._src.losses.relations import mean_over_partners
+from keras_kd._src.losses.relations import present_rows
+
+FORMS = ("adjacent", "kernel")
+
+
+def correlation_congruence(
+    teacher_features,
+    student_features,
+    *,
+    form="adjacent",
+    gamma=0.4,
+    order=2,
+    sample_weight=None,
+):
+    """Congruence of the relations between samples, in one of two forms.
+
+        adjacent: sum_d |t_i - s_i|_d |t_j - s_j|_d,
+            j the next sample of the batch; their mean is the loss
+        kernel:   mean_j (K_ij(teacher) - K_ij(student))^2,
+            K_ij = exp(-2 gamma) sum_p (2 gamma)^p / p! cosine(x_i, x_j)^p,
+            p = 0 ... order, the Taylor expansion of exp(-gamma |u_i - u_j|^2)
+            for unit vectors u
+
+    Args:
+        teacher_features: shape `(batch, ...)`; flattened.
+        student_features: shape `(batch, ...)`; flattened. Of the teacher's
+            size for `"adjacent"`, of any for `"kernel"`.
+        form: `"adjacent"` or `"kernel"`.
+        gamma: of the Gaussian kernel, for `"kernel"`.
+        order: of the Taylor expansion, for `"kernel"`.
+        sample_weight: optional, shape `(batch,)`; a sample of weight 0 is
+            skipped: its neighbours become each other's.
+
+    Returns:
+        Values of shape `(batch,)`, whose mean is the loss, without a unit for
+        `"kernel"`. For `"adjacent"` a sample has the value of the pair that it
+        begins (times the batch size, divided by the number of pairs).
+
+    Example:
+    >>> values = correlation_congruence([[1.0], [3.0], [0.0]], [[0.0]] * 3)
+    >>> [round(float(value), 4) for value in values]
+    [4.5, 0.0, 0.0]
+
+    Reference: Peng et al., 2019, "Correlation Congruence for Knowledge
+    Distillation", arXiv 1904.01802.
+    """
+    teacher, student, weight = present_rows(
+        teacher_features, student_features, sample_weight
+    )
+    if form == "adjacent":
+        return _adjacent(teacher, student, weight)
+    gap = _kernel(teacher, gamma, order) - _kernel(student, gamma, order)
+    return mean_over_partners(ops.square(gap), weight)
+
+
+def _adjacent(teacher, student, weight):
+    error = teacher - student
+    # Not abs: JAX gives it the slope 1 at 0, where the views agree.
+    error = error * ops.stop_gradient(ops.sign(error))
+    order = _present_first(weight)
+    error = ops.take(error, order, axis=0)
+    sorted_weight = ops.take(weight, order, axis=0)
+    # The last sample has no next one: a weight of 0 in its place.
+    next_error = ops.concatenate([error[1:], ops.zeros_like(error[:1])])
+    next_weight = ops.concatenate(
+        [sorted_weight[1:], ops.zeros_like(weight[:1])]
+    )
+    products = ops.sum(error * next_error, axis=-1)
+    # So that the mean over samples is the mean over pairs, by their weights.
+    pairs = ops.sum(sorted_weight * next_weight)
+    values = products * divided(next_weight * ops.sum(weight), pairs)
+    return ops.take(values, ops.argsort(order), axis=0)
+
+
+def _present_first(weight):
+    absent = ops.cast(weight <= 0, "int32")
+    # Numbered, so that no two are equal: not every sort keeps equals in order.
+    number = ops.arange(ops.shape(weight)[0], dtype="int32")
+    return ops.argsort(absent * ops.shape(weight)[0] + number)
+
+
+def _kernel(rows, gamma, order):
+    units = directions(rows)
+    cosines = ops.matmul(units, ops.transpose(units))
+    term = math.exp(-2.0 * gamma) * ops.ones_like(cosines)
+    total = term
+    for power in range(1, order + 1):
+        term = term * cosines * (2.0 * gamma / power)
+        total = total + term
+    return total
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class CorrelationCongruence(DistillationLoss):
+    """CC: the relations between samples, in one of two published forms.
+
+    Two different losses go by this name. The benchmark repositories multiply
+    the errors of samples that follow each other in the batch (the default,
+    usual weight 0.02, on embeddings of one size, 128 there: give the transfer
+    `adapter=keras.layers.Dense(128)` and likewise `teacher_adapter`). The
+    paper compares Gaussian kernels of all pairs, whatever the two sizes
+    (usual weight 0.003 for the root of the sum, divided by the square of the
+    batch; here it is squared and so is smaller: start at 1).
+
+        adjacent: value = mean over the batch - 1 pairs of neighbours i, j of
+                  sum_d |t_i - s_i|_d |t_j - s_j|_d
+        kernel:   value = mean_ij (K_ij(teacher) - K_ij(student))^2,
+                  K = exp(-2 gamma) sum_p (2 gamma)^p / p! cosine^p
+
+    `"adjacent"` depends on the order of the batch, so shuffle; a batch of one
+    has no pair, and the value 0. Its least value is 0, which errors of every
+    second sample have, too.
+
+    Args:
+        form: `"adjacent"` (the benchmark repositories') or `"kernel"` (the
+            paper's).
+        gamma: of the Gaussian kernel, a positive number, 0.4 in the paper.
+        order: of its Taylor expansion, 1 or more, 2 in the paper.
+        reduction, name, dtype: as in `DistillationLoss`.
+
+    Call arguments:
+        teacher_features: shape `(batch, ...)`.
+        student_features: shape `(batch, ...)`.
+        sample_weight: optional, shape `(batch,)`; a pair counts by the product
+            of its weights.
+
+    Returns:
+        The weighted mean over pairs, a scalar.
+
+    Raises:
+        ValueError: `form`, `gamma` or `order` is unknown or out of range; the
+            views differ in size (`"adjacent"`) or in their batches.
+
+    Example:
+    >>> loss = CorrelationCongruence()
+    >>> float(loss([[1.0], [3.0], [0.0]], [[0.0], [0.0], [0.0]]))
+    1.5
+
+    Reference: Peng et al., 2019, arXiv 1904.01802.
+    """
+
+    per_sample = True
+
+    def __init__(self, form="adjacent", *, gamma=0.4, order=2, **kwargs):
+        super().__init__(**kwargs)
+        if form not in FORMS:
+            raise ValueError(
+                'Argument `form` must be "adjacent" (of the benchmark '
+                'repositories) or "kernel" (of the paper). Received: '
+                f"form={form!r}."
+            )
+        if not isinstance(gamma, (int, float)) or not 0 < gamma < math.inf:
+            raise ValueError(
+                "Argument `gamma` must be a positive number. Received: "
+                f"gamma={gamma!r}."
+            )
+        if not isinstance(order, int) or order < 1:
+            raise ValueError(
+                "Argument `order` must be a whole number, 1 or more. "
+                f"Received: order={order!r}."
+            )
+        self.form = form
+        self.gamma = float(gamma)
+        self.order = order
+
+    def call(self, teacher_features, student_features, *, sample_weight):
+        return correlation_congruence(
+            teacher_features,
+            student_features,
+            form=self.form,
+            gamma=self.gamma,
+            order=self.order,
+            sample_weight=sample_weight,
+        )
+
+    def check_shapes(self, teacher_shape, student_shape):
+        check_samples(self, teacher_shape, student_shape)
+        if self.form == "adjacent":
+            super().check_shapes(teacher_shape, student_shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "form": self.form,
+            "gamma": self.gamma,
+            "order": self.order,
+        }

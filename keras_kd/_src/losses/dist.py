@@ -1,0 +1,195 @@
+"""DIST: the relations between classes, and between samples, kept."""
+
+import keras
+from keras import ops
+
+from keras_kd._src.losses.class_counts import check_two_classes
+from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.tempered_loss import TemperedLoss
+from keras_kd._src.losses.true_class import number_of
+
+
+def dist(
+    teacher_logits,
+    student_logits,
+    sample_weight=None,
+    *,
+    temperature=1.0,
+    inter_weight=1.0,
+    intra_weight=1.0,
+):
+    """One minus the correlation of class probabilities, both ways.
+
+        p = softmax(teacher_logits / T);  q = softmax(student_logits / T)
+        inter = 1 - correlation over classes (p, q), of the sample
+        intra = 1 - mean_classes correlation over samples (p, q)
+        value = T^2 * (inter_weight * inter + intra_weight * intra)
+
+    Correlations are Pearson's; 1e-8 is added to the product of the norms, as
+    in the authors' code.
+
+    Args:
+        teacher_logits: shape `(batch, classes)`.
+        student_logits: the same shape.
+        sample_weight: optional, shape `(batch,)`; the weights of the samples
+            in `intra`, whose common scale is of no importance.
+        temperature: T, a positive number.
+        inter_weight: beta in the paper.
+        intra_weight: gamma in the paper.
+
+    Returns:
+        Values without a unit, shape `(batch,)`; `intra` is the same in each.
+
+    Example:
+    >>> logits = [[2.0, 0.0, 0.0], [0.0, 3.0, 1.0]]
+    >>> abs(round(float(dist(logits, logits)[0]), 3))
+    0.0
+
+    Reference: Huang et al., 2022, "Knowledge Distillation from A Stronger
+    Teacher", arXiv 2205.10536.
+    """
+    teacher_logits, student_logits = in_full_precision(
+        teacher_logits, student_logits
+    )
+    teacher = ops.softmax(teacher_logits / temperature, axis=-1)
+    student = ops.softmax(student_logits / temperature, axis=-1)
+    present = relative_weights(sample_weight, student)
+    everyone = ops.ones_like(student[:1])
+    inter = 1.0 - _correlation(teacher, student, everyone, axis=1)
+    of_classes = _correlation(teacher, student, present[:, None], axis=0)
+    intra = 1.0 - ops.mean(of_classes)
+    return temperature**2 * (inter_weight * inter + intra_weight * intra)
+
+
+def relative_weights(sample_weight, view):
+    """Weights of samples, with a mean of 1 over those that are present.
+
+    Args:
+        sample_weight: shape `(batch,)`, or None for weights of 1.
+        view: shape `(batch, ...)`; gives the number of samples and the dtype.
+
+    Returns:
+        Shape `(batch,)`; zeros where all weights are 0.
+
+    Example:
+    >>> weights = relative_weights([2.0, 0.0, 6.0], ops.zeros((3, 1)))
+    >>> [float(weight) for weight in weights]
+    [0.5, 0.0, 1.5]
+    """
+    if sample_weight is None:
+        return ops.ones_like(view[:, 0])
+    weight = ops.cast(ops.convert_to_tensor(sample_weight), view.dtype)
+    present = ops.sum(ops.cast(weight > 0, view.dtype))
+    return weight * (present / ops.maximum(ops.sum(weight), 1e-30))
+
+
+def _correlation(first, second, weight, axis):
+    first = _centred(first, weight, axis)
+    second = _centred(second, weight, axis)
+    product = ops.sum(weight * first * second, axis=axis)
+    norms = _norm(first, weight, axis) * _norm(second, weight, axis)
+    return product / (norms + 1e-8)
+
+
+def _centred(values, weight, axis):
+    # Where nobody is present the sums are 0, and the divisor must not be.
+    size = values.shape[1] if axis == 1 else ops.maximum(ops.sum(weight), 1e-30)
+    mean = ops.sum(weight * values, axis=axis, keepdims=True) / size
+    return values - mean
+
+
+def _norm(values, weight, axis):
+    squares = ops.sum(weight * ops.square(values), axis=axis)
+    # The floor keeps the root's gradient finite where nothing varies.
+    return ops.sqrt(ops.maximum(squares, 1e-24))
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class DIST(TemperedLoss):
+    """The student keeps the teacher's preferences, not its probabilities.
+
+    For teachers much stronger than the student, whose exact probabilities are
+    out of its reach. It correlates the probabilities of each sample over the
+    classes, and those of each class over the samples of the batch. Scale and
+    offset of the probabilities are left to the student.
+
+        inter = 1 - correlation over classes (p, q), of the sample
+        intra = 1 - mean_classes correlation over samples (p, q)
+        value = T^2 * (inter_weight * inter + intra_weight * intra)
+
+    Usual weights: `inter_weight` and `intra_weight` of 2 with T = 4 (CIFAR-100)
+    or of 1 to 2 with T = 1 (ImageNet), beside a task loss of weight 1.
+
+    The intra-class term depends on the batch: use some 64 samples or more, and
+    mind that each replica sees its own. With one sample (or one of a weight
+    above 0) nothing varies over the batch: the correlation counts as 0, the
+    term as 1, and it has no gradient. With two classes each correlation over
+    the classes is 1 or -1: only the intra-class term teaches.
+
+    Args:
+        temperature: T, a positive number or a `LearningRateSchedule` over
+            training steps.
+        inter_weight: weight of the term over classes, beta in the paper.
+        intra_weight: weight of the term over samples, gamma in the paper.
+        reduction, name, dtype: as in `DistillationLoss`.
+
+    Call arguments:
+        teacher_logits: shape `(batch, classes)`.
+        student_logits: the same shape.
+        sample_weight: optional, shape `(batch,)`.
+
+    Returns:
+        The weighted mean over samples, a scalar without a unit (times T^2).
+
+    Raises:
+        ValueError: `temperature` is not positive; a weight is negative; class
+            counts differ, or the views are not of two axes.
+
+    Example:
+    >>> loss = DIST(intra_weight=0.0)
+    >>> round(float(loss([[0.0, 1.0, 2.0]], [[0.0, 2.0, 1.0]])), 4)
+    0.9979
+
+    Reference: Huang et al., 2022, arXiv 2205.10536.
+    """
+
+    per_sample = True
+    expects_logits = True
+
+    def __init__(
+        self,
+        temperature=1.0,
+        *,
+        inter_weight=1.0,
+        intra_weight=1.0,
+        **kwargs,
+    ):
+        super().__init__(temperature, **kwargs)
+        self.inter_weight = number_of(inter_weight, "inter_weight")
+        self.intra_weight = number_of(intra_weight, "intra_weight")
+
+    def call(self, teacher_logits, student_logits, *, sample_weight):
+        return dist(
+            teacher_logits,
+            student_logits,
+            sample_weight,
+            temperature=ops.convert_to_tensor(self.temperature),
+            inter_weight=self.inter_weight,
+            intra_weight=self.intra_weight,
+        )
+
+    def check_shapes(self, teacher_shape, student_shape):
+        check_two_classes(self, teacher_shape, student_shape)
+        if len(student_shape) != 2:
+            raise ValueError(
+                "DIST correlates one answer a sample. Received: outputs of "
+                f"shape {tuple(student_shape)}. Tap layers that give a shape "
+                "of (batch, classes), or use `keras_kd.losses.SoftTargets`."
+            )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "inter_weight": self.inter_weight,
+            "intra_weight": self.intra_weight,
+        }

@@ -1,0 +1,159 @@
+"""Flow of the solution: how the features change from layer to layer."""
+
+import keras
+from keras import ops
+
+from keras_kd._src.losses.distillation_loss import DistillationLoss
+from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.resize import resize_axis
+
+
+def flow_of_solution(teacher_features, student_features, *, axis=-1):
+    """Squared difference of the two sides' Gram matrices between layers.
+
+        G_cd = mean_positions lower_c * upper_d
+        value = sum over pairs of layers of mean_cd (G(teacher) - G(student))^2
+
+    Args:
+        teacher_features: list of two or more tensors of shape `(batch,
+            positions..., channels)`, from the lower layer to the upper one;
+            each forms a pair with the next.
+        student_features: a list as long, with the teacher's channels; the
+            positions may differ in number.
+        axis: the channels' axis.
+
+    Returns:
+        Values of shape `(batch,)`, in the features' unit to the fourth power.
+
+    Example:
+    >>> lower, upper = [[[1.0], [3.0]]], [[[2.0], [2.0]]]
+    >>> values = flow_of_solution([lower, upper], [lower, lower])
+    >>> float(values[0])
+    1.0
+
+    References:
+        Yim et al., 2017, "A Gift from Knowledge Distillation", CVPR, DOI
+        10.1109/CVPR.2017.754.
+        Gatys et al., 2015, arXiv 1508.06576 (Gram matrices of a layer).
+    """
+    flows = []
+    for features in (teacher_features, student_features):
+        features = in_full_precision(*features)
+        flows.append(
+            [_gram(*pair, axis) for pair in zip(features, features[1:])]
+        )
+    return sum(
+        ops.mean(ops.square(teacher - student), axis=(1, 2))
+        for teacher, student in zip(*flows)
+    )
+
+
+def _gram(lower, upper, axis):
+    lower, upper = ops.moveaxis(lower, axis, -1), ops.moveaxis(upper, axis, -1)
+    for position in range(1, len(lower.shape) - 1):
+        sizes = lower.shape[position], upper.shape[position]
+        if None not in sizes:
+            lower = resize_axis(lower, position, min(sizes))
+            upper = resize_axis(upper, position, min(sizes))
+    lower, upper = _positions_joined(lower), _positions_joined(upper)
+    positions = ops.cast(ops.shape(lower)[1], lower.dtype)
+    return ops.matmul(ops.transpose(lower, (0, 2, 1)), upper) / positions
+
+
+def _positions_joined(features):
+    channels = features.shape[-1]
+    return ops.reshape(features, (ops.shape(features)[0], -1, channels))
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class FlowOfSolution(DistillationLoss):
+    """FSP: how the teacher's features change from one layer to the next.
+
+    The student learns the way to the solution, not the features on it: the
+    correlations between the channels of a block's input and of its output.
+    Takes two taps or more a side, lower layer first; the larger map of a pair
+    is averaged down to the smaller. Where channels differ, give the transfer
+    `adapter=keras_kd.layers.FeatureAdapter()`. Usual weight: 50 in the
+    benchmark repositories, which train with it before the main training, as
+    the paper does; here all terms train together.
+
+        G_cd = mean_positions lower_c * upper_d
+        value = sum over pairs of layers of mean_cd (G(teacher) - G(student))^2
+
+    The benchmark repositories' reduction; the paper sums over c and d, and
+    pools by the maximum.
+
+    Args:
+        axis: the channels' axis; 1 for channels-first maps.
+        reduction, name, dtype: as in `DistillationLoss`.
+
+    Call arguments:
+        teacher_features: list of tensors of shape `(batch, positions...,
+            channels)`.
+        student_features: a list as long, with the teacher's channels.
+        sample_weight: optional, shape `(batch,)`.
+
+    Returns:
+        The weighted mean over samples, a scalar.
+
+    Raises:
+        ValueError: there are fewer than two taps; a view has no positions;
+            the layers of a pair differ in rank; channels differ.
+
+    Example:
+    >>> loss = FlowOfSolution()
+    >>> lower, upper = [[[1.0], [3.0]]], [[[2.0], [2.0]]]
+    >>> float(loss([lower, upper], [lower, lower]))
+    1.0
+
+    References:
+        Yim et al., 2017, CVPR, DOI 10.1109/CVPR.2017.754.
+        Gatys et al., 2015, arXiv 1508.06576 (Gram matrices of a layer).
+    """
+
+    per_sample = True
+    joint = True
+
+    def __init__(self, *, axis=-1, **kwargs):
+        super().__init__(**kwargs)
+        self.axis = axis
+
+    def call(self, teacher_features, student_features):
+        return flow_of_solution(
+            teacher_features, student_features, axis=self.axis
+        )
+
+    def check_shapes(self, teacher_shape, student_shape):
+        sides = [tuple(map(tuple, teacher_shape))]
+        sides += [tuple(map(tuple, student_shape))]
+        if len(sides[0]) < 2 or len(sides[0]) != len(sides[1]):
+            self._refuse(
+                sides,
+                "two taps or more on each side, from the lower layer to the "
+                "upper one. Name them, as in `teacher=['stage1', 'stage2']`",
+            )
+        for side in sides:
+            ranks = {len(shape) for shape in side}
+            if len(ranks) > 1 or min(ranks) < 3:
+                self._refuse(
+                    sides,
+                    "feature maps or token sequences, all of the same rank, 3 "
+                    "or more, on a side. Tap layers that have positions",
+                )
+        for teacher, student in zip(*sides):
+            if teacher[self.axis] != student[self.axis]:
+                self._refuse(
+                    sides,
+                    "as many channels in each layer of the student as in the "
+                    "teacher's. Give the transfer "
+                    "`adapter=keras_kd.layers.FeatureAdapter()`",
+                )
+
+    def _refuse(self, sides, needs):
+        raise ValueError(
+            f"FlowOfSolution needs {needs}. Received: teacher {sides[0]}, "
+            f"student {sides[1]}."
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "axis": self.axis}

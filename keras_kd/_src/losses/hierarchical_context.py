@@ -1,0 +1,189 @@
+"""Hierarchical context: features compared at several scales."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_kd._src.losses.distillation_loss import DistillationLoss
+from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.resize import resize_axis
+from keras_kd._src.resize import resize_matrix
+
+
+def hierarchical_context(
+    teacher_features, student_features, *, sizes=(4, 2, 1), axis=-1, mask=None
+):
+    """Squared difference of features as they are, and averaged down.
+
+        value = (e_0 + e_1 / 2 + e_2 / 4 + ...) / (1 + 1/2 + 1/4 + ...)
+        e_0 = mean (t - s)^2;  e_k the same of the maps, average-pooled to
+            sizes[k - 1] positions an axis; sizes as large as the map are left
+            out
+
+    Args:
+        teacher_features: shape `(batch, positions..., channels)`.
+        student_features: the same shape.
+        sizes: the sizes to which the maps are averaged down.
+        axis: the channels' axis.
+        mask: optional, for token sequences, shape `(batch, tokens)`: True
+            for those that count.
+
+    Returns:
+        Values of shape `(batch,)`, in the features' unit squared.
+
+    Example:
+    >>> values = hierarchical_context([[[1.0], [3.0]]], [[[1.0], [1.0]]])
+    >>> round(float(values[0]), 4)
+    1.6667
+
+    Reference: Chen et al., 2021, "Distilling Knowledge via Knowledge Review",
+    arXiv 2104.09044.
+    """
+    teacher_features, student_features = in_full_precision(
+        teacher_features, student_features
+    )
+    # Pooling is linear: that of the difference is the pooled maps' difference.
+    error = ops.moveaxis(teacher_features - student_features, axis, -1)
+    if mask is not None and len(error.shape) == 3:
+        return _of_present_tokens(error, mask, sizes)
+    largest = max(error.shape[1:-1])
+    total, weights = _mean_square(error), 1.0
+    weight = 1.0
+    for size in sizes:
+        if size < largest:
+            weight = weight / 2.0
+            total = total + weight * _mean_square(_pooled(error, size))
+            weights = weights + weight
+    return total / weights
+
+
+def _mean_square(error):
+    return ops.mean(ops.square(error), axis=tuple(range(1, len(error.shape))))
+
+
+def _pooled(error, size):
+    for position in range(1, len(error.shape) - 1):
+        size_here = min(size, error.shape[position])
+        error = resize_axis(error, position, size_here)
+    return error
+
+
+def _of_present_tokens(error, mask, sizes):
+    """The same of sequences of their own lengths, the masked tokens cut out."""
+    present = ops.cast(mask, error.dtype)
+    number = ops.sum(present, axis=1)
+    squares = ops.mean(ops.square(error), axis=-1) * present
+    total = ops.sum(squares, axis=1) / ops.maximum(number, 1.0)
+    weight = weights = ops.ones_like(number)
+    for size in sizes:
+        longer = ops.cast(number > size, error.dtype)
+        weight = weight * (1.0 - longer / 2.0)
+        shares = _shares(present, size)
+        pooled = ops.matmul(ops.transpose(shares, (0, 2, 1)), error)
+        total = total + longer * weight * _mean_square(pooled)
+        weights = weights + longer * weight
+    return total / weights
+
+
+def _shares(present, size):
+    """Shape `(batch, tokens, size)`: each token's share in each mean."""
+    length = present.shape[1]
+    # One matrix for each number of tokens; 0 where that is not averaged down.
+    matrices = np.zeros((length + 1, length, size), "float32")
+    for number in range(size + 1, length + 1):
+        matrices[number, :number] = resize_matrix(number, size)
+    number = ops.sum(present, axis=1, keepdims=True)
+    place = ops.maximum(ops.cumsum(present, axis=1) - 1.0, 0.0)
+    row = ops.cast(number * length + place, "int32")
+    shares = ops.take(matrices.reshape(-1, size), row, axis=0)
+    return ops.cast(shares, present.dtype) * present[:, :, None]
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class HierarchicalContext(DistillationLoss):
+    """The loss of ReviewKD: features matched in detail and in the large.
+
+    Averaged-down copies of the maps ask for the same content in the same part
+    of the image, where the full map asks for the same value at each pixel.
+    Usual weights: 0.6 (ResNet-56 to 20) to 5 (ResNet-32x4 to 8x4) and 8
+    (ResNet-32x4 to ShuffleNet-V2) on CIFAR-100, summed over the stages, with a
+    warm-up of 20 epochs. ReviewKD's attention-based fusion of the student's
+    stages is an adapter, `keras_kd.layers.ReviewFusion()`, whose documentation
+    shows the whole method; with `keras_kd.layers.FeatureAdapter()` the loss
+    compares stage by stage.
+
+        value = (e_0 + e_1 / 2 + e_2 / 4 + ...) / (1 + 1/2 + 1/4 + ...)
+        e_0 = mean (t - s)^2;  e_k the same of the maps, average-pooled to
+            sizes[k - 1] positions an axis; sizes as large as the map are left
+            out
+
+    An axis that is shorter than a size (maps that are not square) stays as it
+    is. Masked tokens are absent: each sequence has its own length.
+
+    Args:
+        sizes: the sizes to which maps are averaged down, 4, 2 and 1 in the
+            paper's code.
+        axis: the channels' axis; 1 for channels-first maps.
+        reduction, name, dtype: as in `DistillationLoss`.
+
+    Call arguments:
+        teacher_features: shape `(batch, positions..., channels)`.
+        student_features: the same shape.
+        sample_weight: optional, shape `(batch,)`.
+
+    Returns:
+        The weighted mean over samples, a scalar.
+
+    Raises:
+        ValueError: `sizes` are no positive whole numbers; shapes differ, or a
+            view has no positions, or their number is unknown.
+
+    Example:
+    >>> loss = HierarchicalContext()
+    >>> round(float(loss([[[1.0], [3.0]]], [[[1.0], [1.0]]])), 4)
+    1.6667
+
+    Reference: Chen et al., 2021, arXiv 2104.09044.
+    """
+
+    per_sample = True
+
+    def __init__(self, *, sizes=(4, 2, 1), axis=-1, **kwargs):
+        super().__init__(**kwargs)
+        if not all(isinstance(size, int) and size > 0 for size in sizes):
+            raise ValueError(
+                "Argument `sizes` must be positive whole numbers. Received: "
+                f"sizes={sizes!r}."
+            )
+        self.sizes = list(sizes)
+        self.axis = axis
+
+    def call(self, teacher_features, student_features, *, mask):
+        return hierarchical_context(
+            teacher_features,
+            student_features,
+            sizes=self.sizes,
+            axis=self.axis,
+            mask=mask,
+        )
+
+    def check_shapes(self, teacher_shape, student_shape):
+        super().check_shapes(teacher_shape, student_shape)
+        positions = list(student_shape)[1:]
+        if positions:
+            del positions[self.axis - 1 if self.axis > 0 else self.axis]
+        if not positions or None in positions:
+            raise ValueError(
+                "HierarchicalContext averages feature maps or token sequences "
+                "down, so they need positions, and a known number of them. "
+                f"Received: student {tuple(student_shape)}, teacher "
+                f"{tuple(teacher_shape)}. Tap layers with positions, in models "
+                "built for one size of the input."
+            )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "sizes": self.sizes,
+            "axis": self.axis,
+        }

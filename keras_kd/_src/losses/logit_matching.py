@@ -1,0 +1,76 @@
+"""Logit matching: squared error between the logits themselves."""
+
+import keras
+from keras import ops
+
+from keras_kd._src.losses.class_counts import check_same_classes
+from keras_kd._src.losses.distillation_loss import DistillationLoss
+from keras_kd._src.losses.distillation_loss import in_full_precision
+
+
+def logit_matching(teacher_logits, student_logits):
+    """Mean squared difference of the logits.
+
+        value = mean_classes (teacher_logits - student_logits)^2
+
+    Args:
+        teacher_logits: shape `(..., classes)`.
+        student_logits: shape `(..., classes)`.
+
+    Returns:
+        Values in squared logits, shape `(...)`.
+
+    Example:
+    >>> float(logit_matching([[1.0, 3.0]], [[1.0, 1.0]])[0])
+    2.0
+
+    Reference: Ba and Caruana, 2014, "Do Deep Nets Really Need to be Deep?",
+    arXiv 1312.6184.
+    """
+    teacher_logits, student_logits = in_full_precision(
+        teacher_logits, student_logits
+    )
+    return ops.mean(ops.square(teacher_logits - student_logits), axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class LogitMatching(DistillationLoss):
+    """Squared error of logits: soft targets in the limit of high temperature.
+
+    The student learns the logits themselves, small ones included; it has no
+    temperature to choose. Often the better choice for regression outputs and
+    when the labels are noisy (Kim et al., 2021). The mean over classes is
+    taken, as the latter's code does; Ba and Caruana take half the sum.
+
+        value = mean_classes (teacher_logits - student_logits)^2
+
+    Args:
+        reduction, name, dtype: as in `DistillationLoss`.
+
+    Call arguments:
+        teacher_logits: shape `(batch, ..., classes)`.
+        student_logits: shape `(batch, ..., classes)`.
+        sample_weight: optional, shape `(batch,)` or `(batch, ...)`.
+
+    Returns:
+        The weighted mean over samples, a scalar in squared logits.
+
+    Raises:
+        ValueError: class counts differ.
+
+    Example:
+    >>> loss = LogitMatching()
+    >>> float(loss([[1.0, 3.0]], [[1.0, 1.0]]))
+    2.0
+
+    References:
+        Ba and Caruana, 2014, arXiv 1312.6184.
+        Kim et al., 2021, "Comparing Kullback-Leibler Divergence and Mean
+        Squared Error Loss in Knowledge Distillation", arXiv 2105.08919.
+    """
+
+    def call(self, teacher_logits, student_logits):
+        return logit_matching(teacher_logits, student_logits)
+
+    def check_shapes(self, teacher_shape, student_shape):
+        check_same_classes(self, teacher_shape, student_shape)

@@ -1,0 +1,141 @@
+"""Minifinetuning: the teacher, corrected by as little label as it takes."""
+
+import keras
+from keras import ops
+
+from keras_kd._src.losses.class_counts import check_two_classes
+from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.tempered_loss import TemperedLoss
+from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.losses.true_class import true_class
+
+
+def margin_mixed_teacher(
+    teacher_logits, student_logits, labels, *, temperature=1.0, margin=0.2
+):
+    """Soft targets of a teacher that is right by a margin.
+
+        p = softmax(teacher_logits / T);  q = softmax(student_logits / T)
+        lead = p[true class] - max of p over the other classes
+        c = max(0, (margin - lead) / (1 - lead))
+        target = (1 - c) * p + c * (1 for the true class, 0 for the others)
+        value = T^2 * KL(target || q)
+
+    c is the smallest share of the label with which the true class leads by
+    the margin: mixing turns the lead into (1 - c) * lead + c.
+
+    Args:
+        teacher_logits: shape `(batch, ..., classes)`.
+        student_logits: the same shape.
+        labels: class numbers, shape `(batch,)` or `(batch, ...)`. The teacher
+            of a sample of label -1 is left as it is.
+        temperature: T, a positive number.
+        margin: the least lead, a difference of probabilities.
+
+    Returns:
+        Values in nats (times T^2), shape `(batch, ...)`.
+
+    Example:
+    >>> value = margin_mixed_teacher([[0.0, 0.0]], [[0.0, 0.0]], [0])
+    >>> round(float(value[0]), 4)  # the target is (0.6, 0.4)
+    0.0201
+
+    Reference: Belcak et al., 2025, "Minifinetuning: Low-Data Generation Domain
+    Adaptation through Corrective Self-Distillation", arXiv 2506.15702.
+    """
+    teacher_logits, student_logits = in_full_precision(
+        teacher_logits, student_logits
+    )
+    teacher = ops.softmax(teacher_logits / temperature, axis=-1)
+    student = ops.log_softmax(student_logits / temperature, axis=-1)
+    target = _corrected(teacher, true_class(labels, teacher), margin)
+    # The floor is for a probability of 0, which counts for nothing.
+    log_target = ops.log(ops.maximum(target, 1e-30))
+    return temperature**2 * ops.sum(target * (log_target - student), axis=-1)
+
+
+def _corrected(teacher, is_target, margin):
+    label = ops.cast(is_target, teacher.dtype)
+    own = ops.sum(label * teacher, axis=-1, keepdims=True)
+    best = ops.max((1.0 - label) * teacher, axis=-1, keepdims=True)
+    lead = own - best
+    # Where c is above 0, 1 - lead is above 1 - margin: the floor is exact.
+    share = (margin - lead) / ops.maximum(1.0 - lead, 1.0 - margin)
+    # Without a label the sum is 0, and nothing is mixed in.
+    share = ops.maximum(share, 0.0) * ops.sum(label, axis=-1, keepdims=True)
+    return (1.0 - share) * teacher + share * label
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class MarginMixedTeacher(TemperedLoss):
+    """Soft targets that are never wrong: the teacher mixed with the label.
+
+    For fine-tuning on little data with the model before it as the teacher
+    (minifinetuning): where the teacher is right by the margin, it is followed
+    as it is; elsewhere just so much of the label is mixed in that the true
+    class leads by the margin. It needs labels and, as a rule, no task loss
+    beside it: usual weight 1, with a task loss of weight 0.
+
+        p = softmax(teacher_logits / T);  q = softmax(student_logits / T)
+        lead = p[true class] - max of p over the other classes
+        c = max(0, (margin - lead) / (1 - lead))
+        target = (1 - c) * p + c * (1 for the true class, 0 for the others)
+        value = T^2 * KL(target || q)
+
+    The mixture is made at the temperature T. The code in NVIDIA's ModelOpt has
+    the same c where the teacher's first answer is wrong; where it is right, it
+    raises the true class by the margin in any case (to 1 at most), and samples
+    that keep the margin are not left as they are.
+
+    Args:
+        temperature: T, a positive number or a `LearningRateSchedule` over
+            training steps.
+        margin: the least lead, a difference of probabilities of 0 or more and
+            below 1.
+        reduction, name, dtype: as in `DistillationLoss`.
+
+    Call arguments:
+        teacher_logits: shape `(batch, ..., classes)`.
+        student_logits: the same shape.
+        labels: class numbers, shape `(batch,)` or `(batch, ...)`; an
+            unlabelled sample (-1) learns by plain soft targets.
+        sample_weight: optional, shape `(batch,)` or `(batch, ...)`.
+
+    Returns:
+        The weighted mean over samples, a scalar in nats (times T^2).
+
+    Raises:
+        ValueError: an argument is out of its range; class counts differ, or
+            there is one class; the labels are one-hot.
+
+    Example:
+    >>> loss = MarginMixedTeacher(margin=0.5)
+    >>> round(float(loss([[0.0, 0.0]], [[0.0, 0.0]], labels=[0])), 4)
+    0.1308
+
+    Reference: Belcak et al., 2025, arXiv 2506.15702.
+    """
+
+    expects_logits = True
+
+    def __init__(self, temperature=1.0, *, margin=0.2, **kwargs):
+        super().__init__(temperature, **kwargs)
+        self.margin = number_of(margin, "margin", 0.0, 1.0)
+
+    def call(self, teacher_logits, student_logits, *, labels):
+        return margin_mixed_teacher(
+            teacher_logits,
+            student_logits,
+            labels,
+            temperature=ops.convert_to_tensor(self.temperature),
+            margin=self.margin,
+        )
+
+    def check_shapes(self, teacher_shape, student_shape):
+        check_two_classes(self, teacher_shape, student_shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "margin": self.margin,
+        }

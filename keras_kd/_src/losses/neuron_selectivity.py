@@ -1,0 +1,133 @@
+"""Neuron selectivity: the patterns in the map that neurons respond to."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_kd._src.losses.attention_transfer import same_positions
+from keras_kd._src.losses.channel_wise import channel_rows
+from keras_kd._src.losses.distillation_loss import DistillationLoss
+from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.feature_matching import unit_length
+
+
+def neuron_selectivity(teacher_features, student_features, *, axis=-1):
+    """Maximum mean discrepancy of two sets of channels, squared kernel.
+
+        k(a, b) = <a, b>^2 of channels a, b, as unit vectors over positions
+        value = mean k(t, t') + mean k(s, s') - 2 mean k(t, s)
+
+    Args:
+        teacher_features: shape `(batch, positions..., channels)`.
+        student_features: the same rank; its positions may differ in number
+            (the larger map is then averaged down to the smaller), and its
+            channels, too.
+        axis: the channels' axis.
+
+    Returns:
+        Values of shape `(batch,)`, from 0 to 2.
+
+    Example:
+    >>> value = neuron_selectivity([[[1.0], [0.0]]], [[[0.0], [1.0]]])
+    >>> round(float(value[0]), 3)
+    2.0
+
+    Reference: Huang and Wang, 2017, "Like What You Like: Knowledge Distill via
+    Neuron Selectivity Transfer", arXiv 1707.01219.
+    """
+    teacher_features, student_features = in_full_precision(
+        teacher_features, student_features
+    )
+    teacher_features, student_features = same_positions(
+        teacher_features, student_features, axis
+    )
+    shapes = [list(teacher_features.shape), list(student_features.shape)]
+    channels = [shape.pop(axis) for shape in shapes]
+    positions = shapes[1][1:]
+    teacher, student = (
+        unit_length(channel_rows(features, axis), -1)
+        for features in (teacher_features, student_features)
+    )
+    # The two ways give the same number; the smaller matrices are taken.
+    if None not in positions and math.prod(positions) <= max(channels):
+        difference = _moments(teacher) - _moments(student)
+        return ops.sum(ops.square(difference), axis=(1, 2))
+    own = _mean_kernel(teacher, teacher) + _mean_kernel(student, student)
+    return own - 2.0 * _mean_kernel(teacher, student)
+
+
+def _moments(rows):
+    """Mean over channels of each channel's outer product with itself."""
+    return ops.matmul(ops.transpose(rows, (0, 2, 1)), rows) / rows.shape[1]
+
+
+def _mean_kernel(first, second):
+    products = ops.matmul(first, ops.transpose(second, (0, 2, 1)))
+    return ops.mean(ops.square(products), axis=(1, 2))
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class NeuronSelectivity(DistillationLoss):
+    """The student's channels respond where the teacher's do, as sets (NST).
+
+    Each channel is a sample of patterns over the map; the student's are to be
+    distributed as the teacher's. No channel is paired with another, so their
+    numbers may differ and no adapter is needed. This is the published form
+    with the polynomial kernel (degree 2, no constant), computed from products
+    of channels with channels or positions with positions, whichever are
+    fewer: memory does not grow with all three numbers multiplied.
+
+        k(a, b) = <a, b>^2 of channels a, b, as unit vectors over positions
+        value = mean k(t, t') + mean k(s, s') - 2 mean k(t, s)
+
+    Usual weight: 50.
+
+    Args:
+        axis: the channels' axis; 1 for channels-first maps.
+        reduction, name, dtype: as in `DistillationLoss`.
+
+    Call arguments:
+        teacher_features: shape `(batch, positions..., channels)`.
+        student_features: the same rank.
+        sample_weight: optional, shape `(batch,)`.
+
+    Returns:
+        The weighted mean over samples, a scalar.
+
+    Raises:
+        ValueError: a view has no positions; ranks differ.
+
+    Example:
+    >>> loss = NeuronSelectivity()
+    >>> round(float(loss([[[1.0], [0.0]]], [[[0.0], [1.0]]])), 3)
+    2.0
+
+    Reference: Huang and Wang, 2017, arXiv 1707.01219.
+    """
+
+    per_sample = True
+
+    def __init__(self, *, axis=-1, **kwargs):
+        super().__init__(**kwargs)
+        self.axis = axis
+
+    def call(self, teacher_features, student_features):
+        return neuron_selectivity(
+            teacher_features, student_features, axis=self.axis
+        )
+
+    def check_shapes(self, teacher_shape, student_shape):
+        ranks = len(teacher_shape), len(student_shape)
+        if ranks[0] != ranks[1] or ranks[0] < 3:
+            raise ValueError(
+                "NeuronSelectivity compares channels over positions, in views "
+                "of the same rank, 3 or more. Received: teacher "
+                f"{tuple(teacher_shape)}, student {tuple(student_shape)}. Tap "
+                "layers that have positions, and where one side is a map and "
+                "the other a sequence, give the transfer "
+                "`adapter=keras_kd.layers.FeatureAdapter()`."
+            )
+
+    def get_config(self):
+        return {**super().get_config(), "axis": self.axis}

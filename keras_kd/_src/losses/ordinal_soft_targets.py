@@ -1,0 +1,122 @@
+"""Soft targets for ordered classes: how far the probability must be moved."""
+
+import keras
+from keras import ops
+
+from keras_kd._src.losses.class_counts import check_two_classes
+from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.tempered_loss import TemperedLoss
+
+
+def ordinal_soft_targets(
+    teacher_logits, student_logits, *, temperature=1.0, power=2
+):
+    """Earth mover's distance of tempered class probabilities, times T^power.
+
+        p = softmax(teacher_logits / T);  q = softmax(student_logits / T)
+        value = T^power * sum_k |sum_(j <= k) (p_j - q_j)|^power
+
+    Args:
+        teacher_logits: shape `(batch, ..., classes)`, the classes in order.
+        student_logits: the same shape.
+        temperature: T, a positive number.
+        power: 2 for the squared distance, 1 for the distance itself.
+
+    Returns:
+        Values without a unit for 2, in classes for 1; shape `(batch, ...)`.
+
+    Example:
+    >>> near, far = [[0.0, 99.0, 0.0]], [[0.0, 0.0, 99.0]]
+    >>> first = [[99.0, 0.0, 0.0]]
+    >>> float(ordinal_soft_targets(first, near, power=1)[0])
+    1.0
+    >>> float(ordinal_soft_targets(first, far, power=1)[0])
+    2.0
+
+    Reference: Hou, Yu and Samaras, 2016, "Squared Earth Mover's Distance-based
+    Loss for Training Deep Neural Networks", arXiv 1611.05916.
+    """
+    teacher_logits, student_logits = in_full_precision(
+        teacher_logits, student_logits
+    )
+    teacher = ops.softmax(teacher_logits / temperature, axis=-1)
+    student = ops.softmax(student_logits / temperature, axis=-1)
+    # The last sum is 0 but for rounding: both sides have spent all.
+    moved = ops.cumsum(teacher - student, axis=-1)[..., :-1]
+    if power == 1:
+        # Not abs: JAX gives it the slope 1 at 0, where the sides agree.
+        size = moved * ops.stop_gradient(ops.sign(moved))
+    else:
+        size = ops.square(moved)
+    return temperature**power * ops.sum(size, axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class OrdinalSoftTargets(TemperedLoss):
+    """Soft targets for classes that have an order: ages, grades, bins.
+
+    Soft targets take any two classes for equally different; here probability
+    in the wrong class costs the more the farther it is from where the teacher
+    has it. The loss is Hou et al.'s, with the teacher's probabilities in the
+    place of the labels. The factor T^power keeps the gradient's size as the
+    temperature changes. A confidently wrong student gets a small gradient, as
+    with any distance of probabilities: keep a task loss beside it.
+
+        p = softmax(teacher_logits / T);  q = softmax(student_logits / T)
+        value = T^power * sum_k |sum_(j <= k) (p_j - q_j)|^power
+
+    Usual weight: none is published for distillation; start at 1, beside a
+    task loss of weight 1, and compare the parts in the logs.
+
+    Args:
+        temperature: T, a positive number or a `LearningRateSchedule` over
+            training steps.
+        power: 2 (the paper's) or 1.
+        reduction, name, dtype: as in `DistillationLoss`.
+
+    Call arguments:
+        teacher_logits: shape `(batch, ..., classes)`, the classes in order.
+        student_logits: the same shape.
+        sample_weight: optional, shape `(batch,)` or `(batch, ...)`.
+
+    Returns:
+        The weighted mean over samples, a scalar.
+
+    Raises:
+        ValueError: an argument is out of its range; class counts differ, or
+            there is one class.
+
+    Example:
+    >>> loss = OrdinalSoftTargets()
+    >>> round(float(loss([[0.0, 0.0]], [[0.0, 99.0]])), 4)
+    0.25
+
+    Reference: Hou, Yu and Samaras, 2016, arXiv 1611.05916.
+    """
+
+    expects_logits = True
+
+    def __init__(self, temperature=1.0, *, power=2, **kwargs):
+        super().__init__(temperature, **kwargs)
+        if power not in (1, 2):
+            raise ValueError(
+                f"Argument `power` must be 1 or 2. Received: power={power!r}."
+            )
+        self.power = power
+
+    def call(self, teacher_logits, student_logits):
+        return ordinal_soft_targets(
+            teacher_logits,
+            student_logits,
+            temperature=ops.convert_to_tensor(self.temperature),
+            power=self.power,
+        )
+
+    def check_shapes(self, teacher_shape, student_shape):
+        check_two_classes(self, teacher_shape, student_shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "power": self.power,
+        }

@@ -1,0 +1,105 @@
+"""Probabilistic knowledge transfer: each sample's likely neighbours."""
+
+import keras
+from keras import ops
+
+from keras_kd._src.losses.distillation_loss import DistillationLoss
+from keras_kd._src.losses.relations import check_samples
+from keras_kd._src.losses.relations import directions
+from keras_kd._src.losses.relations import divided
+from keras_kd._src.losses.relations import mean_over_partners
+from keras_kd._src.losses.relations import present_rows
+
+
+def probabilistic_transfer(
+    teacher_features, student_features, *, sample_weight=None
+):
+    """Divergence of the two sides' probabilities of being neighbours.
+
+        c_ij = (cosine(x_i, x_j) + 1) / 2;  p_ij = c_ij / sum_j c_ij
+        value_i = mean_j p_ij log((p_ij + 1e-7) / (q_ij + 1e-7)),
+            p of the teacher and q of the student
+
+    Args:
+        teacher_features: shape `(batch, ...)`; flattened.
+        student_features: shape `(batch, ...)`; flattened, of any size.
+        sample_weight: optional, shape `(batch,)`.
+
+    Returns:
+        Values in nats (divided by the batch size), shape `(batch,)`.
+
+    Example:
+    >>> teacher, student = [[1.0], [2.0]], [[1.0, 0.0], [0.0, 1.0]]
+    >>> values = probabilistic_transfer(teacher, student)
+    >>> [round(float(value), 4) for value in values]
+    [0.0294, 0.0294]
+
+    Reference: Passalis and Tefas, 2018, "Learning Deep Representations with
+    Probabilistic Knowledge Transfer", arXiv 1803.10837.
+    """
+    teacher, student, weight = present_rows(
+        teacher_features, student_features, sample_weight
+    )
+    teacher_probs = _neighbour_probs(teacher, weight)
+    student_probs = _neighbour_probs(student, weight)
+    log_ratio = ops.log(teacher_probs + 1e-7) - ops.log(student_probs + 1e-7)
+    return mean_over_partners(teacher_probs * log_ratio, weight)
+
+
+def _neighbour_probs(rows, weight):
+    units = directions(rows)
+    cosines = ops.matmul(units, ops.transpose(units))
+    # Rounding may take a cosine below -1: no logarithm of that.
+    affinities = ops.maximum(0.5 * (cosines + 1.0), 0.0)
+    total = ops.sum(weight * affinities, axis=-1, keepdims=True)
+    return divided(affinities, total)
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class ProbabilisticTransfer(DistillationLoss):
+    """PKT: the teacher's probabilities that two samples are neighbours.
+
+    Each sample gets a distribution over the batch, from the cosine similarity
+    of the features. No adapter, whatever the two sizes. Usual weight: 30000,
+    on the last features: the value is small, a mean over the square of the
+    batch of terms that sum to one divergence a sample.
+
+        c_ij = (cosine(x_i, x_j) + 1) / 2;  p_ij = c_ij / sum_j c_ij
+        value = mean_ij p_ij log((p_ij + 1e-7) / (q_ij + 1e-7)),
+            p of the teacher and q of the student
+
+    The authors' code; the paper sums over the pairs instead.
+
+    Args:
+        reduction, name, dtype: as in `DistillationLoss`.
+
+    Call arguments:
+        teacher_features: shape `(batch, ...)`.
+        student_features: shape `(batch, ...)`, of any size.
+        sample_weight: optional, shape `(batch,)`; a weight of 2 is that sample
+            twice. The sum of the weights takes the place of the batch size, so
+            the value is in inverse proportion to their scale.
+
+    Returns:
+        The weighted mean over pairs, a scalar.
+
+    Raises:
+        ValueError: a view has no axis after the batch; batches differ.
+
+    Example:
+    >>> loss = ProbabilisticTransfer()
+    >>> round(float(loss([[1.0], [2.0]], [[1.0, 0.0], [0.0, 1.0]])), 4)
+    0.0294
+
+    Reference: Passalis and Tefas, 2018, arXiv 1803.10837.
+    """
+
+    per_sample = True
+
+    def call(self, teacher_features, student_features, *, sample_weight):
+        return probabilistic_transfer(
+            teacher_features, student_features, sample_weight=sample_weight
+        )
+
+    def check_shapes(self, teacher_shape, student_shape):
+        check_samples(self, teacher_shape, student_shape)

@@ -1,0 +1,95 @@
+"""Relational distillation: the angles that three samples form."""
+
+import keras
+from keras import ops
+
+from keras_kd._src.losses.distillation_loss import DistillationLoss
+from keras_kd._src.losses.relations import check_samples
+from keras_kd._src.losses.relations import differences
+from keras_kd._src.losses.relations import directions
+from keras_kd._src.losses.relations import huber
+from keras_kd._src.losses.relations import mean_over_partners
+from keras_kd._src.losses.relations import present_rows
+
+
+def relational_angle(teacher_features, student_features, *, sample_weight=None):
+    """Huber difference of the cosines of the angles between three samples.
+
+        e_ij = (x_j - x_i) / |x_j - x_i|;  cosine_ijk = <e_ij, e_ik>
+        value_i = mean_jk huber(cosine_ijk(teacher) - cosine_ijk(student))
+
+    Args:
+        teacher_features: shape `(batch, ...)`; flattened.
+        student_features: shape `(batch, ...)`; flattened, of any size.
+        sample_weight: optional, shape `(batch,)`.
+
+    Returns:
+        Values of shape `(batch,)`, each of the angles at that sample, without
+        a unit.
+
+    Example:
+    >>> teacher = [[0.0], [1.0], [2.0]]
+    >>> values = relational_angle(teacher, [[1.0], [0.0], [2.0]])
+    >>> [round(float(value), 4) for value in values]
+    [0.3333, 0.3333, 0.0]
+
+    Reference: Park et al., 2019, "Relational Knowledge Distillation",
+    arXiv 1904.05068.
+    """
+    teacher, student, weight = present_rows(
+        teacher_features, student_features, sample_weight
+    )
+    errors = huber(_cosines(teacher) - _cosines(student))
+    return mean_over_partners(mean_over_partners(errors, weight), weight)
+
+
+def _cosines(rows):
+    units = directions(differences(rows))
+    return ops.matmul(units, ops.transpose(units, (0, 2, 1)))
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class RelationalAngle(DistillationLoss):
+    """The angle term of RKD: the angles between three samples of the teacher.
+
+    A relation of a higher order than a distance, and one that no scale of the
+    features touches. No adapter, whatever the two sizes. It takes
+    `batch^3 + batch^2 * size` numbers: for embeddings, and batches of up to
+    a few hundred. Usual weight: 50, with `RelationalDistance` at 25.
+
+        e_ij = (x_j - x_i) / |x_j - x_i|;  cosine_ijk = <e_ij, e_ik>
+        value = mean_ijk huber(cosine_ijk(teacher) - cosine_ijk(student))
+        (mean over all batch^3 triplets, those with equal samples included)
+
+    Args:
+        reduction, name, dtype: as in `DistillationLoss`.
+
+    Call arguments:
+        teacher_features: shape `(batch, ...)`.
+        student_features: shape `(batch, ...)`, of any size.
+        sample_weight: optional, shape `(batch,)`; three samples count by the
+            product of their weights.
+
+    Returns:
+        The weighted mean over triplets, a scalar.
+
+    Raises:
+        ValueError: a view has no axis after the batch; batches differ.
+
+    Example:
+    >>> loss = RelationalAngle()
+    >>> round(float(loss([[0.0], [1.0], [2.0]], [[1.0], [0.0], [2.0]])), 4)
+    0.2222
+
+    Reference: Park et al., 2019, arXiv 1904.05068.
+    """
+
+    per_sample = True
+
+    def call(self, teacher_features, student_features, *, sample_weight):
+        return relational_angle(
+            teacher_features, student_features, sample_weight=sample_weight
+        )
+
+    def check_shapes(self, teacher_shape, student_shape):
+        check_samples(self, teacher_shape, student_shape)

@@ -1,0 +1,106 @@
+"""Relational distillation: how far the samples are from each other."""
+
+import keras
+from keras import ops
+
+from keras_kd._src.losses.distillation_loss import DistillationLoss
+from keras_kd._src.losses.relations import check_samples
+from keras_kd._src.losses.relations import differences
+from keras_kd._src.losses.relations import divided
+from keras_kd._src.losses.relations import huber
+from keras_kd._src.losses.relations import mean_over_partners
+from keras_kd._src.losses.relations import present_rows
+
+
+def relational_distance(
+    teacher_features, student_features, *, sample_weight=None
+):
+    """Huber difference of the two sides' relative distances between samples.
+
+        d_ij = |x_i - x_j| / mean of |x_i - x_j| over all pairs that differ
+        value_i = mean_j huber(d_ij(teacher) - d_ij(student))
+
+    Args:
+        teacher_features: shape `(batch, ...)`; flattened.
+        student_features: shape `(batch, ...)`; flattened, of any size.
+        sample_weight: optional, shape `(batch,)`.
+
+    Returns:
+        Values of shape `(batch,)`, without a unit.
+
+    Example:
+    >>> teacher = [[0.0], [1.0], [3.0]]
+    >>> values = relational_distance(teacher, [[0.0], [2.0], [3.0]])
+    >>> [round(float(value), 4) for value in values]
+    [0.0417, 0.0833, 0.0417]
+
+    Reference: Park et al., 2019, "Relational Knowledge Distillation",
+    arXiv 1904.05068.
+    """
+    teacher, student, weight = present_rows(
+        teacher_features, student_features, sample_weight
+    )
+    gap = _distances(teacher, weight) - _distances(student, weight)
+    return mean_over_partners(huber(gap), weight)
+
+
+def _distances(rows, weight):
+    squares = ops.sum(ops.square(differences(rows)), axis=-1)
+    apart = ops.cast(squares > 0, squares.dtype)
+    # The floor keeps the root's gradient finite; a sample and itself (or its
+    # copy) are at 0, and are no pair that counts in the mean.
+    distances = ops.sqrt(ops.maximum(squares, 1e-12)) * apart
+    pairs = ops.expand_dims(weight, axis=0) * ops.expand_dims(weight, axis=1)
+    mean = divided(ops.sum(pairs * distances), ops.sum(pairs * apart))
+    return divided(distances, mean)
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class RelationalDistance(DistillationLoss):
+    """The distance term of RKD: the teacher's distances between samples.
+
+    The student need not reproduce the teacher's features, only which samples
+    are near and which are far: no adapter, whatever the two sizes. For
+    embeddings; pool feature maps first, since it takes `batch^2 * size`
+    numbers. Usual weight: 25, together with `RelationalAngle` at 50. The value
+    depends on who shares a batch: use 64 samples or more.
+
+        d_ij = |x_i - x_j| / mean of |x_i - x_j| over all pairs that differ
+        value = mean_ij huber(d_ij(teacher) - d_ij(student))
+        (mean over all batch^2 pairs, the zeros of i = j included)
+
+    The authors' code counts two equal samples as 1e-6 apart, here they are 0
+    apart; so a sample of weight 2 is that sample twice.
+
+    Args:
+        reduction, name, dtype: as in `DistillationLoss`.
+
+    Call arguments:
+        teacher_features: shape `(batch, ...)`.
+        student_features: shape `(batch, ...)`, of any size.
+        sample_weight: optional, shape `(batch,)`; a pair counts by the product
+            of its weights.
+
+    Returns:
+        The weighted mean over pairs, a scalar.
+
+    Raises:
+        ValueError: a view has no axis after the batch; batches differ.
+
+    Example:
+    >>> loss = RelationalDistance()
+    >>> round(float(loss([[0.0], [1.0], [3.0]], [[0.0], [2.0], [3.0]])), 4)
+    0.0556
+
+    Reference: Park et al., 2019, arXiv 1904.05068.
+    """
+
+    per_sample = True
+
+    def call(self, teacher_features, student_features, *, sample_weight):
+        return relational_distance(
+            teacher_features, student_features, sample_weight=sample_weight
+        )
+
+    def check_shapes(self, teacher_shape, student_shape):
+        check_samples(self, teacher_shape, student_shape)

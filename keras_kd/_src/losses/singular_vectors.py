@@ -1,0 +1,250 @@
+"""Singular vectors: a map's main directions, from layer to layer."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_kd._src.losses.distillation_loss import DistillationLoss
+from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.feature_matching import unit_length
+
+# So many more of the student's vectors are offered than are needed: training
+# may bring the teacher's first direction in as the student's fourth.
+SPARE = 3
+# Float32 knows the squared singular values to about 1e-6 of the largest:
+# beyond, a direction is rounding, and a gap is none.
+NEGLIGIBLE = 1e-6
+
+
+def singular_vectors(teacher_features, student_features, *, vectors=1, axis=-1):
+    """Squared difference of the two sides' kernels between singular vectors.
+
+        v_i = i-th right singular vector of (positions x channels), times
+              s_i / |s| of the teacher, for i = 1 .. vectors
+        K_abi = exp(-(upper_v_ai - lower_v_bi)^2 / 8)
+        value = sum over pairs of layers of sum_abi (K(teacher) - K(student))^2
+
+    The student's v_i is the one, of its first `vectors + 3`, with the largest
+    absolute cosine to the teacher's, with the teacher's sign; of the teacher's
+    the entry of the largest size is positive. A singular value below 1/1000
+    of the first is 0, and its vector zeros.
+
+    Args:
+        teacher_features: list of two or more tensors of shape `(batch,
+            positions..., channels)`, from the lower layer to the upper one;
+            each forms a pair with the next. No gradient reaches them.
+        student_features: a list as long, with the teacher's channels; the
+            positions may differ in number.
+        vectors: how many singular vectors of each map.
+        axis: the channels' axis.
+
+    Returns:
+        Values of shape `(batch,)`, without a unit.
+
+    Example:
+    >>> lower, upper = [[[3.0, 0.0]]], [[[0.0, 2.0]]]
+    >>> value = singular_vectors([lower, upper], [lower, lower])
+    >>> round(float(value[0]), 4)
+    0.0552
+
+    Reference: Lee, Kim and Song, 2018, "Self-supervised Knowledge
+    Distillation Using Singular Value Decomposition", arXiv 1807.06819.
+    """
+    layers = []
+    for views in zip(teacher_features, student_features):
+        teacher, student = (_rows(v, axis) for v in in_full_precision(*views))
+        layers.append(_paired(ops.stop_gradient(teacher), student, vectors))
+    tables = zip(*map(_kernels, zip(*layers)))
+    return sum(ops.sum(ops.square(t - s), axis=(1, 2, 3)) for t, s in tables)
+
+
+def _rows(features, axis):
+    """Shape (batch, positions, channels), the largest entry 1 in size."""
+    features = ops.moveaxis(features, axis, -1)
+    _, *positions, channels = features.shape
+    # A known number stays known: it decides which Gram matrix is taken.
+    positions = -1 if None in positions else math.prod(positions)
+    batch = ops.shape(features)[0]
+    rows = ops.reshape(features, (batch, positions, channels))
+    largest = ops.max(ops.abs(rows), axis=(1, 2), keepdims=True)
+    scale = ops.where(largest > 1e-12, largest, ops.ones_like(largest))
+    # The scale is no part of a direction: it needs no gradient.
+    return rows / ops.stop_gradient(scale)
+
+
+def _paired(teacher, student, vectors):
+    """The teacher's scaled vectors, and the student's that go with them."""
+    squares, teacher = _right_vectors(teacher, vectors)
+    offered, student = _right_vectors(student, vectors + SPARE)
+    cosines = ops.matmul(ops.transpose(student, (0, 2, 1)), teacher)
+    there = ops.expand_dims(ops.cast(offered > 0, cosines.dtype), axis=-1)
+    best = ops.argmax(ops.abs(cosines) * there, axis=1)
+    choice = ops.one_hot(best, student.shape[-1], axis=1, dtype=cosines.dtype)
+    signs = ops.where(cosines >= 0, 1.0, -1.0) * there
+    student = ops.matmul(student, ops.stop_gradient(choice * signs))
+    weights = ops.expand_dims(unit_length(ops.sqrt(squares), axis=-1), axis=1)
+    return teacher * weights, student * weights
+
+
+def _right_vectors(rows, count):
+    """Squares of the first singular values, 0 if negligible; and vectors.
+
+    Of shapes (batch, count) and (batch, columns, count), the entry of the
+    largest size positive, as backends differ in signs; no more of them than
+    there are rows or columns.
+    """
+    columns = ops.transpose(rows, (0, 2, 1))
+    number, size = rows.shape[1:]
+    if number is not None and number < size:
+        squares, left = _eigenvectors(ops.matmul(rows, columns), count)
+        vectors = unit_length(ops.matmul(columns, left), axis=1)
+    else:
+        squares, vectors = _eigenvectors(ops.matmul(columns, rows), count)
+    extremes = ops.max(vectors, axis=1) + ops.min(vectors, axis=1)
+    upright = ops.expand_dims(extremes >= 0, axis=1)
+    return squares, ops.where(upright, vectors, -vectors)
+
+
+def _eigenvectors(gram, count):
+    """The last eigenvectors first; the gradient is that of perturbation.
+
+        d v_i = sum_{j != i} v_j (v_j . dG v_i) / (l_i - l_j)
+
+    The libraries' own is NaN where any two values are equal, used or not.
+    """
+    constant = ops.stop_gradient(gram)
+    values, basis = map(ops.stop_gradient, ops.eigh(constant))
+    first = ops.flip(values, axis=-1)[:, :count]
+    vectors = ops.flip(basis, axis=-1)[:, :, :count]
+    # 1 or more, as the largest entry is 1, unless all are 0.
+    largest = ops.maximum(first[:, :1], 1.0)
+    gaps = ops.expand_dims(first, 1) - ops.expand_dims(values, 2)
+    least = 10.0 * NEGLIGIBLE * ops.expand_dims(largest, 2)
+    inverse = gaps / (ops.square(gaps) + ops.square(least))
+    turn = ops.matmul(gram - constant, vectors)
+    turn = ops.matmul(ops.transpose(basis, (0, 2, 1)), turn) * inverse
+    negligible = first <= NEGLIGIBLE * largest
+    squares = ops.where(negligible, ops.zeros_like(first), first)
+    return squares, vectors + ops.matmul(basis, turn)
+
+
+def _kernels(layers):
+    """Of each two successive layers, shape (batch, upper, lower, vectors)."""
+    differences = [
+        ops.expand_dims(upper, axis=2) - ops.expand_dims(lower, axis=1)
+        for lower, upper in zip(layers, layers[1:])
+    ]
+    return [ops.exp(-ops.square(each) / 8.0) for each in differences]
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class SingularVectors(DistillationLoss):
+    """KD-SVD: how a map's main directions move from layer to layer.
+
+    The leading right singular vector of a map of positions x channels says
+    which channels answer together; the student learns how it changes from
+    one layer to the next, whatever the two maps' sizes. Takes two taps or more
+    a side, lower layer first. Where channels differ, give the transfer
+    `adapter=keras_kd.layers.FeatureAdapter()`. Usual weight: 1 (the paper
+    has none: it clips the term's gradient to the norm of the hard loss's).
+
+        v_i = right singular vector of (positions x channels), times s_i / |s|
+        K_abi = exp(-(upper_v_ai - lower_v_bi)^2 / 8)
+        value = sum over pairs of layers of sum_abi (K(teacher) - K(student))^2
+
+    The axes are those of the authors' code and of its port by Tian et al.
+    (arXiv 1910.10699), whose reduction and `vectors + 3` candidates these are;
+    the first release has `vectors + 1`, and half the sum over the batch. The
+    port by Zhao et al. (arXiv 2203.08679) decomposes (channels * rows x
+    columns): `axis=2` with channels-last maps. The value depends on one
+    layer's sign next to another's, which a decomposition leaves open: here
+    the teacher's entry of the largest size is positive. The teacher's side is
+    a constant, so a `teacher_adapter` would not learn.
+
+    The cost is an eigendecomposition a map and sample, as large as the fewer
+    of positions and channels, and a table of channels x channels a pair.
+
+    Args:
+        vectors: how many singular vectors of each map.
+        axis: the channels' axis; 1 for channels-first maps.
+        reduction, name, dtype: as in `DistillationLoss`.
+
+    Call arguments:
+        teacher_features: list of `(batch, positions..., channels)` tensors.
+        student_features: a list as long, with the teacher's channels.
+        sample_weight: optional, shape `(batch,)`.
+
+    Returns:
+        The weighted mean over samples, a scalar.
+
+    Raises:
+        ValueError: `vectors` is no positive integer; there are fewer than two
+            taps; a map has fewer positions or channels; channels differ.
+
+    Example:
+    >>> loss = SingularVectors()
+    >>> lower, upper = [[[3.0, 0.0]]], [[[0.0, 2.0]]]
+    >>> round(float(loss([lower, upper], [lower, lower])), 4)
+    0.0552
+
+    Reference: Lee, Kim and Song, 2018, arXiv 1807.06819.
+    """
+
+    per_sample = True
+    joint = True
+
+    def __init__(self, vectors=1, *, axis=-1, **kwargs):
+        super().__init__(**kwargs)
+        whole = isinstance(vectors, int) and not isinstance(vectors, bool)
+        if not whole or vectors < 1:
+            raise ValueError(
+                "Argument `vectors` must be a positive integer. Received: "
+                f"vectors={vectors!r}."
+            )
+        self.vectors = vectors
+        self.axis = axis
+
+    def call(self, teacher_features, student_features):
+        return singular_vectors(
+            teacher_features,
+            student_features,
+            vectors=self.vectors,
+            axis=self.axis,
+        )
+
+    def check_shapes(self, teacher_shape, student_shape):
+        sides = [[*map(tuple, side)] for side in (teacher_shape, student_shape)]
+        shapes = sides[0] + sides[1]
+        if len(sides[0]) < 2 or len(sides[0]) != len(sides[1]):
+            self._refuse(sides, "two taps or more a side, lower layer first")
+        if min(map(len, shapes)) < 3:
+            self._refuse(sides, "maps or token sequences: tap other layers")
+        if any(t[self.axis] != s[self.axis] for t, s in zip(*sides)):
+            self._refuse(
+                sides,
+                "the teacher's channels in each layer. Give the transfer "
+                "`adapter=keras_kd.layers.FeatureAdapter()`",
+            )
+        for shape in shapes:
+            sizes = math.prod(size or math.inf for size in shape[1:])
+            channels = shape[self.axis]
+            if min(channels, sizes / channels) < self.vectors:
+                self._refuse(
+                    sides,
+                    "as many positions and channels in each map as "
+                    f"vectors={self.vectors}. Take fewer, or other layers",
+                )
+
+    def _refuse(self, sides, needs):
+        raise ValueError(
+            f"SingularVectors needs {needs}. Received: teacher {sides[0]}, "
+            f"student {sides[1]}."
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "vectors": self.vectors,
+            "axis": self.axis,
+        }

@@ -1,0 +1,186 @@
+"""Soft targets: the teacher's class probabilities at a raised temperature."""
+
+import keras
+from keras import ops
+
+from keras_kd._src.losses.class_counts import check_two_classes
+from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.tempered_loss import TemperedLoss
+from keras_kd._src.losses.tempered_loss import beside_logits
+from keras_kd._src.losses.tempered_loss import of_values
+
+
+def soft_targets(
+    teacher_logits, student_logits, *, temperature=4.0, standardize=False
+):
+    """Kullback-Leibler divergence of tempered class probabilities, times T^2.
+
+        p = softmax(teacher_logits / T);  q = softmax(student_logits / T)
+        value = T^2 * sum_classes p * (log p - log q)
+
+    Args:
+        teacher_logits: shape `(..., classes)`.
+        student_logits: shape `(..., classes)`.
+        temperature: T, a positive number, or one a sample, shape `(batch,)`.
+        standardize: whether each sample's logits are z-scored first, so that
+            the student need not reproduce the teacher's scale.
+
+    Returns:
+        Values in nats (times T^2), shape `(...)`.
+
+    Example:
+    >>> teacher, student = [[0.0, 0.0, 20.0]], [[20.0, 0.0, 0.0]]
+    >>> value = soft_targets(teacher, student, temperature=1.0)
+    >>> round(float(value[0]), 3)
+    20.0
+
+    Reference: Hinton, Vinyals and Dean, 2015, "Distilling the Knowledge in a
+    Neural Network", arXiv 1503.02531.
+    """
+    teacher_logits, student_logits = in_full_precision(
+        teacher_logits, student_logits
+    )
+    if standardize:
+        teacher_logits = standardized(teacher_logits)
+        student_logits = standardized(student_logits)
+    temperature = beside_logits(temperature, teacher_logits)
+    teacher_log_probs = ops.log_softmax(teacher_logits / temperature, axis=-1)
+    student_log_probs = ops.log_softmax(student_logits / temperature, axis=-1)
+    divergence = ops.sum(
+        ops.exp(teacher_log_probs) * (teacher_log_probs - student_log_probs),
+        axis=-1,
+    )
+    return of_values(temperature) ** 2 * divergence
+
+
+def standardized(logits):
+    """Z-scores of each sample's logits, as the authors' code takes them.
+
+        (logits - mean) / (std + 1e-7), std over the classes with ddof = 1
+
+    Args:
+        logits: shape `(..., classes)`, of two or more classes.
+
+    Returns:
+        Shape `(..., classes)`; zeros where all logits are equal.
+
+    Example:
+    >>> [round(float(z), 3) for z in standardized([[1.0, 2.0, 3.0]])[0]]
+    [-1.0, 0.0, 1.0]
+
+    Reference: Sun et al., 2024, "Logit Standardization in Knowledge
+    Distillation", arXiv 2403.01427.
+    """
+    (logits,) = in_full_precision(logits)
+    centred = logits - ops.mean(logits, axis=-1, keepdims=True)
+    freedom = max(logits.shape[-1] - 1, 1)
+    variance = ops.sum(ops.square(centred), axis=-1, keepdims=True) / freedom
+    # The floor keeps the root's gradient finite where all logits are equal.
+    return centred / (ops.sqrt(ops.maximum(variance, 1e-14)) + 1e-7)
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class SoftTargets(TemperedLoss):
+    """Hinton's distillation: the student learns the teacher's probabilities.
+
+    The usual first choice for classifiers. A temperature above 1 brings out
+    what the teacher holds to be likely besides its first answer. The factor
+    T^2 keeps the gradient's size as the temperature changes, so the weights
+    of the terms need not follow it. It is computed from log-probabilities
+    throughout: a confidently wrong student gets a full gradient.
+
+        value = T^2 * sum_classes p * (log p - log q), in nats
+        p = softmax(teacher / T);  q = softmax(student / T)
+
+    Args:
+        temperature: T, a positive number (the usual values are 1 to 20), or a
+            `LearningRateSchedule` over training steps. Like an optimizer's
+            `learning_rate`, it is a variable that can be assigned later.
+        standardize: whether to z-score each sample's logits first (Sun et al.,
+            2024; they use a temperature of 2 and a weight of 9).
+        teacher_from_logits: False if the teacher ends in a softmax.
+        student_from_logits: False if the student ends in a softmax.
+        reduction, name, dtype: as in `DistillationLoss`.
+
+    Call arguments:
+        teacher_logits: shape `(batch, ..., classes)`.
+        student_logits: shape `(batch, ..., classes)`.
+        sample_weight: optional, shape `(batch,)` or `(batch, ...)`.
+        temperature: optional, one a sample, shape `(batch,)`, in the place of
+            the argument: what a rule of the transfer sets.
+
+    Returns:
+        The weighted mean over samples (and tokens or pixels), a scalar.
+
+    Raises:
+        ValueError: `temperature` is not positive; class counts differ.
+
+    Example:
+    >>> loss = SoftTargets(temperature=2.0)
+    >>> round(float(loss([[2.0, 0.0]], [[0.0, 0.0]])), 4)
+    0.4438
+
+    References:
+        Hinton, Vinyals and Dean, 2015, arXiv 1503.02531.
+        Sun et al., 2024, arXiv 2403.01427 (`standardize`).
+    """
+
+    expects_logits = True
+
+    def __init__(
+        self,
+        temperature=4.0,
+        *,
+        standardize=False,
+        teacher_from_logits=True,
+        student_from_logits=True,
+        **kwargs,
+    ):
+        super().__init__(temperature, **kwargs)
+        self.standardize = standardize
+        self.teacher_from_logits = teacher_from_logits
+        self.student_from_logits = student_from_logits
+
+    def call(self, teacher_logits, student_logits, *, temperature=None):
+        if not self.teacher_from_logits:
+            teacher_logits = logits_of(teacher_logits)
+        if not self.student_from_logits:
+            student_logits = logits_of(student_logits)
+        return soft_targets(
+            teacher_logits,
+            student_logits,
+            temperature=self.temperature_or(temperature),
+            standardize=self.standardize,
+        )
+
+    def check_shapes(self, teacher_shape, student_shape):
+        check_two_classes(self, teacher_shape, student_shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "standardize": self.standardize,
+            "teacher_from_logits": self.teacher_from_logits,
+            "student_from_logits": self.student_from_logits,
+        }
+
+
+def logits_of(probabilities):
+    """Logits (up to a constant per sample) of softmax probabilities.
+
+    The inverse of the softmax, for models that end in one.
+
+        logits = log(max(probabilities, 1e-30))
+
+    Args:
+        probabilities: shape `(..., classes)`.
+
+    Returns:
+        Shape `(..., classes)`.
+
+    Example:
+    >>> [round(float(v), 3) for v in logits_of([[0.5, 0.5]])[0]]
+    [-0.693, -0.693]
+    """
+    (probabilities,) = in_full_precision(probabilities)
+    return ops.log(ops.maximum(probabilities, 1e-30))

@@ -1,0 +1,90 @@
+"""What the losses with a temperature share."""
+
+from keras import ops
+
+from keras_kd._src.distillation.hyperparameter import Hyperparameter
+from keras_kd._src.losses.distillation_loss import DistillationLoss
+
+
+class TemperedLoss(DistillationLoss):
+    """Base class of losses with a temperature that can move while training.
+
+    A subclass gives the default, and reads `self.temperature` in `call`; or
+    `self.temperature_or(temperature)`, if its `call` has the keyword-only
+    argument `temperature=None`, which rules set to one a sample.
+
+    Args:
+        temperature: a positive number, or a `LearningRateSchedule` over
+            training steps. Like an optimizer's `learning_rate`, it is a
+            variable that can be assigned later.
+        kwargs: as in `DistillationLoss`.
+
+    Raises:
+        ValueError: `temperature` is not positive.
+
+    Example:
+    >>> from keras import ops
+    >>> class Warmth(TemperedLoss):
+    ...     def call(self, teacher_features, student_features):
+    ...         return ops.sum(student_features, axis=-1) / self.temperature
+    >>> loss = Warmth(4.0)
+    >>> loss.temperature = 2.0
+    >>> float(loss([[0.0]], [[3.0]]))
+    1.5
+    """
+
+    def __init__(self, temperature, **kwargs):
+        super().__init__(**kwargs)
+        self._temperature = Hyperparameter(
+            temperature, "temperature", positive=True
+        )
+
+    @property
+    def temperature(self):
+        return self._temperature.variable
+
+    @temperature.setter
+    def temperature(self, value):
+        self._temperature.assign(value)
+
+    def temperature_or(self, temperature):
+        """The temperatures of a batch's samples, or where None its own."""
+        if temperature is None:
+            return ops.convert_to_tensor(self.temperature)
+        return temperature
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "temperature": self._temperature.config(),
+        }
+
+
+def beside_logits(temperature, logits):
+    """A temperature, or one a sample, in a shape that divides the logits.
+
+    Example:
+    >>> logits = ops.zeros((2, 5, 3))
+    >>> beside_logits(4.0, logits)
+    4.0
+    >>> beside_logits([4.0, 2.0], logits).shape == (2, 1, 1)
+    True
+    """
+    if isinstance(temperature, (int, float)):
+        return temperature
+    temperature = ops.cast(ops.convert_to_tensor(temperature), logits.dtype)
+    if len(temperature.shape) == 0:
+        return temperature
+    return ops.reshape(temperature, (-1,) + (1,) * (len(logits.shape) - 1))
+
+
+def of_values(temperature):
+    """A temperature from `beside_logits`, in the shape of a loss's values.
+
+    Example:
+    >>> of_values(beside_logits([4.0, 2.0], ops.zeros((2, 3)))).shape == (2,)
+    True
+    """
+    if isinstance(temperature, (int, float)) or len(temperature.shape) == 0:
+        return temperature
+    return temperature[..., 0]

@@ -1,0 +1,215 @@
+"""Top-k targets: the likeliest classes, and one bucket for the rest."""
+
+import keras
+from keras import ops
+
+from keras_kd._src.losses.class_counts import check_two_classes
+from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.tempered_loss import TemperedLoss
+
+
+def top_k_targets(
+    target_indices, target_log_probs, student_logits, *, temperature=1.0
+):
+    """Divergence over k classes and a bucket that holds all others.
+
+    For targets that were stored as the k likeliest classes of each token. The
+    left-over mass is a target, too: without it the student would be taught
+    that the k classes are all there is.
+
+        p_rest = 1 - sum_kept p;  q_rest = 1 - sum_kept q
+        value = T^2 * (sum_kept p * (log p - log q)
+                       + p_rest * (log p_rest - log q_rest))
+
+    Args:
+        target_indices: the kept classes, integers of shape `(..., k)`, no
+            class twice in a row.
+        target_log_probs: log-probabilities of these at the same temperature,
+            in nats, shape `(..., k)`. Not renormalised to a sum of 1.
+        student_logits: shape `(..., classes)`, more classes than k.
+        temperature: T, a positive number.
+
+    Returns:
+        Values in nats (times T^2), shape `(...)`.
+
+    Raises:
+        ValueError: all classes are kept, or more.
+
+    Example:
+    >>> indices, log_probs = keep_top_k([[2.0, 0.0, 0.0]], k=1)
+    >>> value = top_k_targets(indices, log_probs, [[0.0, 0.0, 0.0]])
+    >>> round(float(value[0]), 4)
+    0.433
+
+    Reference: Anshumann et al., 2025, "Sparse Logit Sampling: Accelerating
+    Knowledge Distillation in LLMs", arXiv 2503.16870.
+    """
+    target_log_probs, student_logits = in_full_precision(
+        target_log_probs, student_logits
+    )
+    target_indices = ops.cast(target_indices, "int32")
+    _check_rest(target_indices.shape[-1], student_logits.shape)
+    log_probs = ops.log_softmax(student_logits / temperature, axis=-1)
+    kept = ops.take_along_axis(log_probs, target_indices, axis=-1)
+    kept_part = ops.sum(
+        ops.exp(target_log_probs) * (target_log_probs - kept), axis=-1
+    )
+    target_rest = _log_left_over(target_log_probs)
+    student_rest = log_of_others(log_probs, target_indices)
+    rest_part = ops.exp(target_rest) * (target_rest - student_rest)
+    return temperature**2 * (kept_part + rest_part)
+
+
+def keep_top_k(teacher_logits, *, k=50, temperature=1.0):
+    """The k likeliest classes and their log-probabilities, for storing.
+
+        log_probs = the k largest of log_softmax(teacher_logits / T)
+
+    Args:
+        teacher_logits: shape `(..., classes)`.
+        k: how many classes to keep.
+        temperature: T, a positive number; that of the training to come.
+
+    Returns:
+        Indices (int32) and log-probabilities in nats (float32), both of shape
+        `(..., k)`, the likeliest first.
+
+    Example:
+    >>> indices, log_probs = keep_top_k([[0.0, 2.0, 1.0]], k=2)
+    >>> [int(i) for i in indices[0]], [round(float(v), 3) for v in log_probs[0]]
+    ([1, 2], [-0.408, -1.408])
+
+    Reference: Anshumann et al., 2025, arXiv 2503.16870.
+    """
+    (teacher_logits,) = in_full_precision(teacher_logits)
+    log_probs = ops.log_softmax(teacher_logits / temperature, axis=-1)
+    log_probs, indices = ops.top_k(log_probs, k)
+    return ops.cast(indices, "int32"), log_probs
+
+
+def _log_left_over(log_probs):
+    """Log of 1 - sum(exp(log_probs)), with a floor."""
+    # expm1 keeps the small masses. The floor is where float32 ends next to 1;
+    # rounded targets may even sum to more than that.
+    missing = ops.maximum(-ops.logsumexp(log_probs, axis=-1), 1e-7)
+    return ops.log(-ops.expm1(-missing))
+
+
+def log_of_others(log_probs, indices):
+    """Log of the mass outside of some classes, from all log-probabilities.
+
+    Args:
+        log_probs: in nats, shape `(..., classes)`.
+        indices: the classes left out, int32 of shape `(..., k)`.
+
+    Returns:
+        Nats, shape `(...)`.
+
+    Example:
+    >>> log_probs = ops.log_softmax(ops.zeros((1, 4)))
+    >>> others = log_of_others(log_probs, ops.zeros((1, 1), "int32"))
+    >>> round(float(ops.exp(others[0])), 4)
+    0.75
+    """
+    # Summed up rather than subtracted from 1: a student that is sure of the
+    # kept classes would get neither value nor gradient for the others.
+    classes, k = log_probs.shape[-1], indices.shape[-1]
+    tokens = ops.reshape(log_probs, (-1, classes))
+    indices = ops.reshape(indices, (-1, 1))
+    rows = ops.arange(ops.shape(tokens)[0], dtype="int32")
+    rows = ops.reshape(ops.repeat(rows, k), (-1, 1))
+    others = ops.scatter_update(
+        tokens,
+        ops.concatenate([rows, indices], axis=-1),
+        ops.full_like(indices[:, 0], -1e30, dtype=tokens.dtype),
+    )
+    return ops.reshape(
+        ops.logsumexp(others, axis=-1), ops.shape(log_probs)[:-1]
+    )
+
+
+def _check_rest(k, student_shape):
+    if k >= student_shape[-1]:
+        raise ValueError(
+            "Top-k targets need more classes than are kept: nothing is left "
+            f"for the rest. Received: k={k}, student outputs of shape "
+            f"{tuple(student_shape)}. Lower k, or use "
+            "`keras_kd.losses.SoftTargets`, which keeps all classes."
+        )
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class TopKTargets(TemperedLoss):
+    """Soft targets of the likeliest classes, the others joined in one.
+
+    For large vocabularies, where a token's tail is mostly noise: what the
+    student makes of the tail's single classes is left to it, how much it
+    gives to all of them together is not. Dropping the tail instead teaches
+    an overconfident student. With `keep_top_k` and `top_k_targets` the same
+    is learned from stored targets. Usual weight: 1.
+
+        value = T^2 * (sum_kept p * (log p - log q)
+                       + p_rest * (log p_rest - log q_rest)), in nats
+        p = softmax(teacher / T);  q = softmax(student / T)
+        p_rest = 1 - sum_kept p;  q_rest = 1 - sum_kept q
+
+    A lower bound of `SoftTargets`' value, which it reaches as k grows. The
+    paper's own method samples the kept classes; this is the top k with the
+    left-over mass kept.
+
+    Args:
+        k: how many classes to keep of each token, fewer than there are.
+        temperature: T, a positive number (1 for language models), or a
+            `LearningRateSchedule` over training steps. A variable that can be
+            assigned later.
+        reduction, name, dtype: as in `DistillationLoss`.
+
+    Call arguments:
+        teacher_logits: shape `(batch, ..., classes)`.
+        student_logits: shape `(batch, ..., classes)`.
+        sample_weight: optional, shape `(batch,)` or `(batch, ...)`.
+
+    Returns:
+        The weighted mean over samples (and tokens or pixels), a scalar.
+
+    Raises:
+        ValueError: `k` is not a positive integer, or not below the number of
+            classes; `temperature` is not positive; class counts differ.
+
+    Example:
+    >>> loss = TopKTargets(k=1)
+    >>> round(float(loss([[2.0, 0.0, 0.0]], [[0.0, 0.0, 0.0]])), 4)
+    0.433
+
+    Reference: Anshumann et al., 2025, arXiv 2503.16870.
+    """
+
+    expects_logits = True
+
+    def __init__(self, k=50, *, temperature=1.0, **kwargs):
+        super().__init__(temperature, **kwargs)
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise ValueError(
+                "Argument `k` must be a positive integer, the number of "
+                f"classes to keep. Received: k={k!r}."
+            )
+        self.k = k
+
+    def call(self, teacher_logits, student_logits):
+        temperature = ops.convert_to_tensor(self.temperature)
+        indices, log_probs = keep_top_k(
+            teacher_logits, k=self.k, temperature=temperature
+        )
+        return top_k_targets(
+            indices, log_probs, student_logits, temperature=temperature
+        )
+
+    def check_shapes(self, teacher_shape, student_shape):
+        check_two_classes(self, teacher_shape, student_shape)
+        _check_rest(self.k, student_shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "k": self.k,
+        }

@@ -1,0 +1,196 @@
+"""Metrics of how closely the student follows the teacher."""
+
+import keras
+from keras import ops
+
+from keras_kd._src.keras_compat import get_keras_mask
+from keras_kd._src.losses.distillation_loss import broadcast_weights
+from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.soft_targets import logits_of
+from keras_kd._src.losses.soft_targets import soft_targets
+
+
+class TeacherMetric(keras.metrics.Mean):
+    """Base class: a mean over samples of student against teacher.
+
+    Put one into `Distiller.compile(metrics=...)` (or `weighted_metrics`): it
+    is then given the teacher's output in the place of the labels. To write
+    one, implement `values(teacher_output, student_output)`.
+
+    Args:
+        name, dtype: as in `keras.metrics.Metric`.
+
+    Example:
+    >>> class LargestGap(TeacherMetric):
+    ...     def values(self, teacher_output, student_output):
+    ...         return ops.max(teacher_output - student_output, axis=-1)
+    >>> metric = LargestGap()
+    >>> metric.update_state(ops.array([[1.0, 4.0]]), ops.array([[1.0, 1.0]]))
+    >>> float(metric.result())
+    3.0
+    """
+
+    def update_state(self, teacher_output, student_output, sample_weight=None):
+        outputs = [*_tensors(teacher_output), *_tensors(student_output)]
+        if len(outputs) != 2 or outputs[0].shape[1:] != outputs[1].shape[1:]:
+            raise ValueError(
+                f"{type(self).__name__} compares one output of the teacher "
+                "with one of the student, of the same shape; put it flat into "
+                "`Distiller.compile(metrics=[...])`. Received outputs of the "
+                f"shapes {[tuple(output.shape) for output in outputs]}."
+            )
+        mask = get_keras_mask(outputs[1])
+        values = self.values(*in_full_precision(*outputs))
+        if mask is not None and len(mask.shape) == len(values.shape):
+            weight = 1.0 if sample_weight is None else sample_weight
+            shape = ops.shape(values)
+            sample_weight = broadcast_weights(weight, shape) * ops.cast(
+                mask, "float32"
+            )
+        return super().update_state(values, sample_weight)
+
+
+def _tensors(output):
+    tensors = keras.tree.flatten(output)
+    if all(hasattr(tensor, "shape") for tensor in tensors):
+        return tensors
+    return [ops.convert_to_tensor(output)]  # of nested lists of numbers
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class TeacherAgreement(TeacherMetric):
+    """Share of samples in which student and teacher name the same class.
+
+    Says how well the student copies the teacher, right or wrong; no labels
+    are needed. With a single output, the same side of 0 counts as the same
+    class.
+
+        value = mean over samples of [argmax(teacher) == argmax(student)]
+
+    Args:
+        name, dtype: as in `keras.metrics.Metric`.
+
+    Call arguments:
+        teacher_output: shape `(batch, ..., classes)`, logits or probabilities.
+        student_output: the same shape.
+        sample_weight: optional, shape `(batch,)`.
+
+    Example:
+    >>> metric = TeacherAgreement()
+    >>> metric.update_state([[1.0, 0.0], [1.0, 0.0]], [[3.0, 2.0], [2.0, 3.0]])
+    >>> float(metric.result())
+    0.5
+
+    Reference: Stanton et al., 2021, "Does Knowledge Distillation Really
+    Work?", arXiv 2106.05945.
+    """
+
+    def __init__(self, name="teacher_agreement", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+
+    def values(self, teacher_output, student_output):
+        if teacher_output.shape[-1] == 1:
+            same = (teacher_output > 0) == (student_output > 0)
+            return ops.cast(ops.squeeze(same, axis=-1), "float32")
+        same = ops.argmax(teacher_output, -1) == ops.argmax(student_output, -1)
+        return ops.cast(same, "float32")
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class TeacherDivergence(TeacherMetric):
+    """Divergence of the student's class probabilities from the teacher's.
+
+    At temperature 1 by default, whatever the temperature of training, so
+    runs can be compared. 0 for a perfect copy.
+
+        value = mean over samples of sum_classes p log(p / q), in nats
+
+    Args:
+        temperature: softens both sides first; no factor T^2.
+        teacher_from_logits: False if the teacher ends in a softmax.
+        student_from_logits: False if the student ends in a softmax.
+        name, dtype: as in `keras.metrics.Metric`.
+
+    Call arguments:
+        teacher_output: shape `(batch, ..., classes)`.
+        student_output: the same shape.
+        sample_weight: optional, shape `(batch,)`.
+
+    Example:
+    >>> metric = TeacherDivergence()
+    >>> metric.update_state([[2.0, 0.0]], [[2.0, 0.0]])
+    >>> float(metric.result())
+    0.0
+
+    Reference: Stanton et al., 2021, arXiv 2106.05945.
+    """
+
+    def __init__(
+        self,
+        temperature=1.0,
+        *,
+        teacher_from_logits=True,
+        student_from_logits=True,
+        name="teacher_divergence",
+        dtype=None,
+    ):
+        super().__init__(name=name, dtype=dtype)
+        self.temperature = temperature
+        self.teacher_from_logits = teacher_from_logits
+        self.student_from_logits = student_from_logits
+
+    def values(self, teacher_output, student_output):
+        if not self.teacher_from_logits:
+            teacher_output = logits_of(teacher_output)
+        if not self.student_from_logits:
+            student_output = logits_of(student_output)
+        tempered = soft_targets(
+            teacher_output, student_output, temperature=self.temperature
+        )
+        return tempered / self.temperature**2
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "temperature": self.temperature,
+            "teacher_from_logits": self.teacher_from_logits,
+            "student_from_logits": self.student_from_logits,
+        }
+
+
+class TeacherMetrics:
+    """The teacher metrics among the metrics given to `compile`.
+
+    Args:
+        metrics: what the user gave as `metrics`.
+        weighted_metrics: what the user gave as `weighted_metrics`.
+
+    Example:
+    >>> sorted_metrics = TeacherMetrics(["accuracy", TeacherAgreement()])
+    >>> sorted_metrics.others, [metric.name for metric in sorted_metrics.all]
+    (['accuracy'], ['teacher_agreement'])
+    """
+
+    def __init__(self, metrics=None, weighted_metrics=None):
+        self.plain, self.others = _sort(metrics)
+        self.weighted, self.weighted_others = _sort(weighted_metrics)
+
+    @property
+    def all(self):
+        return [*self.plain, *self.weighted]
+
+    def update(self, teacher_output, student_output, sample_weight):
+        for metric in self.plain:
+            metric.update_state(teacher_output, student_output)
+        for metric in self.weighted:
+            metric.update_state(teacher_output, student_output, sample_weight)
+
+
+def _sort(metrics):
+    metrics = [metrics] if isinstance(metrics, TeacherMetric) else metrics
+    if not isinstance(metrics, (list, tuple)):
+        return [], metrics
+    others = [item for item in metrics if not isinstance(item, TeacherMetric)]
+    return [
+        item for item in metrics if isinstance(item, TeacherMetric)
+    ], others or None

@@ -1,0 +1,53 @@
+"""Leave out what the teacher holds to be next to impossible."""
+
+import keras
+from keras import ops
+
+from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.rules.rule import Rule
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class ClipTail(Rule):
+    """Gives classes that the teacher holds to be unlikely no probability.
+
+    The tail of a teacher's answer is mostly noise, and a high temperature
+    raises it. The others share what it had, as their logits stay.
+
+        teacher_logits = -1e4   where softmax(teacher_logits) < below
+
+    The likeliest class always stays. The threshold is on the probabilities at
+    temperature 1, whatever the loss's own temperature is.
+
+    Args:
+        below: the probability under which a class is left out, 0 to 1.
+        name: the rule's name.
+
+    Raises:
+        ValueError: `below` is not in that range.
+
+    Example:
+    >>> from keras_kd._src.rules.rule_inputs import RuleInputs
+    >>> logits = ops.array([[4.0, 3.0, -4.0]])
+    >>> lesson = RuleInputs(logits, logits, ops.ones((1,)))
+    >>> [float(logit) for logit in ClipTail(0.01).mend(lesson)[0][0]]
+    [4.0, 3.0, -10000.0]
+
+    Reference: the cut is that of Holtzman et al., 2019, "The Curious Case of
+    Neural Text Degeneration", arXiv 1904.09751, by probability in place of
+    mass.
+    """
+
+    def __init__(self, below=1e-3, name=None):
+        super().__init__(name=name)
+        self.below = number_of(below, "below", 0.0, 1.0)
+
+    def mend(self, lesson):
+        logits = lesson.teacher_logits
+        tail = ops.softmax(logits, axis=-1) < self.below
+        best = ops.max(logits, axis=-1, keepdims=True)
+        tail = ops.logical_and(tail, logits < best)
+        return lesson._replace(teacher_logits=ops.where(tail, -1e4, logits))
+
+    def get_config(self):
+        return {**super().get_config(), "below": self.below}

@@ -1,0 +1,51 @@
+"""Don't teach where the teacher is unsure."""
+
+import keras
+from keras import ops
+
+from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.rules.rule import Rule
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class DropUnsure(Rule):
+    """Drops, or weighs less, the samples of which the teacher is not sure.
+
+    For unlabelled images, above all those that are none of the classes, and
+    for a teacher whose errors are among its unsure answers (look at the audit
+    first: much of what soft targets teach is in unsure answers as well).
+
+        weight = keep * weight   where max(softmax(teacher_logits)) < below
+
+    Args:
+        below: the confidence from which a sample counts in full, 0 to 1.
+        keep: how much of its weight an unsure sample keeps, 0 to 1.
+        name: the rule's name.
+
+    Raises:
+        ValueError: an argument is not in its range.
+
+    Example:
+    >>> from keras_kd._src.rules.rule_inputs import RuleInputs
+    >>> logits = ops.array([[0.0, 2.0], [0.1, 0.0]])
+    >>> lesson = RuleInputs(logits, logits, ops.ones((2,)))
+    >>> kept = DropUnsure(below=0.8).mend(lesson).sample_weight
+    >>> [float(weight) for weight in kept]
+    [1.0, 0.0]
+
+    Reference: the threshold on confidence is that of Sohn et al., 2020,
+    "FixMatch", arXiv 2001.07685 (0.95 there).
+    """
+
+    def __init__(self, below=0.5, *, keep=0.0, name=None):
+        super().__init__(name=name)
+        self.below = number_of(below, "below", 0.0, 1.0)
+        self.keep = number_of(keep, "keep", 0.0, 1.0)
+
+    def mend(self, lesson):
+        confidence = ops.max(ops.softmax(lesson.teacher_logits), axis=-1)
+        kept = ops.where(confidence < self.below, self.keep, 1.0)
+        return lesson._replace(sample_weight=lesson.sample_weight * kept)
+
+    def get_config(self):
+        return {**super().get_config(), "below": self.below, "keep": self.keep}

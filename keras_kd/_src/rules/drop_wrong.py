@@ -1,0 +1,57 @@
+"""Don't teach where the teacher is wrong."""
+
+import keras
+from keras import ops
+
+from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.losses.true_class import true_class
+from keras_kd._src.rules.rule import Rule
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class DropWrong(Rule):
+    """Drops, or weighs less, the samples of which the teacher is wrong.
+
+    For a teacher that is partly wrong beside labels that are mostly right. With
+    noisy labels it drops good lessons, too: there `DropUnsure` or a correction
+    is the safer choice. A sample without a label (-1) stays.
+
+        weight = keep * weight   where argmax(teacher_logits) != label
+
+    Args:
+        keep: how much of its weight such a sample keeps, 0 to 1.
+        name: the rule's name.
+
+    Raises:
+        ValueError: `keep` is not in that range.
+
+    Example:
+    >>> from keras_kd._src.rules.rule_inputs import RuleInputs
+    >>> logits = ops.array([[0.0, 2.0], [2.0, 0.0]])
+    >>> lesson = RuleInputs(logits, logits, ops.ones((2,)), ops.array([1, 1]))
+    >>> [float(weight) for weight in DropWrong().mend(lesson).sample_weight]
+    [1.0, 0.0]
+
+    Reference: Meng et al., 2019, "Conditional Teacher-Student Learning",
+    arXiv 1904.12399 (the teacher is heard where it is right).
+    """
+
+    needs_labels = True
+
+    def __init__(self, keep=0.0, name=None):
+        super().__init__(name=name)
+        self.keep = number_of(keep, "keep", 0.0, 1.0)
+
+    def mend(self, lesson):
+        is_target = true_class(lesson.labels, lesson.teacher_logits)
+        best = ops.max(lesson.teacher_logits, axis=-1, keepdims=True)
+        # Of two classes that are equally likely, the true one is no error.
+        right = ops.any(
+            ops.logical_and(is_target, lesson.teacher_logits >= best), axis=-1
+        )
+        unlabelled = ops.logical_not(ops.any(is_target, axis=-1))
+        kept = ops.where(ops.logical_or(right, unlabelled), 1.0, self.keep)
+        return lesson._replace(sample_weight=lesson.sample_weight * kept)
+
+    def get_config(self):
+        return {**super().get_config(), "keep": self.keep}

@@ -1,0 +1,118 @@
+"""A curriculum: the easiest samples first, then harder ones."""
+
+import keras
+from keras import ops
+
+from keras_kd._src.distillation.hyperparameter import Hyperparameter
+from keras_kd._src.rules.difficulty import cross_entropy_of
+from keras_kd._src.rules.difficulty import relative_entropy_of
+from keras_kd._src.rules.rule import Rule
+from keras_kd._src.rules.rule import one_of
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class EasiestFirst(Rule):
+    """Teaches the easiest samples of each batch, a share that may grow.
+
+    A student that is far behind its teacher may learn more from what is easy
+    at first. A schedule over training steps brings in the harder ones:
+
+        EasiestFirst(Annealing(0.3, 1.0, steps=2000))
+
+        kept = ceil(share * samples of the batch), at least one
+        weight = weight   of the `kept` samples that are easiest
+        weight = 0        of the others
+
+    With `by="student_loss"` and a share below 1 it is self-paced learning;
+    by the teacher, the order does not depend on the student. Samples that are
+    as hard as the last that is kept are kept, too. A sample of weight 0 does
+    not count; one without a label (-1) is not ranked, and kept, where the
+    labels say what is easy. The losses' mean is weighted: those that are kept
+    share the weight of all.
+
+    Args:
+        share: of the batch, above 0 and at most 1, or a
+            `LearningRateSchedule` over training steps. A variable that can be
+            assigned later, logged as `<transfer>_share` where it moves.
+        by: what makes a sample hard: `"teacher_entropy"`, `"teacher_loss"`
+            (the teacher's cross-entropy with the labels) or `"student_loss"`.
+        name: the rule's name.
+
+    Raises:
+        ValueError: `share` is out of its range, or `by` is none of those.
+
+    Example:
+    >>> from keras_kd._src.rules.rule_inputs import RuleInputs
+    >>> logits = ops.array([[0.0, 0.0], [9.0, 0.0], [3.0, 0.0], [1.0, 0.0]])
+    >>> lesson = RuleInputs(logits, logits, ops.ones((4,)))
+    >>> weight = EasiestFirst(0.5).mend(lesson).sample_weight
+    >>> [float(each) for each in weight]
+    [0.0, 1.0, 1.0, 0.0]
+
+    Reference: Bengio et al., 2009, "Curriculum Learning", ICML 2009; Kumar,
+    Packer and Koller, 2010, "Self-Paced Learning for Latent Variable Models",
+    NeurIPS 2010 (`by="student_loss"`).
+    """
+
+    def __init__(self, share, *, by="teacher_entropy", name=None):
+        super().__init__(name=name)
+        ways = ("teacher_entropy", "teacher_loss", "student_loss")
+        self.by = one_of(ways, by, "by")
+        self.needs_labels = by != "teacher_entropy"
+        self.needs_student = by == "student_loss"
+        self._share = Hyperparameter(share, "share", positive=True)
+        _check(share)
+
+    @property
+    def share(self):
+        return self._share.variable
+
+    @share.setter
+    def share(self, value):
+        self._share.assign(value)
+
+    def mend(self, lesson):
+        hardness, ranked = self._hardness(lesson)
+        ranked = ops.logical_and(ranked, lesson.sample_weight > 0.0)
+        last = _last_kept(hardness, ranked, ops.convert_to_tensor(self.share))
+        dropped = ops.logical_and(ranked, hardness > last)
+        weight = ops.where(dropped, 0.0, lesson.sample_weight)
+        return lesson._replace(sample_weight=weight)
+
+    def _hardness(self, lesson):
+        if self.by == "teacher_entropy":
+            hardness = relative_entropy_of(lesson.teacher_logits)
+            return hardness, ops.ones_like(hardness, dtype="bool")
+        if self.by == "teacher_loss":
+            return cross_entropy_of(lesson.teacher_logits, lesson.labels)
+        logits = ops.stop_gradient(lesson.student_logits)
+        return cross_entropy_of(logits, lesson.labels)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "share": self._share.config(),
+            "by": self.by,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        share = keras.saving.deserialize_keras_object(config["share"])
+        return cls(**{**config, "share": share})
+
+
+def _last_kept(hardness, ranked, share):
+    """How hard the hardest sample is that is still taught."""
+    in_order = ops.sort(ops.where(ranked, hardness, float("inf")))
+    samples = ops.sum(ops.cast(ranked, "float32"))
+    # Less a little: 0.3 * 50 is 15.000001 in float32, and would keep 16.
+    kept = ops.ceil(ops.minimum(share, 1.0) * samples - 1e-3)
+    return ops.take(in_order, ops.cast(ops.maximum(kept, 1.0), "int32") - 1)
+
+
+def _check(share):
+    if float(share(0) if callable(share) else share) > 1.0:
+        raise ValueError(
+            "Argument `share` must be a number above 0 and at most 1, or a "
+            f"schedule that begins there. Received: share={share!r}."
+        )

@@ -1,0 +1,175 @@
+"""A temperature that is learned against the student."""
+
+import keras
+from keras import ops
+
+from keras_kd._src.distillation.hyperparameter import Hyperparameter
+from keras_kd._src.layers.memory_bank import whole_number
+from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.rules.difficulty import log_probabilities
+from keras_kd._src.rules.rule import Rule
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class LearnedTemperature(Rule):
+    """Curriculum temperature: learned so as to make the lesson harder.
+
+    The temperature is trained with the student, by the same optimizer and the
+    same loss, but with its gradient reversed: where the student lowers the
+    loss, it raises it. How strongly grows over the first epochs, so that the
+    lesson is easy at first:
+
+        LearnedTemperature(Annealing(0.0, 1.0, steps=10 * steps_per_epoch,
+                                     curve="cosine"))
+
+        logit = one trainable number, or with per_sample=True
+                dense(relu(dense([softmax(teacher), softmax(student)])))
+        T = low + (high - low) * sigmoid(logit)
+        gradient of the logit = -reversal * that of the loss
+
+    It begins at logit 1 as in the authors' code, so at T = 15.6. The rate at
+    which it learns is the optimizer's: Adam divides the strength of a gradient
+    out, and with it most of the curriculum; the authors train by SGD. The
+    weights are the distiller's, saved with it, and no part of the student.
+    `rule.temperature` reads the one number.
+
+    The authors' repository has the form with one temperature. That for each
+    sample is after the paper, two layers over both answers; that these are
+    probabilities, and give the student no gradient, is this library's choice.
+    There is no batch normalization, as samples of weight 0 would count in it,
+    and the last layer begins with a kernel of zeros, so that all samples begin
+    at the same temperature.
+
+    Args:
+        reversal: strength of the reversal, non-negative, or a
+            `LearningRateSchedule` over training steps; from 0 to 1 over 10
+            epochs by a cosine in the authors' code. A variable that can be
+            assigned later, logged as `<transfer>_reversal` where it moves.
+        per_sample: whether each sample gets a temperature of its own.
+        low: the least temperature, positive.
+        high: the highest, more than `low`. 1 and 21 in the authors' code.
+        units: of the hidden layer, where there is one.
+        name: the rule's name.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Example:
+    >>> from keras_kd._src.rules.rule_inputs import RuleInputs
+    >>> rule = LearnedTemperature(1.0)
+    >>> rule.build((None, 3))
+    >>> lesson = RuleInputs(ops.zeros((2, 3)), ops.zeros((2, 3)), ops.ones((2,)))
+    >>> rule.mend(lesson).temperature.shape == (2,), round(rule.temperature, 2)
+    (True, 15.62)
+
+    Reference: Li et al., 2022, "Curriculum Temperature for Knowledge
+    Distillation", arXiv 2211.16231 (CTKD).
+    """
+
+    sets_temperature = True
+
+    def __init__(
+        self,
+        reversal,
+        *,
+        per_sample=False,
+        low=1.0,
+        high=21.0,
+        units=256,
+        name=None,
+    ):
+        super().__init__(name=name)
+        self.per_sample = per_sample
+        self.needs_student = per_sample
+        self.low = number_of(low, "low", 1e-6)
+        self.high = number_of(high, "high", self.low)
+        self.units = whole_number(units, "units", 1)
+        self._reversal = Hyperparameter(reversal, "reversal")
+
+    @property
+    def reversal(self):
+        return self._reversal.variable
+
+    @reversal.setter
+    def reversal(self, value):
+        self._reversal.assign(value)
+
+    @property
+    def temperature(self):
+        """The temperature of all samples, where there is one for all."""
+        if self.per_sample:
+            raise ValueError(
+                "With per_sample=True each sample has a temperature of its "
+                "own. Received: a question for that of all. Ask for those of "
+                "a lesson: `rule.mend(lesson).temperature`."
+            )
+        logit = ops.convert_to_tensor(self.logit)
+        return float(ops.convert_to_numpy(self._between(logit)))
+
+    def build(self, shape):
+        if not self.per_sample:
+            self.logit = self.add_weight(
+                shape=(), initializer="ones", name="logit"
+            )
+            return
+        self.hidden = keras.layers.Dense(
+            self.units, "relu", dtype="float32", name="hidden"
+        )
+        self.hidden.build((None, 2 * shape[-1]))
+        self.head = keras.layers.Dense(
+            1,
+            kernel_initializer="zeros",
+            bias_initializer="ones",
+            dtype="float32",
+            name="head",
+        )
+        self.head.build((None, self.units))
+
+    def mend(self, lesson):
+        logits = reversed_gradient(
+            self._logits(lesson), ops.convert_to_tensor(self.reversal)
+        )
+        return lesson._replace(temperature=self._between(logits))
+
+    def _logits(self, lesson):
+        if not self.per_sample:
+            logit = ops.convert_to_tensor(self.logit)
+            return logit * ops.ones_like(lesson.sample_weight)
+        sides = lesson.teacher_logits, lesson.student_logits
+        sides = [ops.exp(log_probabilities(side)) for side in sides]
+        answers = ops.stop_gradient(ops.concatenate(sides, axis=-1))
+        return self.head(self.hidden(answers))[:, 0]
+
+    def _between(self, logit):
+        return self.low + (self.high - self.low) * ops.sigmoid(logit)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "reversal": self._reversal.config(),
+            "per_sample": self.per_sample,
+            "low": self.low,
+            "high": self.high,
+            "units": self.units,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        reversal = keras.saving.deserialize_keras_object(config["reversal"])
+        return cls(**{**config, "reversal": reversal})
+
+
+def reversed_gradient(value, strength):
+    """A value as it is, whose gradient is turned round.
+
+        gradient of value = -strength * gradient of the result
+
+    Example:
+    >>> float(reversed_gradient(ops.convert_to_tensor(3.0), 0.5))
+    3.0
+
+    Reference: Ganin and Lempitsky, 2014, "Unsupervised Domain Adaptation by
+    Backpropagation", arXiv 1409.7495.
+    """
+    turned = -strength * value
+    return ops.stop_gradient(value - turned) + turned

@@ -1,0 +1,49 @@
+"""Give the true class the teacher's highest probability."""
+
+import keras
+from keras import ops
+
+from keras_kd._src.losses.true_class import true_class
+from keras_kd._src.rules.rule import Rule
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class ProbabilityShift(Rule):
+    """Where the teacher is wrong, swaps the true class with its first choice.
+
+    What it says of all other classes stays, so that its knowledge of what is
+    like what is not lost with its error. It trusts the labels: where they are
+    noisy it teaches their errors. A sample without a label (-1) stays.
+
+        teacher_logits[label], teacher_logits[best] = max, teacher_logits[label]
+
+    Args:
+        name: the rule's name.
+
+    Example:
+    >>> from keras_kd._src.rules.rule_inputs import RuleInputs
+    >>> logits = ops.array([[3.0, 1.0, 0.0]])
+    >>> lesson = RuleInputs(logits, logits, ops.ones((1,)), ops.array([1]))
+    >>> [float(logit) for logit in ProbabilityShift().mend(lesson)[0][0]]
+    [1.0, 3.0, 0.0]
+
+    Reference: Wen et al., 2019, "Preparing Lessons: Improve Knowledge
+    Distillation with Better Supervision", arXiv 1911.07471 (section 3.2).
+    """
+
+    needs_labels = True
+
+    def mend(self, lesson):
+        logits = lesson.teacher_logits
+        is_target = true_class(lesson.labels, logits)
+        classes = ops.arange(logits.shape[-1], dtype="int32")
+        first = ops.cast(ops.argmax(logits, axis=-1), "int32")[:, None]
+        best = ops.max(logits, axis=-1, keepdims=True)
+        of_target = ops.sum(
+            ops.where(is_target, logits, 0.0), axis=-1, keepdims=True
+        )
+        swapped = ops.where(ops.equal(classes, first), of_target, logits)
+        swapped = ops.where(is_target, best, swapped)
+        labelled = ops.any(is_target, axis=-1, keepdims=True)
+        logits = ops.where(labelled, swapped, logits)
+        return lesson._replace(teacher_logits=logits)

@@ -1,0 +1,107 @@
+"""Let the samples on which several teachers agree count more."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_kd._src.distillation.taps import Tap
+from keras_kd._src.rules.difficulty import log_probabilities
+from keras_kd._src.rules.rule import Rule
+from keras_kd._src.rules.rule import one_of
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class WeighByAgreement(Rule):
+    """Weighs each sample by how far several teachers agree on it.
+
+    Where the members of an ensemble say different things, their mean is no
+    one's answer; and where they all say the same, it is more often right.
+    They are read in the pass that the teacher makes anyway:
+
+        teacher = keras_kd.teachers.Ensemble([first, second, third])
+        rule = WeighByAgreement(["members/0", "members/1", "members/2"])
+
+        p_k = softmax(logits_k), of n teachers;  m = mean_k p_k
+        weight = weight * (1 - mean_k KL(p_k || m) / log n)   "divergence"
+        weight = weight * share of the teachers with the commonest first choice
+                                                              "votes"
+
+    The mean divergence is the generalised Jensen-Shannon divergence; both
+    ways, 1 is full agreement, and without any "divergence" gives 0, "votes"
+    1 / n. The losses' mean is weighted: only the weights' proportions within
+    a batch count. The taps must give logits of the same classes in the same
+    order: what a `Member` changes (its `classes`) is not seen there.
+
+    Args:
+        teachers: list of two or more taps of the teacher.
+        by: `"divergence"` or `"votes"`.
+        name: the rule's name.
+
+    Raises:
+        ValueError: there are fewer than two different taps; `by` is neither;
+            the taps do not give logits of the same classes.
+
+    Example:
+    >>> from keras_kd._src.rules.rule_inputs import RuleInputs
+    >>> first, second = ops.array([[9.0, 0.0]] * 2), ops.array([[9.0, 0.0],
+    ...                                                         [0.0, 9.0]])
+    >>> lesson = RuleInputs(first, first, ops.ones((2,)),
+    ...                 teacher_features={"a": first, "b": second})
+    >>> rule = WeighByAgreement(["a", "b"], by="votes")
+    >>> [float(weight) for weight in rule.mend(lesson).sample_weight]
+    [1.0, 0.5]
+
+    Reference: Lakshminarayanan, Pritzel and Blundell, 2017, "Simple and
+    Scalable Predictive Uncertainty Estimation using Deep Ensembles",
+    arXiv 1612.01474 (this divergence as disagreement; the weights are this
+    library's).
+    """
+
+    def __init__(self, teachers, *, by="divergence", name=None):
+        super().__init__(name=name)
+        texts = list(teachers) if isinstance(teachers, (list, tuple)) else []
+        if len(set(texts)) < 2 or len(set(texts)) < len(texts):
+            raise ValueError(
+                "Argument `teachers` must be a list of two or more different "
+                "taps, such as `['members/0', 'members/1']` of an `Ensemble`. "
+                f"Received: teachers={teachers!r}."
+            )
+        self.teacher_taps = [Tap(text) for text in texts]
+        self.by = one_of(("divergence", "votes"), by, "by")
+
+    def check_shapes(self, shapes):
+        if any(len(shape) != 2 for shape in shapes) or len(set(shapes)) > 1:
+            texts = [tap.text for tap in self.teacher_taps]
+            raise ValueError(
+                "WeighByAgreement compares logits of the same classes, of "
+                f"shape (batch, classes). Received: {shapes} at {texts}."
+            )
+
+    def mend(self, lesson):
+        views = [lesson.teacher_features[tap.text] for tap in self.teacher_taps]
+        log_p = ops.stack([log_probabilities(view) for view in views], axis=1)
+        agreement = _no_divergence if self.by == "divergence" else _votes
+        weight = lesson.sample_weight * agreement(log_p)
+        return lesson._replace(sample_weight=weight)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "teachers": [tap.text for tap in self.teacher_taps],
+            "by": self.by,
+        }
+
+
+def _no_divergence(log_p):
+    teachers = log_p.shape[1]
+    log_mean = ops.logsumexp(log_p, axis=1) - math.log(teachers)
+    apart = log_p - ops.expand_dims(log_mean, axis=1)
+    divergence = ops.mean(ops.sum(ops.exp(log_p) * apart, axis=-1), axis=-1)
+    # Rounding may give a little more or less.
+    return ops.clip(1.0 - divergence / math.log(teachers), 0.0, 1.0)
+
+
+def _votes(log_p):
+    choices = ops.one_hot(ops.argmax(log_p, axis=-1), log_p.shape[-1])
+    return ops.max(ops.mean(choices, axis=1), axis=-1)

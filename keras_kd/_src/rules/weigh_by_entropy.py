@@ -1,0 +1,69 @@
+"""Let the samples of which the teacher is unsure, or sure, count more."""
+
+import keras
+
+from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.rules.difficulty import relative_entropy_of
+from keras_kd._src.rules.rule import Rule
+from keras_kd._src.rules.rule import one_of
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class WeighByEntropy(Rule):
+    """Weighs each sample by the entropy of the teacher's answer.
+
+    What a teacher says beyond the label is in the answers of which it is not
+    sure: they are favored by default. Favour the sure ones where unsure
+    answers are mostly wrong (look at the audit of `DropUnsure` first).
+
+        p = softmax(teacher_logits / T)
+        share = -sum_classes p * log p / log(classes), from 0 to 1
+        weight = weight * share         with favor="unsure"
+        weight = weight * (1 - share)   with favor="sure"
+
+    The losses' mean is weighted: only the weights' proportions within a batch
+    count, and a batch of all unsure samples is no louder than another. The
+    authors' code multiplies the loss by the entropy in nats; for that take
+    `SoftTargets(reduction="sum_over_batch_size")` and a transfer's weight of
+    log(classes) times as much.
+
+    Args:
+        favor: `"unsure"` or `"sure"`.
+        temperature: T of the entropy, positive; 4 in the authors' code,
+            whatever the loss's is.
+        name: the rule's name.
+
+    Raises:
+        ValueError: an argument is not one of those, or not positive.
+
+    Example:
+    >>> from keras import ops
+    >>> from keras_kd._src.rules.rule_inputs import RuleInputs
+    >>> logits = ops.array([[0.0, 0.0], [0.0, 60.0]])
+    >>> lesson = RuleInputs(logits, logits, ops.ones((2,)))
+    >>> weight = WeighByEntropy().mend(lesson).sample_weight
+    >>> [round(float(each), 3) for each in weight]
+    [1.0, 0.0]
+
+    Reference: Su, Tseng and Lee, 2023, "Knowledge From the Dark Side:
+    Entropy-Reweighted Knowledge Distillation for Balanced Knowledge
+    Transfer", arXiv 2311.13621 (its first version).
+    """
+
+    def __init__(self, favor="unsure", *, temperature=4.0, name=None):
+        super().__init__(name=name)
+        self.favor = one_of(("unsure", "sure"), favor, "favor")
+        self.temperature = number_of(temperature, "temperature", 1e-6)
+
+    def mend(self, lesson):
+        share = relative_entropy_of(lesson.teacher_logits, self.temperature)
+        if self.favor == "sure":
+            share = 1.0 - share
+        return lesson._replace(sample_weight=lesson.sample_weight * share)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "favor": self.favor,
+            "temperature": self.temperature,
+        }

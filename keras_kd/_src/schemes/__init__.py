@@ -1,0 +1,1 @@
+"""Schemes: training in stages, with one way of saving and resuming."""

@@ -1,0 +1,83 @@
+"""Born-again networks: the same model, generation after generation."""
+
+from keras_kd._src.distillation.transfer import Transfer
+from keras_kd._src.losses.soft_targets import SoftTargets
+from keras_kd._src.schemes.stage import Stage
+
+
+def born_again(
+    student,
+    generations,
+    *,
+    epochs,
+    compile,
+    transfers=None,
+    hard_weight=0.0,
+    callbacks=None,
+):
+    """Stages of one architecture, each generation taught by the one before.
+
+    For a model that should get better, not smaller: give the chain a trained
+    teacher of the same architecture (or of another). Each generation starts
+    from new random weights:
+
+        chain = Chain(
+            teacher,
+            born_again(make_model, 3, epochs=30, compile=settings),
+            folder="runs/born_again",
+        )
+        chain.fit(x, y)
+        best = Ensemble([teacher, *chain.students])
+
+        loss_k = KL(softmax(generation_{k-1}) || softmax(generation_k))
+
+    The ensemble of the generations, in the last line, is at the end of the
+    paper, too, and `keras_kd.teachers.Ensemble` makes it. Generations resemble
+    their teachers, so it gains less than one of models trained independently.
+
+    Args:
+        student: function of nothing that makes the model.
+        generations: how many, a positive integer; 1 to 3 in the paper.
+        epochs: of each generation.
+        compile: function of nothing that returns the arguments of `compile`.
+        transfers: as in `Stage`; by default the paper's: soft targets at
+            temperature 1, of weight 1.
+        hard_weight: weight of the labels: 0 in the paper's formula, 1 where
+            it trains with labels, too.
+        callbacks: as in `Stage`.
+
+    Returns:
+        List of `Stage`s, "generation_1", "generation_2", ....
+
+    Raises:
+        ValueError: `generations` is no positive integer.
+
+    Example:
+    >>> stages = born_again(lambda: None, 3, epochs=30, compile=dict)
+    >>> [stage.name for stage in stages]
+    ['generation_1', 'generation_2', 'generation_3']
+
+    Reference: Furlanello et al., 2018, "Born-Again Neural Networks",
+    arXiv 1805.04770.
+    """
+    if not isinstance(generations, int) or generations < 1:
+        raise ValueError(
+            "Argument `generations` must be a positive integer. Received: "
+            f"generations={generations!r}."
+        )
+    return [
+        Stage(
+            f"generation_{number + 1}",
+            student,
+            epochs=epochs,
+            compile=compile,
+            transfers=transfers or _soft_targets,
+            hard_weight=hard_weight,
+            callbacks=callbacks,
+        )
+        for number in range(generations)
+    ]
+
+
+def _soft_targets(teachers):
+    return [Transfer(SoftTargets(temperature=1.0))]

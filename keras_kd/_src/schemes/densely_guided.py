@@ -1,0 +1,71 @@
+"""Densely guided distillation: all earlier models teach, some are dropped."""
+
+from keras_kd._src.distillation.transfer import Transfer
+from keras_kd._src.losses.soft_targets import SoftTargets
+from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.rules.drop_at_random import DropAtRandom
+
+
+def densely_guided(teachers, *, temperature=4.0, weight=0.9, rate=None):
+    """The transfers of a stage that all models before it teach.
+
+    In a plain chain of assistants, what one learned wrongly the next ones
+    learn from it. Here each stage learns from the first teacher and from all
+    assistants between, and in each batch some of them are left out, so that
+    the student does not settle on the answers of one. It is what a `Stage`
+    with `taught_by="all"` does by default; for other values:
+
+        Stage(
+            "student",
+            make_student,
+            taught_by="all",
+            transfers=lambda teachers: densely_guided(teachers, rate=0.5),
+            ...
+        )
+
+        loss = hard_weight * compiled loss
+             + weight / n * sum over n teachers of
+               kept_k * T^2 KL(softmax(teacher_k / T) || softmax(student / T))
+
+        kept_k = 0 with probability `rate`, else 1, drawn for each batch
+
+    That is the paper's loss divided by the number of teachers, so that the
+    labels count as in a plain stage. What is left is not scaled up for what is
+    dropped, as there. The authors' code leaves the labels out by default, and
+    drops exactly one teacher a batch; a rate of 1 / n drops one on average. A
+    single teacher is never dropped.
+
+    Args:
+        teachers: the models that teach the stage, oldest first: members of
+            the `Ensemble` that the `Chain` makes of them.
+        temperature: of the soft targets; 5 in the authors' code.
+        weight: of all teachers together.
+        rate: how probable it is for each to be left out of a batch, at least
+            0 and less than 1; 1 / n by default.
+
+    Returns:
+        List of `Transfer`s, in the logs as `teacher_loss`,
+        `assistant_1_loss`, `assistant_2_loss`, ....
+
+    Example:
+    >>> import keras
+    >>> models = [keras.layers.Dense(3) for _ in range(3)]
+    >>> [transfer.name for transfer in densely_guided(models)]
+    ['teacher', 'assistant_1', 'assistant_2']
+
+    Reference: Son et al., 2021, "Densely Guided Knowledge Distillation Using
+    Multiple Teacher Assistants", arXiv 2009.08825.
+    """
+    weight = number_of(weight, "weight")
+    count = len(teachers)
+    rate = 1 / count if rate is None else rate
+    return [
+        Transfer(
+            SoftTargets(temperature),
+            teacher=f"members/{place}" if count > 1 else None,
+            rules=[DropAtRandom(rate)] if count > 1 else [],
+            weight=weight / count,
+            name=f"assistant_{place}" if place else "teacher",
+        )
+        for place in range(count)
+    ]

@@ -1,0 +1,62 @@
+"""Deep mutual learning: each peer learns from all others."""
+
+from keras_kd._src.distillation.transfer import Transfer
+from keras_kd._src.losses.soft_targets import SoftTargets
+from keras_kd._src.losses.true_class import number_of
+
+
+def mutual_learning(peers, *, temperature=1.0, weight=1.0):
+    """The transfers of deep mutual learning, between any number of peers.
+
+    No teacher is needed, and the peers may be of any size: each learns from
+    the labels, and from what each other peer makes of the same batch.
+
+        student = students.peers({"small": small, "large": large})
+        distiller = SelfDistiller(student, schemes.mutual_learning(student))
+
+        loss of peer i = cross-entropy with the labels
+            + weight / (peers - 1) * sum_{j != i} T^2 * KL(p_j || p_i)
+
+    The authors update one peer after the other, each against the answers of
+    those that are already updated; here all learn from one batch's answers at
+    once. For a plain average of the peers' answers in the place of each one's
+    own, see `schemes.collaborative_learning`.
+
+    Args:
+        peers: the model that `students.peers` made.
+        temperature: T, 1 in the paper.
+        weight: of what a peer learns from all others together; 1 in the
+            paper.
+
+    Returns:
+        List of `Transfer`s, one for each ordered pair: `<from>_to_<to>`.
+
+    Raises:
+        ValueError: a number is out of its range.
+
+    Example:
+    >>> import keras
+    >>> import keras_kd as kd
+    >>> student = kd.students.peers({
+    ...     key: keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    ...     for key in ("small", "large")
+    ... })
+    >>> [transfer.name for transfer in mutual_learning(student)]
+    ['small_to_large', 'large_to_small']
+
+    Reference: Zhang et al., 2018, "Deep Mutual Learning", arXiv 1706.00384.
+    """
+    weight = number_of(weight, "weight")
+    keys = list(peers.output)
+    return [
+        Transfer(
+            SoftTargets(temperature=temperature),
+            teacher=f"[{teacher}]",
+            student=f"[{student}]",
+            weight=weight / (len(keys) - 1),
+            name=f"{teacher}_to_{student}",
+        )
+        for teacher in keys
+        for student in keys
+        if teacher != student
+    ]

@@ -1,0 +1,136 @@
+"""Cuts the last layers off a model, as a model of their own."""
+
+import keras
+
+from keras_kd._src.distillation.layer_paths import find_layer
+from keras_kd._src.keras_compat import producer
+from keras_kd._src.specs import take_weights
+
+# A head that does not learn has nothing to be kept from overfitting.
+NOISE = (
+    keras.layers.Dropout,
+    keras.layers.AlphaDropout,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+)
+
+
+def head_of(model, name):
+    """The tensor behind a layer, and the model from there to the outputs.
+
+    Args:
+        model: a Functional or Sequential model.
+        name: name of one of its layers.
+
+    Returns:
+        `(features, head)`: a `KerasTensor`, and a Functional model named
+        `"teacher_head"` that shares the layers.
+
+    Raises:
+        ValueError: the model is no graph of layers, there is no such layer,
+            or the outputs are no function of what it gives.
+
+    Example:
+    >>> layers = [keras.layers.Dense(3, name="stem"), keras.layers.Dense(2)]
+    >>> model = keras.Sequential([keras.Input((4,)), *layers])
+    >>> features, head = head_of(model, "stem")
+    >>> features.shape, head.output_shape
+    ((None, 3), (None, 2))
+    """
+    if not isinstance(model, keras.Model) or not hasattr(model, "outputs"):
+        raise ValueError(
+            "A head is cut off a graph of layers, so the teacher must be a "
+            "built Functional or Sequential model. Received: teacher="
+            f"{model!r} (of type {type(model).__name__}). Make one of its "
+            "layers with `keras.Model(inputs, outputs)`."
+        )
+    found, others = _ways_to(model, find_layer(model, name))
+    at_the_end = any(found[:1] == [output] for output in model.outputs)
+    if others or len(found) != 1 or at_the_end:
+        raise ValueError(
+            f"The teacher {model.name!r} has no head that is a function of "
+            f"what {name!r} gives alone. Received: layer={name!r}, "
+            f"{_why(found, others)}. Name a layer of the teacher itself, not "
+            "of a model inside of it, that everything passes, such as the last "
+            "one before the pooling."
+        )
+    single = isinstance(model, keras.Sequential)
+    outputs = model.outputs[0] if single else model.output
+    return found[0], keras.Model(found[0], outputs, name="teacher_head")
+
+
+def _ways_to(model, layer):
+    """The layer's tensors that the outputs use, and inputs used past it."""
+    found, others, seen = [], [], set()
+    pending = list(model.outputs)
+    while pending:
+        tensor = pending.pop()
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        operation, node = producer(tensor)
+        if operation is layer:
+            found.append(tensor)
+        elif node.is_input:
+            others.append(operation.name)
+        else:
+            pending.extend(node.input_tensors)
+    return found, others
+
+
+def _why(found, others):
+    if not found:
+        return "on which the outputs don't depend"
+    if others:
+        return f"past which the outputs depend on the inputs {others}"
+    if len(found) > 1:
+        return f"of which the outputs use {len(found)} tensors"
+    return "which is an output itself"
+
+
+def frozen_copy(head, shape, name):
+    """A head with layers of its own, of equal values, that do not learn.
+
+    Args:
+        head: a Functional model of one input.
+        shape: the shape of its new input, without the batch.
+        name: the layer that it comes after, for the error.
+
+    Returns:
+        A Functional model of the head's name.
+
+    Raises:
+        ValueError: the layers don't take inputs of the shape.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    >>> inputs = keras.Input((3,))
+    >>> head = keras.Model(inputs, model(inputs))
+    >>> copy = frozen_copy(head, (3,), "stem")
+    >>> copy.trainable_weights
+    []
+    """
+    try:
+        copy = keras.models.clone_model(
+            head,
+            input_tensors=keras.Input(shape, dtype=head.input.dtype),
+            clone_function=_without_noise,
+            recursive=True,
+        )
+        take_weights(copy, head)
+    except ValueError as error:
+        raise ValueError(
+            f"The layers after the teacher's {name!r} can't be copied for the "
+            f"student's features. Received: features of shape {tuple(shape)} "
+            f"(without the batch), the teacher's are {head.input.shape[1:]}. "
+            "Where the teacher's layers take no other size, give the student "
+            "a backbone whose map is at least as large."
+        ) from error
+    copy.trainable = False
+    return copy
+
+
+def _without_noise(layer):
+    if isinstance(layer, NOISE):
+        return keras.layers.Identity(name=layer.name)
+    return type(layer).from_config(layer.get_config())

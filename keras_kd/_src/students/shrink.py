@@ -1,0 +1,245 @@
+"""A student of the teacher's architecture, with fewer or narrower layers."""
+
+from keras_kd._src.distillation.transfer import Transfer
+from keras_kd._src.keras_compat import all_layers
+from keras_kd._src.layers.feature_adapter import FeatureAdapter
+from keras_kd._src.losses.feature_matching import FeatureMatching
+from keras_kd._src.students.shrinking.blocks import described
+from keras_kd._src.students.shrinking.blocks import spread
+from keras_kd._src.students.shrinking.graph import is_model
+from keras_kd._src.students.shrinking.narrow import narrowed
+from keras_kd._src.students.shrinking.plan import Plan
+from keras_kd._src.students.shrinking.taps import shape_at
+from keras_kd._src.students.shrinking.widths import Narrower
+
+
+def shrink(
+    teacher,
+    *,
+    depth=1.0,
+    keep=None,
+    width=1.0,
+    multiple=8,
+    initialize="teacher",
+    name=None,
+):
+    """A smaller student made from the teacher, and what to transfer.
+
+    Saves the work of writing a student, and starts it from what the teacher
+    knows: as DistilBERT, whose student is every second layer of BERT.
+
+        student, transfers = kd.students.shrink(teacher, depth=0.5)
+        distiller = kd.Distiller(
+            teacher,
+            student,
+            [kd.Transfer(kd.losses.SoftTargets()), *transfers],
+        )
+
+    `depth` drops blocks. A block is one layer or many that the model repeats,
+    with the same config, in the same connection: a residual block, an
+    attention and the MLP behind it, a layer that is a whole block. Of each
+    run of blocks a share is kept, evenly spread, the first among them; a
+    block that changes the shape, as at the begin of a stage, is the first of
+    its run and always kept:
+
+        keep 6 of 12:          0, 2, 4, 6, 8, 10
+        and learn the ends of: 1, 3, 5, 7, 9, 11
+
+    So a block of the student begins as the teacher's block of the same
+    layers, and learns to end where the teacher ends the span up to the next
+    block that is kept. Kept layers keep their names.
+
+    `width` narrows layers: `units`, `filters`, `output_dim`, the number of
+    attention heads (of the same size), widths inside of layers such as
+    `intermediate_dim`. The width of the outputs stays, and all that is added
+    to it. Weights are then evenly spread channels of the teacher's (weight
+    selection). What a narrowed model says is not yet near to the teacher; it
+    learns faster from there than from random weights.
+
+    Models inside of the model are shrunk, too. Where the teacher is of a
+    class of its own, such as a KerasHub backbone or classifier, the student
+    is one, if the class's config can say it: `num_layers`,
+    `stackwise_num_blocks`, `hidden_dim` (a backbone's features are then
+    narrower). It names its layers itself. Otherwise the student is a plain
+    Functional model. The layers learn where the teacher's do; all of them, if
+    the teacher was frozen as a whole.
+
+    Args:
+        teacher: a Functional or a built Sequential model; it stays as it is.
+        depth: the share of each run's blocks to keep, in (0, 1]; of each run
+            one stays at least.
+        keep: in place of `depth`, which blocks: a list of indices if the
+            model has one run, else a list of such lists.
+        width: the share of channels to keep, in (0, 1].
+        multiple: narrower widths are rounded to a multiple of it, where they
+            are as large.
+        initialize: `"teacher"`, or `"random"` for new weights.
+        name: the student's name, the teacher's and `"_student"` by default.
+
+    Returns:
+        `(student, transfers)`. `transfers` is a list of one `Transfer` with
+        `FeatureMatching` for each block that is kept, named `"block_1"` and
+        so on, with a `FeatureAdapter` where the shapes differ. Its weight is
+        1: compare the parts in the logs, and set `transfer.weight` (a large
+        one hinders a student that begins far from the teacher). There is none
+        for a block whose end can't be tapped, as that of a layer that is
+        called many times.
+
+    Raises:
+        ValueError: the teacher is no graph of layers, nothing in it repeats,
+            no width is free, a layer can't be made again or has a width
+            baked in; or an argument is out of range.
+
+    Example:
+    >>> import keras
+    >>> layers = [keras.layers.Dense(8, name=name) for name in "abcd"]
+    >>> head = keras.layers.Dense(3, name="head")
+    >>> teacher = keras.Sequential([keras.Input((8,)), *layers, head])
+    >>> student, transfers = shrink(teacher, depth=0.5)
+    >>> [layer.name for layer in student.layers]
+    ['a', 'c', 'head']
+    >>> [transfer.teacher_taps[0].text for transfer in transfers]
+    ['b', 'd']
+
+    References: Sanh et al., 2019, "DistilBERT, a distilled version of BERT",
+    arXiv 1910.01108 (its code keeps 0, 2, 4, 7, 9 and 11 of 12: give `keep`);
+    Jiao et al., 2020, "TinyBERT: Distilling BERT for Natural Language
+    Understanding", arXiv 1909.10351 (which layers learn from which); Xu et
+    al., 2024, "Initializing Models with Larger Ones", arXiv 2311.18823
+    (weights for narrower layers).
+    """
+    _check(teacher, depth, keep, width, multiple, initialize)
+    name = name or f"{teacher.name}_student"
+    learnt = initialize == "teacher"
+    plan = Plan(teacher)
+    plan.keep(_kept(plan.runs, depth, keep))
+    student, pairs = plan.student(name, learnt=learnt)
+    if width < 1.0:
+        narrower = Narrower(width, multiple)
+        student = _narrowed(student, narrower, learnt)
+    if teacher.weights and not teacher.trainable_weights:
+        # One by one: on TensorFlow a model's flag does not reach its layers.
+        for layer in all_layers(student):
+            layer.trainable = True
+    return student, _transfers(teacher, student, pairs)
+
+
+def _check(teacher, depth, keep, width, multiple, initialize):
+    if not is_model(teacher):
+        raise ValueError(
+            "A student is made from a graph of layers, so the teacher must be "
+            "a Functional or a built Sequential model. Received: teacher="
+            f"{teacher!r} (of type {type(teacher).__name__}). Make one of its "
+            "layers with `keras.Model(inputs, outputs)`."
+        )
+    _check_share("depth", depth)
+    _check_share("width", width)
+    if keep is not None and depth != 1.0:
+        raise ValueError(
+            "Give either `depth` or `keep`. Received: "
+            f"depth={depth}, keep={keep}."
+        )
+    if not isinstance(multiple, int) or multiple < 1:
+        raise ValueError(
+            "Argument `multiple` must be a positive integer. Received: "
+            f"multiple={multiple!r}."
+        )
+    if initialize not in ("teacher", "random"):
+        raise ValueError(
+            "Argument `initialize` must be 'teacher' or 'random'. Received: "
+            f"initialize={initialize!r}."
+        )
+
+
+def _check_share(name, share):
+    if not isinstance(share, (int, float)) or not 0 < share <= 1:
+        raise ValueError(
+            f"Argument `{name}` must be a share above 0 and up to 1, such as "
+            f"0.5. Received: {name}={share!r}."
+        )
+
+
+def _kept(runs, depth, keep):
+    if depth == 1.0 and keep is None:
+        return [list(range(len(run))) for run in runs]
+    if not runs:
+        raise ValueError(
+            "No blocks of the teacher repeat, so none can be dropped. "
+            f"Received: depth={depth}, keep={keep}, for a teacher without "
+            "two layers or groups of layers, one behind the other, of the "
+            "same config, that give what they take in shape (those inside of "
+            "a single layer are not seen). Shrink it with `width`."
+        )
+    if keep is not None:
+        return _checked_keep(runs, keep)
+    kept = [spread(len(run), depth) for run in runs]
+    if sum(map(len, kept)) == sum(map(len, runs)):
+        raise ValueError(
+            "The depth drops no block. Received: "
+            f"depth={depth}, for the runs {described(runs)}. Give a smaller "
+            "share, or `keep`."
+        )
+    return kept
+
+
+def _checked_keep(runs, keep):
+    keep = list(keep)
+    if keep and all(isinstance(each, int) for each in keep):
+        keep = [keep]
+    fits = len(keep) == len(runs) and all(
+        _fits(run, kept) for run, kept in zip(runs, keep)
+    )
+    if not fits:
+        raise ValueError(
+            "Argument `keep` must be a list of indices for each run of "
+            "blocks, rising, of one at least, with the first where it changes "
+            f"the shape. Received: keep={keep}, for the runs "
+            f"{described(runs)} (blocks by their last layer)."
+        )
+    return [list(kept) for kept in keep]
+
+
+def _fits(run, kept):
+    kept = list(kept)
+    return (
+        bool(kept)
+        and all(isinstance(each, int) for each in kept)
+        and kept == sorted(set(kept))
+        and 0 <= kept[0] <= kept[-1] < len(run)
+        and not (run[0].is_fixed and kept[0] > 0)
+    )
+
+
+def _narrowed(student, narrower, learnt):
+    before = student.count_params()
+    narrow = narrowed(student, narrower, learnt=learnt)
+    if narrow.count_params() < before:
+        return narrow
+    raise ValueError(
+        "No layer of the teacher can be narrowed: the width of each is that of "
+        f"an input or output, or unknown. Received: width={narrower.width}, "
+        f"for the model {student.name!r}."
+    )
+
+
+def _transfers(teacher, student, pairs):
+    return [
+        Transfer(
+            FeatureMatching(),
+            teacher=mine,
+            student=its,
+            adapter=_adapter(shape_at(teacher, mine), shape_at(student, its)),
+            name=f"block_{number}",
+        )
+        for number, (mine, its) in enumerate(pairs, start=1)
+    ]
+
+
+def _adapter(teacher_shape, student_shape):
+    if teacher_shape == student_shape:
+        return None
+    last = teacher_shape[-1] == student_shape[-1]
+    first = last and len(teacher_shape) > 3
+    return FeatureAdapter(
+        data_format="channels_first" if first else "channels_last"
+    )

@@ -1,0 +1,215 @@
+"""SimKD's student: a backbone of its own, and the teacher's classifier."""
+
+import keras
+
+from keras_kd._src.specs import fresh_inputs
+from keras_kd._src.students.head_of import frozen_copy
+from keras_kd._src.students.head_of import head_of
+
+CONVOLUTIONS = {
+    3: keras.layers.Conv1D,
+    4: keras.layers.Conv2D,
+    5: keras.layers.Conv3D,
+}
+
+
+def with_teacher_head(
+    backbone,
+    teacher,
+    layer,
+    *,
+    reduction=2,
+    activation="relu",
+    data_format=None,
+    name=None,
+):
+    """A student that ends in a frozen copy of the teacher's last layers.
+
+    For SimKD: much of what a good teacher knows is in its classifier, so the
+    student takes that over as it is, and learns only to make the features
+    that it expects, without labels:
+
+        student = with_teacher_head(backbone, teacher, "stage3")
+        Distiller(
+            teacher,
+            student,
+            [Transfer(FeatureMatching(), teacher="stage3",
+                      student="projector")],
+            hard_weight=0.0,
+        )
+
+        features = backbone(inputs)
+        projected = activation(norm(conv1x1(relu(norm(conv3x3(relu(norm(
+            conv1x1(pool(features)))))))))
+        outputs = head(projected)
+
+    `pool` averages a larger map of the backbone down to the teacher's size. A
+    smaller one stays, as in the authors' code: there `head` must take any
+    size, and the transfer needs `teacher_adapter=AveragePooling2D(...)`, which
+    brings the teacher's view to the student's size. The inner convolutions
+    have the teacher's channels divided by `reduction`; all three are `Dense`
+    for vectors.
+
+    The backbone is used, not copied; the teacher is copied, and left as it
+    is. Its copy is frozen with its statistics, and has no dropout layers
+    (dropout inside of other layers remains). The student has Keras' own
+    layers only, besides those of the two models: saved, it needs no
+    `keras_kd`. Usual weight of the transfer: 1, with no other loss.
+
+    Args:
+        backbone: a built Keras model from inputs to one feature map,
+            sequence or vector, such as a student without its classifier.
+        teacher: a trained Functional or Sequential model.
+        layer: name of the teacher's layer whose output the student learns to
+            make: in the paper its last map, before the pooling. What comes
+            after must depend on it alone.
+        reduction: by what the teacher's channels are divided inside of the
+            projector, an integer: 2 in the paper. More saves parameters.
+        activation: of the projected features, `"relu"` in the paper. It must
+            be able to give what the teacher's layer gives: None where
+            negative numbers occur.
+        data_format: of maps, `"channels_last"` or `"channels_first"`;
+            Keras' setting by default.
+        name: the student's name.
+
+    Returns:
+        A Functional model, from the backbone's inputs to the teacher's
+        outputs, with the layers `backbone` (under its own name),
+        `"projector"` and `"teacher_head"`.
+
+    Raises:
+        ValueError: the teacher is no graph of layers; there is no such layer;
+            its outputs depend on more than the layer; the backbone is not
+            built, or its features can't be projected; `reduction` is no
+            positive integer, or larger than the channels' number.
+
+    Example:
+    >>> teacher = keras.Sequential([
+    ...     keras.Input((8, 8, 1)),
+    ...     keras.layers.Conv2D(6, 3, activation="relu", name="stage3"),
+    ...     keras.layers.GlobalAveragePooling2D(),
+    ...     keras.layers.Dense(2),
+    ... ])
+    >>> backbone = keras.Sequential([
+    ...     keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, name="stage3")
+    ... ])
+    >>> student = with_teacher_head(backbone, teacher, "stage3")
+    >>> student.output_shape
+    (None, 2)
+    >>> len(student.get_layer("teacher_head").trainable_weights)
+    0
+
+    Reference: Chen et al., 2022, "Knowledge Distillation with the Reused
+    Teacher Classifier", arXiv 2203.14001.
+    """
+    features, head = head_of(teacher, layer)
+    inputs = _inputs(backbone)
+    outputs = backbone(inputs)
+    shape = _checked_shape(outputs, features.shape, layer)
+    data_format = data_format or keras.config.image_data_format()
+    axis = -1 if data_format == "channels_last" else 1
+    projector = _projector(
+        shape, features.shape, reduction, activation, axis, data_format
+    )
+    projected = projector(outputs)
+    head = frozen_copy(head, projected.shape[1:], layer)
+    return keras.Model(inputs, head(projected), name=name)
+
+
+def _inputs(backbone):
+    is_model = isinstance(backbone, keras.Model)
+    inputs = fresh_inputs(backbone) if is_model else None
+    if inputs is None:
+        raise ValueError(
+            "Argument `backbone` must be a built Keras model, whose inputs "
+            f"are known. Received: backbone={backbone!r}. Give it a "
+            "`keras.Input`, or call it on a batch first."
+        )
+    return inputs
+
+
+def _checked_shape(features, target, layer):
+    shapes = [each.shape for each in keras.tree.flatten(features)]
+    known = len(shapes) == 1 and all(
+        (a is None) == (b is None) for a, b in zip(shapes[0][1:], target[1:])
+    )
+    if not known or len(shapes[0]) != len(target) or len(target) > 5:
+        raise ValueError(
+            "The backbone must give one view of the rank of the teacher's "
+            "layer, 2 (vectors) to 5, with sizes that are known where the "
+            f"teacher's are. Received: backbone outputs of shape {shapes}, "
+            f"teacher layer {layer!r} of shape {tuple(target)}. Take another "
+            "layer of the teacher, or end the backbone in another."
+        )
+    return shapes[0]
+
+
+def _projector(shape, target, reduction, activation, axis, data_format):
+    channels = target[axis]
+    inner = _inner_channels(channels, reduction)
+    parts = _pooling(shape, target, axis, data_format)
+    for units, size, end in (
+        (inner, 1, "relu"),
+        (inner, 3, "relu"),
+        (channels, 1, activation),
+    ):
+        parts += [
+            _convolution(len(target), units, size, data_format),
+            keras.layers.BatchNormalization(axis=axis),
+            keras.layers.Activation(end),
+        ]
+    return keras.Sequential([keras.Input(shape[1:]), *parts], name="projector")
+
+
+def _inner_channels(channels, reduction):
+    if isinstance(reduction, int) and 1 <= reduction <= channels:
+        return channels // reduction
+    raise ValueError(
+        "Argument `reduction` must be a positive integer, at most the "
+        f"teacher's number of channels, {channels}. Received: reduction="
+        f"{reduction!r}. The paper's is 2."
+    )
+
+
+def _convolution(rank, units, size, data_format):
+    if rank == 2:
+        return keras.layers.Dense(units, use_bias=False)
+    return CONVOLUTIONS[rank](
+        units,
+        size,
+        padding="same",
+        use_bias=False,
+        data_format=data_format,
+    )
+
+
+def _pooling(shape, target, axis, data_format):
+    """A layer that averages a larger map down, in a list; or none."""
+    source, target = (_positions(each, axis) for each in (shape, target))
+    target = [min(s, t) for s, t in zip(source, target)]
+    if source == target:
+        return []
+    dimensions = f"{len(source)}D"
+    if any(s % t for s, t in zip(source, target)):
+        # Not there before Keras 3.13.
+        name = f"AdaptiveAveragePooling{dimensions}"
+        layer = getattr(keras.layers, name, None)
+        if layer is None or None in shape[1:]:
+            raise ValueError(
+                "The backbone's map can't be averaged down to the teacher's. "
+                f"Received: {tuple(source)} positions of the backbone, at "
+                f"most {tuple(target)} of the teacher. End the backbone in "
+                "layers that give a multiple of the teacher's size, all of "
+                "whose sizes are known."
+            )
+    else:
+        layer = getattr(keras.layers, f"AveragePooling{dimensions}")
+        target = [s // t for s, t in zip(source, target)]
+    return [layer(tuple(target), data_format=data_format)]
+
+
+def _positions(shape, axis):
+    positions = list(shape)
+    del positions[axis], positions[0]
+    # Unknown sizes are taken for equal ones.
+    return [size or 1 for size in positions]

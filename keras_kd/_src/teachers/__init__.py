@@ -1,0 +1,1 @@
+"""Teachers: anything that answers a batch, as a Keras model."""

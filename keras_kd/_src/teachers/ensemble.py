@@ -1,0 +1,217 @@
+"""Several teachers as one: an ensemble that answers with one set of logits."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_kd._src.distillation.steps import no_gradient
+from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.teachers.member import TINY
+from keras_kd._src.teachers.member_weights import check_known
+from keras_kd._src.teachers.member_weights import checked_average
+from keras_kd._src.teachers.member_weights import checked_weights
+from keras_kd._src.teachers.member_weights import confidence_weights
+from keras_kd._src.teachers.member_weights import entropy_weights
+from keras_kd._src.teachers.member_weights import mean_of_probabilities
+from keras_kd._src.teachers.members import checked_members
+from keras_kd._src.teachers.members import in_order
+from keras_kd._src.teachers.members import inputs_of
+from keras_kd._src.teachers.members import table_of
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class Ensemble(keras.Model):
+    """Several teachers in the place of one.
+
+    An ensemble is more often right than its members, and spreads what is
+    left of its probability better; a student can take most of that over.
+
+        teacher = Ensemble([first, second, third], temperature=4.0)
+        distiller = Distiller(teacher, student)
+
+        result = T * log(sum_k weight_k softmax(logits_k / T))  # the default
+        result = sum_k weight_k logits_k                        # "logits"
+
+    At the `temperature` of the loss, the soft targets are the mean of the
+    members' soft targets exactly, as in Hinton's paper. A member's layers are
+    tapped below `members`, by its place: "members/0/stage3".
+
+    The members run one after another, in inference mode always: a `Distiller`
+    that runs eagerly frees one's activations before the next begins. Their
+    weights and `trainable` flags are left as they are. Learned weights, one a
+    member, are trained beforehand, on data that no member was trained on, at
+    temperature 1:
+
+        teacher = Ensemble([first, second], weights="learned")
+        teacher.compile("adam", SparseCategoricalCrossentropy(from_logits=True))
+        teacher.fit(x_held_out, y_held_out)
+
+    A class that only some members know gets the weighted sum over those,
+    divided by their share of all members; the softmax adds up to 1 again.
+    Vongkulbhisal et al. (2019, arXiv 1904.06062) solve for the distribution
+    that agrees with all members, which takes classes in common.
+
+    Args:
+        members: list of built Keras models that answer logits of shape
+            `(batch, classes)`, or of `Member`s, for models that take or
+            answer something else.
+        average: `"probabilities"`, or `"logits"`, as they are, of members
+            that know all classes.
+        weights: None for equal ones; a list of one number a member (they are
+            divided by their sum); `"learned"`; or, for each sample anew,
+            `"confidence"` (`confidence_weights`, from the labels; equal
+            without them, which no cache stores) or `"entropy"`
+            (`entropy_weights`).
+        temperature: of the probabilities that are averaged, positive.
+        num_classes: by default as many as the members' answers show.
+        input_shape: shape of a sample, needed where each member has a
+            `preprocess`.
+        name: the model's name.
+
+    Call arguments:
+        inputs: one tensor, what each member (or its `preprocess`) takes.
+        labels: class numbers, shape `(batch,)`, -1 for none; a `Distiller`
+            hands them over. None if there are none.
+
+    Returns:
+        Logits in float32, shape `(batch, classes)`.
+
+    Raises:
+        ValueError: a member is no built Keras model, or is there twice; the
+            members' classes do not agree; an argument is out of range.
+
+    Example:
+    >>> first = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> second = keras.models.clone_model(first)
+    >>> teacher = Ensemble([first, second], temperature=4.0)
+    >>> teacher(ops.ones((2, 4))).shape == (2, 3)
+    True
+
+    Reference: Hinton, Vinyals and Dean, 2015, "Distilling the Knowledge in a
+    Neural Network", arXiv 1503.02531.
+    """
+
+    def __init__(
+        self,
+        members,
+        *,
+        average="probabilities",
+        weights=None,
+        temperature=1.0,
+        num_classes=None,
+        input_shape=None,
+        name=None,
+    ):
+        # No autocast: labels stay whole numbers, each model casts its inputs.
+        super().__init__(name=name, dtype="float32", autocast=False)
+        self._parts = checked_members(members)
+        self.average = checked_average(average)
+        self.weighting = checked_weights(weights, len(self._parts))
+        self.temperature = number_of(temperature, "temperature", least=TINY)
+        inputs = inputs_of(self._parts, input_shape)
+        self._sample_shape = tuple(inputs.shape[1:])
+        self._table = table_of(self._parts, inputs, num_classes)
+        self.num_classes = self._table.shape[1]
+        check_known(self._table, self.average, self.weighting)
+        self.member_logits = None
+        if self.weighting == "learned":
+            self.member_logits = self.add_weight(
+                shape=(len(self._parts),),
+                initializer="zeros",
+                name="member_logits",
+            )
+        self.build((None, *self._sample_shape))
+
+    @property
+    def members(self):
+        """The models, without what a `Member` adds to them."""
+        return [part.model for part in self._parts]
+
+    def build(self, input_shape):
+        self.built = True
+
+    def call(self, inputs, training=None, *, labels=None):
+        if training:
+            # Only learned weights are trained: no gradient for the members.
+            with no_gradient():
+                logits = ops.stop_gradient(self._answers(inputs))
+        else:
+            logits = self._answers(inputs)
+        weights = self._weights_for(logits, labels)
+        if self.average == "logits":
+            return ops.sum(logits * ops.expand_dims(weights, -1), axis=-2)
+        mean = mean_of_probabilities(logits, weights, self.temperature)
+        share = np.mean(self._table >= 0, axis=0).astype("float32")
+        return mean - self.temperature * ops.log(share)
+
+    def _answers(self, inputs):
+        answers = [
+            in_order(part(inputs, training=False), places)
+            for part, places in zip(self._parts, self._table)
+        ]
+        return ops.stack(answers, axis=1)
+
+    def _weights_for(self, logits, labels):
+        if self.weighting == "learned":
+            logits = ops.convert_to_tensor(self.member_logits)
+            # Keras' softmax warns where there is one member.
+            return ops.exp(logits - ops.logsumexp(logits))
+        if self.weighting == "confidence":
+            return confidence_weights(logits, labels)
+        if self.weighting == "entropy":
+            return entropy_weights(logits)
+        return ops.convert_to_tensor(list(self.weighting), "float32")
+
+    @property
+    def trainable_variables(self):
+        # The members keep their flags, and are not trained.
+        learned = self.trainable and self.member_logits is not None
+        return [self.member_logits] if learned else []
+
+    @property
+    def non_trainable_variables(self):
+        return _without(self.trainable_variables, self.variables)
+
+    @property
+    def trainable_weights(self):
+        return self.trainable_variables
+
+    @property
+    def non_trainable_weights(self):
+        return _without(self.trainable_variables, self.weights)
+
+    @property
+    def needs_labels(self):
+        """Whether it weighs its members otherwise where it sees labels."""
+        return self.weighting == "confidence"
+
+    def fingerprint_bytes(self):
+        """What tells this ensemble from others of the same members."""
+        weights = self.weighting
+        weights = weights if isinstance(weights, str) else list(weights)
+        told = [self.average, weights, self.temperature, self.num_classes]
+        return repr(told).encode()
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        weights = self.weighting
+        return {
+            "name": self.name,
+            "members": [serialize(part) for part in self._parts],
+            "average": self.average,
+            "weights": weights if isinstance(weights, str) else list(weights),
+            "temperature": self.temperature,
+            "num_classes": self.num_classes,
+            "input_shape": list(self._sample_shape),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        deserialize = keras.saving.deserialize_keras_object
+        members = [deserialize(member) for member in config["members"]]
+        return cls(**{**config, "members": members})
+
+
+def _without(some, variables):
+    some = [id(variable) for variable in some]
+    return [each for each in variables if id(each) not in some]

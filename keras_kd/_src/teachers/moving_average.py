@@ -1,0 +1,185 @@
+"""MovingAverage: a student's own weights, averaged, as its teacher."""
+
+import keras
+from keras import ops
+
+from keras_kd._src.distillation.hyperparameter import Hyperparameter
+from keras_kd._src.specs import input_spec
+from keras_kd._src.specs import take_weights
+
+HALF = {"float16", "bfloat16"}
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class MovingAverage(keras.Model):
+    """A teacher that follows its student: the average of its past weights.
+
+    The average of the weights answers better, and changes less, than the
+    student of any one step; where only few samples have labels, agreeing with
+    it is all that the others are good for (Mean Teacher). The `Distiller`
+    moves it at the end of each training step, inside the compiled step:
+
+        teacher = MovingAverage(student, decay=0.999)
+        distiller = Distiller(teacher, student, [...])
+        distiller.fit(...)
+        teacher.model.save("averaged.keras")
+
+        decay_t = min(decay, 1 - 1 / (t + 1)) with `warm_up`, else decay
+        average = decay_t * average + (1 - decay_t) * student, after step t
+
+    t counts from 1. Averaged are all weights of floating type, the statistics
+    of normalization layers with the others; the rest is copied. As it moves,
+    its weights are saved and resumed with the distiller's state, where other
+    teachers leave a fingerprint: a loaded distiller is given
+    `MovingAverage(distiller.student, decay=0.999)`, with the same arguments as
+    before, and goes on. `EarlyStopping(restore_best_weights=True)` puts the
+    student back and not the average; `ModelCheckpoint(save_weights_only=True)`
+    keeps both. Its layers are tapped below "model": "model/stage3".
+
+    Args:
+        student: a built Keras model, which is copied. Its weights must not be
+            in half precision (mixed precision is fine).
+        decay: how much of the average stays in a step, in [0, 1], or a
+            `LearningRateSchedule` over training steps (BYOL's rises from 0.996
+            to 1: `schedules.Annealing(0.996, 1.0, steps=..., curve="cosine")`).
+            The usual values are 0.99 (short runs) to 0.9999.
+        warm_up: whether the first steps count as much as the last ones, and
+            not the weights that the student began with; as in Mean Teacher.
+        name: the model's name.
+
+    Call arguments:
+        inputs: what the student takes.
+
+    Returns:
+        What the student would answer with its averaged weights, in inference
+        mode.
+
+    Raises:
+        ValueError: the student is no built Keras model, or can't be copied;
+            `decay` is not in its range.
+
+    Example:
+    >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> teacher = MovingAverage(student, decay=0.5, warm_up=False)
+    >>> _ = student.layers[0].bias.assign([1.0, 2.0, 4.0])
+    >>> teacher.follow(student, step=1)
+    >>> [float(value) for value in teacher.model.layers[0].bias.numpy()]
+    [0.5, 1.0, 2.0]
+
+    Reference: Tarvainen and Valpola, 2017, "Mean teachers are better role
+    models", arXiv 1703.01780. Grill et al., 2020, "Bootstrap your own latent",
+    arXiv 2006.07733.
+    """
+
+    def __init__(self, student, decay=0.999, *, warm_up=True, name=None):
+        super().__init__(name=name, dtype="float32", autocast=False)
+        self.model = _copy_of(student)
+        self._decay = _checked_decay(decay)
+        self.warm_up = warm_up
+        inputs = input_spec(self.model)
+        if inputs is not None:
+            self.build(keras.tree.map_structure(lambda x: x.shape, inputs))
+        self.built = True
+
+    @property
+    def decay(self):
+        return self._decay.variable
+
+    @decay.setter
+    def decay(self, value):
+        self._decay.assign(value)
+
+    def build(self, input_shape):
+        self.built = True
+
+    def call(self, inputs, training=None):
+        return self.model(inputs, training=False)
+
+    @property
+    def moving_weights(self):
+        """What a training state holds of it: the averages."""
+        return self.model.weights
+
+    def check_student(self, student):
+        """Raises a `ValueError` unless this can follow the student."""
+        shapes = [
+            [tuple(weight.shape) for weight in model.weights]
+            for model in (self.model, student)
+        ]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"The teacher {self.name!r} follows another student. Received "
+                f"a student {student.name!r} with {len(shapes[1])} weights, "
+                f"and the average of a model with {len(shapes[0])}, or of "
+                "other shapes. Make it of the student: "
+                "`keras_kd.teachers.MovingAverage(student)`."
+            )
+
+    def follow(self, student, step):
+        """Moves the average; the `Distiller` does it at the end of a step.
+
+        Args:
+            student: the model that is averaged.
+            step: how many training steps were made, this one with them.
+        """
+        step = ops.cast(step, "float32")
+        self._decay.advance(step)
+        decay = ops.convert_to_tensor(self.decay)
+        if self.warm_up:
+            decay = ops.minimum(decay, 1.0 - 1.0 / (step + 1.0))
+        for average, weight in zip(self.model.weights, student.weights):
+            value = ops.convert_to_tensor(weight.value)
+            if keras.backend.is_float_dtype(average.dtype):
+                value = average.value + (1.0 - decay) * (value - average.value)
+            average.assign(value)
+
+    def get_config(self):
+        return {
+            "student": keras.saving.serialize_keras_object(self.model),
+            "decay": keras.saving.serialize_keras_object(self._decay.config()),
+            "warm_up": self.warm_up,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        deserialize = keras.saving.deserialize_keras_object
+        student, decay = deserialize(config["student"]), config["decay"]
+        if isinstance(decay, dict):
+            decay = deserialize(decay)
+        rest = {key: config[key] for key in ("warm_up", "name")}
+        return cls(student, decay, **rest)
+
+
+def _copy_of(student):
+    if not isinstance(student, keras.Model) or not student.built:
+        raise ValueError(
+            "Argument `student` must be a built Keras model, whose weights can "
+            f"be copied. Received: student={student!r}. Give it a "
+            "`keras.Input`, or call it on a batch first."
+        )
+    copy = keras.models.clone_model(student)
+    if not copy.built:
+        copy(input_spec(student))
+    take_weights(copy, student)
+    half = sorted({weight.dtype for weight in copy.weights} & HALF)
+    if half:
+        raise ValueError(
+            f"The student {student.name!r} has weights of type {half[0]}, in "
+            "which an average stands still: what moves it is too small to be "
+            "added. Received: a student in half precision. Make it with the "
+            'policy "mixed_bfloat16" or "mixed_float16": its weights are then '
+            "float32."
+        )
+    return copy
+
+
+def _checked_decay(decay):
+    checked = Hyperparameter(decay, "decay")
+    start = float(checked.schedule(0) if checked.schedule else decay)
+    if start > 1.0:
+        raise ValueError(
+            "Argument `decay` must be at most 1, where nothing moves. "
+            f"Received: decay={start:g}. The usual values are 0.99 to 0.9999."
+        )
+    return checked

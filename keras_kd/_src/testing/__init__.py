@@ -1,0 +1,1 @@
+"""Checks that a loss keeps the contract of this library's own."""

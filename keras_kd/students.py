@@ -1,0 +1,19 @@
+"""Students: models that are made of a student's and a teacher's parts."""
+
+from keras_kd._src.students.exits import Exits
+from keras_kd._src.students.gated_branches import gated_branches
+from keras_kd._src.students.peers import peers
+from keras_kd._src.students.shrink import shrink
+from keras_kd._src.students.with_teacher_head import with_teacher_head
+
+__all__ = [
+    "Exits",
+    "gated_branches",
+    "peers",
+    "shrink",
+    "with_teacher_head",
+]
+
+
+def __dir__():
+    return __all__
