@@ -25,7 +25,7 @@ def skip_others(items):
     if keras.backend.backend() == ONE_BACKEND:
         return
     skip = pytest.mark.skip(
-        reason=f"the same on each backend: runs with KERAS_BACKEND={ONE_BACKEND}"
+        reason=f"no backend changes it: runs with KERAS_BACKEND={ONE_BACKEND}"
     )
     for item in items:
         if item.get_closest_marker("one_backend"):
