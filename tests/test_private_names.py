@@ -9,7 +9,6 @@ import pathlib
 import re
 
 import keras
-import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 THE_ONLY_FILE = ROOT / "keras_kd" / "_src" / "keras_compat.py"
@@ -19,6 +18,11 @@ OUTSIDE = sorted(
     for folder in ("tests", "guides", "examples")
     for path in (ROOT / folder).rglob("*.py")
 )
+ELSEWHERE = [
+    path
+    for path in [*PACKAGE, *OUTSIDE]
+    if path not in (THE_ONLY_FILE, pathlib.Path(__file__))
+]
 TREES = {path: ast.parse(path.read_text()) for path in [*PACKAGE, *OUTSIDE]}
 # Public by their documentation: named tuples' methods, and `os._exit`.
 DOCUMENTED = {"_asdict", "_exit", "_fields", "_make", "_replace"}
@@ -60,6 +64,7 @@ KERAS = private_names_of_keras() | {
     "_inbound_nodes",
     "_jax_state",
     "_keras_history",
+    "_keras_mask",
     "_standardize_batch",
     "_symbolic_build",
     "enqueuer",
@@ -95,20 +100,22 @@ def members(node):
 
 
 def own_names(tree):
-    """What a file defines, or sets as an attribute."""
+    """What a file defines, or sets as an attribute of `self`."""
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             yield node.name
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id
-        elif isinstance(node, ast.Attribute) and isinstance(
-            node.ctx, ast.Store
-        ):
+        elif isinstance(node, ast.Attribute) and is_set_on_self(node):
             yield node.attr
 
 
+def is_set_on_self(node):
+    owner = getattr(node.value, "id", None)
+    return isinstance(node.ctx, ast.Store) and owner == "self"
+
+
 OWN = {name for tree in TREES.values() for name in own_names(tree)}
-ALLOWED = OWN | DOCUMENTED
 
 
 def imports(tree):
@@ -123,57 +130,66 @@ def imports(tree):
             )
 
 
-def places(path, lines):
-    return [f"{path.relative_to(ROOT)}:{line} {name}" for line, name in lines]
+def offenders(check, paths):
+    """`file:line name` of each name that `check(tree)` yields, a line each."""
+    return "\n".join(
+        f"{path.relative_to(ROOT)}:{line} {name}"
+        for path in paths
+        for line, name in check(TREES[path])
+    )
 
 
-def ids(path):
-    return str(path.relative_to(ROOT))
+def private_of_keras(tree):
+    for line, name in names_used(tree):
+        if name in KERAS or "keras.src" in name:
+            yield line, name
+    for line, name in imports(tree):
+        if name.startswith("keras.src"):
+            yield line, name
 
 
-@pytest.mark.parametrize("path", [*PACKAGE, *OUTSIDE], ids=ids)
-def test_no_private_name_of_keras(path):
-    if path in (THE_ONLY_FILE, pathlib.Path(__file__)):
-        return
-    tree = TREES[path]
-    private = [
-        (line, name)
-        for line, name in names_used(tree)
-        if name in KERAS or "keras.src" in name
-    ]
-    private += [
-        (line, name)
-        for line, name in imports(tree)
-        if name.startswith("keras.src")
-    ]
-    assert places(path, private) == []
+def private_of_others(tree):
+    for node in ast.walk(tree):
+        attribute = getattr(node, "attr", "")
+        if is_private(attribute) and attribute not in OWN | DOCUMENTED | KERAS:
+            yield node.lineno, attribute
 
 
-@pytest.mark.parametrize("path", [*PACKAGE, *OUTSIDE], ids=ids)
-def test_private_attributes_are_our_own(path):
-    """Of no other library, either."""
-    if path in (THE_ONLY_FILE, pathlib.Path(__file__)):
-        return
-    foreign = [
-        (node.lineno, node.attr)
-        for node in ast.walk(TREES[path])
-        if isinstance(node, ast.Attribute)
-        and is_private(node.attr)
-        and node.attr not in ALLOWED
-    ]
-    assert places(path, foreign) == []
+def private_of_the_package(tree):
+    for line, name in imports(tree):
+        # `tests.support` would be a second copy of `support`.
+        if name.startswith(("keras_kd._", "tests.")):
+            yield line, name
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr == "_src":
+            yield node.lineno, node.attr
 
 
-@pytest.mark.parametrize("path", OUTSIDE, ids=ids)
-def test_tests_and_guides_use_public_names(path):
-    private = [
-        (line, name)
-        for line, name in imports(TREES[path])
-        if name.startswith(("keras_kd._", "tests."))
-    ]
-    private += [
-        (node.lineno, "keras_kd._src")
-        for node in ast.walk(TREES[path])
-        if isinstance(node, ast.Attribute) and node.attr == "_src"
-    ]
-    assert places(path, private) == []
+def test_no_private_name_of_keras():
+    found = offenders(private_of_keras, ELSEWHERE)
+    assert not found, found
+
+
+def test_no_private_attribute_of_others():
+    found = offenders(private_of_others, ELSEWHERE)
+    assert not found, found
+
+
+def test_tests_and_guides_use_public_names():
+    found = offenders(private_of_the_package, OUTSIDE)
+    assert not found, found
+
+
+def test_the_checks_find_something():
+    tree = ast.parse(
+        "from keras.src import ops\n"
+        "import keras_kd._src.resize\n"
+        "layers = model._flatten_layers()\n"
+        "name = getattr(layer, '_flash_attention')\n"
+        "value = other._of_no_one_here\n"
+        "class Distiller:\n"
+        "    def _symbolic_build(self): pass\n"
+    )
+    assert {line for line, _ in private_of_keras(tree)} == {1, 3, 4, 7}
+    assert {line for line, _ in private_of_others(tree)} == {5}
+    assert {line for line, _ in private_of_the_package(tree)} == {2}
