@@ -9,6 +9,7 @@ import pathlib
 import re
 
 import keras
+from support import assert_none
 
 ROOT = pathlib.Path(__file__).parents[1]
 THE_ONLY_FILE = ROOT / "keras_kd" / "_src" / "keras_compat.py"
@@ -131,12 +132,12 @@ def imports(tree):
 
 
 def offenders(check, paths):
-    """`file:line name` of each name that `check(tree)` yields, a line each."""
-    return "\n".join(
+    """`file:line name` of each name that `check(tree)` yields."""
+    return [
         f"{path.relative_to(ROOT)}:{line} {name}"
         for path in paths
         for line, name in check(TREES[path])
-    )
+    ]
 
 
 def private_of_keras(tree):
@@ -166,18 +167,15 @@ def private_of_the_package(tree):
 
 
 def test_no_private_name_of_keras():
-    found = offenders(private_of_keras, ELSEWHERE)
-    assert not found, found
+    assert_none(offenders(private_of_keras, ELSEWHERE))
 
 
 def test_no_private_attribute_of_others():
-    found = offenders(private_of_others, ELSEWHERE)
-    assert not found, found
+    assert_none(offenders(private_of_others, ELSEWHERE))
 
 
 def test_tests_and_guides_use_public_names():
-    found = offenders(private_of_the_package, OUTSIDE)
-    assert not found, found
+    assert_none(offenders(private_of_the_package, OUTSIDE))
 
 
 def test_the_checks_find_something():

@@ -10,6 +10,7 @@ import pathlib
 import pkgutil
 
 import pytest
+from support import assert_none
 
 import keras_kd
 
@@ -225,7 +226,7 @@ def difference(found, listed):
     """A line for each name that is new, and for each that is gone."""
     new = [f"+ {name}" for name in sorted(set(found) - set(listed))]
     gone = [f"- {name}" for name in sorted(set(listed) - set(found))]
-    return "\n".join(new + gone)
+    return new + gone
 
 
 def test_public_modules_are_those_listed():
@@ -234,14 +235,12 @@ def test_public_modules_are_those_listed():
         for module in pkgutil.iter_modules(keras_kd.__path__)
         if not module.name.startswith("_")
     }
-    changed = difference({"keras_kd", *found}, SURFACE)
-    assert not changed, changed
+    assert_none(difference({"keras_kd", *found}, SURFACE))
 
 
 @pytest.mark.parametrize("module", SURFACE)
 def test_public_names_are_those_listed(module):
-    changed = difference(MODULES[module].__all__, SURFACE[module])
-    assert not changed, changed
+    assert_none(difference(MODULES[module].__all__, SURFACE[module]))
 
 
 @pytest.mark.parametrize("module", SURFACE)
@@ -261,7 +260,7 @@ def test_public_modules_hold_imports_only(module):
     others = [
         ast.unparse(node) for node in tree.body[1:] if not is_of_a_face(node)
     ]
-    assert others == []
+    assert_none(others)
 
 
 def is_of_a_face(node):
@@ -283,4 +282,4 @@ def test_packages_below_have_no_names_of_their_own():
         for path in (ROOT / "_src").rglob("__init__.py")
         if len(ast.parse(path.read_text()).body) > 1
     ]
-    assert others == []
+    assert_none(others)
