@@ -42,6 +42,7 @@ def test_guide(path, tmp_path):
     assert list(tmp_path.rglob("*.png"))
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)
 def test_guide_has_the_form_of_a_tutobook(path):
     head = path.read_text().split('"""')[1].strip().splitlines()
