@@ -11,8 +11,6 @@ import tomllib
 import pytest
 from support import assert_none
 
-pytestmark = pytest.mark.one_backend
-
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -36,17 +34,20 @@ def python_path():
     return os.pathsep.join([str(ROOT), *([given] if given else [])])
 
 
+@pytest.mark.one_backend
 def test_every_example_compiles():
     for program in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
         compile(program, "README.md", "exec")
 
 
+@pytest.mark.one_backend
 def test_linked_files_exist():
     links = re.findall(r"\]\((?!http)([^)]+)\)", README)
     assert len(links) > 5
     assert all((ROOT / link).exists() for link in links)
 
 
+@pytest.mark.one_backend
 def test_names_are_public_ones():
     import keras_kd as kd
 
@@ -73,6 +74,7 @@ def test_names_are_public_ones():
     assert_none([*unknown, *top_level])
 
 
+@pytest.mark.one_backend
 def test_commands_install_extras_that_exist():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = set(project["optional-dependencies"])
