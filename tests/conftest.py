@@ -2,11 +2,7 @@
 
 import os
 import pathlib
-import sys
 
-# As if they were not installed: TESTS_WITHOUT=tensorflow,grain.
-if os.environ.get("TESTS_WITHOUT"):
-    sys.modules.update(dict.fromkeys(os.environ["TESTS_WITHOUT"].split(",")))
 # Compiling takes most of the time on JAX, and the tests' arrays are small.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 # PyTorch has to be imported before TensorFlow, or the process may crash.

@@ -26,6 +26,7 @@ SURFACE = {
         "cache",
         "callbacks",
         "extract_features",
+        "find_layer",
         "layers",
         "losses",
         "metrics",
@@ -205,8 +206,10 @@ SURFACE = {
         "FunctionTeacher",
         "Member",
         "MovingAverage",
+        "Teacher",
         "confidence_weights",
         "entropy_weights",
+        "fingerprint",
         "mean_of_probabilities",
     ],
     "keras_kd.testing": [

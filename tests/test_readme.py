@@ -54,7 +54,7 @@ def test_names_are_public_ones():
     modules = "|".join(
         name for name in kd.__all__ if inspect.ismodule(getattr(kd, name))
     )
-    symbols = set(re.findall(rf"[`.]({modules})\.(\w+)", README))
+    symbols = set(re.findall(rf"(?:`|\bkd\.)({modules})\.(\w+)", README))
     assert {module for module, _ in symbols} >= {
         "losses",
         "layers",
