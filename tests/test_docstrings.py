@@ -294,10 +294,9 @@ class Message:
         """What a local name was set to, or a function of ours returns."""
         if isinstance(node, ast.Name):
             return self.of(self.function, ast.Assign, depth, name=node.id)
-        name = getattr(node.func, "attr", getattr(node.func, "id", None))
         texts = [
             Message(function).of(function, ast.Return, depth)
-            for function in FUNCTIONS.get(name, [])
+            for function in FUNCTIONS.get(name_of(node), [])
         ]
         return "".join(texts)
 
@@ -323,17 +322,43 @@ for tree in SOURCES.values():
 
 
 def raised_errors():
-    """`(place, function, node)` of each error that the package makes."""
+    """`(place, function, node, error)` of each error that the package makes.
+
+    Not those that it caught and raises again, and not the error of a method
+    that a subclass has to implement.
+    """
     for path, tree in SOURCES.items():
         for function in functions_of(tree):
             for node in ast.walk(function):
-                if isinstance(node, ast.Raise) and node.exc is not None:
-                    place = f"{path.relative_to(PACKAGE)}:{node.lineno}"
-                    yield place, function, node
+                if not isinstance(node, ast.Raise):
+                    continue
+                place = f"{path.relative_to(PACKAGE)}:{node.lineno}"
+                for owner, error in made(function, node.exc):
+                    if name_of(error) != "NotImplementedError":
+                        yield place, owner, node, error
 
 
-def tells_what_came(function, node):
-    arguments = getattr(node.exc, "args", [])
+def made(function, error):
+    """The calls that make an error, each in the function that it is in."""
+    helpers = FUNCTIONS.get(name_of(error), [])
+    if not helpers:
+        return [(function, error)] if isinstance(error, ast.Call) else []
+    return [
+        (helper, node.value)
+        for helper in helpers
+        for node in ast.walk(helper)
+        if isinstance(node, ast.Return)
+    ]
+
+
+def name_of(node):
+    """Of the function or method that is called."""
+    called = getattr(node, "func", None)
+    return getattr(called, "attr", getattr(called, "id", None))
+
+
+def tells_what_came(function, node, error):
+    arguments = getattr(error, "args", [])
     text = "".join(map(Message(function).text, arguments))
     # A caught error that is told on says so itself.
     passed_on = node.cause is not None and any(
@@ -346,7 +371,7 @@ def tells_what_came(function, node):
 
 
 def test_errors_are_found():
-    found = {place.split(":")[0] for place, _, _ in raised_errors()}
+    found = {place.split(":")[0] for place, *_ in raised_errors()}
     assert len(found) > 20
     assert {"_src/arguments.py", "_src/metrics.py"} <= found
 
@@ -354,8 +379,8 @@ def test_errors_are_found():
 def test_errors_say_what_was_received():
     silent = [
         place
-        for place, function, node in raised_errors()
-        if not tells_what_came(function, node)
+        for place, *error in raised_errors()
+        if not tells_what_came(*error)
     ]
     assert_none(silent)
 
@@ -377,14 +402,14 @@ def test_errors_say_what_was_received():
 def test_what_counts_as_saying_it(source, told):
     (function,) = ast.parse(f"def f(x, name, e):\n    {source}").body
     (node,) = [n for n in ast.walk(function) if isinstance(n, ast.Raise)]
-    assert bool(tells_what_came(function, node)) == told
+    assert bool(tells_what_came(function, node, node.exc)) == told
 
 
 def test_errors_are_value_errors():
     others = [
         place
-        for place, _, node in raised_errors()
-        if not ast.unparse(node).startswith("raise ValueError(")
+        for place, _, _, error in raised_errors()
+        if name_of(error) != "ValueError"
     ]
     assert_none(others)
 
