@@ -15,6 +15,12 @@ from keras_kd._src.specs import last_activations
 
 # A term below this share of the total changes nothing.
 LEAST_SHARE = 1e-3
+# How errors begin in which Keras and TensorFlow quote another one.
+WRAPPED = (
+    "Exception encountered when calling",
+    "Could not automatically infer",
+    "in user code:",
+)
 # Activations whose values are probabilities.
 PROBABILITIES = {"softmax", "sigmoid"}
 # So many samples tell a teacher from one that guesses.
@@ -37,15 +43,15 @@ def claim(transfers, training_step):
     for transfer in transfers:
         for kind, part in _parts(transfer):
             earlier = _steps_of.get(part)
-            steps = (
-                0
-                if earlier is None
-                else int(ops.convert_to_numpy(earlier.value))
-            )
+            steps = 0 if earlier is None else _number(earlier)
             if not steps:
                 _steps_of[part] = training_step
             elif earlier is not training_step:
                 _warn_of_reuse(transfer, kind, steps)
+
+
+def _number(variable):
+    return int(ops.convert_to_numpy(variable.value))
 
 
 def _parts(transfer):
@@ -133,8 +139,7 @@ def own_errors():
 
 
 def _is_wrapped(error):
-    wraps = "Exception encountered when calling", "in user code:"
-    return str(error).startswith(wraps)
+    return str(error).startswith(WRAPPED)
 
 
 def _is_ours(error):
