@@ -1,5 +1,6 @@
 """Mistakes that train on: each is warned of, once, and its like is not."""
 
+import re
 import warnings
 
 import keras
@@ -165,7 +166,8 @@ def test_inputs_of_a_wrong_shape_are_one_sentence():
             run()
         text = str(error.value)
         assert "takes inputs of shape (None, 4)" in text, text
-        assert "Received: inputs of shape (8, 5)" in text, text
+        # TensorFlow leaves the batch size open when it traces a step again.
+        assert re.search(r"Received: inputs of shape \((8|None), 5\)", text)
         assert text.count("\n") == 0, text
     distiller.fit(x[:, :4], y, verbose=0)
 
