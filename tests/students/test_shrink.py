@@ -427,7 +427,7 @@ def test_new_weights_but_what_was_adapted_to_the_data():
     scaling.adapt(vectors(32) * 3.0 + 1.0)
     parts = [layers.Dense(6, name=f"block{n}") for n in range(2)]
     teacher = keras.Sequential([keras.Input((6,)), scaling, *parts])
-    student, _ = shrink(teacher, depth=0.5, initialize="random")
+    student, _ = shrink(teacher, depth=0.5, initializer="random")
     mine, its = (m.get_layer("block0").kernel for m in (teacher, student))
     assert np.abs(numpy(mine) - numpy(its)).max() > 0.1
     x = vectors()
@@ -446,7 +446,7 @@ def even(size, smaller):
 
 def test_narrower_layers_have_even_channels_of_the_teachers():
     teacher = residual_cnn()
-    student, transfers = shrink(teacher, width=0.75, multiple=1)
+    student, transfers = shrink(teacher, width=0.75, divisor=1)
     channels = {"stem": 6, "a0_1": 6, "b0_1": 12, "b0_skip": 12, "b2_2": 12}
     found = {name: student.get_layer(name).filters for name in channels}
     assert found == channels
@@ -562,7 +562,7 @@ def test_shapes_and_groups_follow():
     x = layers.Reshape((-1, 32), name="tokens")(x)
     x = ops.mean(ops.reshape(x, (-1, 4, 32)), axis=1)
     teacher = keras.Model(inputs, layers.Dense(3)(x))
-    student, _ = shrink(teacher, width=0.25, multiple=4)
+    student, _ = shrink(teacher, width=0.25, divisor=4)
     assert student.get_layer("depthwise").groups == 8
     assert student.get_layer("norm").groups == 8
     assert student.get_layer("tokens").target_shape == (-1, 8)
@@ -780,8 +780,8 @@ def test_a_teacher_without_a_graph():
         {"depth": 2},
         {"width": "half"},
         {"width": -0.5},
-        {"multiple": 0},
-        {"initialize": "zeros"},
+        {"divisor": 0},
+        {"initializer": "zeros"},
         {"depth": 0.5, "keep": [0]},
     ],
 )

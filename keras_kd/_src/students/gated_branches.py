@@ -51,7 +51,7 @@ def gated_branches(trunk, branches, *, data_format=None, name="branches"):
     Reference: Lan, Zhu and Gong, 2018, "Knowledge Distillation by On-the-Fly
     Native Ensemble", arXiv 1806.04606.
     """
-    branches = checked_parts(branches, "branches", least=2)
+    branches = checked_parts(branches, "branches")
     if ENSEMBLE in branches:
         raise ValueError(
             f"Argument `branches` has a branch {ENSEMBLE!r}, which is what the "

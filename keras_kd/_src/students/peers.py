@@ -40,7 +40,7 @@ def peers(students, *, name="peers"):
 
     Reference: Zhang et al., 2018, "Deep Mutual Learning", arXiv 1706.00384.
     """
-    students = checked_parts(students, "students", least=2)
+    students = checked_parts(students, "students")
     inputs = first_inputs(students.values())
     outputs = {key: student(inputs) for key, student in students.items()}
     return keras.Model(inputs, outputs, name=name)
