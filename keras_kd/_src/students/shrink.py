@@ -28,7 +28,7 @@ def shrink(
     config=None,
     name=None,
 ):
-    """A smaller student of the teacher's layers (as DistilBERT), and transfers.
+    """A smaller student made from the teacher (DistilBERT), and its transfers.
 
     Saves the work of writing a student, and starts it from the teacher's
     weights; DistilBERT is every second block of BERT:
