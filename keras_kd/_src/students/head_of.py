@@ -27,7 +27,7 @@ def head_of(model, name):
             "layers with `keras.Model(inputs, outputs)`."
         )
     found, others = _ways_to(model, find_layer(model, name))
-    at_the_end = any(found[:1] == [output] for output in model.outputs)
+    at_the_end = {id(t) for t in found} & {id(t) for t in model.outputs}
     if others or len(found) != 1 or at_the_end:
         raise ValueError(
             f"The outputs of the teacher {model.name!r} are no function of the "

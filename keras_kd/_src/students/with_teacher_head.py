@@ -136,11 +136,12 @@ def _checked_shape(features, target, layer):
     )
     if not known or len(shapes[0]) != len(target) or len(target) > 5:
         raise ValueError(
-            "The backbone must give one feature tensor of the rank of the "
-            "teacher's layer, 2 (vectors) to 5, with sizes that are known where "
-            f"the teacher's are. Received: backbone outputs of shape {shapes}, "
-            f"teacher layer {layer!r} of shape {tuple(target)}. Take another "
-            "layer of the teacher, or end the backbone in another."
+            "The output of the backbone must be one feature tensor of the rank "
+            "of the teacher's layer, 2 (vectors) to 5, with sizes that are "
+            "known where the teacher's are. Received: backbone outputs of "
+            f"shape {shapes}, teacher layer {layer!r} of shape "
+            f"{tuple(target)}. Take another layer of the teacher, or end the "
+            "backbone in another."
         )
     return shapes[0]
 
