@@ -699,6 +699,36 @@ def test_a_config_that_does_not_make_the_student(config, message):
         shrink(Backbone(), depth=0.5, config=config)
 
 
+class OddBlock(Block):
+    """Its class can make it, but not from a config."""
+
+    def get_config(self):
+        raise AttributeError("no attribute 'hidden_size'")
+
+
+class OddBackbone(keras.Model):
+    def __init__(self, num_layers=4, name=None):
+        x = inputs = keras.Input((6,))
+        for n in range(num_layers):
+            x = OddBlock(8, name=f"block{n}")(x)
+        super().__init__(inputs, x, name=name)
+        self.num_layers = num_layers
+
+    def get_config(self):
+        return {"num_layers": self.num_layers, "name": self.name}
+
+
+def test_a_class_whose_layers_cannot_be_made_again():
+    teacher = randomized(OddBackbone(name="backbone"))
+    student, _ = shrink(teacher, depth=0.5, config={"num_layers": 2})
+    assert student.num_layers == 2
+    x = vectors()
+    first, second = (teacher.get_layer(f"block{n}") for n in (0, 2))
+    assert_close(run(student, x), numpy(second(first(x))))
+    with pytest.raises(ValueError, match="the layer 'block0'.*'hidden_size'"):
+        shrink(teacher, depth=0.5)
+
+
 def test_keras_hub():
     hub = pytest.importorskip("keras_hub", reason="KerasHub is not installed.")
     teacher = hub.models.BertBackbone(

@@ -10,9 +10,12 @@ from keras_kd._src.losses.feature_matching import FeatureMatching
 from keras_kd._src.students.shrinking.blocks import described
 from keras_kd._src.students.shrinking.blocks import evenly_spaced
 from keras_kd._src.students.shrinking.depth import Depth
+from keras_kd._src.students.shrinking.graph import Graph
 from keras_kd._src.students.shrinking.graph import is_model
 from keras_kd._src.students.shrinking.graph import shape_at
 from keras_kd._src.students.shrinking.rebuild import in_class_of
+from keras_kd._src.students.shrinking.rebuild import rebuild
+from keras_kd._src.students.shrinking.rebuild import transfer_weights
 from keras_kd._src.students.shrinking.width import Narrower
 from keras_kd._src.students.shrinking.width import narrowed
 
@@ -122,21 +125,23 @@ def shrink(
     (weights for narrower layers).
     """
     _check(teacher, depth, keep, width, divisor, initializer)
-    copy_weights = initializer == "teacher"
+    name = name or f"{teacher.name}_student"
     blocks = Depth(teacher)
-    student, pairs = blocks.student(
-        _kept(blocks.runs, depth, keep),
-        name or f"{teacher.name}_student",
-        copy_weights=copy_weights,
-    )
+    kept = _kept(blocks.runs, depth, keep)
+    graph = blocks.without(kept)
+    if config is None or width < 1.0:
+        student = rebuild(graph, name=name)
     if width < 1.0:
-        student = _narrowed(student, Narrower(width, divisor), copy_weights)
+        student = _narrowed(student, Narrower(width, divisor))
     if config is not None:
-        student, pairs = in_class_of(teacher, student, config, pairs)
+        form = Graph(student) if width < 1.0 else graph
+        student = in_class_of(teacher, form, config, name)
+    transfer_weights(graph, student, copy_weights=initializer == "teacher")
     if teacher.weights and not teacher.trainable_weights:
         # One by one: on TensorFlow a model's flag does not reach its layers.
         for layer in all_layers(student):
             layer.trainable = True
+    pairs = blocks.taps(kept, graph, student)
     return student, _transfers(teacher, student, pairs)
 
 
@@ -208,9 +213,9 @@ def _fits(run, kept):
     )
 
 
-def _narrowed(student, narrower, copy_weights):
+def _narrowed(student, narrower):
     before = student.count_params()
-    narrow = narrowed(student, narrower, copy_weights=copy_weights)
+    narrow = narrowed(student, narrower)
     if narrow.count_params() < before:
         return narrow
     raise ValueError(

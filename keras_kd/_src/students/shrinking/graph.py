@@ -31,7 +31,7 @@ class Graph:
 
     def __init__(self, model, *, inputs=None, left_out=None):
         self.model = model
-        # Parts are left out by the id of the tensor at a part's end, with the
+        # By the id of the tensor at the end of a part that is left out: the
         # tensor that takes its place.
         self.left_out = left_out or {}
         self.inputs = list(model.inputs if inputs is None else inputs)
@@ -81,6 +81,10 @@ class Graph:
             for needed in reversed(call.input_tensors):
                 pending.append((self._found(needed), False))
         return calls
+
+    def inside(self, model):
+        """The graph of a model in this one, with its parts left out, too."""
+        return Graph(model, left_out=self.left_out)
 
     def first_call(self, operation):
         """The first call of an operation."""
@@ -185,7 +189,7 @@ def config_of(operation):
     """A layer's config, or what is known of an operation without one."""
     try:
         return operation.get_config()
-    except NotImplementedError as error:
+    except Exception as error:  # Whatever the class raises there.
         if not isinstance(operation, keras.layers.Layer):
             return {
                 name: value
@@ -214,7 +218,7 @@ def signature(graph, segment=None):
         operation = call.operation
         is_new = id(operation) not in numbers
         order = numbers.setdefault(id(operation), len(numbers))
-        kind = _operation(operation) if is_new else None
+        kind = _operation(graph, operation) if is_new else None
         specs = map(_spec, call.outputs)
         form.append((order, kind, _arguments(graph, call, places), *specs))
         for index, tensor in enumerate(call.outputs):
@@ -241,10 +245,10 @@ def _plain(value):
     return value if shape is None else ("array", tuple(shape))
 
 
-def _operation(operation):
+def _operation(graph, operation):
     if is_model(operation):
         # Of whatever class: it is rebuilt as its layers.
-        return "model", signature(Graph(operation))
+        return "model", signature(graph.inside(operation))
     kind = f"{type(operation).__module__}.{type(operation).__name__}"
     weights = [tuple(w.shape) for w in getattr(operation, "weights", [])]
     try:
@@ -307,7 +311,7 @@ def nested_tap(path, tap):
 
 def shape_at(model, tap):
     """The shape, with the batch, of what a tap of `tap_of` reads."""
-    name, separator, rest = _first_part(tap)
+    name, separator, rest = re.match("([^/:]*)([/:]?)(.*)", tap).groups()
     graph = Graph(model)
     if not name:
         return tuple(graph.outputs[0].shape)
@@ -316,18 +320,3 @@ def shape_at(model, tap):
         return shape_at(call.operation, rest)
     tensor = call.arguments.args[0] if rest else call.outputs[0]
     return tuple(tensor.shape)
-
-
-def same_tap(model, tap, other):
-    """A tap of a model as that of another of its form, with other names."""
-    name, separator, rest = _first_part(tap)
-    for call, its in zip(Graph(model).calls, Graph(other).calls):
-        if call.operation.name == name:
-            if separator == "/":
-                rest = same_tap(call.operation, rest, its.operation)
-            return f"{its.operation.name}{separator}{rest}"
-    return tap  # The output.
-
-
-def _first_part(tap):
-    return re.match("([^/:]*)([/:]?)(.*)", tap).groups()

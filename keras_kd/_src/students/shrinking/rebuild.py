@@ -1,5 +1,7 @@
 """Rebuilds a graph of new layers, with the weights of the old ones."""
 
+from functools import partial
+
 import keras
 import numpy as np
 
@@ -9,16 +11,16 @@ from keras_kd._src.specs import finalize
 from keras_kd._src.students.shrinking.graph import Graph
 from keras_kd._src.students.shrinking.graph import config_of
 from keras_kd._src.students.shrinking.graph import is_model
-from keras_kd._src.students.shrinking.graph import same_tap
 from keras_kd._src.students.shrinking.graph import signature
 
 
-def rebuild(graph, make, name=None):
-    """A model of the form of a graph; `make` gives each operation's new one.
+def rebuild(graph, *, make=None, name=None):
+    """A model of the form of a graph, without the weights.
 
-    It takes the operation and the new `(args, kwargs)` of its first call.
+    `make` gives the new operation for an operation and the new `(args,
+    kwargs)` of its first call; one of the same config by default.
     """
-    made = {}
+    make, made = make or partial(_made_alike, graph), {}
     tensors = {id(tensor): _new_input(tensor) for tensor in graph.inputs}
     for call in graph.calls:
         arguments = graph.arguments(call, lambda tensor: tensors[id(tensor)])
@@ -30,6 +32,12 @@ def rebuild(graph, make, name=None):
     starts = [tensors[id(tensor)] for tensor in graph.inputs]
     ends = [tensors[id(tensor)] for tensor in graph.outputs]
     return _model(graph.model, starts, ends, name)
+
+
+def _made_alike(graph, operation, _):
+    if is_model(operation):
+        return rebuild(graph.inside(operation))
+    return new_operation(operation)
 
 
 def _new_input(tensor):
@@ -97,13 +105,12 @@ def new_operation(operation, config=None):
 # --- weights ----------------------------------------------------------------
 
 
-def transfer_weights(graph, model, *, copy_weights=True, done=()):
+def transfer_weights(graph, model, *, copy_weights=True):
     """Gives a model of a graph's form the weights and flags of its layers.
 
     Without `copy_weights` only what was adapted to data (`Normalization`).
-    `done` are ids of operations of the graph that are left out.
     """
-    done = set(done)
+    done = set()
     for old, new in zip(graph.calls, Graph(model).calls):
         layer, its = old.operation, new.operation
         if not isinstance(layer, keras.layers.Layer) or id(layer) in done:
@@ -112,7 +119,8 @@ def transfer_weights(graph, model, *, copy_weights=True, done=()):
         if layer.trainable != its.trainable:
             its.trainable = layer.trainable
         if is_model(layer):
-            transfer_weights(Graph(layer), its, copy_weights=copy_weights)
+            inside = graph.inside(layer)
+            transfer_weights(inside, its, copy_weights=copy_weights)
             continue
         _check_weights(layer, its)
         if copy_weights:
@@ -167,23 +175,21 @@ def _check_weights(source, target):
 # --- the teacher's class ----------------------------------------------------
 
 
-def in_class_of(teacher, student, changes, pairs):
-    """The student as a model of the teacher's class, and its pairs of taps."""
+def in_class_of(teacher, graph, changes, name):
+    """A model of the teacher's class, of the form of a graph, or an error."""
     config = _changed(teacher.get_config(), changes, type(teacher).__name__)
     if "name" in config:
-        config["name"] = student.name
-    made, graph = type(teacher).from_config(config), Graph(student)
-    if signature(Graph(made)) != signature(graph):
-        raise ValueError(
-            "Argument `config` must hold what makes the student's layers with "
-            f"the teacher's class. Received: config={changes}, with which "
-            f"{type(teacher).__name__!r} makes other layers (of "
-            f"{made.count_params()} weights, the student has "
-            f"{student.count_params()}). Give all arguments that differ, or "
-            "no `config`, for a plain Functional student."
-        )
-    transfer_weights(graph, made)
-    return made, [[mine, same_tap(student, its, made)] for mine, its in pairs]
+        config["name"] = name
+    made = type(teacher).from_config(config)
+    if signature(Graph(made)) == signature(graph):
+        return made
+    raise ValueError(
+        "Argument `config` must hold what makes the student's layers with the "
+        f"teacher's class. Received: config={changes}, with which "
+        f"{type(teacher).__name__!r} makes other layers than those of the "
+        "teacher that are kept. Give all arguments that differ, or no "
+        "`config`, for a plain Functional student."
+    )
 
 
 def _changed(config, changes, owner):

@@ -14,7 +14,6 @@ from keras_kd._src.students.shrinking.graph import config_of
 from keras_kd._src.students.shrinking.graph import is_model
 from keras_kd._src.students.shrinking.rebuild import new_operation
 from keras_kd._src.students.shrinking.rebuild import rebuild
-from keras_kd._src.students.shrinking.rebuild import transfer_weights
 
 _CONVOLUTIONS = (
     layers.Conv1D,
@@ -52,8 +51,8 @@ class Narrower:
         return max(1, int(number * self.share + 0.5))
 
 
-def narrowed(model, narrower, *, copy_weights=True, fixed_width=None):
-    """A model of the same layers with fewer channels.
+def narrowed(model, narrower, fixed_width=None):
+    """A model of the same layers with fewer channels, without the weights.
 
     `fixed_width` are tensors among its inputs and outputs that stay as wide.
     """
@@ -74,18 +73,10 @@ def narrowed(model, narrower, *, copy_weights=True, fixed_width=None):
             [*operation.inputs, *operation.outputs],
             [*call.input_tensors, *call.outputs],
         )
-        return narrowed(
-            operation,
-            narrower,
-            copy_weights=copy_weights,
-            fixed_width=[t for t, same in pairs if groups[id(same)] in fixed],
-        )
+        fixed_inside = [t for t, same in pairs if groups[id(same)] in fixed]
+        return narrowed(operation, narrower, fixed_inside)
 
-    made = rebuild(graph, make)
-    operations = [call.operation for call in graph.calls]
-    done = [id(operation) for operation in operations if is_model(operation)]
-    transfer_weights(graph, made, copy_weights=copy_weights, done=done)
-    return made
+    return rebuild(graph, make=make)
 
 
 # --- which widths are the same ----------------------------------------------
