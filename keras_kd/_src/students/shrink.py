@@ -73,8 +73,8 @@ def shrink(
         shrink(bert_backbone, depth=0.5, config={"num_layers": 6})
         shrink(classifier, depth=0.5, config={"backbone": {"num_layers": 6}})
 
-    The class then names the layers. What is trainable in the teacher is in
-    the student; all of it, if the teacher was frozen as a whole.
+    The class then makes the layers, and names them. What is trainable in the
+    teacher is in the student; all of it, if the teacher was frozen as a whole.
 
     Args:
         teacher: a Functional or a built Sequential model; it stays as it is.

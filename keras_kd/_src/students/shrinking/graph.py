@@ -201,7 +201,8 @@ def config_of(operation):
             "The student's layers are made from the configs of the teacher's. "
             f"Received: the layer {operation.name!r} (of type "
             f"{type(operation).__name__}), which has none: {error} Give its "
-            "class a `get_config` with the arguments of its constructor."
+            "class a `get_config` with the arguments of its constructor, or "
+            "make a student of the teacher's class by `config`."
         ) from error
 
 
