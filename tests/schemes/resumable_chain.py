@@ -58,7 +58,7 @@ def main(folder, stage, step):
     def stage_of(name):
         at = step if name == stage else ""
         callbacks = [lambda: KillAt(name, at)]
-        return chains.stage_of(name, callbacks, taught_by="all", transfers=None)
+        return chains.stage_of(name, callbacks, teachers="all", transfers=None)
 
     stages = [stage_of(name) for name in chains.WIDTHS]
     # The processes draw no seeds of the same state.

@@ -15,7 +15,8 @@ class Exits(keras.Model):
     """A model with classifiers at earlier layers, named by taps.
 
     For a model that is its own teacher: its last layers teach the first ones
-    through exits that are needed in training only (`schemes.self_teaching`).
+    through exits that are needed in training only
+    (`schemes.be_your_own_teacher`).
     The model is used as it is, of whatever kind, and stays a plain model,
     without the exits: `exits.model`.
 
