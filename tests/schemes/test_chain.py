@@ -152,29 +152,57 @@ def test_metrics_are_those_of_the_finished_student(teacher, tmp_path):
 # --- interrupted ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("at", [(0, 1), (1, 3), (2, 4)], ids=str)
-def test_an_interrupted_chain_goes_on(teacher, whole, tmp_path, at):
-    chain = chain_of(teacher, tmp_path, medium=[lambda: Interrupt(*at)])
-    with pytest.raises(Interruption):
-        fit(chain)
-    assert [stage["stage"] for stage in chain.report] == ["large"]
-    with pytest.raises(ValueError, match="Received: 1 trained of 3 stages"):
-        _ = chain.student
-    # What a new process would draw is not what the first one drew.
-    keras.utils.set_random_seed(1234)
-    notes = []
-    watch = {name: [lambda: Watch(notes)] for name in chains.WIDTHS}
-    again = chain_of(teacher, tmp_path, seed=None, **watch)
-    report = fit(again)
+def test_an_interrupted_chain_goes_on(teacher, whole, tmp_path, monkeypatch):
+    def go_on(*interruptions):
+        """Goes on in the folder; returns the chain and the trained epochs."""
+        # What a new process would draw is not what the first one drew.
+        keras.utils.set_random_seed(1000 + len(trained))
+        notes = []
+        callbacks = {name: [lambda: Watch(notes)] for name in chains.WIDTHS}
+        callbacks["medium"] += interruptions
+        seed = None if trained else 5
+        chain = chain_of(teacher, tmp_path, seed=seed, **callbacks)
+        try:
+            fit(chain)
+        except Interruption:
+            assert [stage["stage"] for stage in chain.report] == ["large"]
+            with pytest.raises(ValueError, match="Received: 1 trained of 3"):
+                _ = chain.student
+        trained.append([note["epochs"] for note in notes])
+        return chain
+
+    trained = []
+    for at in [(0, 1), (1, 3), (2, 4)]:
+        go_on(lambda at=at: Interrupt(*at))
+    with monkeypatch.context() as patch:
+        interrupt_report(patch, finished=2)
+        go_on()
+    # Whatever the file holds: no report, so it is not finished.
+    assert (tmp_path / "2_medium.keras").exists()
+    (tmp_path / "2_medium.keras").write_bytes(b"half")
+    again = go_on()
     # The first stage is not trained again, the second from the last epoch.
-    assert [note["epochs"] for note in notes] == [
-        list(range(at[0], 3)),
-        [0, 1, 2],
-    ]
+    every = [0, 1, 2]
+    assert trained == [[every, []], [[0]], [[1]], [[2]], [[], every]]
     assert_same_students(again, whole[0])
-    for stage, expected in zip(report, whole[0].report):
+    for stage, expected in zip(again.report, whole[0].report):
         assert stage["epochs"] == 3
         assert stage["history"]["loss"] == expected["history"]["loss"]
+    saved = keras.saving.load_model(tmp_path / "2_medium.keras")
+    assert same(saved.get_weights(), again.students[1].get_weights())
+
+
+def interrupt_report(patch, finished):
+    """Raises when the report that names so many stages is to be written."""
+    replace = os.replace
+
+    def fail(source, target):
+        report = target.name == "report.json" and source.read_text()
+        if report and len(json.loads(report)["stages"]) == finished:
+            raise Interruption
+        replace(source, target)
+
+    patch.setattr(os, "replace", fail)
 
 
 def test_a_finished_chain_is_not_trained_again(teacher, whole):
@@ -185,33 +213,6 @@ def test_a_finished_chain_is_not_trained_again(teacher, whole):
     assert fit(again) == chain.report
     assert notes == []
     assert_same_students(again, chain)
-
-
-def test_stopped_before_the_report_says_so(
-    teacher, whole, tmp_path, monkeypatch
-):
-    replace = os.replace
-
-    def fail(source, target):
-        report = target.name == "report.json" and source.read_text()
-        if report and len(json.loads(report)["stages"]) == 2:
-            raise Interruption
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(Interruption):
-        fit(chain_of(teacher, tmp_path))
-    monkeypatch.undo()
-    assert (tmp_path / "2_medium.keras").exists()
-    # Whatever the file holds: no report, so it is not finished.
-    (tmp_path / "2_medium.keras").write_bytes(b"half")
-    notes = []
-    again = chain_of(teacher, tmp_path, medium=[lambda: Watch(notes)])
-    fit(again)
-    assert notes[0]["epochs"] == []
-    assert_same_students(again, whole[0])
-    saved = keras.saving.load_model(tmp_path / "2_medium.keras")
-    assert same(saved.get_weights(), again.students[1].get_weights())
 
 
 # --- seeds ------------------------------------------------------------------
