@@ -9,7 +9,7 @@ import pytest
 from keras import ops
 from support import BACKEND
 
-from keras_kd._src.schedules import Annealing
+from keras_kd.schedules import Annealing
 
 START, END = 8.0, 2.0
 # progress -> value

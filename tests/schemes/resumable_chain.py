@@ -48,10 +48,6 @@ class KillAt(keras.callbacks.Callback):
 
 
 def main(folder, stage, step):
-    if BACKEND == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(0)
     teacher = chains.model_of(12)
 
@@ -67,4 +63,8 @@ def main(folder, stage, step):
 
 
 if __name__ == "__main__":
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
     main(*sys.argv[1:])

@@ -246,6 +246,7 @@ def test_a_drawn_seed_is_kept_and_stages_differ(teacher, tmp_path):
 # --- errors -----------------------------------------------------------------
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -273,6 +274,7 @@ def test_errors_of_a_stage(change, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.one_backend
 def test_errors_of_a_chain(teacher, tmp_path):
     stage = stage_of("small")
     for stages in ([], [stage, stage], [model_of(3)]):
@@ -320,6 +322,7 @@ def test_a_student_that_is_not_what_was_trained(teacher, whole, tmp_path):
         fit(chain_of(teacher, tmp_path))
 
 
+@pytest.mark.one_backend
 def test_a_generator_serves_one_stage_only(teacher, tmp_path):
     x, y = samples()
     chain = chain_of(teacher, tmp_path)

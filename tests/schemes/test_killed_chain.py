@@ -9,14 +9,14 @@ import sys
 
 import keras
 import numpy as np
+import resumable_chain
 from chains import WIDTHS
 
-PROGRAM = pathlib.Path(__file__).with_name("resumable_chain.py")
+PROGRAM = pathlib.Path(resumable_chain.__file__)
 FILES = [f"{place}_{name}.keras" for place, name in enumerate(WIDTHS, 1)]
 
 
 def run(folder, stage="", step=""):
-    folder.mkdir(exist_ok=True)
     paths = [PROGRAM.parents[2], PROGRAM.parents[1]]
     return subprocess.run(
         [sys.executable, str(PROGRAM), str(folder), stage, step],
@@ -32,9 +32,10 @@ def finished(folder):
 
 
 def test_killed_and_resumed_equals_not_killed(tmp_path):
-    whole = run(tmp_path / "whole")
-    assert whole.returncode == 0, whole.stderr
-    folder = tmp_path / "killed"
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    folder.mkdir()
+    resumable_chain.main(whole, "", "")
 
     # Five batches an epoch: in the middle of the second epoch.
     first = run(folder, "medium", "8")
@@ -51,7 +52,7 @@ def test_killed_and_resumed_equals_not_killed(tmp_path):
     assert third.returncode == 0, third.stderr
     assert third.stdout.split("\n")[:-1] == [f"small {e}" for e in range(3)]
     for file in FILES:
-        one = keras.saving.load_model(tmp_path / "whole" / file)
+        one = keras.saving.load_model(whole / file)
         two = keras.saving.load_model(folder / file)
         for a, b in zip(one.get_weights(), two.get_weights(), strict=True):
             np.testing.assert_array_equal(a, b)
