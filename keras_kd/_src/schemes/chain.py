@@ -303,7 +303,7 @@ class Chain:
             "teachers": names if stage.teachers == "all" else names[-1:],
             "file": path.name,
             "parameters": student.count_params(),
-            "epochs": backup.initial_epoch,
+            "epochs": len(backup.history["loss"]),
             "seconds": backup.seconds,
             "metrics": _evaluate(distiller, fit_arguments),
             "history": backup.history,
