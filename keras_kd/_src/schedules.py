@@ -1,4 +1,4 @@
-"""Annealing curves, over epochs or over training steps."""
+"""Annealing: a schedule over training steps, and its curves."""
 
 import keras
 import numpy as np

@@ -23,15 +23,15 @@ class EpochBackup(keras.callbacks.Callback):
             y,
             epochs=30,
             initial_epoch=backup.initial_epoch,
-            callbacks=[other_callbacks, backup],
+            callbacks=[*other_callbacks, backup],
         )
 
     A distiller over the same data ends up bit for bit as if nothing had
     happened (as far as the backend's own arithmetic repeats itself): student,
     adapters, optimizer, schedules and random states are in the backup, NumPy's
-    too, by which JAX shuffles arrays. Of a plain Keras model, Keras saves no
-    states of random layers such as dropout: those begin anew. So do counts
-    that callbacks keep, such as the patience of `EarlyStopping`.
+    too, by which JAX shuffles arrays. With a plain Keras model, random states
+    other than NumPy's begin anew. So do, for all models, the counts that
+    callbacks keep, such as the patience of `EarlyStopping`.
 
     Keras' `BackupAndRestore` writes over the last good file, and then the
     number of the epoch into a second one: killed in between, a run repeats an
@@ -125,17 +125,18 @@ class EpochBackup(keras.callbacks.Callback):
         self._began = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
+        logs = {key: float(value) for key, value in (logs or {}).items()}
         self._epochs.append(
             {
                 "epoch": epoch,
                 "seconds": time.perf_counter() - self._began,
-                "logs": {k: float(value) for k, value in (logs or {}).items()},
+                "logs": logs,
                 "numpy_random_state": _numpy_random_state(),
             }
         )
         # That of the epoch before is needed until the weights are written.
-        for older in self._epochs[:-2]:
-            older.pop("numpy_random_state", None)
+        for earlier in self._epochs[:-2]:
+            earlier.pop("numpy_random_state", None)
         write_json(self.folder / "epochs.json", self._epochs)
         older = self._files().values()
         newest = self.folder / f"epoch_{epoch + 1}.weights.h5"
