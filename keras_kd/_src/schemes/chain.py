@@ -1,4 +1,4 @@
-"""Chain: students trained one after another, each by earlier ones."""
+"""Chain: students trained in stages; each finished one teaches the next."""
 
 import json
 import pathlib
@@ -93,7 +93,7 @@ class Stage:
 
 
 class Chain:
-    """Teacher assistants (TAKD): students in stages, each by earlier ones.
+    """Teacher assistants (TAKD): each finished student teaches the next.
 
     A student that is much smaller than its teacher may learn more from a
     teacher assistant, a model in between, that learned from the teacher:
