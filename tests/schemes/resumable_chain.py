@@ -1,6 +1,6 @@
-"""A chain that can be killed: `resumable_chain.py FOLDER STAGE STEP`.
+"""Chains that can be killed: `resumable_chain.py (FOLDER STAGE STEP)...`.
 
-Trains three densely guided stages; kills itself at a training step of a
+Each trains three densely guided stages; kills itself at a training step of a
 stage, or while the student of a stage is written (STEP "save"). Prints the
 epochs that it trains.
 """
@@ -67,4 +67,5 @@ if __name__ == "__main__":
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
-    main(*sys.argv[1:])
+    for start in range(1, len(sys.argv), 3):
+        main(*sys.argv[start : start + 3])
