@@ -1,4 +1,4 @@
-"""Be Your Own Teacher: a model's last layers teach its first ones."""
+"""BYOT: a model's last layers teach its first ones."""
 
 from keras_kd._src.distillation.transfer import Transfer
 from keras_kd._src.layers.feature_adapter import FeatureAdapter
@@ -7,17 +7,18 @@ from keras_kd._src.losses.soft_targets import SoftTargets
 from keras_kd._src.students.exits import FINAL
 
 
-def self_teaching(
+def be_your_own_teacher(
     exits, *, temperature=3.0, weight=0.3, hint=None, hint_weight=0.03
 ):
-    """The transfers of Be Your Own Teacher: from the last exit to all others.
+    """Be Your Own Teacher (BYOT): transfers from the last exit to all others.
 
     The exits' gradients reach the early layers, which learn to be of use
     sooner; the model's own output gets better by that, and costs nothing more:
 
         student = students.Exits(model, {"stage1": head1, "stage2": head2})
         distiller = SelfDistiller(
-            student, schemes.self_teaching(student, hint="stage3"),
+            student,
+            schemes.be_your_own_teacher(student, hint="stage3"),
             hard_weight=0.7,
         )
 
@@ -32,7 +33,7 @@ def self_teaching(
     Args:
         exits: a `students.Exits`.
         temperature: T, 3 in the authors' code.
-        weight: of each transfer of answers, a number or a
+        weight: of each transfer of logits, a number or a
             `LearningRateSchedule` over training steps; 0.3 in the authors'
             code.
         hint: a tap of `exits.model`, whose features the exits' taps learn to
@@ -54,7 +55,7 @@ def self_teaching(
     ...     keras.layers.Dense(3),
     ... ])
     >>> student = kd.students.Exits(model, {"hidden": keras.layers.Dense(3)})
-    >>> [transfer.name for transfer in self_teaching(student)]
+    >>> [transfer.name for transfer in be_your_own_teacher(student)]
     ['final_to_hidden']
 
     Reference: Zhang et al., 2019, "Be Your Own Teacher: Improve the

@@ -1,4 +1,4 @@
-"""Densely guided chains, and born-again generations."""
+"""Densely guided chains: all earlier models are teachers."""
 
 import chains
 import keras
@@ -9,7 +9,6 @@ from chains import samples
 from support import numpy
 
 import keras_kd as kd
-from keras_kd.schemes import born_again
 from keras_kd.schemes import densely_guided
 from keras_kd.testing import assert_close
 
@@ -34,11 +33,11 @@ class Batches(keras.callbacks.Callback):
         self.notes[-1]["losses"].append(losses)
 
 
-def test_all_models_before_teach(tmp_path):
+def test_all_earlier_models_are_teachers(tmp_path):
     notes, teacher = [], model_of(12)
     stages = [
         chains.stage_of(
-            name, [lambda: Batches(notes)], taught_by="all", transfers=None
+            name, [lambda: Batches(notes)], teachers="all", transfers=None
         )
         for name in chains.WIDTHS
     ]
@@ -72,21 +71,20 @@ def kl_divergence(teacher, student, temperature):
     return temperature**2 * each.mean()
 
 
-def stage_distiller(teachers, **kwargs):
-    stage = kd.schemes.Stage(
-        "student",
-        lambda: model_of(3),
-        epochs=1,
-        compile=chains.compiled,
-        taught_by="all",
-        transfers=lambda teachers: densely_guided(teachers, **kwargs),
+def distiller_of(teachers, **kwargs):
+    """The distiller of a chain's last stage."""
+    distiller = kd.Distiller(
+        kd.teachers.Ensemble(teachers),
+        model_of(3),
+        densely_guided(teachers, **kwargs),
     )
-    return stage.distiller(teachers, model_of(3))
+    distiller.compile(**chains.compiled())
+    return distiller
 
 
 def test_the_loss_in_numpy():
     teachers = [model_of(width) for width in (12, 9, 6)]
-    distiller = stage_distiller(teachers, temperature=5.0, weight=0.6)
+    distiller = distiller_of(teachers, temperature=5.0, weight=0.6)
     x, y = samples(8)
     # Nothing is dropped in evaluation.
     logs = distiller.evaluate(x, y, batch_size=8, verbose=0, return_dict=True)
@@ -108,9 +106,10 @@ def test_some_teachers_are_dropped(rate, expected):
     for teacher in teachers:
         # Far from the student, for each sample.
         teacher.set_weights([10 * weight for weight in teacher.get_weights()])
-    distiller = stage_distiller(teachers, rate=rate)
+    distiller = distiller_of(teachers, rate=rate)
     distiller.compile(keras.optimizers.SGD(0.0), chains.compiled()["loss"])
-    x, y = samples(120)
+    x, _ = samples(120)
+    y = np.argmax(numpy(distiller.teacher(x)), axis=-1)
     # Batches of one sample: the means' growth shows each batch's losses.
     notes = []
     distiller.fit(x, y, batch_size=1, verbose=0, callbacks=[Batches(notes)])
@@ -138,60 +137,3 @@ def test_a_single_teacher_is_not_dropped():
     (transfer,) = densely_guided([model_of(3)], rate=0.9)
     assert transfer.rules == []
     assert float(transfer.weight) == pytest.approx(0.9)
-
-
-# --- born again -------------------------------------------------------------
-
-
-def test_generations(tmp_path):
-    teacher = model_of(4)
-    stages = born_again(
-        lambda: model_of(4), 3, epochs=2, compile=chains.compiled
-    )
-    chain = kd.schemes.Chain(teacher, stages, folder=tmp_path, seed=0)
-    report = chains.fit(chain)
-    assert [stage["teachers"] for stage in report] == [
-        ["teacher"],
-        ["generation_1"],
-        ["generation_2"],
-    ]
-    for stage in report:
-        # The paper's loss: the teacher's answers alone.
-        assert stage["history"]["hard_loss"] == [0.0, 0.0]
-        assert stage["history"]["soft_targets_loss"][1] > 0
-        assert stage["parameters"] == teacher.count_params()
-    ensemble = kd.teachers.Ensemble([teacher, *chain.students])
-    x, _ = samples()
-    found = numpy(keras.ops.softmax(ensemble(x)))
-    each = [
-        numpy(keras.ops.softmax(model(x)))
-        for model in [teacher, *chain.students]
-    ]
-    assert_close(found, np.mean(each, axis=0))
-    kernels = [model.get_weights()[0] for model in chain.students]
-    assert np.abs(kernels[0] - kernels[1]).max() > 0.1
-    assert np.abs(kernels[1] - kernels[2]).max() > 0.1
-
-
-def test_generations_with_labels_and_other_transfers():
-    stages = born_again(
-        lambda: model_of(4),
-        2,
-        epochs=1,
-        compile=chains.compiled,
-        transfers=chains.hints,
-        hard_weight=1.0,
-        callbacks=lambda: [chains.LowerRate()],
-    )
-    distiller = stages[1].distiller([model_of(4)], model_of(4))
-    assert [each.name for each in distiller.transfers] == [
-        "soft_targets",
-        "feature_matching",
-    ]
-    assert float(distiller.hard_weight) == 1.0
-    assert len(stages[1].make_callbacks()) == 1
-    plain = born_again(lambda: model_of(4), 1, epochs=1, compile=dict)[0]
-    (transfer,) = plain.distiller([model_of(4)], model_of(4)).transfers
-    assert transfer.loss.temperature == 1.0 and float(transfer.weight) == 1.0
-    with pytest.raises(ValueError, match="Received: generations=0"):
-        born_again(lambda: model_of(4), 0, epochs=1, compile=dict)
