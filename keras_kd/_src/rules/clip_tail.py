@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.arguments import number
 from keras_kd._src.rules.rule import Rule
 
 
@@ -41,7 +41,7 @@ class ClipTail(Rule):
 
     def __init__(self, below=1e-3, name=None):
         super().__init__(name=name)
-        self.below = number_of(below, "below", 0.0, 1.0)
+        self.below = number(below, "below", least=0.0, below=1.0)
 
     def apply(self, inputs):
         logits = inputs.teacher_logits

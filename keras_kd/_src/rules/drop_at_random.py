@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.arguments import number
 from keras_kd._src.rules.rule import Rule
 
 
@@ -52,7 +52,7 @@ class DropAtRandom(Rule):
 
     def __init__(self, rate=0.5, seed=None, name=None):
         super().__init__(name=name)
-        self.rate = number_of(rate, "rate", 0.0, 1.0)
+        self.rate = number(rate, "rate", least=0.0, below=1.0)
         self.seed = seed
         self.draws = keras.random.SeedGenerator(seed)
 

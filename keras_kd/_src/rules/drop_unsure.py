@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.arguments import number
 from keras_kd._src.rules.rule import Rule
 
 
@@ -39,8 +39,8 @@ class DropUnsure(Rule):
 
     def __init__(self, below=0.5, *, keep=0.0, name=None):
         super().__init__(name=name)
-        self.below = number_of(below, "below", 0.0, 1.0)
-        self.keep = number_of(keep, "keep", 0.0, 1.0)
+        self.below = number(below, "below", least=0.0, below=1.0)
+        self.keep = number(keep, "keep", least=0.0, below=1.0)
 
     def apply(self, inputs):
         confidence = ops.max(ops.softmax(inputs.teacher_logits), axis=-1)

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.arguments import number
 from keras_kd._src.rules.rule import Rule
 
 # How many samples of a class are seen before one of them is judged.
@@ -77,11 +77,11 @@ class DropUnusual(Rule):
         name=None,
     ):
         super().__init__(name=name)
-        self.deviations = number_of(deviations, "deviations", 1e-6)
+        self.deviations = number(deviations, "deviations", least=1e-6)
         self.soft = soft
-        self.keep = number_of(keep, "keep", 0.0, 1.0)
+        self.keep = number(keep, "keep", least=0.0, below=1.0)
         self.per_class = per_class
-        self.momentum = number_of(momentum, "momentum", 0.0, 1.0)
+        self.momentum = number(momentum, "momentum", least=0.0, below=1.0)
 
     def build(self, shape):
         groups = shape[-1] if self.per_class else 1

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.arguments import number
 from keras_kd._src.losses.true_class import true_class
 from keras_kd._src.rules.rule import Rule
 
@@ -40,7 +40,7 @@ class DropWrong(Rule):
 
     def __init__(self, keep=0.0, name=None):
         super().__init__(name=name)
-        self.keep = number_of(keep, "keep", 0.0, 1.0)
+        self.keep = number(keep, "keep", least=0.0, below=1.0)
 
     def apply(self, inputs):
         is_target = true_class(inputs.labels, inputs.teacher_logits)

@@ -4,8 +4,8 @@ import keras
 from keras import ops
 
 from keras_kd._src.arguments import integer
+from keras_kd._src.arguments import number
 from keras_kd._src.distillation.hyperparameter import Hyperparameter
-from keras_kd._src.losses.true_class import number_of
 from keras_kd._src.rules.difficulty import log_probabilities
 from keras_kd._src.rules.rule import Rule
 
@@ -82,8 +82,8 @@ class LearnedTemperature(Rule):
         super().__init__(name=name)
         self.per_sample = per_sample
         self.needs_student = per_sample
-        self.low = number_of(low, "low", 1e-6)
-        self.high = number_of(high, "high", self.low)
+        self.low = number(low, "low", least=1e-6)
+        self.high = number(high, "high", least=self.low)
         self.units = integer(units, "units")
         self._reversal = Hyperparameter(reversal, "reversal")
 

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.arguments import number
 from keras_kd._src.losses.true_class import true_class
 from keras_kd._src.rules.rule import Rule
 
@@ -43,7 +43,7 @@ class LiftTrueClass(Rule):
 
     def __init__(self, margin=0.0, name=None):
         super().__init__(name=name)
-        self.margin = number_of(margin, "margin")
+        self.margin = number(margin, "margin", least=0.0)
 
     def apply(self, inputs):
         logits = inputs.teacher_logits

@@ -2,8 +2,8 @@
 
 import keras
 
+from keras_kd._src.arguments import number
 from keras_kd._src.arguments import one_of
-from keras_kd._src.losses.true_class import number_of
 from keras_kd._src.rules.difficulty import normalized_entropy
 from keras_kd._src.rules.rule import Rule
 
@@ -54,8 +54,8 @@ class TemperatureByEntropy(Rule):
 
     def __init__(self, low=2.0, high=6.0, *, sharp="unsure", name=None):
         super().__init__(name=name)
-        self.low = number_of(low, "low", 1e-6)
-        self.high = number_of(high, "high", self.low)
+        self.low = number(low, "low", least=1e-6)
+        self.high = number(high, "high", least=self.low)
         self.sharp = one_of(sharp, "sharp", ("unsure", "sure"))
 
     def apply(self, inputs):

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.arguments import number
 from keras_kd._src.rules.difficulty import label_cross_entropy
 from keras_kd._src.rules.rule import Rule
 
@@ -51,7 +51,7 @@ class WeighByDifficulty(Rule):
 
     def __init__(self, gamma=2.0, name=None):
         super().__init__(name=name)
-        self.gamma = number_of(gamma, "gamma")
+        self.gamma = number(gamma, "gamma", least=0.0)
 
     def apply(self, inputs):
         logits = ops.stop_gradient(inputs.student_logits)

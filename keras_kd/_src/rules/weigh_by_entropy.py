@@ -2,8 +2,8 @@
 
 import keras
 
+from keras_kd._src.arguments import number
 from keras_kd._src.arguments import one_of
-from keras_kd._src.losses.true_class import number_of
 from keras_kd._src.rules.difficulty import normalized_entropy
 from keras_kd._src.rules.rule import Rule
 
@@ -53,7 +53,7 @@ class WeighByEntropy(Rule):
     def __init__(self, favor="unsure", *, temperature=4.0, name=None):
         super().__init__(name=name)
         self.favor = one_of(favor, "favor", ("unsure", "sure"))
-        self.temperature = number_of(temperature, "temperature", 1e-6)
+        self.temperature = number(temperature, "temperature", least=1e-6)
 
     def apply(self, inputs):
         share = normalized_entropy(inputs.teacher_logits, self.temperature)

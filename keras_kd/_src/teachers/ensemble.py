@@ -4,9 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_kd._src.arguments import number
 from keras_kd._src.arguments import one_of
 from keras_kd._src.distillation.steps import no_gradient
-from keras_kd._src.losses.true_class import number_of
 from keras_kd._src.teachers.ensemble_weights import check_known
 from keras_kd._src.teachers.ensemble_weights import checked_weights
 from keras_kd._src.teachers.ensemble_weights import confidence_weights
@@ -107,7 +107,7 @@ class Ensemble(keras.Model):
         self._parts = checked_members(members)
         self.average = one_of(average, "average", ("probabilities", "logits"))
         self.weighting = checked_weights(weights, len(self._parts))
-        self.temperature = number_of(temperature, "temperature", least=TINY)
+        self.temperature = number(temperature, "temperature", least=TINY)
         inputs = inputs_of(self._parts, input_shape)
         self._sample_shape = tuple(inputs.shape[1:])
         self._table = class_table(self._parts, inputs, num_classes)

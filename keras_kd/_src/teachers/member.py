@@ -210,14 +210,23 @@ def _description(preprocess):
 def _essential(config, places):
     """A configuration without what is incidental, its names as places."""
     if isinstance(config, dict):
-        return {
+        kept = {
             key: _essential(value, places)
             for key, value in config.items()
             if key not in _INCIDENTAL
         }
+        if "name" in kept:
+            kept["name"] = places.get(kept["name"], kept["name"])
+        return kept
     if isinstance(config, (list, tuple)):
-        return [_essential(value, places) for value in config]
-    return places.get(config, config) if isinstance(config, str) else config
+        # A graph refers to a layer by a list that begins with its name.
+        return [
+            places.get(value, value)
+            if isinstance(value, str)
+            else _essential(value, places)
+            for value in config
+        ]
+    return config
 
 
 def _check_model(model):
@@ -295,14 +304,7 @@ def inputs_of(parts, input_shape):
 
 def class_table(parts, inputs, num_classes):
     """Which of each `Member`'s logits is each class, or -1; builds them."""
-    classes = []
-    for part in parts:
-        part.build(inputs.shape)
-        logits = output_spec(lambda x: part(x, training=False), inputs)  # noqa: B023
-        known = part.class_numbers
-        classes.append(
-            list(range(logits.shape[-1])) if known is None else known
-        )
+    classes = [_classes_of(part, inputs) for part in parts]
     found = 1 + max(max(each) for each in classes)
     num_classes = found if num_classes is None else num_classes
     for part, own in zip(parts, classes):
