@@ -117,3 +117,8 @@ def cross_entropy():
 
 def weights_of(model):
     return [numpy(variable.value) for variable in model.variables]
+
+
+def assert_none(offenders):
+    """Fails with a line for each, which a comparison of lists would cut."""
+    assert not offenders, "\n".join(map(str, offenders))
