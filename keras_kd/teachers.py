@@ -1,9 +1,11 @@
 """Teachers: ensembles, functions and moving averages, as Keras models.
 
 Any built Keras model is a teacher as it is. These make one of several models,
-of a function that is no Keras model, and of the student's own past.
+of a function that is no Keras model, and of the student's own past; `Teacher`
+is the base class for kinds of your own.
 """
 
+from keras_kd._src.distillation.teacher import Teacher
 from keras_kd._src.fingerprint import fingerprint
 from keras_kd._src.teachers.ensemble import Ensemble
 from keras_kd._src.teachers.ensemble_weights import confidence_weights
@@ -18,6 +20,7 @@ __all__ = [
     "FunctionTeacher",
     "Member",
     "MovingAverage",
+    "Teacher",
     "confidence_weights",
     "entropy_weights",
     "fingerprint",

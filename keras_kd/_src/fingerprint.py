@@ -9,11 +9,13 @@ from keras_kd._src.keras_compat import all_layers
 
 
 def fingerprint(model):
-    """SHA-256 over the shapes, types and values of a model's weights.
+    """SHA-256 over a model's weights: tells whether it is the same teacher.
 
-    Stored in the place of the weights of a teacher that never changes. Names
-    do not count: they differ from one process to the next. A layer that is
-    more than its weights adds what its `fingerprint_bytes()` returns.
+    Stored with a cache of predictions, and in a training state in the place of
+    the weights of a teacher that never changes. The shapes, types and values
+    of the weights count, and of a layer that is more than its weights what its
+    `fingerprint_bytes()` returns. Names do not: they differ from one process
+    to the next.
 
     Args:
         model: a built Keras model.
@@ -29,8 +31,6 @@ def fingerprint(model):
     >>> bool((before == fingerprint(model)).all())
     False
     """
-    if hasattr(model, "teacher_fingerprint"):
-        return model.teacher_fingerprint  # These are stored answers.
     digest = hashlib.sha256()
     for layer in all_layers(model):
         if hasattr(layer, "fingerprint_bytes"):
@@ -43,10 +43,5 @@ def fingerprint(model):
 
 
 def hexadecimal(fingerprint):
-    """A fingerprint as text.
-
-    Example:
-    >>> hexadecimal(np.array([1, 255], "uint8"))
-    '01ff'
-    """
+    """A fingerprint as text."""
     return bytes(fingerprint).hex()

@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_kd._src.arguments import number
 from keras_kd._src.arguments import one_of
-from keras_kd._src.distillation.steps import no_gradient
+from keras_kd._src.backend import no_gradient
 from keras_kd._src.teachers.ensemble_weights import check_known
 from keras_kd._src.teachers.ensemble_weights import checked_weights
 from keras_kd._src.teachers.ensemble_weights import confidence_weights
