@@ -8,7 +8,7 @@ import numpy as np
 from keras_kd._src.arguments import integer
 from keras_kd._src.arguments import number
 from keras_kd._src.arguments import one_of
-from keras_kd._src.teachers.host_call import BACKEND
+from keras_kd._src.backend import BACKEND
 from keras_kd._src.teachers.host_call import host_call
 
 
