@@ -182,8 +182,8 @@ class _Stage(keras.layers.Layer):
         if self.attention:
             deeper = _nearest(deeper, maps.shape[1:3])
             both = ops.concatenate([fused, deeper], axis=-1)
-            weights = self.attention(both)
-            fused = fused * weights[..., :1] + deeper * weights[..., 1:]
+            gates = self.attention(both)
+            fused = fused * gates[..., :1] + deeper * gates[..., 1:]
         fused = _nearest(fused, self.target[:-1])
         return self.expand_norm(self.expand(fused), training=training), fused
 
