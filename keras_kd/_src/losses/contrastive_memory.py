@@ -5,8 +5,8 @@ import math
 import keras
 from keras import ops
 
+from keras_kd._src.arguments import integer
 from keras_kd._src.layers.memory_bank import MemoryBank
-from keras_kd._src.layers.memory_bank import whole_number
 from keras_kd._src.losses.distillation_loss import in_full_precision
 from keras_kd._src.losses.feature_matching import unit_length
 from keras_kd._src.losses.tempered_loss import TemperedLoss
@@ -144,7 +144,7 @@ class ContrastiveMemory(TemperedLoss):
         **kwargs,
     ):
         super().__init__(temperature, **kwargs)
-        self.num_negatives = whole_number(num_negatives, "num_negatives", 1)
+        self.num_negatives = integer(num_negatives, "num_negatives")
         self.other_classes = other_classes
         self.memory = MemoryBank(num_samples, dim, momentum=momentum, seed=seed)
 

@@ -1,4 +1,4 @@
-"""How much each member of an ensemble counts, for a sample or for all."""
+"""How an ensemble weighs its members, for a sample or for all."""
 
 import math
 
@@ -17,6 +17,8 @@ NAMED = ("learned", "confidence", "entropy")
 
 def mean_of_probabilities(logits, weights, temperature=1.0):
     """Logits whose softmax is the weighted mean of the members' softmax.
+
+    How an `Ensemble` averages; for teachers that you average yourself.
 
         result = T * log(sum_k weight_k softmax(logits_k / T))
 
@@ -42,7 +44,10 @@ def mean_of_probabilities(logits, weights, temperature=1.0):
 
 
 def confidence_weights(logits, labels):
-    """Weights of CA-MKD: members that are right about a sample count more.
+    """Confidence-aware weights (CA-MKD): members that are right count more.
+
+    Where members are good at different samples, their mean is held back by
+    those that are wrong; the labels tell which.
 
         cross_entropy_k = -log(softmax(logits_k)[label])
         weight_k = (1 - softmax(cross_entropy)_k) / (members - 1)
@@ -79,7 +84,7 @@ def confidence_weights(logits, labels):
 
 
 def entropy_weights(logits):
-    """Weights without labels: members that are sure count more.
+    """Entropy weights: members that are sure count more, without labels.
 
         entropy_k = -sum_c p_k(c) log p_k(c),  p_k = softmax(logits_k)
         weight_k = (1 - softmax(entropy)_k) / (members - 1)
@@ -97,6 +102,10 @@ def entropy_weights(logits):
     >>> weights = entropy_weights([[[9.0, 0.0], [0.0, 0.0]]])
     >>> [round(float(weight), 2) for weight in weights[0]]
     [0.67, 0.33]
+
+    Reference: after Zhang, Chen and Wang, 2022, "Confidence-Aware
+    Multi-Teacher Knowledge Distillation", arXiv 2201.00007; the entropy is
+    this library's.
     """
     (logits,) = in_full_precision(logits)
     log_p = ops.log_softmax(logits, axis=-1)
@@ -112,22 +121,7 @@ def _lower_is_better(badness):
 
 
 def checked_weights(weights, members):
-    """The argument `weights` of an ensemble: a name, or numbers of sum 1.
-
-    Args:
-        weights: None, one of the names, or one number a member.
-        members: how many members there are.
-
-    Returns:
-        A name, or a list of floats.
-
-    Raises:
-        ValueError: it is none of these.
-
-    Example:
-    >>> checked_weights([3, 1], 2), checked_weights(None, 2)
-    ([0.75, 0.25], [0.5, 0.5])
-    """
+    """The argument `weights` of an ensemble: a name, or numbers of sum 1."""
     if isinstance(weights, str) and weights in NAMED:
         return weights
     try:
@@ -146,32 +140,8 @@ def checked_weights(weights, members):
     return [number / sum(numbers) for number in numbers]
 
 
-def checked_average(average):
-    """The argument `average` of an ensemble, one of two names.
-
-    Example:
-    >>> checked_average("logits")
-    'logits'
-    """
-    if average not in ("probabilities", "logits"):
-        raise ValueError(
-            "Argument `average` must be 'probabilities' or 'logits'. "
-            f"Received: average={average!r}."
-        )
-    return average
-
-
 def check_known(table, average, weighting):
-    """Raises a `ValueError` if members leave classes out that they can't.
-
-    Args:
-        table: as from `class_table`.
-        average: `"probabilities"` or `"logits"`.
-        weighting: as from `checked_weights`.
-
-    Example:
-    >>> check_known(np.array([[0, 1], [0, -1]]), "probabilities", [0.5, 0.5])
-    """
+    """Raises a `ValueError` if members lack classes that they must know."""
     fixed = not isinstance(weighting, str)
     counts = np.array(weighting) > 0 if fixed else np.ones(len(table), bool)
     known = table >= 0
