@@ -12,9 +12,6 @@ from battery import golden
 from battery import shifted
 from battery import views
 from keras import ops
-from support import numpy
-
-from keras_kd import losses
 from keras_kd._src.losses.jensen_shannon import JensenShannon
 from keras_kd._src.losses.jensen_shannon import jensen_shannon
 from keras_kd._src.losses.jensen_shannon import mixture_log_ratios
@@ -24,6 +21,9 @@ from keras_kd._src.losses.skew_kl import SkewKL
 from keras_kd._src.losses.skew_kl import SkewReverseKL
 from keras_kd._src.losses.skew_kl import skew_kl
 from keras_kd._src.losses.skew_kl import skew_reverse_kl
+from support import numpy
+
+from keras_kd import losses
 from keras_kd._src.losses.top_k_targets import TopKTargets
 from keras_kd._src.losses.top_k_targets import keep_top_k
 from keras_kd._src.losses.top_k_targets import top_k_targets

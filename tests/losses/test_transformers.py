@@ -9,13 +9,13 @@ import pytest
 from battery import MaskTokens
 from battery import every_check
 from battery import views
-from support import numpy
-
-import keras_kd as kd
 from keras_kd._src.losses.attention_divergence import AttentionDivergence
 from keras_kd._src.losses.attention_divergence import attention_divergence
 from keras_kd._src.losses.attention_map_matching import AttentionMapMatching
 from keras_kd._src.losses.attention_map_matching import attention_map_matching
+from support import numpy
+
+import keras_kd as kd
 from keras_kd._src.losses.attention_relation import SelfAttentionRelation
 from keras_kd._src.losses.attention_relation import self_attention_relation
 from keras_kd.testing import LossCase
