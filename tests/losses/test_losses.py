@@ -128,7 +128,7 @@ class Row(NamedTuple):
     def function(self, teacher, student):
         return self.pure(teacher, student, **self.arguments)
 
-    def random_features(self, samples=6):
+    def features(self, samples=6):
         return random_features(
             self.teacher, self.student, samples=samples, size=self.size
         )
