@@ -19,7 +19,6 @@ from keras_kd._src.losses.channel_wise import ChannelWiseDistillation
 from keras_kd._src.losses.channel_wise import channel_wise_distillation
 from keras_kd._src.losses.collaborative_targets import CollaborativeTargets
 from keras_kd._src.losses.contrastive_memory import ContrastiveMemory
-from keras_kd._src.losses.contrastive_memory import contrastive_memory
 from keras_kd._src.losses.contrastive_representation import (
     ContrastiveRepresentation,
 )
@@ -81,7 +80,6 @@ from keras_kd._src.losses.singular_vectors import SingularVectors
 from keras_kd._src.losses.singular_vectors import singular_vectors
 from keras_kd._src.losses.soft_targets import SoftTargets
 from keras_kd._src.losses.soft_targets import soft_targets
-from keras_kd._src.losses.soft_targets import standardized
 from keras_kd._src.losses.srd import LogSumDistance
 from keras_kd._src.losses.srd import log_sum_distance
 from keras_kd._src.losses.streamlined_direction import StreamlinedDirection
@@ -152,7 +150,6 @@ __all__ = [
     "bounded_regression",
     "channel_wise_distillation",
     "chunked_soft_targets",
-    "contrastive_memory",
     "contrastive_representation",
     "correlation_congruence",
     "decoupled_kd",
@@ -182,7 +179,6 @@ __all__ = [
     "skew_kl",
     "skew_reverse_kl",
     "soft_targets",
-    "standardized",
     "streamlined_direction",
     "target_enhancement",
     "top_k_targets",

@@ -145,6 +145,7 @@ def test_teacher_adapters_are_saved(tmp_path):
     )
 
 
+@pytest.mark.one_backend
 def test_shapes_that_do_not_compare():
     loss = ContrastiveRepresentation()
     for shapes in (((4, 8), (4, 6)), ((4, 2, 8), (4, 2, 8))):

@@ -359,6 +359,7 @@ def test_a_student_below_a_negative_teacher_is_let_be():
     assert_close(slope, np.array([[0.0, 0.2, 1.2]]))
 
 
+@pytest.mark.one_backend
 def test_margin_is_the_mean_of_the_negative_responses():
     layer = keras.layers.BatchNormalization()
     layer.build((None, 4))
@@ -375,6 +376,7 @@ def test_margin_is_the_mean_of_the_negative_responses():
     assert_close(margin_of_batch_norm(layer), expected)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "gamma, beta, expected",
     [
@@ -392,6 +394,7 @@ def test_margin_of_improbable_responses(gamma, beta, expected):
     assert_close(margin_of_batch_norm(layer), [expected])
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("scale, center", [(True, False), (False, True)])
 def test_margin_of_a_batch_norm_without_gamma_or_beta(scale, center):
     layer = keras.layers.BatchNormalization(scale=scale, center=center)
@@ -399,6 +402,7 @@ def test_margin_of_a_batch_norm_without_gamma_or_beta(scale, center):
     assert_close(margin_of_batch_norm(layer), [-np.sqrt(2.0 / np.pi)] * 2)
 
 
+@pytest.mark.one_backend
 def test_margin_of_a_layer_without_statistics():
     layer = keras.layers.BatchNormalization(scale=False, center=False)
     layer.build((None, 2))
@@ -464,16 +468,16 @@ def test_log_sum_without_weights_is_the_function():
     assert_close(keras.ops.convert_to_numpy(found), expected)
 
 
-def test_log_sum_of_normalised_projections_trains():
-    def normalisation():
+def test_log_sum_of_normalized_projections_trains():
+    def normalization():
         return keras.layers.BatchNormalization(center=False, scale=False)
 
     transfer = Transfer(
         LogSumDistance(),
         adapter=keras.Sequential(
-            [keras.layers.Dense(5, use_bias=False), normalisation()]
+            [keras.layers.Dense(5, use_bias=False), normalization()]
         ),
-        teacher_adapter=normalisation(),
+        teacher_adapter=normalization(),
     )
     transfer.match([(None, 5)], [(None, 3)])
     teacher, student = random_features((5,), (3,))
@@ -483,7 +487,7 @@ def test_log_sum_of_normalised_projections_trains():
         for array in (teacher, large)
     ]
     found = [float(keras.ops.convert_to_numpy(each)) for each in found]
-    # The normalisation takes the teacher's scale away (but for its epsilon).
+    # The normalization takes the teacher's scale away (but for its epsilon).
     assert_close(found[1], found[0], tolerance=1e-2)
 
 
@@ -508,16 +512,19 @@ def test_channels_first_is_channels_last_transposed(first):
     )
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("loss", AXES, ids=lambda loss: loss.name)
 def test_axis_is_in_the_config(loss):
     assert type(loss).from_config(loss.get_config()).axis == 1
 
 
+@pytest.mark.one_backend
 def test_margins_may_be_an_array():
     margins = np.array(MARGINS, "float32")
     assert MarginReLU(margins).get_config()["margin"] == margins.tolist()
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "make, message",
     [
@@ -540,6 +547,7 @@ def test_arguments_that_are_refused(make, message):
     assert "Received" in str(error.value)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "loss, teacher, student, message",
     [

@@ -632,6 +632,7 @@ def test_a_loss_of_ones_own():
 # --- compiled, saved, refused -----------------------------------------------
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "loss, arguments",
     [
@@ -671,6 +672,7 @@ def test_serialization_of_a_scheduled_temperature(loss, schedule):
     assert value(first, *features) == value(loss(temperature=8.0), *features)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "temperature", [0, -1, float("nan"), float("inf"), "x", None]
 )
@@ -683,6 +685,7 @@ def test_temperature_that_is_none(loss, temperature):
         loss().temperature = temperature
 
 
+@pytest.mark.one_backend
 def test_unknown_distance_and_form():
     refused(
         lambda: losses.FeatureMatching("l3"),
@@ -723,6 +726,7 @@ MISFITS: list[tuple[Any, tuple, tuple, str]] = [
 ]
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("loss, teacher, student, message", MISFITS)
 def test_shapes_that_do_not_compare(loss, teacher, student, message):
     refused(lambda: loss().check_shapes(teacher, student), message)
@@ -731,6 +735,7 @@ def test_shapes_that_do_not_compare(loss, teacher, student, message):
     refused(lambda: loss()(*features), message)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("loss", [*CLASS_LOSSES, losses.FeatureMatching])
 def test_unknown_sizes_are_no_misfit(loss):
     loss().check_shapes((None, None, 5), (None, 8, 5))

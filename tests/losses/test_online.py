@@ -76,7 +76,7 @@ def case(combine, peers):
 
 @keras.saving.register_keras_serializable(package="keras_kd_tests")
 class PlacedPredictions(kd.losses.PastPredictions):
-    """The battery hands labels over; the places are those of the samples."""
+    """A case has labels only: here they are the sample indices."""
 
     def __init__(self, num_samples=12, num_classes=CLASSES, **kwargs):
         super().__init__(num_samples, num_classes, **kwargs)
@@ -191,6 +191,7 @@ def test_only_training_writes():
     )
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("missing", ["labels", "sample_index"])
 def test_what_is_missing_is_named(missing):
     loss = kd.losses.PastPredictions(4, 2)
@@ -200,6 +201,7 @@ def test_what_is_missing_is_named(missing):
         loss(np.ones((1, 2)), np.ones((1, 2)), **context)
 
 
+@pytest.mark.one_backend
 def test_sizes_are_checked():
     with pytest.raises(ValueError, match="num_samples"):
         kd.losses.PastPredictions(0, 2)

@@ -71,7 +71,7 @@ def similarity_reference(teacher, student):
     return np.array([np.mean(gap**2) for gap in gaps])
 
 
-def neighbours_reference(teacher, student):
+def neighbors_reference(teacher, student):
     def probs(rows):
         lengths = np.linalg.norm(rows, axis=1)
         affinities = rows @ rows.T / np.outer(lengths, lengths) / 2 + 0.5
@@ -204,7 +204,7 @@ CASES = {
     "pkt": LossCase(
         ProbabilisticTransfer,
         *random_features((5,), (4,)),
-        reference=neighbours_reference,
+        reference=neighbors_reference,
         invariances=(*ALWAYS, lengthened),
     ),
     "correlation_adjacent": LossCase(
@@ -371,6 +371,7 @@ def test_the_size_of_the_features_is_no_matter(name, size):
     )
 
 
+@pytest.mark.one_backend
 @every_function
 def test_shapes_that_do_not_compare(name):
     loss = CASES[name].make()
@@ -423,7 +424,7 @@ def test_the_scale_of_the_weights(name, power):
 # --- correlation congruence -------------------------------------------------
 
 
-def test_neighbours_are_the_next_samples_that_are_present():
+def test_neighbors_are_the_next_samples_that_are_present():
     teacher, student = random_features((4,), (4,), samples=5)
     weights = np.array([1, 0, 0, 1, 1], "float32")
     error = np.abs(teacher - student)
@@ -451,18 +452,20 @@ def test_each_pair_is_the_value_of_the_sample_that_begins_it():
 
 
 @pytest.mark.parametrize("weights", [None, [1.0], [0.0]])
-def test_one_sample_has_no_neighbour(weights):
+def test_one_sample_has_no_neighbor(weights):
     teacher, student = random_features((4,), (4,), samples=1)
     value = CorrelationCongruence()(teacher, student, weights)
     assert float(numpy(value)) == 0.0
 
 
+@pytest.mark.one_backend
 def test_only_adjacent_samples_need_features_of_one_size():
     CorrelationCongruence("kernel").check_shapes((None, 3), (None, 4))
     with pytest.raises(ValueError, match="same shape.*Received"):
         CorrelationCongruence().check_shapes((None, 3), (None, 4))
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -532,6 +535,7 @@ def test_which_pair_of_layers_matters():
     assert other.value(FLOW.make()) > 0.1
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "teacher, student, message",
     [
@@ -597,12 +601,14 @@ def test_a_map_as_small_as_a_size_is_left_out():
     )
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("sizes", [(0,), (4, -2), (2.0,), (None,)])
 def test_sizes_that_are_none(sizes):
     with pytest.raises(ValueError, match="`sizes` must be .*Received: sizes="):
         HierarchicalContext(sizes=sizes)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "teacher, student, message",
     [
@@ -617,6 +623,7 @@ def test_maps_without_a_context(teacher, student, message):
     assert "Received" in str(error.value)
 
 
+@pytest.mark.one_backend
 def test_maps_with_a_context():
     HierarchicalContext().check_shapes((None, 8, 8, 2), (None, 8, 8, 2))
     HierarchicalContext(axis=1).check_shapes((None, 2, 8), (None, None, 8))
@@ -638,6 +645,7 @@ def test_channels_first_is_channels_last_transposed(name):
     )
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "loss, arguments",
     [

@@ -213,7 +213,7 @@ def main():
         {"disable_meta_optimizer": True}
     )
     alone = distiller()
-    answer = {
+    runs = {
         "one": steps(alone, slice(0, 8)),
         "first": steps(alone, slice(0, 4)),
         "second": steps(alone, slice(4, 8)),
@@ -221,16 +221,16 @@ def main():
     strategy = tf.distribute.MirroredStrategy(["cpu:0", "cpu:1"])
     with strategy.scope():
         together = distiller()
-    answer["two"] = steps(together, slice(0, 8))
-    answer["replicas"] = strategy.num_replicas_in_sync
-    print(json.dumps(answer))
+    runs["two"] = steps(together, slice(0, 8))
+    runs["replicas"] = strategy.num_replicas_in_sync
+    print(json.dumps(runs))
 
 
 # --- the tests --------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def answer():
+def runs():
     folder = Path(__file__)
     paths = [str(folder.parents[2]), str(folder.parents[1])]
     result = subprocess.run(
@@ -250,10 +250,10 @@ def differ(first, second):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_two_replicas_take_the_step_of_one(name, answer):
-    assert answer["replicas"] == 2
+def test_two_replicas_take_the_step_of_one(name, runs):
+    assert runs["replicas"] == 2
     one, two, *halves = (
-        np.array(answer[run][name]) for run in ("one", "two", "first", "second")
+        np.array(runs[run][name]) for run in ("one", "two", "first", "second")
     )
     assert np.isfinite(two).all() and np.max(np.abs(two)) > 1.0
     mean = np.mean(halves, axis=0)

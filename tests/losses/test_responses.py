@@ -280,7 +280,7 @@ def ordinal_case(temperature, power, classes=5):
 CASES = {
     "decoupled_T4": decoupled_case(),
     "decoupled_T1": decoupled_case(1.0, 0.5),
-    "decoupled_partly_labelled": decoupled_case(2.0, 3.0, PARTLY),
+    "decoupled_partly_labeled": decoupled_case(2.0, 3.0, PARTLY),
     "decoupled_two_classes": decoupled_case(1.0, 8.0, LABELS % 2, 2),
     "dist_T1": dist_case(1.0, 1.0),
     "dist_T4": dist_case(4.0, 2.0),
@@ -298,10 +298,10 @@ CASES = {
     "virtual_paper": virtual_case(20.0, "paper", PARTLY),
     "virtual_two_classes": virtual_case(20.0, "code", LABELS % 2, 2),
     "mixed": mixed_case(1.0, 0.2),
-    "mixed_T2_partly_labelled": mixed_case(2.0, 0.6, PARTLY),
+    "mixed_T2_partly_labeled": mixed_case(2.0, 0.6, PARTLY),
     "mixed_two_classes": mixed_case(1.0, 0.2, LABELS % 2, 2),
     "enhanced": enhanced_case(1.5),
-    "enhanced_partly_labelled": enhanced_case(1.2, PARTLY),
+    "enhanced_partly_labeled": enhanced_case(1.2, PARTLY),
     "enhanced_two_classes": enhanced_case(1.5, LABELS % 2, 2),
     "bounded": bounded_case(0.0),
     "bounded_by_a_margin": bounded_case(1.5),
@@ -408,6 +408,7 @@ def test_labels_of_any_dtype(dtype):
         assert other.value(case.make()) == case.value(case.make())
 
 
+@pytest.mark.one_backend
 def test_labels_that_are_no_class_numbers():
     logits = np.zeros((6, 5), "float32")
     refused(
@@ -418,6 +419,7 @@ def test_labels_that_are_no_class_numbers():
     refused(lambda: loss(logits, logits), "needs `labels`")
 
 
+@pytest.mark.one_backend
 def test_arguments_of_decoupled_kd():
     arguments = {
         "temperature": 2.0,
@@ -502,6 +504,7 @@ def test_dist_of_two_classes_has_only_the_term_over_samples():
     assert np.abs(slope(inter_weight=0.0)).max() > 1e-2
 
 
+@pytest.mark.one_backend
 def test_arguments_of_dist():
     arguments = {"temperature": 2.0, "inter_weight": 0.5, "intra_weight": 3.0}
     assert_in_config(DIST, **arguments)
@@ -564,6 +567,7 @@ def test_one_sample_has_no_direction():
     assert case.value(case.make()) < 1e-6
 
 
+@pytest.mark.one_backend
 def test_arguments_of_the_direction():
     loss = through_json(StreamlinedDirection(tikhonov=0.5))
     assert loss.get_config()["tikhonov"] == 0.5
@@ -600,12 +604,13 @@ def test_virtual_teacher_is_matched_by_a_student_like_it(form, target):
     assert np.abs(slope).max() < 20 * 3e-7
 
 
-def test_virtual_teacher_of_an_unlabelled_sample_is_0():
+def test_virtual_teacher_of_an_unlabeled_sample_is_0():
     student = np.array([[3.0, 0.0, 1.0]], "float32")
     for form in ("code", "paper"):
         assert numpy(virtual_teacher(student, [-1], form=form)) == 0.0
 
 
+@pytest.mark.one_backend
 def test_arguments_of_the_virtual_teacher():
     arguments = {
         "temperature": 2.0,
@@ -661,6 +666,7 @@ def test_a_teacher_of_probability_1_for_the_wrong_class():
     assert_close(found, np.array([expected]))
 
 
+@pytest.mark.one_backend
 def test_arguments_of_the_mixed_teacher():
     arguments = {"temperature": 2.0, "margin": 0.5}
     assert_in_config(MarginMixedTeacher, **arguments)
@@ -695,10 +701,11 @@ def test_target_enhancement_of_a_sure_teacher():
     q = softmax(student)
     right = 2.0**1.5 - 1.0
     assert_close(slope(0), right * (q - np.eye(3)[:1]))
-    # The true class is 2, of p = 0: only the wrong class is taught, in full.
+    # The true class is 2, of p = 0: only the wrong class has a target, in full.
     assert_close(slope(2), q - np.eye(3)[:1])
 
 
+@pytest.mark.one_backend
 def test_arguments_of_target_enhancement():
     arguments = {"temperature": 2.0, "exponent": 1.25}
     assert_in_config(TargetEnhancement, **arguments)
@@ -762,6 +769,7 @@ def test_ordinal_soft_targets_do_not_mind_the_direction_of_the_order():
     assert abs(middle.value(case.make()) - case.value(case.make())) > 1e-3
 
 
+@pytest.mark.one_backend
 def test_arguments_of_ordinal_soft_targets():
     arguments = {"temperature": 2.0, "power": 1}
     assert_in_config(OrdinalSoftTargets, **arguments)
@@ -778,6 +786,7 @@ CLASS_LOSSES = [
 ]
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("loss", CLASS_LOSSES)
 def test_shapes_that_do_not_compare(loss):
     refused(lambda: loss().check_shapes((4, 10), (4, 5)), "same classes")

@@ -255,6 +255,7 @@ def test_temperature_can_be_annealed_and_assigned(name):
     refused(lambda: make(temperature=0.0), "`temperature` must be .*positive")
 
 
+@pytest.mark.one_backend
 @every_loss
 def test_shapes_that_do_not_compare(name):
     loss = MAKERS[name]()
@@ -388,6 +389,7 @@ def test_skew_0_is_kl():
     )
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("beta", [0, 1, 0.0, -0.1, 1.1, np.nan, "x", None])
 def test_beta_out_of_range(beta):
     refused(
@@ -398,6 +400,7 @@ def test_beta_out_of_range(beta):
         refused(lambda: JensenShannon(beta, normalize=True), "`beta` must be")
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("skew", [1, 1.5, -0.1, np.nan, "x", None])
 @pytest.mark.parametrize("loss", [SkewKL, SkewReverseKL])
 def test_skew_out_of_range(loss, skew):
@@ -407,6 +410,7 @@ def test_skew_out_of_range(loss, skew):
     )
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "loss, arguments",
     [
@@ -483,11 +487,13 @@ def test_targets_that_leave_nothing_over_are_finite():
     assert np.isfinite(gradient).all()
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("k", [0, -1, 1.5, True, None, "x"])
 def test_k_that_is_no_count(k):
     refused(lambda: TopKTargets(k), "`k` must be a positive integer.*k=")
 
 
+@pytest.mark.one_backend
 def test_k_that_leaves_no_class():
     message = "more classes than are kept.*Received: k=4.*SoftTargets"
     refused(lambda: TopKTargets(4).check_shapes((6, 4), (6, 4)), message)

@@ -254,6 +254,7 @@ def test_the_student_learns_through_an_adapter():
     assert np.isfinite(terms).all() and terms[-1] < 0.9 * terms[0]
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "teacher, student, message",
     [
@@ -270,17 +271,20 @@ def test_layers_that_do_not_compare(teacher, student, message):
         SingularVectors(2).check_shapes(teacher, student)
 
 
+@pytest.mark.one_backend
 def test_layers_that_compare():
     layers = [(None, None, None, 3), (None, 2, 1, 3)]
     SingularVectors(2).check_shapes(layers, [(4, 8, 3), (4, 2, 3)])
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("vectors", [0, -1, 1.0, True, None])
 def test_numbers_of_vectors_that_are_none(vectors):
     with pytest.raises(ValueError, match="`vectors` must be .*Received"):
         SingularVectors(vectors)
 
 
+@pytest.mark.one_backend
 def test_each_argument_is_in_the_config():
     loss = SingularVectors(3, axis=1)
     config = keras.saving.serialize_keras_object(loss)

@@ -371,6 +371,7 @@ def test_maps_of_keras_attention_as_it_is(loss, rate):
 # --- arguments --------------------------------------------------------------
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "loss, arguments",
     [
@@ -383,12 +384,14 @@ def test_each_argument_is_in_the_config(loss, arguments):
     assert_in_config(loss, **arguments)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("heads", [0, -1, 2.0, "2", None])
 def test_relation_heads_that_are_none(heads):
     with pytest.raises(ValueError, match="positive integer.*Received"):
         SelfAttentionRelation(heads)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "make, teacher, student, message",
     [
@@ -409,6 +412,7 @@ def test_shapes_that_do_not_compare(make, teacher, student, message):
         make()(np.ones(teacher, "float32"), np.ones(student, "float32"))
 
 
+@pytest.mark.one_backend
 def test_unknown_sizes_are_no_misfit():
     shapes = (None, 2, None, None), (None, 2, 5, 5)
     AttentionMapMatching().check_shapes(*shapes)

@@ -267,6 +267,7 @@ def test_fit_trains_variances_and_projections():
 # --- refused ----------------------------------------------------------------
 
 
+@pytest.mark.one_backend
 def test_each_argument_is_in_the_config():
     text = json.dumps(
         keras.saving.serialize_keras_object(VariationalInformation(axis=1))
@@ -275,6 +276,7 @@ def test_each_argument_is_in_the_config():
     assert copy.get_config()["axis"] == 1
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "teacher, student",
     [
@@ -290,18 +292,21 @@ def test_shapes_that_do_not_compare(teacher, student):
         VariationalInformation()(np.ones(teacher), np.ones(student))
 
 
+@pytest.mark.one_backend
 def test_unknown_sizes_are_no_misfit():
     loss = VariationalInformation()
     loss.check_shapes((None, None, None, 3), (None, 2, 2, 6))
     loss.check_shapes((None, None), (None, 6))
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("variance", [0.0, 1e-5, -1.0, np.inf, np.nan])
 def test_variance_that_is_none(variance):
     with pytest.raises(ValueError, match="initial_variance.*Received"):
         VariationalRegressor(initial_variance=variance)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "source, target, message",
     [

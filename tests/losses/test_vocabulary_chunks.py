@@ -239,6 +239,7 @@ def test_trains_the_variables_of_a_layer():
 # --- refused ----------------------------------------------------------------
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "change",
     [
@@ -255,6 +256,7 @@ def test_shapes_that_do_not_fit(change):
         in_chunks({**both_sides(), **change})
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("chunk_size", [0, -1, 2.0, True, None])
 def test_chunk_size_that_is_no_count(chunk_size):
     with pytest.raises(ValueError, match="`chunk_size` must be.*Received"):

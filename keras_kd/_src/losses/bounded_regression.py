@@ -71,7 +71,7 @@ class BoundedRegression(DistillationLoss):
     A teacher's numbers may be far off, without bound, so they are no targets:
     the teacher's error is taken as a bound, and samples on which the student
     is better by the margin are left alone. Not for classes: `labels` are the
-    numbers to be predicted (any number, -1 included: give an unlabelled sample
+    numbers to be predicted (any number, -1 included: give an unlabeled sample
     the weight 0).
 
         error(x) = sum_outputs (x - labels)^2

@@ -13,37 +13,6 @@ from keras_kd._src.losses.tempered_loss import TemperedLoss
 from keras_kd._src.losses.true_class import one_per_sample
 
 
-def contrastive_memory(scores, share, log_constant, *, num_samples):
-    """CRD: how hard it is to tell each sample's own row from those drawn.
-
-        p_j = exp(score_j) / Z,   noise = num_negatives / num_samples
-        value = -log(p_own / (p_own + noise))
-                - sum_j share_j log(noise / (p_j + noise))
-
-    Args:
-        scores: shape `(batch, 1 + num_negatives)`, the own first.
-        share: how much each of the others counts, `(batch, num_negatives)`.
-        log_constant: log Z.
-        num_samples: how many samples the data has.
-
-    Returns:
-        Values in nats, shape `(batch,)`.
-
-    Example:
-    >>> scores, share = ops.array([[9.0, -9.0]]), ops.ones((1, 1))
-    >>> value = contrastive_memory(scores, share, 0.0, num_samples=1)
-    >>> bool(value[0] < 1e-3)
-    True
-
-    Reference: Tian, Krishnan and Isola, 2020, arXiv 1910.10699.
-    """
-    log_noise = math.log(share.shape[1] / num_samples)
-    # log p - log noise: of this the probability to be the own is the sigmoid.
-    evidence = scores - log_constant - log_noise
-    own = ops.softplus(-evidence[:, 0])
-    return own + ops.sum(share * ops.softplus(evidence[:, 1:]), axis=1)
-
-
 @keras.saving.register_keras_serializable(package="keras_kd")
 class ContrastiveMemory(TemperedLoss):
     """Contrastive representation distillation (CRD) with a memory.
@@ -193,7 +162,7 @@ class ContrastiveMemory(TemperedLoss):
             memory.write(teacher, student, index, sample_weight, classes)
         number = memory.num_samples
         return sum(
-            contrastive_memory(each, share, constants[side], num_samples=number)
+            _noise_contrastive(each, share, constants[side], number)
             for side, each in enumerate(scores)
         )
 
@@ -228,3 +197,13 @@ def _products(embedding, rows, sample_index, negative_index):
     products = ops.matmul(embedding, ops.transpose(rows))
     index = ops.concatenate([sample_index[:, None], negative_index], axis=1)
     return ops.take_along_axis(products, index, axis=1)
+
+
+def _noise_contrastive(scores, share, log_constant, num_samples):
+    """How hard it is to tell each sample's own row (first) from the others."""
+    # `share` is how much each of the others counts.
+    log_noise = math.log(share.shape[1] / num_samples)
+    # log p - log noise: of this the probability to be the own is the sigmoid.
+    evidence = scores - log_constant - log_noise
+    own = ops.softplus(-evidence[:, 0])
+    return own + ops.sum(share * ops.softplus(evidence[:, 1:]), axis=1)

@@ -40,7 +40,7 @@ def decoupled_kd(
         teacher_logits: shape `(batch, ..., classes)`.
         student_logits: the same shape.
         labels: class numbers, shape `(batch,)` or `(batch, ...)`. A sample of
-            label -1 is unlabelled: its value is that of `soft_targets`.
+            label -1 is unlabeled: its value is that of `soft_targets`.
         temperature: T, a positive number, or one a sample, shape `(batch,)`.
         target_weight: of the first part, alpha in the paper.
         non_target_weight: of the second part, beta in the paper.
@@ -62,7 +62,7 @@ def decoupled_kd(
         teacher_logits, student_logits
     )
     is_target = true_class(labels, teacher_logits)
-    labelled = ops.any(is_target, axis=-1)
+    labeled = ops.any(is_target, axis=-1)
     temperature = broadcast_to_logits(temperature, teacher_logits)
     teacher, student = log_probabilities(
         teacher_logits, student_logits, temperature
@@ -75,7 +75,7 @@ def decoupled_kd(
         _among_others(teacher, is_target), _among_others(student, is_target)
     )
     value = ops.where(
-        labelled,
+        labeled,
         target_weight * target + non_target_weight * others,
         others,
     )
@@ -126,7 +126,7 @@ class DecoupledKD(LogitDivergence):
 
         WeightAnnealing(0.0, 1.0, transfer="decoupled_kd", epochs=21)
 
-    Unlabelled samples (label -1) learn by plain soft targets. The authors'
+    Unlabeled samples (label -1) learn by plain soft targets. The authors'
     code masks by a logit of -1000 and takes log(softmax); here both parts come
     from log-probabilities, with the same value wherever theirs is finite.
 

@@ -71,7 +71,7 @@ def skew_kl(teacher_logits, student_logits, *, skew=0.1, temperature=1.0):
     )
     excess = teacher_log_probs - student_log_probs
     if skew > 0:
-        excess, _ = mixture_log_ratios(excess, skew)
+        excess, _ = _mixture_log_ratios(excess, skew)
     divergence = ops.sum(ops.exp(teacher_log_probs) * excess, axis=-1)
     return temperature**2 * divergence
 
@@ -157,13 +157,13 @@ def jensen_shannon(
 
 def _normalized(first, second, share):
     """The divergence over share * (1 - share), of log-probabilities."""
-    above, below = mixture_log_ratios(first - second, share)
+    above, below = _mixture_log_ratios(first - second, share)
     from_first = ops.sum(ops.exp(first) * above, axis=-1)
     from_second = ops.sum(ops.exp(second) * (below / share), axis=-1)
     return from_first / (1.0 - share) - from_second
 
 
-def mixture_log_ratios(difference, share):
+def _mixture_log_ratios(difference, share):
     """Log a/m and log m/b of m = share * a + (1 - share) * b, from log a/b."""
     # Precise however small the share is (at most 1/2), and finite for every
     # finite difference.

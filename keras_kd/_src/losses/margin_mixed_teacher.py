@@ -97,7 +97,7 @@ class MarginMixedTeacher(LogitDivergence):
         teacher_logits: shape `(batch, ..., classes)`.
         student_logits: the same shape.
         labels: class numbers, shape `(batch,)` or `(batch, ...)`; an
-            unlabelled sample (-1) learns by plain soft targets.
+            unlabeled sample (-1) learns by plain soft targets.
         sample_weight: optional, shape `(batch,)` or `(batch, ...)`.
 
     Returns:

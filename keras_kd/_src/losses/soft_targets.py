@@ -24,8 +24,9 @@ def soft_targets(
         teacher_logits: shape `(..., classes)`.
         student_logits: shape `(..., classes)`.
         temperature: T, a positive number, or one a sample, shape `(batch,)`.
-        standardize: whether each sample's logits are z-scored first, so that
-            the student need not reproduce the teacher's scale.
+        standardize: whether each sample's logits are z-scored first (Sun et
+            al., 2024), so that the student need not reproduce the teacher's
+            scale: `(logits - mean) / (std + 1e-7)`, ddof 1.
 
     Returns:
         Values in nats (times T^2), shape `(...)`.
@@ -36,39 +37,26 @@ def soft_targets(
     >>> round(float(value[0]), 3)
     20.0
 
-    Reference: Hinton, Vinyals and Dean, 2015, "Distilling the Knowledge in a
-    Neural Network", arXiv 1503.02531.
+    References:
+        Hinton, Vinyals and Dean, 2015, "Distilling the Knowledge in a Neural
+        Network", arXiv 1503.02531.
+        Sun et al., 2024, "Logit Standardization in Knowledge Distillation",
+        arXiv 2403.01427.
     """
     teacher_logits, student_logits = in_full_precision(
         teacher_logits, student_logits
     )
     if standardize:
-        teacher_logits = standardized(teacher_logits)
-        student_logits = standardized(student_logits)
+        teacher_logits = _standardized(teacher_logits)
+        student_logits = _standardized(student_logits)
     temperature = broadcast_to_logits(temperature, teacher_logits)
     log_probs = log_probabilities(teacher_logits, student_logits, temperature)
     return squeeze_temperature(temperature) ** 2 * kl_divergence(*log_probs)
 
 
-def standardized(logits):
-    """Z-scores of each sample's logits, as the authors' code takes them.
-
-        (logits - mean) / (std + 1e-7), std over the classes with ddof = 1
-
-    Args:
-        logits: shape `(..., classes)`, of two or more classes.
-
-    Returns:
-        Shape `(..., classes)`; zeros where all logits are equal.
-
-    Example:
-    >>> [round(float(z), 3) for z in standardized([[1.0, 2.0, 3.0]])[0]]
-    [-1.0, 0.0, 1.0]
-
-    Reference: Sun et al., 2024, "Logit Standardization in Knowledge
-    Distillation", arXiv 2403.01427.
-    """
-    (logits,) = in_full_precision(logits)
+def _standardized(logits):
+    """Z-scores of each sample's logits, (logits - mean) / (std + 1e-7)."""
+    # As the authors' code: the deviation over the classes has ddof = 1.
     centered = logits - ops.mean(logits, axis=-1, keepdims=True)
     freedom = max(logits.shape[-1] - 1, 1)
     variance = ops.sum(ops.square(centered), axis=-1, keepdims=True) / freedom

@@ -45,8 +45,8 @@ def target_enhancement(
     is_target = true_class(labels, teacher)
     label = ops.cast(is_target, teacher.dtype)
     enhanced = ops.power(teacher + label, exponent) - label
-    labelled = ops.any(is_target, axis=-1, keepdims=True)
-    target = ops.where(labelled, enhanced, teacher)
+    labeled = ops.any(is_target, axis=-1, keepdims=True)
+    target = ops.where(labeled, enhanced, teacher)
     return -ops.sum(target * student, axis=-1)
 
 
@@ -81,7 +81,7 @@ class TargetEnhancement(LogitDivergence):
         teacher_logits: shape `(batch, ..., classes)`.
         student_logits: the same shape.
         labels: class numbers, shape `(batch,)` or `(batch, ...)`; for an
-            unlabelled sample (-1) nothing is enhanced.
+            unlabeled sample (-1) nothing is enhanced.
         sample_weight: optional, shape `(batch,)` or `(batch, ...)`.
 
     Returns:

@@ -49,7 +49,7 @@ def virtual_teacher(
     """
     (student_logits,) = in_full_precision(student_logits)
     is_target = true_class(labels, student_logits)
-    labelled = ops.any(is_target, axis=-1)
+    labeled = ops.any(is_target, axis=-1)
     share = (1.0 - true_class_probability) / (student_logits.shape[-1] - 1)
     sure, unsure = true_class_probability, share
     scale = 1.0
@@ -63,7 +63,7 @@ def virtual_teacher(
     teacher = ops.log_softmax(designed / temperature, axis=-1)
     student = ops.log_softmax(student_logits, axis=-1)
     value = kl_divergence(teacher, student)
-    return scale * ops.where(labelled, value, ops.zeros_like(value))
+    return scale * ops.where(labeled, value, ops.zeros_like(value))
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
@@ -101,7 +101,7 @@ class VirtualTeacher(LogitDivergence):
         teacher_logits: shape `(batch, ..., classes)`; ignored.
         student_logits: the same shape.
         labels: class numbers, shape `(batch,)` or `(batch, ...)`; 0 is the
-            value of an unlabelled sample (-1).
+            value of an unlabeled sample (-1).
         sample_weight: optional, shape `(batch,)` or `(batch, ...)`.
 
     Returns:

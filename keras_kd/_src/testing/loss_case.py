@@ -120,15 +120,15 @@ class LossCase(NamedTuple):
 _FUNCTIONS: dict = {}
 
 
-def _function_of(loss, weighted, labelled):
+def _function_of(loss, weighted, labeled):
     """The loss as a function of tensors; the same one for equal losses."""
     # Without the name: each loss gets one of its own, equal ones are equal.
     config = {**loss.get_config(), "name": None}
     config = json.dumps(keras.saving.serialize_keras_object(config))
-    key = type(loss), config, weighted, labelled
+    key = type(loss), config, weighted, labeled
 
     def function(student, teacher, *rest):
-        context = {"labels": rest[-1]} if labelled else {}
+        context = {"labels": rest[-1]} if labeled else {}
         return loss(teacher, student, rest[0] if weighted else None, **context)
 
     return _FUNCTIONS.setdefault(key, function)
