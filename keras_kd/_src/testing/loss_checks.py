@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.testing.gradients import BACKEND
 from keras_kd._src.testing.gradients import assert_close
 from keras_kd._src.testing.gradients import finite_differences
@@ -196,15 +197,17 @@ def check_absent(case):
 
 def check_twice(case):
     """A sample of weight 2 is that sample twice, in the gradient, too."""
-    weights = _weights(case, np.array([1.0, 2.0, 1.0], "float32"))
-    twice = np.repeat(np.arange(case.samples), weights.astype(int))
+    # As many samples as in other checks: JAX compiles once for each number.
+    kept = int(np.sum(_weights(case) > 0))
+    weights = np.ones(kept, "float32")
+    weights[: case.samples - kept] = 2.0
+    twice = np.repeat(np.arange(kept), weights.astype(int))
     value, gradient = case.take(twice).value_and_gradient(case.make())
 
     def summed(slope):
-        samples = np.arange(case.samples)
-        return np.stack([slope[twice == sample].sum(0) for sample in samples])
+        return np.stack([slope[twice == each].sum(0) for each in range(kept)])
 
-    found = case.value_and_gradient(case.make(), weights)
+    found = case.take(slice(kept)).value_and_gradient(case.make(), weights)
     expected = value, keras.tree.map_structure(summed, gradient)
     assert_close(found, expected, case.tolerance)
 
@@ -280,9 +283,11 @@ def check_one_sample(case):
 
 def check_lists(case):
     """Lists of numbers do in the place of arrays."""
-    weights = _weights(case)
+    loss, weights = case.make(), _weights(case)
+    if not isinstance(loss, DistillationLoss):
+        return  # Keras' own losses take a list for a structure of outputs.
     lists = case.change(lambda array: array.tolist(), "teacher", "student")
-    found = lists.eager_value(case.make(), weights.tolist())
+    found = lists.eager_value(loss, weights.tolist())
     expected = case.value(case.make(), weights)
     assert_close(found, expected, case.tolerance, "values of lists")
 
@@ -305,4 +310,5 @@ def check_serialization(case):
     assert type(copy) is type(loss)
     assert copy.get_config() == loss.get_config()
     assert (copy.name, copy.reduction) == ("other", "sum")
-    assert case.value(copy) == case.value(loss)
+    # Eagerly: compiled functions are shared by losses of an equal config.
+    assert case.eager_value(copy) == case.eager_value(loss)
