@@ -100,12 +100,12 @@ def check_layers(loss, teacher_shapes, student_shapes):
             "`adapter=keras_kd.layers.FeatureAdapter()`"
         )
     if needed:
-        raise layers_error(loss, *sides, needed)
+        refuse_layers(loss, teacher_shapes, student_shapes, needed)
 
 
-def layers_error(loss, teacher_shapes, student_shapes, needed):
-    """The `ValueError` of layers that a loss can't compare."""
-    return ValueError(
+def refuse_layers(loss, teacher_shapes, student_shapes, needed):
+    """Raises a `ValueError` that says what the layers should be."""
+    raise ValueError(
         f"{type(loss).__name__} needs {needed}. Received: teacher "
         f"{[*map(tuple, teacher_shapes)]}, student "
         f"{[*map(tuple, student_shapes)]}."

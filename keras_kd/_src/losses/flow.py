@@ -6,7 +6,7 @@ from keras import ops
 from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.losses.distillation_loss import in_full_precision
 from keras_kd._src.losses.features import check_layers
-from keras_kd._src.losses.features import layers_error
+from keras_kd._src.losses.features import refuse_layers
 from keras_kd._src.resize import resize_axis
 
 
@@ -129,7 +129,7 @@ class FlowOfSolution(DistillationLoss):
         check_layers(self, teacher_shape, student_shape)
         for side in (teacher_shape, student_shape):
             if len({len(shape) for shape in side}) > 1:
-                raise layers_error(
+                refuse_layers(
                     self,
                     teacher_shape,
                     student_shape,

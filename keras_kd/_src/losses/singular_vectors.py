@@ -9,7 +9,7 @@ from keras_kd._src.arguments import integer
 from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.losses.distillation_loss import in_full_precision
 from keras_kd._src.losses.features import check_layers
-from keras_kd._src.losses.features import layers_error
+from keras_kd._src.losses.features import refuse_layers
 from keras_kd._src.losses.features import unit_length
 
 # So many more of the student's vectors are offered than are needed: training
@@ -208,7 +208,7 @@ class SingularVectors(DistillationLoss):
             sizes = math.prod(size or math.inf for size in shape[1:])
             channels = shape[self.axis]
             if min(channels, sizes / channels) < self.vectors:
-                raise layers_error(
+                refuse_layers(
                     self,
                     teacher_shape,
                     student_shape,

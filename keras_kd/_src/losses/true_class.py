@@ -9,7 +9,7 @@ def true_class(labels, logits):
     """Where the true class is, as booleans of the logits' shape; -1 is none."""
     if isinstance(labels, dict):
         raise ValueError(
-            "The labels must be one array for all outputs, as a loss or rule "
+            "The labels must be one set for all outputs, as a loss or rule "
             "that reads them can't choose. Received: a dict of labels, with "
             f"the keys {sorted(labels)}. Give `fit` one array."
         )

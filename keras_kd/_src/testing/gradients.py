@@ -10,7 +10,7 @@ BACKEND = keras.backend.backend()
 
 
 def value_and_gradient(function, argument, *others, eagerly=False):
-    """`function(argument, *others)` and its gradient, as NumPy arrays.
+    """Value and gradient of `function(argument, *others)` in NumPy.
 
     The same on each backend. On JAX it is compiled, once for each function:
     give the same function again, not a new `lambda`.

@@ -69,6 +69,7 @@ class LossCase(NamedTuple):
     tolerance: float = 1e-5
 
     def value_and_gradient(self, loss, weights=None, *, compiled_as=None):
+        """The loss and its gradient, compiled as in "fit", or "nothing"."""
         given = weights is not None, self.labels is not None
         function = _function_of(loss, *given)
         arguments = [self.student, self.teacher, weights, self.labels]
@@ -83,9 +84,11 @@ class LossCase(NamedTuple):
         )
 
     def value(self, loss, weights=None):
+        """The loss as a Python number."""
         return float(self.value_and_gradient(loss, weights)[0])
 
     def eager_value(self, loss, weights=None):
+        """The loss as a Python number, not compiled on any backend."""
         context = {} if self.labels is None else {"labels": self.labels}
         value = loss(self.teacher, self.student, weights, **context)
         return float(ops.convert_to_numpy(value))
@@ -110,10 +113,12 @@ class LossCase(NamedTuple):
         )
 
     def take(self, samples):
+        """The case of some of the samples only."""
         return self.change(lambda x: x[samples], "teacher", "student", "labels")
 
     @property
     def samples(self):
+        """How many samples there are."""
         return len(keras.tree.flatten(self.student)[0])
 
 
