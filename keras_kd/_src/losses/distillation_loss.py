@@ -157,7 +157,7 @@ class DistillationLoss(keras.losses.Loss):
             if name != "temperature" and context.get(name) is None:
                 raise ValueError(
                     f"{type(self).__name__} needs `{name}`. Received: {name}="
-                    "None. In a `Transfer`, train on data that has them; used "
+                    "None. In a `Transfer`, train on data that has it; used "
                     f"alone, pass `{name}=` by keyword."
                 )
         return {
