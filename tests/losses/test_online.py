@@ -45,13 +45,13 @@ def target_of(combine, peers, label):
 def reference(combine):
     def values(teacher, student, labels=None):
         result = []
-        for place in range(len(student[0])):
-            label = -1 if labels is None else labels[place]
-            peers = [logits[place] for logits in teacher]
+        for index in range(len(student[0])):
+            label = -1 if labels is None else labels[index]
+            peers = [logits[index] for logits in teacher]
             target = target_of(combine, peers, label) / 2.0
             result.append(
                 sum(
-                    4.0 * divergence(target, logits[place] / 2.0)
+                    4.0 * divergence(target, logits[index] / 2.0)
                     for logits in student
                 )
             )
@@ -75,7 +75,7 @@ def case(combine, peers):
 
 
 @keras.saving.register_keras_serializable(package="keras_kd_tests")
-class PlacedPredictions(kd.losses.PastPredictions):
+class IndexedPredictions(kd.losses.PastPredictions):
     """A case has labels only: here they are the sample indices."""
 
     def __init__(self, num_samples=12, num_classes=CLASSES, **kwargs):
@@ -83,13 +83,13 @@ class PlacedPredictions(kd.losses.PastPredictions):
         self.bank.rows.assign(ROWS)
 
     def __call__(self, teacher, student, sample_weight=None, *, labels):
-        places = ops.cast(labels, "int32")
+        indices = ops.cast(labels, "int32")
         return super().__call__(
             teacher,
             student,
             sample_weight,
-            sample_index=places,
-            labels=ops.take(ops.convert_to_tensor(TRUE), places),
+            sample_index=indices,
+            labels=ops.take(ops.convert_to_tensor(TRUE), indices),
         )
 
 
@@ -97,15 +97,15 @@ TRUE = np.array([0, 3, 2, 4, 2, 0, 1, 1, 4, -1, 3, 2], "int32")
 ROWS = np.random.default_rng(2).dirichlet(np.ones(CLASSES), 12)
 # Three samples did not come yet, one of them without a label.
 ROWS[[2, 5, 9]] = 0.0
-PLACES = np.array([7, 2, 9, 0, 5, 8], "int32")
+INDICES = np.array([7, 2, 9, 0, 5, 8], "int32")
 
 
 def past_reference(teacher, student, labels):
     result = []
-    for logits, place in zip(student, labels):
-        target = ROWS[place]
+    for logits, index in zip(student, labels):
+        target = ROWS[index]
         if not target.any():
-            target = np.eye(CLASSES)[TRUE[place]] * (TRUE[place] >= 0)
+            target = np.eye(CLASSES)[TRUE[index]] * (TRUE[index] >= 0)
         q = log_softmax(logits)
         result.append(
             sum(p * (np.log(p) - q[c]) for c, p in enumerate(target) if p > 0)
@@ -120,9 +120,9 @@ CASES = {
         for peers in (2, 3)
     },
     "past_predictions": LossCase(
-        PlacedPredictions,
+        IndexedPredictions,
         *random_features((CLASSES,), (CLASSES,), size=2.0),
-        labels=PLACES,
+        labels=INDICES,
         reference=past_reference,
         identical=None,
     ),
@@ -156,10 +156,10 @@ def test_the_target_is_no_worse_than_the_best_peer(combine):
     assert np.all(losses <= best + 1e-6)
 
 
-def write(bank, rows, places, weights):
+def write(bank, rows, indices, weights):
     bank.write(
         ops.convert_to_tensor(np.array(rows, "float32")),
-        ops.convert_to_tensor(np.array(places, "int32")),
+        ops.convert_to_tensor(np.array(indices, "int32")),
         ops.convert_to_tensor(np.array(weights, "float32")),
     )
     return numpy(bank.rows.value)
@@ -170,7 +170,7 @@ def test_the_bank_keeps_one_row_a_sample():
     rows = write(
         bank, [[0.2, 0.8], [0.6, 0.4], [1.0, 0.0]], [1, 1, 3], [1, 1, 0]
     )
-    # A place that came twice holds the mean; one of weight 0 nothing.
+    # An index that came twice holds the mean; one of weight 0 nothing.
     expected = np.array([[0, 0], [0.4, 0.6], [0, 0], [0, 0]])
     assert_close(rows, expected, 1e-6)
     rows = write(bank, [[0.5, 0.5], [0.9, 0.1]], [1, 1], [0, 2])
