@@ -286,8 +286,10 @@ def check_one_sample(case):
 
 def check_compiled(case):
     """Compiled, the loss is what it is eagerly."""
-    # Without weights, too, unless the loss is given ones in their place.
-    for weights in (_weights(case), None)[: 1 + case.independent]:
+    weights_of_runs = [_weights(case)]
+    if case.independent:  # Other losses are given ones for no weights.
+        weights_of_runs.append(None)
+    for weights in weights_of_runs:
         fast, eager = (
             case.value_and_gradient(case.make(), weights, compiled_as=how)
             for how in ("fit", "nothing")
