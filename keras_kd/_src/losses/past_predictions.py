@@ -122,8 +122,8 @@ class PastPredictions(DistillationLoss):
             raise ValueError(
                 f"{type(self).__name__} keeps one row of {known} classes a "
                 f"sample. Received: logits of shape {tuple(student_shape)}. "
-                "Give it the model's `num_classes`, and tap an output with "
-                "one prediction a sample."
+                "Give it `num_classes` as the model has, and tap an output "
+                "with one prediction a sample."
             )
 
     def options(self):
