@@ -120,6 +120,11 @@ def weights_of(model):
     return [numpy(variable.value) for variable in model.variables]
 
 
+def assert_none(offenders):
+    """Fails with a line for each, which a comparison of lists would cut."""
+    assert not offenders, "\n".join(map(str, offenders))
+
+
 class _Mask(keras.layers.Layer):
     """Gives what it passes on a mask, and keeps the one that it is given."""
 
