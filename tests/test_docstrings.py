@@ -27,6 +27,7 @@ WITHOUT_REFERENCE = {
     "layers.AttentionAdapter",
     "layers.PredictionBank",
     "losses.DistillationLoss",
+    "losses.LogitDivergence",
     "losses.TemperedLoss",
     "losses.logits_of",
     "metrics.TeacherMetric",
