@@ -138,7 +138,7 @@ def _joined_tf(cache, dataset):
 
         def look_up(*flat):
             x_and_y = keras.tree.pack_sequence_as((x, y), flat)
-            return keras.tree.flatten(cache.add_to(x_and_y)[1]["answers"])
+            return keras.tree.flatten(cache.add_to(x_and_y)[1]["predictions"])
 
         flat = keras.tree.flatten((x, y))
         found = tf.numpy_function(look_up, flat, types, stateful=False)
@@ -147,7 +147,7 @@ def _joined_tf(cache, dataset):
         kept = {key: value for key, value in y.items() if key != "view"}
         answers = keras.tree.pack_sequence_as(carried, found)
         weights = () if sample_weight is None else (sample_weight,)
-        return x, {**kept, "answers": answers}, *weights
+        return x, {**kept, "predictions": answers}, *weights
 
     return dataset.map(added, num_parallel_calls=tf.data.AUTOTUNE)
 
@@ -195,8 +195,8 @@ class Collated:
 
     def __call__(self, samples):
         x, y, *sample_weight = self.cache.add_to(self.collate(samples))
-        answers = keras.tree.map_structure(_tensor, y["answers"])
-        return x, {**y, "answers": answers}, *sample_weight
+        answers = keras.tree.map_structure(_tensor, y["predictions"])
+        return x, {**y, "predictions": answers}, *sample_weight
 
 
 def _tensor(array):

@@ -2,16 +2,16 @@
 
 import math
 
-from keras_kd._src.cache.asking import encodings_by_tap
+from keras_kd._src.arguments import integer
 from keras_kd._src.cache.batches import check_list
-from keras_kd._src.cache.paths import local_path
 from keras_kd._src.cache.planning import machine
 from keras_kd._src.cache.planning.choices import recommended
 from keras_kd._src.cache.planning.probing import probe
 from keras_kd._src.cache.planning.report import Plan
 from keras_kd._src.cache.planning.weighing import weighed
+from keras_kd._src.cache.remote import local_path
 from keras_kd._src.cache.views import Views
-from keras_kd._src.cache.whole_numbers import check_whole
+from keras_kd._src.cache.writer import encodings_by_tap
 from keras_kd._src.distillation.taps import listed
 from keras_kd._src.specs import check_teacher
 
@@ -175,4 +175,4 @@ def _check_samples(samples, dataset):
             "batches do not tell. Received: samples=None, and a dataset of "
             f"type {type(dataset).__name__}. Pass their number as `samples`."
         )
-    check_whole("samples", samples)
+    integer(samples, "samples")

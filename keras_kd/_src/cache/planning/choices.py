@@ -3,9 +3,9 @@
 import dataclasses
 import math
 
-from keras_kd._src.cache.dense import Dense
-from keras_kd._src.cache.int8 import Int8
-from keras_kd._src.cache.top_k import TopK
+from keras_kd._src.cache.encodings import Dense
+from keras_kd._src.cache.encodings import Int8
+from keras_kd._src.cache.encodings import TopK
 from keras_kd._src.distillation.taps import Tap
 
 DENSE = "float16", "bfloat16", "float32"  # The first that is close enough.

@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from keras_kd._src.cache.paths import absolute
+from keras_kd._src.cache.remote import absolute
 
 # A container's limit, and what is used of it: in cgroup version 2, and in 1.
 _CONTAINERS = (

@@ -7,17 +7,17 @@ import time
 import keras
 import numpy as np
 
-from keras_kd._src.cache.asking import AskedTeacher
-from keras_kd._src.cache.asking import stored_outputs
 from keras_kd._src.cache.batches import batches_of
 from keras_kd._src.cache.batches import count_of
 from keras_kd._src.cache.batches import is_arrays
 from keras_kd._src.cache.batches import of_arrays
 from keras_kd._src.cache.batches import of_batch
-from keras_kd._src.cache.dense import Dense
+from keras_kd._src.cache.encodings import Dense
 from keras_kd._src.cache.numbering import Numbering
 from keras_kd._src.cache.views import Views
-from keras_kd._src.cache.writing import comes_again
+from keras_kd._src.cache.writer import RecordingTeacher
+from keras_kd._src.cache.writer import comes_again
+from keras_kd._src.cache.writer import stored_outputs
 
 PROBE_BYTES = 2**27  # The answers are held in memory.
 INDEX_ENTRY = 16  # Bytes: an id, and its row.
@@ -81,12 +81,12 @@ def probe(teacher, dataset, taps, batch_size, most, views=1):
         )
     outputs = dict.fromkeys(taps, Dense("float32"))
     stored = stored_outputs(teacher, outputs, first.inputs)
-    asked = AskedTeacher(teacher, stored)
-    asked.ask(first.inputs, first.labels)  # Compiles, and is not timed.
+    asked = RecordingTeacher(teacher, stored)
+    asked.record(first.inputs, first.labels)  # Compiles, and is not timed.
     answers, seconds, keys = [], [], []
     for batch in itertools.chain([first], batches):
         begin = time.perf_counter()
-        answers.append(asked.ask(batch.inputs, batch.labels))
+        answers.append(asked.record(batch.inputs, batch.labels))
         # One of another size would be compiled in that time.
         if len(batch.keys) == len(first.keys):
             seconds.append((time.perf_counter() - begin) / len(batch.keys))

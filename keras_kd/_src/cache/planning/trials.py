@@ -52,7 +52,7 @@ def tried(tap, encoding, views, batch_size):
         ValueError: the encoding can't hold the views.
 
     Example:
-    >>> from keras_kd._src.cache.dense import Dense
+    >>> from keras_kd._src.cache.encodings import Dense
     >>> trial = tried("", Dense("float16"), np.ones((4, 10), "float32"), 2)
     >>> trial.bytes, trial.restored.shape
     (20, (4, 10))
