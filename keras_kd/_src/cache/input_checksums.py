@@ -1,4 +1,4 @@
-"""Checksums of some inputs, by which data that the teacher never had is found."""
+"""Checksums of some inputs, by which other data is noticed."""
 
 import zlib
 

@@ -192,7 +192,7 @@ def _check_none_lost(path, earlier, content):
 
 
 def _publish(path, content, index, earlier):
-    """Makes readers see a new cache; a kill on the way leaves the earlier one."""
+    """Makes readers see a new cache; a kill leaves the earlier one."""
     # A name of its own leaves the earlier cache as it is until the manifest
     # is replaced, and after that to those who have read the earlier one.
     about = write_array(path, "index", [index])

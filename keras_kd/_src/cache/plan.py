@@ -112,7 +112,7 @@ def plan(
         batch_size=batch_size,
         probe_samples=probe_samples,
     ).items():
-        check_whole(name, value)
+        integer(value, name)
     _check_temperature(temperature)
     taps, own = _taps_of(outputs)
     views = dataset.count if isinstance(dataset, Views) else views

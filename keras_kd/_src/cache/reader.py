@@ -57,14 +57,11 @@ class StoredRecords:
 
     def _index_file(self):
         about = self.manifest.content["index"]
-        return (
-            about["file"],
-            about,
-            (
-                f"The index of the cache {self.storage.name!r} is damaged. Copy "
-                "it again, or make it anew with `keras_kd.cache.merge`."
-            ),
+        message = (
+            f"The index of the cache {self.storage.name!r} is damaged. Copy "
+            "it again, or make it anew with `keras_kd.cache.merge`."
         )
+        return about["file"], about, message
 
     def _shard_file(self, number):
         part, shard = self.shards[number]

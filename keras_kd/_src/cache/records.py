@@ -98,9 +98,8 @@ def gather(records, rows):
             name: field[rows].view(dtype)
             for name, field, dtype in _fields(records)
         }
-    return _split(
-        records.view(f"V{records.itemsize}").take(rows), records.dtype
-    )
+    whole = records.view(f"V{records.itemsize}").take(rows)
+    return _split(whole, records.dtype)
 
 
 def _split(whole, dtype):

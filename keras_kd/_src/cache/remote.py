@@ -17,7 +17,7 @@ from keras_kd._src.atomic_write import atomic_write
 
 
 def storage_at(path, cache_dir=None):
-    """The files of a cache, near or far; of far ones the manifest is fetched."""
+    """The files of a cache, near or far; fetches a far one's manifest."""
     if is_remote(path):
         return RemoteFolder(os.fspath(path), cache_dir)
     return LocalFolder(path)
@@ -74,9 +74,8 @@ class RemoteFolder:
         """The path of a file's copy, which is fetched if there is none yet."""
         path = inside(self.folder, relative_path)
         if not path.is_file():
-            self._keep(
-                relative_path, functools.partial(self._fetch, relative_path)
-            )
+            fetch = functools.partial(self._fetch, relative_path)
+            self._keep(relative_path, fetch)
         return path
 
     def sizes(self, relative_paths):
