@@ -143,7 +143,9 @@ def test_evaluating_moves_neither_order_nor_view(cached, data):
     assert training.epoch == 2
 
 
-def test_another_cache_s_cached_are_refused(cached, teacher, data, tmp_path):
+def test_another_cache_s_predictions_are_refused(
+    cached, teacher, data, tmp_path
+):
     x, y = data
     exact = kd.cache.Dense("float32")
     outputs = {"": exact, "stage2": exact, "head:input": kd.cache.Int8()}
@@ -302,7 +304,7 @@ def test_top_k_at_another_temperature(teacher, data, tmp_path):
         )
 
 
-def test_evaluate_without_cached_is_the_student_s_own(cached, data):
+def test_evaluate_without_predictions_is_the_student_s_own(cached, data):
     metrics = ["accuracy", kd.metrics.TeacherAgreement()]
     distiller = compiled(cached, metrics=metrics)
     history = fitted(
@@ -329,7 +331,7 @@ def test_evaluate_without_cached_is_the_student_s_own(cached, data):
     assert {"soft_targets_loss", "teacher_agreement"} < found.keys()
 
 
-def test_fit_without_cached_is_refused(cached, data):
+def test_fit_without_predictions_is_refused(cached, data):
     with pytest.raises(ValueError, match="can't be run.*cached.join"):
         compiled(cached).fit(*data, verbose=0)
 
@@ -398,15 +400,15 @@ def test_training_goes_on_from_the_live_teacher_s_state(
     live = compiled(teacher)
     live.fit(*data, batch_size=BATCH, verbose=0)
     live.save_weights(tmp_path / "live.weights.h5")
-    cached = compiled(cached)
+    distiller = compiled(cached)
     joined = cached.join(*data, batch_size=BATCH)
-    fitted(cached, joined, 1)
-    cached.load_weights(tmp_path / "live.weights.h5")
+    fitted(distiller, joined, 1)
+    distiller.load_weights(tmp_path / "live.weights.h5")
     for ours, theirs in zip(
-        cached.student.get_weights(), live.student.get_weights()
+        distiller.student.get_weights(), live.student.get_weights()
     ):
         np.testing.assert_array_equal(ours, theirs)
-    cached.save(tmp_path / "cached.keras")
+    distiller.save(tmp_path / "cached.keras")
     loaded = keras.saving.load_model(tmp_path / "cached.keras")
     loaded.set_teacher(cached)
     fitted(loaded, joined, 1)
@@ -416,7 +418,7 @@ def test_training_goes_on_from_the_live_teacher_s_state(
         )
 
 
-def test_cached_of_another_teacher_are_refused(data, tmp_path, cached):
+def test_predictions_of_another_teacher_are_refused(data, tmp_path, cached):
     other = functional_model(6, name="teacher")
     kd.cache.write(other, data[0], tmp_path, verbose=0)
     with pytest.raises(ValueError, match="holds another teacher's predictions"):
@@ -477,7 +479,7 @@ def test_an_ensemble(teacher, data, tmp_path):
     check_cached(ensemble, data[0], tmp_path)
 
 
-def test_an_ensemble_that_is_shown_the_labels(teacher, data, tmp_path):
+def test_an_ensemble_that_gets_the_labels(teacher, data, tmp_path):
     members = [teacher, functional_model(4, name="other")]
     ensemble = kd.teachers.Ensemble(members, weights="confidence")
     check_cached(ensemble, data[0], tmp_path, labels=data[1])
@@ -486,8 +488,8 @@ def test_an_ensemble_that_is_shown_the_labels(teacher, data, tmp_path):
 def batches(x, labels=None, stop=COUNT):
     for start in range(0, stop, BATCH):
         index = np.arange(start, start + BATCH)
-        shown = {} if labels is None else {"labels": labels[index]}
-        yield x[index], {**shown, "sample_index": index}
+        given = {} if labels is None else {"labels": labels[index]}
+        yield x[index], {**given, "sample_index": index}
 
 
 def views(*data):
@@ -518,7 +520,9 @@ def test_labels_that_an_ensemble_needs(teacher, data, outputs, tmp_path):
     ensemble = by_confidence(teacher)
     x = data[0]
     for dataset in (x, batches(x), iter([*batches(x)]), views(x)):
-        with pytest.raises(ValueError, match="arrays bring none.*`cache.Views"):
+        with pytest.raises(
+            ValueError, match="arrays bring none.*`cache.AugmentedViews"
+        ):
             kd.cache.write(
                 ensemble, dataset, tmp_path, outputs=outputs, verbose=0
             )
