@@ -469,7 +469,7 @@ def check_cached(teacher, x, tmp_path, labels=None, **kwargs):
     kd.cache.write(teacher, dataset, tmp_path, outputs=exact, verbose=0)
     arguments = {} if labels is None else {"labels": labels}
     expected = numpy(teacher(x, training=False, **arguments))
-    found = kd.cache.open(tmp_path).predictions(np.arange(len(x)))["output"]
+    found = kd.cache.open(tmp_path).predictions_of(np.arange(len(x)))["output"]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -506,7 +506,7 @@ def test_an_ensemble_needs_no_labels(teacher, data, tmp_path):
     ):
         path = tmp_path / name
         kd.cache.write(ensemble, dataset, path, verbose=0)
-        found = kd.cache.open(path).predictions(np.arange(COUNT), 0)["output"]
+        found = kd.cache.open(path).predictions_of(np.arange(COUNT), 0)["output"]
         np.testing.assert_allclose(found, numpy(ensemble(data[0])), atol=2e-3)
 
 
@@ -529,7 +529,7 @@ def test_labels_that_an_ensemble_needs(teacher, data, outputs, tmp_path):
         assert not any(tmp_path.iterdir())
     exact = kd.cache.Dense("float32")
     kd.cache.write(ensemble, views(*data), tmp_path, outputs=exact, verbose=0)
-    found = kd.cache.open(tmp_path).predictions(np.arange(COUNT), 1)["output"]
+    found = kd.cache.open(tmp_path).predictions_of(np.arange(COUNT), 1)["output"]
     expected = numpy(ensemble(x, labels=data[1]))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
@@ -584,7 +584,7 @@ def test_a_subclassed_teacher_that_tells_no_input_shape(data, tmp_path):
     x = {"x": data[0]}
     expected = numpy(teacher(x))
     kd.cache.write(teacher, x, tmp_path, verbose=0)
-    found = kd.cache.open(tmp_path).predictions([5, 2])["output"]
+    found = kd.cache.open(tmp_path).predictions_of([5, 2])["output"]
     np.testing.assert_allclose(found, expected[[5, 2]], rtol=2e-3, atol=1e-4)
 
 
@@ -607,7 +607,7 @@ def test_names_in_any_alphabet_and_of_any_length(data, tmp_path):
     outputs = {name: kd.cache.Dense("float32") for name in names}
     x = np.random.default_rng(0).normal(size=(COUNT, 4)).astype("float32")
     kd.cache.write(teacher, x, tmp_path, outputs=outputs, verbose=0)
-    found = kd.cache.open(tmp_path, verify="full").predictions([3])
+    found = kd.cache.open(tmp_path, verify="full").predictions_of([3])
     expected = teacher.predict_on_batch(x[[3]])
     np.testing.assert_allclose(found[names[-1]], expected, rtol=1e-5)
 

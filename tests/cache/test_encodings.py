@@ -23,7 +23,7 @@ def round_trip(tmp_path):
         kd.cache.write(teacher, flat, folder, outputs=encoding, verbose=0)
         cached = kd.cache.open(folder)
         assert cached.outputs[""].get_config() == encoding.get_config()
-        return cached.predictions(np.arange(len(output)))["output"]
+        return cached.predictions_of(np.arange(len(output)))["output"]
 
     return written_and_read
 

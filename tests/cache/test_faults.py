@@ -99,7 +99,7 @@ def put_back(folder, files):
 
 def predictions_of(folder, keys=range(SAMPLES), view=None, **arguments):
     cached = cache.open(folder, **arguments)
-    return cached.predictions(np.array(keys), view)["output"]
+    return cached.predictions_of(np.array(keys), view)["output"]
 
 
 def assert_right(folder, samples=SAMPLES, **arguments):
@@ -363,7 +363,7 @@ def test_a_reader_sees_the_earlier_cache_where_no_merge_is_possible(tmp_path):
     for memory in (False, True):
         cached = cache.open(tmp_path, verify="full", memory=memory)
         assert len(cached) == 16
-        found = cached.predictions(np.arange(16))["output"]
+        found = cached.predictions_of(np.arange(16))["output"]
         np.testing.assert_array_equal(found, truth(16))
     ran_on = []
     rest = batches([*range(16), *range(20, SAMPLES), *range(16, 20)])
@@ -566,7 +566,7 @@ def test_a_reader_of_before_a_merge_goes_on_in_its_workers(tmp_path):
         ):
             cached = pickle.loads(each)
             assert len(cached) == samples
-            found = cached.predictions(np.arange(samples))["output"]
+            found = cached.predictions_of(np.arange(samples))["output"]
             np.testing.assert_array_equal(found, truth(samples))
         indexes.append(len(list(tmp_path.glob("index*"))))
     assert indexes == [1, 2, 2, 2]

@@ -32,7 +32,7 @@ def home(tmp_path, monkeypatch):
 
 
 def assert_right(cached):
-    found = cached.predictions(KEYS)["output"]
+    found = cached.predictions_of(KEYS)["output"]
     np.testing.assert_array_equal(found, truth()[KEYS])
 
 

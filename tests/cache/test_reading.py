@@ -80,7 +80,7 @@ def test_more_shards_than_a_process_may_have_files(tmp_path):
             random.permutation(600),
             *random.integers(0, 600, (9, 64)),
         ]:
-            found = cached.predictions(keys)["[wide]"]
+            found = cached.predictions_of(keys)["[wide]"]
             np.testing.assert_array_equal(found, x[keys, 4:].astype("float16"))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
@@ -168,7 +168,7 @@ def test_prefetched_at_first_and_while_a_disk_is_read(tmp_path, told, blocks):
     blocks(numbers)
     for _ in range(len(numbers) // 2):
         before = len(told)
-        found = cached.predictions(KEYS)["output"]
+        found = cached.predictions_of(KEYS)["output"]
         np.testing.assert_array_equal(found, truth()[KEYS].astype("float16"))
         sizes.append(len(told) - before)
     of_all = len(KEYS)
@@ -180,7 +180,7 @@ def test_prefetched_from_all_parts(tmp_path, told):
     for part, keys in HALVES.items():
         write(tmp_path, batches(keys), part=part)
     cache.merge(tmp_path, samples=40)
-    found = cache.open(tmp_path).predictions(KEYS)["output"]
+    found = cache.open(tmp_path).predictions_of(KEYS)["output"]
     np.testing.assert_array_equal(found, truth()[KEYS].astype("float16"))
     assert len(told) == len(KEYS)
     shards = {(key % 2, key // 2 // SHARD) for key in KEYS.tolist()}
@@ -190,7 +190,7 @@ def test_prefetched_from_all_parts(tmp_path, told):
 @has_advice
 def test_records_in_memory_are_not_prefetched(tmp_path, told):
     write(tmp_path)
-    cache.open(tmp_path, memory=True).predictions(KEYS)
+    cache.open(tmp_path, memory=True).predictions_of(KEYS)
     assert not told
 
 
@@ -202,7 +202,7 @@ def test_advice_that_is_refused_is_done_without(tmp_path, monkeypatch):
 
     monkeypatch.setattr(mmap, "mmap", Refusing)
     write(tmp_path)
-    found = cache.open(tmp_path).predictions(KEYS)["output"]
+    found = cache.open(tmp_path).predictions_of(KEYS)["output"]
     np.testing.assert_array_equal(found, truth()[KEYS].astype("float16"))
 
 
@@ -238,8 +238,8 @@ def test_where_nobody_counts_it_is_prefetched_once(tmp_path, told, monkeypatch):
     monkeypatch.delattr(resource, "RUSAGE_THREAD", raising=False)
     write(tmp_path)
     cached = cache.open(tmp_path)
-    cached.predictions(KEYS)
+    cached.predictions_of(KEYS)
     before = len(told)
     assert before
-    cached.predictions(KEYS)
+    cached.predictions_of(KEYS)
     assert len(told) == before

@@ -97,7 +97,7 @@ def index_of(folder):
 
 def assert_right(near, samples=SAMPLES, url=URL, **arguments):
     cached = cache.open(url, cache_dir=near, **arguments)
-    found = cached.predictions(np.arange(samples))["output"]
+    found = cached.predictions_of(np.arange(samples))["output"]
     np.testing.assert_array_equal(found, truth(samples))
 
 
@@ -113,7 +113,7 @@ def test_only_what_is_used_is_fetched(here, fetched, near):
     opened = ["manifest.json", index_of(here)]
     assert fetched == opened
     for _ in range(2):
-        found = cached.predictions(KEYS)["output"]
+        found = cached.predictions_of(KEYS)["output"]
         np.testing.assert_array_equal(found, truth()[KEYS])
     used = [*opened, shards_of(here)[0]]
     assert fetched == used
@@ -137,7 +137,7 @@ def test_another_manifest_or_url_has_copies_of_its_own(
     write(tmp_path / "other", data() + 1)
     put(far, tmp_path / "other")
     fetched.clear()
-    second = cache.open(URL, cache_dir=near).predictions(KEYS)["output"]
+    second = cache.open(URL, cache_dir=near).predictions_of(KEYS)["output"]
     np.testing.assert_array_equal(second, truth()[KEYS] + 2)
     assert fetched[0] == "manifest.json" and len(fetched) == 3
     found = first.predictions(KEYS)["output"]
@@ -191,7 +191,7 @@ def test_a_cut_off_fetch_leaves_nothing(error, here, far, near, monkeypatch):
         ):
             cached.read(KEYS)
     assert set(copies(near)) == {"manifest.json", index_of(here)}
-    found = cached.predictions(KEYS)["output"]
+    found = cached.predictions_of(KEYS)["output"]
     np.testing.assert_array_equal(found, truth()[KEYS])
 
 
@@ -257,7 +257,7 @@ def test_several_fetch_at_once(here, near, monkeypatch):
 
 def test_it_goes_to_another_process(far, near):
     cached = pickle.loads(pickle.dumps(cache.open(URL, cache_dir=near)))
-    found = cached.predictions(KEYS)["output"]
+    found = cached.predictions_of(KEYS)["output"]
     np.testing.assert_array_equal(found, truth()[KEYS])
 
 
@@ -352,7 +352,7 @@ def test_files_that_are_replaced_before_they_are_read(
     with pytest.raises(ValueError, match="has no parts/0/00000"):
         cached.read(KEYS)
     put(far, here)
-    found = cached.predictions(KEYS)["output"]
+    found = cached.predictions_of(KEYS)["output"]
     np.testing.assert_array_equal(found, truth()[KEYS])
     assert_right(near)
 
