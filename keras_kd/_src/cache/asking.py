@@ -144,8 +144,9 @@ class AskedTeacher(keras.Model):
                 "the labels, so without them others would be stored. "
                 "Received: a batch without labels; arrays bring none. Give "
                 'batches `(x, {"labels": y, "sample_index": i})` or '
-                "`cache.Views(x, y, ...)`, or take a teacher that needs none: "
-                'an Ensemble with `weights="entropy"`, or with equal ones.'
+                "`cache.AugmentedViews(x, y, ...)`, or take a teacher that "
+                'needs none: an Ensemble with `weights="entropy"`, or with '
+                "equal ones."
             )
 
     def ask(self, inputs, labels=None):

@@ -5,9 +5,9 @@ import zlib
 
 import numpy as np
 
-from keras_kd._src.cache.data_descriptions import names_of
-from keras_kd._src.cache.data_descriptions import plain
-from keras_kd._src.cache.data_descriptions import text_of
+from keras_kd._src.cache.data.descriptions import names_of
+from keras_kd._src.cache.data.descriptions import plain
+from keras_kd._src.cache.data.descriptions import text_of
 from keras_kd._src.cache.records import StoredOutput
 from keras_kd._src.cache.records import record_type
 from keras_kd._src.cache.sealed import sealed

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from keras_kd._src.cache.data.keys import Numbering
 from keras_kd._src.cache.manifest import Manifest
 from keras_kd._src.cache.manifest import check_same
-from keras_kd._src.cache.numbering import Numbering
 from keras_kd._src.cache.part import read_description
 from keras_kd._src.cache.part_journal import PartJournal
 from keras_kd._src.cache.paths import inside
@@ -32,7 +32,8 @@ def merge(path, *, samples=None, allow_gaps=False):
         path: the cache's folder, local.
         samples: how many samples (not views) the data has: 0 to samples - 1
             must be there. None if the largest number found is the last, or
-            the `Views` tell; what was merged before must be there then.
+            the `AugmentedViews` tell; what was merged before must be there
+            then.
         allow_gaps: whether samples may be missing.
 
     Raises:

@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 
-from keras_kd._src.cache.numbering import Numbering
+from keras_kd._src.cache.data.keys import Numbering
 from keras_kd._src.cache.readahead import blocks_read
 from keras_kd._src.cache.readahead import fetch_ahead
 from keras_kd._src.cache.records import SAMPLE_INDEX

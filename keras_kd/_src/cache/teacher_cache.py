@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 
-from keras_kd._src.cache.batches import rows_at
-from keras_kd._src.cache.joining import join
+from keras_kd._src.cache.data.batches import rows_at
+from keras_kd._src.cache.data.join import join
+from keras_kd._src.cache.data.keys import Numbering
 from keras_kd._src.cache.manifest import Manifest
-from keras_kd._src.cache.numbering import Numbering
 from keras_kd._src.cache.probes import Probes
 from keras_kd._src.cache.stored_records import StoredRecords
 from keras_kd._src.distillation.steps import carries_answers
@@ -87,7 +87,7 @@ class TeacherCache:
                 "`answers.join(x, y, batch_size=...)`, or "
                 "`answers.join(dataset)`."
             )
-        carried = targets["answers"]
+        carried = targets["predictions"]
         if self.tag not in carried:
             raise ValueError(
                 "The batch brings answers of another cache than "
@@ -196,8 +196,8 @@ class TeacherCache:
                 (and `"view"`) in `y`.
 
         Returns:
-            The same, with `"answers"` in `y`: what `read` returns, under the
-            cache's `tag`, so that no other cache's are taken for its own.
+            The same, with `"predictions"` in `y`: what `read` returns, under
+            the cache's `tag`, so that no other cache's are taken for its own.
 
         Raises:
             ValueError: a sample has no index or no answer, or isn't the one
@@ -209,7 +209,7 @@ class TeacherCache:
         y = {key: value for key, value in y.items() if key != "view"}
         answers = {self.tag: self._read(keys)}
         weights = () if sample_weight is None else (sample_weight,)
-        return x, {**y, "answers": answers}, *weights
+        return x, {**y, "predictions": answers}, *weights
 
     def carried_spec(self):
         """What `add_to` adds, as `KerasTensor`s of any batch size."""
@@ -237,6 +237,6 @@ class TeacherCache:
                 f"of the cache {self.name!r} was asked about: its values, "
                 "order, type or shape differ. Use the data and preprocessing "
                 "that the cache was written with; with random augmentation, "
-                "write and join `cache.Views`. If only size or type are meant "
-                "to differ: `cache.open(path, check_inputs=False)`."
+                "write and join `cache.AugmentedViews`. If only size or type "
+                "are meant to differ: `cache.open(path, check_inputs=False)`."
             )

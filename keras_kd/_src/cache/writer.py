@@ -6,22 +6,22 @@ import numpy as np
 from keras_kd._src.cache.asking import AskedTeacher
 from keras_kd._src.cache.asking import encodings_by_tap
 from keras_kd._src.cache.asking import stored_outputs
-from keras_kd._src.cache.batches import batches_of
-from keras_kd._src.cache.batches import calibration_batches
-from keras_kd._src.cache.batches import check_list
-from keras_kd._src.cache.batches import count_of
-from keras_kd._src.cache.batches import is_arrays
+from keras_kd._src.cache.data.augmented_views import AugmentedViews
+from keras_kd._src.cache.data.batches import batches_of
+from keras_kd._src.cache.data.batches import calibration_batches
+from keras_kd._src.cache.data.batches import check_list
+from keras_kd._src.cache.data.batches import count_of
+from keras_kd._src.cache.data.batches import is_arrays
+from keras_kd._src.cache.data.keys import Numbering
 from keras_kd._src.cache.manifest import check_same
 from keras_kd._src.cache.manifest import describe
 from keras_kd._src.cache.merging import merge
-from keras_kd._src.cache.numbering import Numbering
 from keras_kd._src.cache.part import PartWriter
 from keras_kd._src.cache.part import checked_name
 from keras_kd._src.cache.part import read_description
 from keras_kd._src.cache.paths import local_path
 from keras_kd._src.cache.paths import part_folders
 from keras_kd._src.cache.records import record_type
-from keras_kd._src.cache.views import Views
 from keras_kd._src.cache.whole_numbers import check_whole
 from keras_kd._src.cache.writing import Writing
 from keras_kd._src.cache.writing import check_finite
@@ -55,13 +55,13 @@ def write(
     no sample twice. A reader sees the cache when it is whole.
 
     Where the images are augmented at random, the answers belong to views that
-    never come again: write `Views` of them.
+    never come again: write `AugmentedViews` of them.
 
     Args:
         teacher: a built Keras model, or any that teaches: an `Ensemble`, a
             `FunctionTeacher`.
         dataset: an array, whose rows are the samples 0, 1, 2..., or a dict or
-            list of them for several inputs; `Views`; or batches
+            list of them for several inputs; `AugmentedViews`; or batches
             `(x, {"labels": y, "sample_index": i})` in any form that `fit`
             takes, with whole numbers from 0 as `i` and labels only for a
             teacher that is shown them (an `Ensemble` weighted by confidence
@@ -77,8 +77,8 @@ def write(
             round the answers as a live teacher's.
         samples: how many there are, for the bar where the data does not tell,
             and for the check that none is missing.
-        views: the `Views` that the batches are of, with `"view"` in `y`, where
-            several writers share them.
+        views: the `AugmentedViews` that the batches are of, with `"view"` in
+            `y`, where several writers share them.
         class_names: list of the names of the teacher's classes, one for each.
         preprocessing: what was done to the inputs: text, anything else that
             JSON can hold, or a Keras layer.
@@ -109,7 +109,7 @@ def write(
     check_whole("batch_size", batch_size)
     outputs = encodings_by_tap(outputs)
     path = local_path(path)
-    replayed = dataset if isinstance(dataset, Views) else views
+    replayed = dataset if isinstance(dataset, AugmentedViews) else views
     settings_of_views = replayed.settings() if replayed else None
     numbering = Numbering(settings_of_views)
     batches = batches_of(dataset, batch_size, numbering)
@@ -148,7 +148,7 @@ def _wanted(outputs):
 
 
 def _total(dataset, samples, count):
-    if isinstance(dataset, Views):
+    if isinstance(dataset, AugmentedViews):
         return len(dataset)
     if is_arrays(dataset):
         return count_of(dataset)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import numpy as np
 
-from keras_kd._src.cache.key_set import KeySet
+from keras_kd._src.cache.data.keys import KeySet
 from keras_kd._src.cache.probes import Probes
 from keras_kd._src.cache.probes import probes_of
 from keras_kd._src.cache.records import SAMPLE_INDEX
@@ -25,8 +25,8 @@ class Writing:
     Example:
     >>> import pathlib, tempfile
     >>> from keras_kd._src.cache.asking import AskedTeacher, stored_outputs
-    >>> from keras_kd._src.cache.batches import batches_of
-    >>> from keras_kd._src.cache.numbering import Numbering
+    >>> from keras_kd._src.cache.data.batches import batches_of
+    >>> from keras_kd._src.cache.data.keys import Numbering
     >>> from keras_kd._src.cache.part import PartWriter
     >>> from keras_kd._src.cache.records import record_type
     >>> teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
@@ -123,7 +123,7 @@ def comes_again(sample):
     return (
         "Samples come more than once in the data, and are asked about once. "
         f"Received: sample {sample} again. Write the data without `repeat`, "
-        "in one pass; views of samples as `cache.Views`."
+        "in one pass; views of samples as `cache.AugmentedViews`."
     )
 
 

@@ -74,7 +74,7 @@ def carries_answers(targets):
     >>> carries_answers({"sample_index": [4]}), carries_answers(None)
     (False, False)
     """
-    return isinstance(targets, dict) and "answers" in targets
+    return isinstance(targets, dict) and "predictions" in targets
 
 
 def one_for_all(sample_weight):
