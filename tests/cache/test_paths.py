@@ -5,13 +5,13 @@ import types
 
 import numpy as np
 import pytest
-from keras_kd._src.cache.planning.machine import free_disk
 from writing_run import SAMPLES
 from writing_run import batches
 from writing_run import truth
 from writing_run import write
 
 from keras_kd import cache
+from keras_kd._src.cache.planning.machine import free_disk
 
 KEYS = np.array([33, 2, 17])
 

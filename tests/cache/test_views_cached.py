@@ -103,7 +103,9 @@ def test_batches_that_say_which_view_they_have(cache, teacher):
     )
     with pytest.raises(ValueError, match="does not say which it has"):
         cache.add_to((batch[0], {"sample_index": np.array([3, 1, 7])}))
-    with pytest.raises(ValueError, match="views 0 to 2.*Received: view 3"):
+    with pytest.raises(
+        ValueError, match="views 0 to 2.*Received: augmented view 3"
+    ):
         cache.read([0], view=3)
 
 
@@ -168,13 +170,13 @@ def test_tensors_are_samples_too():
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        (lambda a: a.join(views_of(seed=1)), "was written for other augmented"),
+        (lambda a: a.join(views_of(seed=1)), "for other augmented views"),
         (
             lambda a: a.join(views_of(count=2)),
-            "was written for other augmented",
+            "for other augmented views",
         ),
         (lambda a: a.join(views_of(), np.zeros(COUNT)), "have their labels"),
-        (lambda a: a.join(np.zeros((COUNT, 2))), "holds predictions for"),
+        (lambda a: a.join(np.zeros((COUNT, 2))), "for augmented views"),
     ],
 )
 def test_errors(cache, wrong, message):
