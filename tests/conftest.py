@@ -1,4 +1,4 @@
-"""Fixes the seeds, and starts each test from a clean Keras."""
+"""Fixes the seeds, starts each test from a clean Keras, chooses tests."""
 
 import os
 
@@ -10,7 +10,36 @@ if os.environ.get("KERAS_BACKEND") == "torch":
 import keras
 import pytest
 
+# Where tests marked `one_backend` run: nothing has to be compiled there.
+ONE_BACKEND = "torch"
 tests_since = {"clearing": 0}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    skip_others(items)
+    mark_quick(items)
+
+
+def skip_others(items):
+    if keras.backend.backend() == ONE_BACKEND:
+        return
+    skip = pytest.mark.skip(
+        reason=f"the same on each backend: runs with KERAS_BACKEND={ONE_BACKEND}"
+    )
+    for item in items:
+        if item.get_closest_marker("one_backend"):
+            item.add_marker(skip)
+
+
+def mark_quick(items):
+    """The first test of each file that runs here is one of the quick ones."""
+    seen = set()
+    for item in items:
+        skipped = any(item.iter_markers("skip"))
+        if item.path not in seen and not skipped:
+            item.add_marker(pytest.mark.quick)
+            seen.add(item.path)
 
 
 @pytest.fixture(autouse=True)

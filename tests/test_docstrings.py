@@ -18,6 +18,7 @@ from keras_kd import schemes
 from keras_kd import students
 from keras_kd import teachers
 
+pytestmark = pytest.mark.one_backend
 PACKAGE = Path(keras_kd.__file__).parent
 MODULES = [
     keras_kd,

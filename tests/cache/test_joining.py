@@ -296,7 +296,7 @@ def test_columns_of_tables_are_read_by_position(
     check(map(joined.__getitem__, range(7)), data, expected)
     outputs = kd.cache.Dense("float32")
     kd.cache.write(teacher, x, tmp_path, outputs=outputs, verbose=0)
-    found = kd.cache.open(tmp_path).views(np.arange(COUNT))["output"]
+    found = kd.cache.open(tmp_path).predictions(np.arange(COUNT))["output"]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -342,9 +342,9 @@ def test_other_data_is_refused(cache, data):
         (lambda a, x, y: a.add_to((x,)), "Each sample needs its index"),
         (
             lambda a, x, y: a.read([COUNT]),
-            "no (answer|prediction) for sample 40",
+            "no predictions for sample 40",
         ),
-        (lambda a, x, y: a.read([-1]), "no (answer|prediction) for sample -1"),
+        (lambda a, x, y: a.read([-1]), "no predictions for sample -1"),
     ],
 )
 def test_errors(cache, data, wrong, message):

@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from keras_kd._src.cache.dense import Dense
+from keras_kd._src.cache.encodings import Dense
+from keras_kd._src.cache.encodings import Int8
+from keras_kd._src.cache.encodings import TopK
 from keras_kd._src.cache.encodings import round_trip
-from keras_kd._src.cache.int8 import Int8
-from keras_kd._src.cache.top_k import TopK
 from keras_kd._src.distillation.taps import Tap
 
 DENSE = "float16", "bfloat16", "float32"  # The first that is close enough.

@@ -9,16 +9,16 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_kd._src.cache.asking import AskedTeacher
-from keras_kd._src.cache.asking import stored_outputs
 from keras_kd._src.cache.data.augmented_views import AugmentedViews
 from keras_kd._src.cache.data.batches import batches_of
 from keras_kd._src.cache.data.batches import count_of
 from keras_kd._src.cache.data.batches import is_arrays
 from keras_kd._src.cache.data.batches import of_keys
-from keras_kd._src.cache.dense import Dense
-from keras_kd._src.cache.paths import absolute
-from keras_kd._src.cache.writing import comes_again
+from keras_kd._src.cache.encodings import Dense
+from keras_kd._src.cache.remote import absolute
+from keras_kd._src.cache.writer import RecordingTeacher
+from keras_kd._src.cache.writer import comes_again
+from keras_kd._src.cache.writer import stored_outputs
 
 MOST_BYTES = 2**27  # Of the predictions, which are held in memory.
 INDEX_ENTRY = 16  # Bytes: a key, and its row.
@@ -59,12 +59,12 @@ def measured(teacher, dataset, taps, batch_size, most, views):
         )
     exact = dict.fromkeys(taps, Dense("float32"))
     stored = stored_outputs(teacher, exact, first.inputs)
-    asked = AskedTeacher(teacher, stored)
-    asked.ask(first.inputs, first.labels)  # Compiles, and is not timed.
+    recording = RecordingTeacher(teacher, stored)
+    recording.record(first.inputs, first.labels)  # Compiles, and is not timed.
     predictions, seconds, keys = [], [], []
     for batch in itertools.chain([first], batches):
         begin = time.perf_counter()
-        predictions.append(asked.ask(batch.inputs, batch.labels))
+        predictions.append(recording.record(batch.inputs, batch.labels))
         # One of another size would be compiled in that time.
         if len(batch.keys) == len(first.keys):
             seconds.append((time.perf_counter() - begin) / len(batch.keys))

@@ -7,15 +7,15 @@ import os
 from keras_kd._src.arguments import integer
 from keras_kd._src.arguments import number
 from keras_kd._src.arguments import received
-from keras_kd._src.cache.asking import encodings_by_tap
 from keras_kd._src.cache.data.augmented_views import AugmentedViews
 from keras_kd._src.cache.data.batches import check_list
-from keras_kd._src.cache.paths import local_path
 from keras_kd._src.cache.plan.choices import OWN
 from keras_kd._src.cache.plan.choices import choices_for
 from keras_kd._src.cache.plan.measuring import free_disk
 from keras_kd._src.cache.plan.measuring import free_memory
 from keras_kd._src.cache.plan.measuring import measured
+from keras_kd._src.cache.remote import local_path
+from keras_kd._src.cache.writer import encodings_by_tap
 from keras_kd._src.distillation.taps import listed
 from keras_kd._src.specs import check_teacher
 
