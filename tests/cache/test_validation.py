@@ -7,7 +7,7 @@ from support import cross_entropy
 
 import keras_kd as kd
 
-# Keras says it of any data whose length it isn't told: Grain's, generators.
+# Keras warns so of data whose length it does not know: Grain, generators.
 pytestmark = pytest.mark.filterwarnings("ignore:Your input ran out of data")
 COUNT, BATCH = 20, 8
 ORDER = np.random.default_rng(2).permutation(COUNT)

@@ -85,10 +85,7 @@ def _is_list(value):
 
 
 def check_list(dataset, teacher):
-    """Raises a `ValueError` for a list of arrays that the teacher can't take.
-
-    (A list of one array could also be batches.)
-    """
+    """Raises a `ValueError` for a list that the teacher can't take."""
     if not _is_list(dataset):
         return
     taken = input_spec(teacher)
@@ -119,11 +116,9 @@ def count_of(arrays):
 
 
 def calibration_batches(dataset, batches, batch_size, samples):
-    """`(some, batches)`: some to find shapes and scales from, and all again.
-
-    They hold `samples` samples or some more: from all over arrays, of other
-    data the first ones.
-    """
+    """`(some, batches)`: some to find shapes and scales from, and all again."""
+    # They hold `samples` samples or some more: from all over arrays, of other
+    # data the first ones.
     if is_arrays(dataset) and count_of(dataset):
         count = count_of(dataset)
         keys = np.arange(0, count, -(-count // samples))

@@ -12,7 +12,7 @@ from keras_kd._src.distillation.taps import Tap
 
 DENSE = "float16", "bfloat16", "float32"  # The first that is close enough.
 MOST_KEPT = 2, 4, 8, 32, 128, 512  # Values of k; the largest three that suit.
-KEY_BYTES = 8  # Each stored prediction says which sample it is for.
+KEY_BYTES = 8  # Each stored prediction holds its sample index.
 OWN = "yours"
 
 
@@ -58,11 +58,9 @@ class Choice:
 
 
 def choices_for(measured, own, records, temperature):
-    """`(choices, notes)`: the live teacher first; what is worth saying of them.
-
-    `own` is the user's dict, tap text -> encoding, or None; `records` is how
-    many predictions are stored.
-    """
+    """`(choices, notes)`: the live teacher first; notes on the others."""
+    # `own` is the user's dict, tap text -> encoding, or None; `records` is how
+    # many predictions are stored.
     trials = _Trials(measured.outputs, temperature)
     index_bytes = round(records * measured.index_bytes)
     notes = []

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 import shutil
 import time
 from pathlib import Path
@@ -22,14 +23,13 @@ from keras_kd._src.cache.writer import stored_outputs
 
 MOST_BYTES = 2**27  # Of the predictions, which are held in memory.
 INDEX_ENTRY = 16  # Bytes: a key, and its row.
-# A container's limit, what is used of it, and the parts of that: in version 2
-# of Linux' cgroups, and in version 1.
+# A container's limit, and what is used of it, in versions 2 and 1 of cgroups.
 CONTAINERS = (
-    ("memory.max", "memory.current", "memory.stat"),
+    ("/sys/fs/cgroup", "memory.max", "memory.current"),
     (
-        "memory/memory.limit_in_bytes",
-        "memory/memory.usage_in_bytes",
-        "memory/memory.stat",
+        "/sys/fs/cgroup/memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
     ),
 )
 
@@ -41,15 +41,13 @@ class Measured:
     outputs: dict  # Tap text -> float32 array `(probed, ...)`.
     seconds: float  # For each sample.
     probed: int
-    samples: int | None  # In all of the data; None if it doesn't tell.
+    samples: int | None  # In all of the data; None where that is not known.
     index_bytes: float  # Of the cache's index, for each prediction.
 
 
 def measured(teacher, dataset, taps, batch_size, most, views):
-    """Runs a teacher on `most` samples at most, in the way that `write` does.
-
-    `views` is how many augmented views of each sample the data may have.
-    """
+    """Runs a teacher on `most` samples at most, as `write` does."""
+    # `views` is how many augmented views of each sample the data may have.
     batches = iter(_spread(dataset, batch_size, most))
     first = next(batches, None)
     if first is None:
@@ -136,29 +134,21 @@ def free_disk(path):
 
 def free_memory():
     """Bytes of memory that may still be taken; 0 where it isn't known."""
-    available = _numbers("/proc/meminfo").get("MemAvailable:", 0) * 1024
-    return max(0, min([available, *_left_in_containers()]))
-
-
-def _left_in_containers():
-    for names in CONTAINERS:
-        limit, used, parts = (f"/sys/fs/cgroup/{name}" for name in names)
-        limit, used = _text(limit).strip(), _text(used).strip()
-        # Version 2 says "max" where there is no limit.
-        if limit.isdigit() and used.isdigit():
+    free = [_numbers("/proc/meminfo").get("MemAvailable:", 0) * 1024]
+    for folder, *files in CONTAINERS:
+        limit, used = (_numbers(f"{folder}/{name}") for name in files)
+        if limit and used:  # "max" is no number, and no limit.
             # Files that were read stay in memory until it is wanted.
-            dropped = _numbers(parts).get("inactive_file", 0)
-            yield int(limit) - int(used) + dropped
+            dropped = _numbers(f"{folder}/memory.stat").get("inactive_file", 0)
+            free.append(limit[""] - used[""] + dropped)
+    return max(0, min(free))
 
 
 def _numbers(path):
-    """What a file says in lines of a name and a number."""
-    lines = [line.split() for line in _text(path).splitlines()]
-    return {line[0]: int(line[1]) for line in lines if len(line) > 1}
-
-
-def _text(path):
+    """The numbers in a file's lines by the word before, `""` if none is."""
     try:
-        return Path(path).read_text()
+        text = Path(path).read_text()
     except OSError:
-        return ""
+        return {}
+    found = re.findall(r"^(?:(\S+)[ \t]+)?(\d+)\b", text, re.MULTILINE)
+    return {name: int(number) for name, number in found}
