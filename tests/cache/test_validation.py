@@ -11,6 +11,7 @@ import keras_kd as kd
 pytestmark = pytest.mark.filterwarnings("ignore:Your input ran out of data")
 COUNT, BATCH = 20, 8
 ORDER = np.random.default_rng(2).permutation(COUNT)
+WEIGHT = np.linspace(0.0, 2.0, COUNT, dtype="float32")
 
 
 def data(seed):
@@ -52,8 +53,12 @@ def distiller(caches):
 
 @pytest.fixture(scope="module")
 def expected():
+    """What a live teacher's distiller finds, without weights and with."""
     live = compiled(model(0))
-    return live.evaluate(*data(1), BATCH, verbose=0, return_dict=True)
+    return [
+        live.evaluate(*data(1), BATCH, 0, weight, return_dict=True)
+        for weight in (None, WEIGHT)
+    ]
 
 
 class Batches(keras.utils.PyDataset):
@@ -65,21 +70,24 @@ class Batches(keras.utils.PyDataset):
         return -(-COUNT // BATCH)
 
     def __getitem__(self, number):
-        rows = ORDER[number * BATCH : (number + 1) * BATCH]
-        stack = [self.samples[row] for row in rows]
-        return keras.tree.map_structure(lambda *each: np.stack(each), *stack)
+        part = self.samples[number * BATCH : (number + 1) * BATCH]
+        return stacked(part)
+
+
+def stacked(samples):
+    return keras.tree.map_structure(lambda *each: np.stack(each), *samples)
 
 
 def tf_data(samples):
     tf = pytest.importorskip("tensorflow")
-    x, y = keras.tree.map_structure(lambda *each: np.stack(each), *samples)
-    return tf.data.Dataset.from_tensor_slices((x, y)).batch(BATCH)
+    dataset = tf.data.Dataset.from_tensor_slices(stacked(samples))
+    return dataset.batch(BATCH)
 
 
 def grain_map(samples):
     grain = pytest.importorskip("grain")
-    shuffled = grain.MapDataset.source(samples).seed(0).shuffle()
-    return shuffled.batch(BATCH, drop_remainder=False)
+    dataset = grain.MapDataset.source(samples)
+    return dataset.batch(BATCH, drop_remainder=False)
 
 
 def grain_iter(samples):
@@ -88,7 +96,7 @@ def grain_iter(samples):
 
 def data_loader(samples):
     torch = pytest.importorskip("torch")
-    return torch.utils.data.DataLoader(samples, batch_size=BATCH, shuffle=True)
+    return torch.utils.data.DataLoader(samples, batch_size=BATCH)
 
 
 FORMS = [Batches, tf_data, grain_map, grain_iter, data_loader]
@@ -108,19 +116,24 @@ def check(distiller, caches, joined, expected):
         np.testing.assert_allclose(history[f"val_{name}"], value, **close)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("form", FORMS)
-def test_data_sets_of_batches(form, distiller, caches, expected):
+def test_data_sets_of_batches(form, weighted, distiller, caches, expected):
     samples = [
-        (x, {"labels": y, "sample_index": i})
+        (x, {"labels": y, "sample_index": i}, *[WEIGHT[i]] * weighted)
         for i, (x, y) in enumerate(zip(*data(1)))
     ]
+    if not weighted:  # Weighted means depend on which are in one batch.
+        samples = [samples[i] for i in ORDER]
     joined = caches[1].join(form(samples))
-    check(distiller, caches, joined, expected)
+    check(distiller, caches, joined, expected[weighted])
 
 
-def test_arrays(distiller, caches, expected):
-    joined = caches[1].join(*data(1), batch_size=BATCH, seed=0)
-    check(distiller, caches, joined, expected)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_arrays(weighted, distiller, caches, expected):
+    weights, seed = [WEIGHT] * weighted, None if weighted else 0
+    joined = caches[1].join(*data(1), *weights, batch_size=BATCH, seed=seed)
+    check(distiller, caches, joined, expected[weighted])
 
 
 def test_augmented_views(distiller, tmp_path, caches, expected):
@@ -130,7 +143,7 @@ def test_augmented_views(distiller, tmp_path, caches, expected):
     exact = kd.cache.Dense("float32")
     kd.cache.write(model(0), views, tmp_path, outputs=exact, verbose=0)
     joined = kd.cache.open(tmp_path).join(views, batch_size=BATCH)
-    check(distiller, caches, joined, expected)
+    check(distiller, caches, joined, expected[False])
 
 
 def test_batches_of_a_generator(distiller, caches, expected):
@@ -143,5 +156,5 @@ def test_batches_of_a_generator(distiller, caches, expected):
             yield caches[1].add_to((x[rows], part))
 
     found = distiller.evaluate(batches(), verbose=0, return_dict=True)
-    for name, value in expected.items():
+    for name, value in expected[False].items():
         np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5)

@@ -250,7 +250,7 @@ class Plan:
 
     @property
     def recommended(self):
-        """`"live"`, `"memory"`, `"disk"` or `"top-k"`."""
+        """Which way it is: `"live"`, `"memory"`, `"disk"` or `"top-k"`."""
         if not self.choice.encodings:
             return "live"
         if self.choice.keeps_top_k:
