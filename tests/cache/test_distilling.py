@@ -493,7 +493,9 @@ def batches(x, labels=None, stop=COUNT):
 
 
 def views(*data):
-    return kd.cache.Views(*data, augment=lambda element, _: element, count=2)
+    return kd.cache.AugmentedViews(
+        *data, augment=lambda element, _: element, count=2
+    )
 
 
 def test_an_ensemble_needs_no_labels(teacher, data, tmp_path):
@@ -506,7 +508,9 @@ def test_an_ensemble_needs_no_labels(teacher, data, tmp_path):
     ):
         path = tmp_path / name
         kd.cache.write(ensemble, dataset, path, verbose=0)
-        found = kd.cache.open(path).predictions_of(np.arange(COUNT), 0)["output"]
+        found = kd.cache.open(path).predictions_of(np.arange(COUNT), 0)[
+            "output"
+        ]
         np.testing.assert_allclose(found, numpy(ensemble(data[0])), atol=2e-3)
 
 
@@ -529,7 +533,9 @@ def test_labels_that_an_ensemble_needs(teacher, data, outputs, tmp_path):
         assert not any(tmp_path.iterdir())
     exact = kd.cache.Dense("float32")
     kd.cache.write(ensemble, views(*data), tmp_path, outputs=exact, verbose=0)
-    found = kd.cache.open(tmp_path).predictions_of(np.arange(COUNT), 1)["output"]
+    found = kd.cache.open(tmp_path).predictions_of(np.arange(COUNT), 1)[
+        "output"
+    ]
     expected = numpy(ensemble(x, labels=data[1]))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 

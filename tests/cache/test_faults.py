@@ -16,7 +16,6 @@ import subprocess
 import sys
 import time
 import warnings
-import zlib
 
 import keras
 import numpy as np
@@ -31,6 +30,7 @@ from writing_run import SHARD
 from writing_run import TIMES
 from writing_run import batches
 from writing_run import data
+from writing_run import rewrite
 from writing_run import teacher
 from writing_run import truth
 from writing_run import write
@@ -81,15 +81,6 @@ def shards_of(folder, part="0"):
 
 def samples_of(shards):
     return sum(shard["samples"] for shard in shards)
-
-
-def rewrite(path, change):
-    """Has a JSON file say something else, with a right checksum."""
-    content = json.loads(path.read_text())
-    del content["checksum"]
-    change(content)
-    said = json.dumps(content, sort_keys=True).encode()
-    path.write_text(json.dumps({"checksum": zlib.crc32(said), **content}))
 
 
 def put_back(folder, files):
@@ -1027,7 +1018,9 @@ def test_batches_without_ids(tmp_path):
 
 
 def test_views_that_are_none(tmp_path):
-    views = cache.Views(data(), augment=lambda x, u: x + u, count=2, draws=1)
+    views = cache.AugmentedViews(
+        data(), augment=lambda x, u: x + u, count=2, draws=1
+    )
     write(tmp_path, views)
     assert predictions_of(tmp_path, [39], view=1).shape == (1, 3)
     for view in [2, -1]:

@@ -3,10 +3,12 @@
 import os
 import pathlib
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+import zlib
 
 import fsspec
 import numpy as np
@@ -17,6 +19,7 @@ from fsspec.registry import known_implementations
 from writing_run import SAMPLES
 from writing_run import SHARD
 from writing_run import data
+from writing_run import rewrite
 from writing_run import truth
 from writing_run import write
 
@@ -140,7 +143,7 @@ def test_another_manifest_or_url_has_copies_of_its_own(
     second = cache.open(URL, cache_dir=near).predictions_of(KEYS)["output"]
     np.testing.assert_array_equal(second, truth()[KEYS] + 2)
     assert fetched[0] == "manifest.json" and len(fetched) == 3
-    found = first.predictions(KEYS)["output"]
+    found = first.predictions_of(KEYS)["output"]
     np.testing.assert_array_equal(found, truth()[KEYS])
     assert len(list(near.iterdir())) == 2
 
@@ -370,25 +373,27 @@ def test_a_copy_that_is_wrong_is_fetched_anew(name, change, far, near):
     assert_right(near)
 
 
-def test_an_index_too_large_to_check_when_opening(far, near, tmp_path):
-    # Each sample is a run of its own, of 16 bytes: 272 MB.
-    samples = 17 * 2**20
-    keys = np.arange(samples).reshape(2, -1).T.reshape(-1)
-
-    def scattered():
-        for part in np.array_split(keys, 64):
-            x = np.zeros((len(part), 4), "float32")
-            yield x, {"sample_index": part}
-
-    write(tmp_path / "many", scattered(), shard_samples=2**20)
-    url, key = f"file://{tmp_path}/many", np.array([7])
-    cache.open(url, cache_dir=near).read(key)
-    (path,) = near.rglob("index-*.npy")
+def test_an_index_too_large_to_check_when_opening(here, near, tmp_path):
+    folder = shutil.copytree(here, tmp_path / "many")
+    # As of scattered samples, which are a run of 16 bytes each.
+    index = np.load(folder / index_of(folder))
+    last = np.repeat(index[:, -1:], 2**24, axis=1)
+    large = folder / "index-large.npy"
+    np.save(large, np.concatenate([index, last], axis=1))
+    checksum = zlib.crc32(large.read_bytes())
+    about = {"file": large.name, "runs": index.shape[1] + 2**24}
+    about |= {"bytes": large.stat().st_size, "checksum": checksum}
+    rewrite(
+        folder / "manifest.json", lambda content: content.update(index=about)
+    )
+    url = f"file://{folder}"
+    assert_right(near, url=url, verify="full")
+    (path,) = near.rglob(large.name)
     assert path.stat().st_size > 2**28
     with path.open("rb+") as file:
         file.seek(-3, os.SEEK_END)
         file.write(b"\x01")
-    cache.open(url, cache_dir=near).read(key)
+    assert_right(near, url=url)
     with pytest.raises(ValueError, match="index.*open the cache again"):
-        cache.open(url, cache_dir=near, verify="full")
-    cache.open(url, cache_dir=near).read(key)
+        assert_right(near, url=url, verify="full")
+    assert_right(near, url=url)

@@ -5,13 +5,13 @@ import contextlib
 import numpy as np
 
 from keras_kd._src.atomic_write import atomic_write
+from keras_kd._src.cache.data.keys import Numbering
 from keras_kd._src.cache.format import Manifest
 from keras_kd._src.cache.format import check_same
 from keras_kd._src.cache.format import check_shard
 from keras_kd._src.cache.format import part_folders
 from keras_kd._src.cache.format import read_part
 from keras_kd._src.cache.format import write_array
-from keras_kd._src.cache.numbering import Numbering
 from keras_kd._src.cache.records import SAMPLE_INDEX
 from keras_kd._src.cache.records import StoredOutput
 from keras_kd._src.cache.records import record_type

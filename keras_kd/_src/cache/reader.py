@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from keras_kd._src.cache.data.keys import Numbering
 from keras_kd._src.cache.format import check_file
 from keras_kd._src.cache.format import damaged
 from keras_kd._src.cache.format import map_file
 from keras_kd._src.cache.format import rows_of_file
-from keras_kd._src.cache.numbering import Numbering
 from keras_kd._src.cache.records import SAMPLE_INDEX
 from keras_kd._src.cache.records import ShardMaps
 from keras_kd._src.cache.records import blocks_read

@@ -4,11 +4,11 @@ import keras
 import numpy as np
 
 from keras_kd._src.arguments import one_of
-from keras_kd._src.cache.batches import rows_at
+from keras_kd._src.cache.data.batches import rows_at
+from keras_kd._src.cache.data.join import join
+from keras_kd._src.cache.data.keys import Numbering
 from keras_kd._src.cache.format import Manifest
 from keras_kd._src.cache.input_checksums import InputChecksums
-from keras_kd._src.cache.joining import join
-from keras_kd._src.cache.numbering import Numbering
 from keras_kd._src.cache.reader import StoredRecords
 from keras_kd._src.cache.remote import storage_at
 from keras_kd._src.distillation.batch import Predictions

@@ -7,11 +7,14 @@ import keras
 import numpy as np
 
 from keras_kd._src.arguments import integer
-from keras_kd._src.cache.batches import batches_of
-from keras_kd._src.cache.batches import calibration_batches
-from keras_kd._src.cache.batches import check_list
-from keras_kd._src.cache.batches import count_of
-from keras_kd._src.cache.batches import is_arrays
+from keras_kd._src.cache.data.augmented_views import AugmentedViews
+from keras_kd._src.cache.data.batches import batches_of
+from keras_kd._src.cache.data.batches import calibration_batches
+from keras_kd._src.cache.data.batches import check_list
+from keras_kd._src.cache.data.batches import count_of
+from keras_kd._src.cache.data.batches import is_arrays
+from keras_kd._src.cache.data.keys import KeySet
+from keras_kd._src.cache.data.keys import Numbering
 from keras_kd._src.cache.encodings import KINDS
 from keras_kd._src.cache.encodings import Dense
 from keras_kd._src.cache.format import check_same
@@ -20,16 +23,13 @@ from keras_kd._src.cache.format import read_part
 from keras_kd._src.cache.format import settings_of
 from keras_kd._src.cache.input_checksums import InputChecksums
 from keras_kd._src.cache.input_checksums import checksums_of_batch
-from keras_kd._src.cache.key_set import KeySet
 from keras_kd._src.cache.merge import merge
-from keras_kd._src.cache.numbering import Numbering
 from keras_kd._src.cache.part import Part
 from keras_kd._src.cache.part import checked_name
 from keras_kd._src.cache.records import SAMPLE_INDEX
 from keras_kd._src.cache.records import StoredOutput
 from keras_kd._src.cache.records import record_type
 from keras_kd._src.cache.remote import local_path
-from keras_kd._src.cache.views import Views
 from keras_kd._src.distillation.layer_paths import find_layer
 from keras_kd._src.distillation.taps import Tap
 from keras_kd._src.distillation.taps import run_tapped
@@ -121,7 +121,7 @@ def write(
     batch_size = integer(batch_size, "batch_size")
     outputs = encodings_by_tap(outputs)
     path = local_path(path)
-    replayed = dataset if isinstance(dataset, Views) else views
+    replayed = dataset if isinstance(dataset, AugmentedViews) else views
     settings_of_views = replayed.settings() if replayed else None
     numbering = Numbering(settings_of_views)
     batches = batches_of(dataset, batch_size, numbering)
@@ -152,7 +152,7 @@ def _wanted(outputs):
 
 
 def _total(dataset, samples, count):
-    if isinstance(dataset, Views):
+    if isinstance(dataset, AugmentedViews):
         return len(dataset)
     if is_arrays(dataset):
         return count_of(dataset)
