@@ -314,7 +314,7 @@ def test_evaluate_without_predictions_is_the_student_s_own(cached, data):
         validation_data=data,
     )
     assert "teacher_agreement" in history
-    own = {"loss", "accuracy", "hard_loss", "student_losses"}
+    own = {"accuracy", "hard_loss", "student_losses"}
     assert {key for key in history if key.startswith("val_")} == {
         f"val_{key}" for key in own
     }
@@ -332,7 +332,7 @@ def test_evaluate_without_predictions_is_the_student_s_own(cached, data):
 
 
 def test_fit_without_predictions_is_refused(cached, data):
-    with pytest.raises(ValueError, match="can't be run.*cached.join"):
+    with pytest.raises(ValueError, match="can't predict.*cache.join"):
         compiled(cached).fit(*data, verbose=0)
 
 
@@ -350,13 +350,10 @@ def test_metrics_of_an_output_that_was_not_stored(teacher, data, tmp_path):
     outputs = {"stage2": kd.cache.Dense()}
     kd.cache.write(teacher, data[0], tmp_path, outputs=outputs, verbose=0)
     cached = kd.cache.open(tmp_path)
-    distiller = compiled(
-        cached, transfers()[1:], metrics=[kd.metrics.TeacherAgreement()]
-    )
-    joined = cached.join(*data, batch_size=BATCH)
-    for run in (distiller.fit, distiller.evaluate):
-        with pytest.raises(ValueError, match="output.*agreement.*'stage2'"):
-            run(joined, verbose=0)
+    with pytest.raises(ValueError, match="output.*agreement.*'stage2'"):
+        compiled(
+            cached, transfers()[1:], metrics=[kd.metrics.TeacherAgreement()]
+        )
 
 
 def test_shapes_are_checked_when_the_distiller_is_made(cached):

@@ -72,7 +72,7 @@ def test_more_shards_than_a_process_may_have_files(tmp_path):
     x = written(tmp_path, 1, 600, batch_size=1, shard_samples=1)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     there = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc") else 64
-    resource.setrlimit(resource.RLIMIT_NOFILE, (2 * there + 60, before[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (there + 200, before[1]))
     try:
         cached = cache.open(tmp_path, verify="full")
         random = np.random.default_rng(0)

@@ -44,7 +44,7 @@ class StoredRecords:
         self._open()
 
     def _open(self):
-        self._maps = ShardMaps({}, len(self.shards), self.manifest.dtype)
+        self._maps = self._of_files({})
         self._in_memory = None
         self._on_disk = True
         self._most = most_maps()
@@ -164,17 +164,20 @@ class StoredRecords:
 
     def _maps_of(self, shards):
         """Maps that hold the shards, too; the oldest others make room."""
-        maps = self._maps
+        maps = self._maps  # Another thread may replace it.
         if (maps.starts[shards] < 0).any():
             needed = np.unique(shards).tolist()
-            missing = [n for n in needed if n not in maps.files]
-            files = dict(maps.files)
+            files, maps = dict(maps.files), None
+            missing = [number for number in needed if number not in files]
             for number in list(files):
                 if len(files) + len(missing) <= self._most:
                     break
                 if number not in needed:
                     del files[number]
+            self._maps = self._of_files(files)  # Closes what makes room.
             files |= {number: self._shard(number) for number in missing}
-            maps = ShardMaps(files, len(self.shards), self.manifest.dtype)
-            self._maps = maps
+            maps = self._maps = self._of_files(files)
         return maps
+
+    def _of_files(self, files):
+        return ShardMaps(dict(files), len(self.shards), self.manifest.dtype)

@@ -214,4 +214,4 @@ def most_maps():
     if resource is None:
         return 512
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 2**14 if soft < 0 else min(2**14, max(8, soft // 2))
+    return 2**14 if soft < 0 else min(2**14, max(8, soft // 3))

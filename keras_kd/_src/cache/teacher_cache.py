@@ -106,7 +106,7 @@ class TeacherCache(Teacher):
     ... )
     >>> history = distiller.fit(cached.join(x, y, batch_size=4), verbose=0)
     >>> sorted(distiller.evaluate(x, y, verbose=0, return_dict=True))
-    ['hard_loss', 'loss', 'student_losses']
+    ['hard_loss', 'student_losses']
     """
 
     join = join
