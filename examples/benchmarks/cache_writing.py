@@ -10,7 +10,7 @@
 - bytes of a sample: what the format implies (8 bytes of the sample's number,
   and the encoding's `bytes_per_sample`), and what is stored, which must be the
   same to the byte. Beside it, all files of the cache of 1024 samples, with
-  manifest and journal.
+  manifest and index.
 
 A plot goes to `cache_writing_<backend>.png`. About four minutes on two CPU
 cores; `--smoke` takes a few seconds and its figures mean nothing.
@@ -156,8 +156,7 @@ def measure_bytes(x, teacher, folder):
         path = folder / name
         cache.write(teacher, x, path, outputs={tap: encoding}, verbose=0)
         implied = 8 + encoding.bytes_per_sample(shape)
-        rows = np.load(path / "parts/0/rows.npy", mmap_mode="r")
-        size = (path / "parts/0/rows.npy").stat().st_size - rows.offset
+        size = sum(np.load(p).nbytes for p in path.glob("parts/0/*.npy"))
         if size != implied * len(x):
             raise ValueError(f"{name}: {size} bytes, not {implied * len(x)}")
         files = [file for file in path.rglob("*") if file.is_file()]

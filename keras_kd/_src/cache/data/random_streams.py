@@ -1,4 +1,4 @@
-"""Random numbers that depend on seed, sample and view, and nothing else."""
+"""Random numbers that depend on seed, sample and augmented view alone."""
 
 import numpy as np
 
@@ -10,32 +10,19 @@ WORDS = 4  # 64-bit numbers that one value of the counter gives
 HALF, LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
-class Streams(np.random.bit_generator.ISeedSequence):
-    """A stream of random numbers for each view of each sample.
+class RandomStreams(np.random.bit_generator.ISeedSequence):
+    """A stream of random numbers for each augmented view of each sample."""
 
-    NumPy's Philox, a counter-based generator: what it gives is a function of
-    its key and its counter, without any state before.
-
-        key = (seed, 0)
-        counter = (0, 0, view, sample)
-
-    Philox counts up from the first word, so one view's stream would reach the
-    next one's only after 2**128 steps. Neighbours are independent: Philox is
-    a cipher with fewer rounds, made for counters that differ in one bit.
-
-    Args:
-        seed: whole number from 0 to 2**64 - 1.
-
-    Example:
-    >>> streams = Streams(seed=0)
-    >>> streams.generator(5, view=1).random(2).round(4)
-    array([0.8395, 0.4233])
-    >>> streams.uniforms(np.array([5]), np.array([1]), draws=2).round(4)
-    array([[0.8395, 0.4233]])
-
-    Reference: Salmon et al., 2011, "Parallel Random Numbers: As Easy as 1,
-    2, 3", Supercomputing.
-    """
+    # NumPy's Philox, a counter-based generator: what it gives is a function of
+    # its key and its counter, without any state before (Salmon et al., 2011,
+    # "Parallel Random Numbers: As Easy as 1, 2, 3", Supercomputing).
+    #
+    #     key = (seed, 0)
+    #     counter = (0, 0, view, sample)
+    #
+    # Philox counts up from the first word, so one view's stream would reach
+    # the next one's only after 2**128 steps. Neighbors are independent: Philox
+    # is a cipher with fewer rounds, made for counters that differ in one bit.
 
     def __init__(self, seed):
         self.key = np.array([seed, 0], "u8")
@@ -51,17 +38,7 @@ class Streams(np.random.bit_generator.ISeedSequence):
         return np.random.Generator(bits)
 
     def uniforms(self, sample_index, view, draws):
-        """The first numbers of several streams, all at once.
-
-        Args:
-            sample_index: whole numbers of shape `(batch,)`.
-            view: whole numbers of shape `(batch,)`.
-            draws: how many numbers of each stream.
-
-        Returns:
-            float64 array `(batch, draws)`, uniform in [0, 1): row i is to the
-            bit `generator(sample_index[i], view[i]).random(draws)`.
-        """
+        """Row i is to the bit `generator(sample_index[i], view[i])`'s."""
         blocks = -(-draws // WORDS)
         counter = np.zeros((WORDS, len(sample_index), blocks), "u8")
         counter[0] = np.arange(1, blocks + 1)  # NumPy counts before it draws.

@@ -1,4 +1,4 @@
-"""A data set as batches of inputs, labels and sample indices."""
+"""A data set as batches of inputs, labels and keys."""
 
 import itertools
 from typing import Any
@@ -7,20 +7,15 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from keras_kd._src.cache.numbering import Numbering
+from keras_kd._src.cache.data.augmented_views import AugmentedViews
+from keras_kd._src.cache.data.keys import Numbering
 from keras_kd._src.cache.to_numpy import to_numpy
-from keras_kd._src.cache.views import Views
 from keras_kd._src.distillation.batch import split_batch
 from keras_kd._src.specs import input_spec
 
 
 class Batch(NamedTuple):
-    """What a teacher is asked about: inputs, labels if any, keys.
-
-    Example:
-    >>> Batch(np.ones((2, 4)), None, np.array([0, 1])).keys.tolist()
-    [0, 1]
-    """
+    """What a teacher is run on: inputs, labels if any, keys."""
 
     inputs: Any
     labels: Any
@@ -28,20 +23,7 @@ class Batch(NamedTuple):
 
 
 def batches_of(dataset, batch_size, numbering=None):
-    """The batches of a data set, in its order.
-
-    Args:
-        dataset: what `write` takes.
-        batch_size: samples in a batch, of arrays.
-        numbering: of the samples' views, if there are any.
-
-    Yields:
-        `Batch`es of NumPy arrays.
-
-    Example:
-    >>> [len(batch.keys) for batch in batches_of(np.ones((5, 4)), 2)]
-    [2, 2, 1]
-    """
+    """Yields the `Batch`es of a data set that `write` takes, in its order."""
     if is_arrays(dataset):
         for start in range(0, count_of(dataset), batch_size):
             end = min(start + batch_size, count_of(dataset))
@@ -49,11 +31,10 @@ def batches_of(dataset, batch_size, numbering=None):
             inputs = rows_at(dataset, slice(start, end))
             yield Batch(inputs, None, np.arange(start, end))
         return
-    if isinstance(dataset, Views):
+    if isinstance(dataset, AugmentedViews):
         for start in range(0, len(dataset), batch_size):
-            position = np.arange(start, min(start + batch_size, len(dataset)))
-            view, sample = np.divmod(position, dataset.samples)
-            yield of_batch(dataset.batch(sample, view), numbering)
+            keys = np.arange(start, min(start + batch_size, len(dataset)))
+            yield of_keys(dataset, keys)
         return
     if isinstance(dataset, keras.utils.PyDataset):
         # It may go on for ever.
@@ -63,12 +44,7 @@ def batches_of(dataset, batch_size, numbering=None):
 
 
 def of_batch(batch, numbering=None):
-    """What a batch of a data set holds, as NumPy arrays.
-
-    Example:
-    >>> of_batch((np.ones((2, 4)), {"sample_index": [4, 7]})).keys.tolist()
-    [4, 7]
-    """
+    """What a batch of a data set holds, as NumPy arrays."""
     x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
     labels = split_batch((x, y)).labels
     keys = (numbering or Numbering()).keys(y)
@@ -82,13 +58,17 @@ def of_batch(batch, numbering=None):
     return Batch(x, labels, keys)
 
 
-def is_arrays(dataset):
-    """Whether a data set is arrays, one row a sample.
+def of_keys(dataset, keys):
+    """Some rows of arrays, or some augmented views, as a batch."""
+    if not isinstance(dataset, AugmentedViews):
+        return Batch(rows_at(dataset, keys), None, keys)
+    view, sample_index = np.divmod(keys, dataset.samples)
+    x, y = dataset.batch(sample_index, view)
+    return Batch(x, y.get("labels"), keys)
 
-    Example:
-    >>> is_arrays({"image": np.ones((2, 4))}), is_arrays([np.ones((2, 4))])
-    (True, False)
-    """
+
+def is_arrays(dataset):
+    """Whether a data set is arrays, one row a sample."""
     if isinstance(dataset, dict):
         return all(is_arrays(value) for value in dataset.values())
     # A batch is more than an array: several can only be several inputs.
@@ -105,13 +85,7 @@ def _is_list(value):
 
 
 def check_list(dataset, teacher):
-    """Raises a `ValueError` for a list of arrays that the teacher can't take.
-
-    Example:
-    >>> inputs = [keras.Input((4,)), keras.Input((4,))]
-    >>> teacher = keras.Model(inputs, keras.layers.add(inputs))
-    >>> check_list([np.ones((2, 4)), np.ones((2, 4))], teacher)
-    """
+    """Raises a `ValueError` for a list that the teacher can't take."""
     if not _is_list(dataset):
         return
     taken = input_spec(teacher)
@@ -131,15 +105,7 @@ def check_list(dataset, teacher):
 
 
 def count_of(arrays):
-    """How many samples arrays hold.
-
-    Raises:
-        ValueError: not all of them hold as many.
-
-    Example:
-    >>> count_of({"image": np.ones((2, 4))})
-    2
-    """
+    """How many samples arrays hold; a `ValueError` if not all as many."""
     counts = [len(array) for array in keras.tree.flatten(arrays)]
     if len(set(counts)) > 1:
         raise ValueError(
@@ -149,30 +115,15 @@ def count_of(arrays):
     return counts[0]
 
 
-def of_arrays(arrays, keys):
-    """Some samples of arrays, as a batch."""
-    return Batch(rows_at(arrays, keys), None, keys)
-
-
 def calibration_batches(dataset, batches, batch_size, samples):
-    """Batches of some samples to learn shapes and scales from, and all batches.
-
-    Spread over the data where it is arrays; else the first ones.
-
-    Args:
-        dataset: what `write` takes.
-        batches: its batches.
-        batch_size: samples in a batch, of arrays.
-        samples: how many to learn from, or some more.
-
-    Returns:
-        `(some, batches)`.
-    """
+    """`(some, batches)`: some to find shapes and scales from, and all again."""
+    # They hold `samples` samples or some more: from all over arrays, of other
+    # data the first ones.
     if is_arrays(dataset) and count_of(dataset):
         count = count_of(dataset)
         keys = np.arange(0, count, -(-count // samples))
         parts = np.split(keys, range(batch_size, len(keys), batch_size))
-        return [of_arrays(dataset, part) for part in parts], batches
+        return [of_keys(dataset, part) for part in parts], batches
     some = []
     for batch in batches:
         some.append(batch)
@@ -180,33 +131,27 @@ def calibration_batches(dataset, batches, batch_size, samples):
         if samples <= 0:
             break
     if not some:
-        raise ValueError("There is nothing to ask about: no batches received.")
+        raise ValueError(
+            "There is nothing to run the teacher on. Received: a dataset "
+            "without samples."
+        )
     return some, itertools.chain(some, batches)
 
 
 def rows_at(arrays, rows):
-    """Some rows of arrays of any library or file, as NumPy arrays.
+    """Some rows of arrays of any library or file, as NumPy arrays."""
+    return keras.tree.map_structure(lambda array: _rows(array, rows), arrays)
 
-    Args:
-        arrays: an array, or a structure of them; in it, None stays None.
-        rows: a slice, or the rows' numbers.
 
-    Example:
-    >>> rows_at({"image": np.arange(4)}, [3, 1])["image"].tolist()
-    [3, 1]
-    """
-
-    def of_one(array):
-        if array is None:
-            return None
-        if hasattr(array, "numpy"):  # TensorFlow's take no lists of rows.
-            array = to_numpy(array)
-        elif hasattr(array, "to_numpy"):  # pandas: [i] looks for a label.
-            array = array.to_numpy()
-        if isinstance(array, np.ndarray) or isinstance(rows, slice):
-            return to_numpy(array[rows])
-        # A file of h5py takes numbers that go up, each once.
-        rising, places = np.unique(rows, return_inverse=True)
-        return to_numpy(array[rising])[places]
-
-    return keras.tree.map_structure(of_one, arrays)
+def _rows(array, rows):
+    if array is None:  # Such as labels that are not there.
+        return None
+    if hasattr(array, "numpy"):  # TensorFlow's take no lists of rows.
+        array = to_numpy(array)
+    elif hasattr(array, "to_numpy"):  # pandas: [i] looks for a label.
+        array = array.to_numpy()
+    if isinstance(array, np.ndarray) or isinstance(rows, slice):
+        return to_numpy(array[rows])
+    # A file of h5py takes numbers that go up, each once.
+    rising, places = np.unique(rows, return_inverse=True)
+    return to_numpy(array[rising])[places]
