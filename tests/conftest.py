@@ -1,7 +1,12 @@
 """Fixes the seeds, starts each test from a clean Keras, chooses tests."""
 
 import os
+import pathlib
+import sys
 
+# As if they were not installed: TESTS_WITHOUT=tensorflow,grain.
+if os.environ.get("TESTS_WITHOUT"):
+    sys.modules.update(dict.fromkeys(os.environ["TESTS_WITHOUT"].split(",")))
 # Compiling takes most of the time on JAX, and the tests' arrays are small.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 # PyTorch has to be imported before TensorFlow, or the process may crash.
@@ -25,7 +30,7 @@ def skip_others(items):
     if keras.backend.backend() == ONE_BACKEND:
         return
     skip = pytest.mark.skip(
-        reason=f"the same on each backend: runs with KERAS_BACKEND={ONE_BACKEND}"
+        reason=f"no backend changes it: runs with KERAS_BACKEND={ONE_BACKEND}"
     )
     for item in items:
         if item.get_closest_marker("one_backend"):
@@ -33,13 +38,17 @@ def skip_others(items):
 
 
 def mark_quick(items):
-    """The first test of each file that runs here is one of the quick ones."""
-    seen = set()
+    """The first test of each file is quick, and the first example of a folder.
+
+    Of those that run here; not those that start a guide.
+    """
+    seen = {pathlib.Path(__file__).with_name("test_guides.py")}
     for item in items:
-        skipped = any(item.iter_markers("skip"))
-        if item.path not in seen and not skipped:
+        is_example = isinstance(item, pytest.DoctestItem)
+        place = item.path.parent if is_example else item.path
+        if place not in seen and not any(item.iter_markers("skip")):
             item.add_marker(pytest.mark.quick)
-            seen.add(item.path)
+            seen.add(place)
 
 
 @pytest.fixture(autouse=True)

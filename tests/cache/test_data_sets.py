@@ -36,7 +36,7 @@ def planned(teacher, dataset, **arguments):
 
 
 def assert_predicted(cache, expected):
-    found = cache.predictions(np.arange(COUNT))["output"]
+    found = cache.predictions_of(np.arange(COUNT))["output"]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 

@@ -143,7 +143,9 @@ def test_evaluating_moves_neither_order_nor_view(cached, data):
     assert training.epoch == 2
 
 
-def test_another_cache_s_cached_are_refused(cached, teacher, data, tmp_path):
+def test_another_cache_s_predictions_are_refused(
+    cached, teacher, data, tmp_path
+):
     x, y = data
     exact = kd.cache.Dense("float32")
     outputs = {"": exact, "stage2": exact, "head:input": kd.cache.Int8()}
@@ -302,7 +304,7 @@ def test_top_k_at_another_temperature(teacher, data, tmp_path):
         )
 
 
-def test_evaluate_without_cached_is_the_student_s_own(cached, data):
+def test_evaluate_without_predictions_is_the_student_s_own(cached, data):
     metrics = ["accuracy", kd.metrics.TeacherAgreement()]
     distiller = compiled(cached, metrics=metrics)
     history = fitted(
@@ -329,7 +331,7 @@ def test_evaluate_without_cached_is_the_student_s_own(cached, data):
     assert {"soft_targets_loss", "teacher_agreement"} < found.keys()
 
 
-def test_fit_without_cached_is_refused(cached, data):
+def test_fit_without_predictions_is_refused(cached, data):
     with pytest.raises(ValueError, match="can't be run.*cached.join"):
         compiled(cached).fit(*data, verbose=0)
 
@@ -398,15 +400,15 @@ def test_training_goes_on_from_the_live_teacher_s_state(
     live = compiled(teacher)
     live.fit(*data, batch_size=BATCH, verbose=0)
     live.save_weights(tmp_path / "live.weights.h5")
-    cached = compiled(cached)
+    distiller = compiled(cached)
     joined = cached.join(*data, batch_size=BATCH)
-    fitted(cached, joined, 1)
-    cached.load_weights(tmp_path / "live.weights.h5")
+    fitted(distiller, joined, 1)
+    distiller.load_weights(tmp_path / "live.weights.h5")
     for ours, theirs in zip(
-        cached.student.get_weights(), live.student.get_weights()
+        distiller.student.get_weights(), live.student.get_weights()
     ):
         np.testing.assert_array_equal(ours, theirs)
-    cached.save(tmp_path / "cached.keras")
+    distiller.save(tmp_path / "cached.keras")
     loaded = keras.saving.load_model(tmp_path / "cached.keras")
     loaded.set_teacher(cached)
     fitted(loaded, joined, 1)
@@ -416,7 +418,7 @@ def test_training_goes_on_from_the_live_teacher_s_state(
         )
 
 
-def test_cached_of_another_teacher_are_refused(data, tmp_path, cached):
+def test_predictions_of_another_teacher_are_refused(data, tmp_path, cached):
     other = functional_model(6, name="teacher")
     kd.cache.write(other, data[0], tmp_path, verbose=0)
     with pytest.raises(ValueError, match="holds another teacher's predictions"):
@@ -467,7 +469,7 @@ def check_cached(teacher, x, tmp_path, labels=None, **kwargs):
     kd.cache.write(teacher, dataset, tmp_path, outputs=exact, verbose=0)
     arguments = {} if labels is None else {"labels": labels}
     expected = numpy(teacher(x, training=False, **arguments))
-    found = kd.cache.open(tmp_path).predictions(np.arange(len(x)))["output"]
+    found = kd.cache.open(tmp_path).predictions_of(np.arange(len(x)))["output"]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -477,7 +479,7 @@ def test_an_ensemble(teacher, data, tmp_path):
     check_cached(ensemble, data[0], tmp_path)
 
 
-def test_an_ensemble_that_is_shown_the_labels(teacher, data, tmp_path):
+def test_an_ensemble_that_gets_the_labels(teacher, data, tmp_path):
     members = [teacher, functional_model(4, name="other")]
     ensemble = kd.teachers.Ensemble(members, weights="confidence")
     check_cached(ensemble, data[0], tmp_path, labels=data[1])
@@ -486,12 +488,14 @@ def test_an_ensemble_that_is_shown_the_labels(teacher, data, tmp_path):
 def batches(x, labels=None, stop=COUNT):
     for start in range(0, stop, BATCH):
         index = np.arange(start, start + BATCH)
-        shown = {} if labels is None else {"labels": labels[index]}
-        yield x[index], {**shown, "sample_index": index}
+        given = {} if labels is None else {"labels": labels[index]}
+        yield x[index], {**given, "sample_index": index}
 
 
 def views(*data):
-    return kd.cache.Views(*data, augment=lambda element, _: element, count=2)
+    return kd.cache.AugmentedViews(
+        *data, augment=lambda element, _: element, count=2
+    )
 
 
 def test_an_ensemble_needs_no_labels(teacher, data, tmp_path):
@@ -504,7 +508,9 @@ def test_an_ensemble_needs_no_labels(teacher, data, tmp_path):
     ):
         path = tmp_path / name
         kd.cache.write(ensemble, dataset, path, verbose=0)
-        found = kd.cache.open(path).predictions(np.arange(COUNT), 0)["output"]
+        found = kd.cache.open(path).predictions_of(np.arange(COUNT), 0)[
+            "output"
+        ]
         np.testing.assert_allclose(found, numpy(ensemble(data[0])), atol=2e-3)
 
 
@@ -518,14 +524,18 @@ def test_labels_that_an_ensemble_needs(teacher, data, outputs, tmp_path):
     ensemble = by_confidence(teacher)
     x = data[0]
     for dataset in (x, batches(x), iter([*batches(x)]), views(x)):
-        with pytest.raises(ValueError, match="arrays bring none.*`cache.Views"):
+        with pytest.raises(
+            ValueError, match="arrays bring none.*`cache.AugmentedViews"
+        ):
             kd.cache.write(
                 ensemble, dataset, tmp_path, outputs=outputs, verbose=0
             )
         assert not any(tmp_path.iterdir())
     exact = kd.cache.Dense("float32")
     kd.cache.write(ensemble, views(*data), tmp_path, outputs=exact, verbose=0)
-    found = kd.cache.open(tmp_path).predictions(np.arange(COUNT), 1)["output"]
+    found = kd.cache.open(tmp_path).predictions_of(np.arange(COUNT), 1)[
+        "output"
+    ]
     expected = numpy(ensemble(x, labels=data[1]))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
@@ -580,7 +590,7 @@ def test_a_subclassed_teacher_that_tells_no_input_shape(data, tmp_path):
     x = {"x": data[0]}
     expected = numpy(teacher(x))
     kd.cache.write(teacher, x, tmp_path, verbose=0)
-    found = kd.cache.open(tmp_path).predictions([5, 2])["output"]
+    found = kd.cache.open(tmp_path).predictions_of([5, 2])["output"]
     np.testing.assert_allclose(found, expected[[5, 2]], rtol=2e-3, atol=1e-4)
 
 
@@ -603,7 +613,7 @@ def test_names_in_any_alphabet_and_of_any_length(data, tmp_path):
     outputs = {name: kd.cache.Dense("float32") for name in names}
     x = np.random.default_rng(0).normal(size=(COUNT, 4)).astype("float32")
     kd.cache.write(teacher, x, tmp_path, outputs=outputs, verbose=0)
-    found = kd.cache.open(tmp_path, verify="full").predictions([3])
+    found = kd.cache.open(tmp_path, verify="full").predictions_of([3])
     expected = teacher.predict_on_batch(x[[3]])
     np.testing.assert_allclose(found[names[-1]], expected, rtol=1e-5)
 

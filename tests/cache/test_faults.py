@@ -16,7 +16,6 @@ import subprocess
 import sys
 import time
 import warnings
-import zlib
 
 import keras
 import numpy as np
@@ -31,6 +30,7 @@ from writing_run import SHARD
 from writing_run import TIMES
 from writing_run import batches
 from writing_run import data
+from writing_run import rewrite
 from writing_run import teacher
 from writing_run import truth
 from writing_run import write
@@ -83,15 +83,6 @@ def samples_of(shards):
     return sum(shard["samples"] for shard in shards)
 
 
-def rewrite(path, change):
-    """Has a JSON file say something else, with a right checksum."""
-    content = json.loads(path.read_text())
-    del content["checksum"]
-    change(content)
-    said = json.dumps(content, sort_keys=True).encode()
-    path.write_text(json.dumps({"checksum": zlib.crc32(said), **content}))
-
-
 def put_back(folder, files):
     for name, content in files.items():
         (folder / name).write_bytes(content)
@@ -99,7 +90,7 @@ def put_back(folder, files):
 
 def predictions_of(folder, keys=range(SAMPLES), view=None, **arguments):
     cached = cache.open(folder, **arguments)
-    return cached.predictions(np.array(keys), view)["output"]
+    return cached.predictions_of(np.array(keys), view)["output"]
 
 
 def assert_right(folder, samples=SAMPLES, **arguments):
@@ -363,7 +354,7 @@ def test_a_reader_sees_the_earlier_cache_where_no_merge_is_possible(tmp_path):
     for memory in (False, True):
         cached = cache.open(tmp_path, verify="full", memory=memory)
         assert len(cached) == 16
-        found = cached.predictions(np.arange(16))["output"]
+        found = cached.predictions_of(np.arange(16))["output"]
         np.testing.assert_array_equal(found, truth(16))
     ran_on = []
     rest = batches([*range(16), *range(20, SAMPLES), *range(16, 20)])
@@ -566,7 +557,7 @@ def test_a_reader_of_before_a_merge_goes_on_in_its_workers(tmp_path):
         ):
             cached = pickle.loads(each)
             assert len(cached) == samples
-            found = cached.predictions(np.arange(samples))["output"]
+            found = cached.predictions_of(np.arange(samples))["output"]
             np.testing.assert_array_equal(found, truth(samples))
         indexes.append(len(list(tmp_path.glob("index*"))))
     assert indexes == [1, 2, 2, 2]
@@ -1027,7 +1018,9 @@ def test_batches_without_ids(tmp_path):
 
 
 def test_views_that_are_none(tmp_path):
-    views = cache.Views(data(), augment=lambda x, u: x + u, count=2, draws=1)
+    views = cache.AugmentedViews(
+        data(), augment=lambda x, u: x + u, count=2, draws=1
+    )
     write(tmp_path, views)
     assert predictions_of(tmp_path, [39], view=1).shape == (1, 3)
     for view in [2, -1]:

@@ -296,7 +296,7 @@ def test_columns_of_tables_are_read_by_position(
     check(map(joined.__getitem__, range(7)), data, expected)
     outputs = kd.cache.Dense("float32")
     kd.cache.write(teacher, x, tmp_path, outputs=outputs, verbose=0)
-    found = kd.cache.open(tmp_path).predictions(np.arange(COUNT))["output"]
+    found = kd.cache.open(tmp_path).predictions_of(np.arange(COUNT))["output"]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 

@@ -148,8 +148,8 @@ def test_several_writers_share_the_views(cache, teacher, tmp_path):
     shared = kd.cache.open(tmp_path)
     index, view = np.arange(COUNT), np.arange(COUNT) % VIEWS
     np.testing.assert_allclose(
-        shared.predictions(index, view)["output"],
-        cache.predictions(index, view)["output"],
+        shared.predictions_of(index, view)["output"],
+        cache.predictions_of(index, view)["output"],
         rtol=1e-5,
         atol=1e-5,
     )

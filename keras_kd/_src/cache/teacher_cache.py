@@ -11,7 +11,8 @@ from keras_kd._src.cache.format import Manifest
 from keras_kd._src.cache.input_checksums import InputChecksums
 from keras_kd._src.cache.reader import StoredRecords
 from keras_kd._src.cache.remote import storage_at
-from keras_kd._src.distillation.steps import carries_answers
+from keras_kd._src.distillation.batch import Predictions
+from keras_kd._src.distillation.teacher import Teacher
 from keras_kd._src.specs import check_teacher
 
 
@@ -68,7 +69,7 @@ def open(
     """
     one_of(verify, "verify", ("full", "auto", "sizes"))
     if teacher is not None:
-        check_teacher(teacher, None)
+        check_teacher(teacher)
     cache = TeacherCache(storage_at(path, cache_dir), check_inputs)
     cache.manifest.check_metadata(cache.name, metadata)
     if teacher is not None:
@@ -79,7 +80,7 @@ def open(
     return cache
 
 
-class TeacherCache:
+class TeacherCache(Teacher):
     """Cached predictions by sample; a teacher to a `Distiller`.
 
     Made by `keras_kd.cache.open`. It holds memory maps and no weights. Each
@@ -129,40 +130,59 @@ class TeacherCache:
             [shard for part in self.manifest.parts for shard in part["shards"]]
         )
 
-    # --- what a distiller asks of a teacher ---------------------------------
+    # --- what a distiller needs of a teacher --------------------------------
 
-    variables = ()  # It has no weights.
+    def describe(self):
+        """How `Distiller.summary` names it."""
+        return f"{self.name} (TeacherCache of {len(self):,} samples)"
 
-    @property
-    def teacher_fingerprint(self):
-        """The fingerprint of the teacher that predicted."""
+    def fingerprint(self):
+        """The fingerprint of the teacher that was cached."""
         return self.manifest.fingerprint
 
-    def _flatten_layers(self):
-        return []
+    def predictions(self, batch, taps, state_mapping=None, training=True):
+        """The teacher's predictions, from those that a batch brings along.
 
-    def answer(self, targets):
-        """The predictions of a batch, from what it brings along."""
-        if not carries_answers(targets):
+        Raises:
+            ValueError: it brings none, in training, or another cache's.
+        """
+        if batch.cached is None:
+            if not training:
+                return None
             raise ValueError(
-                "The teacher is a cache, and can't be run: each batch must "
+                "The teacher is a cache, and can't predict: each batch must "
                 "bring its predictions along. Received: a batch without. Fit "
-                "on `cached.join(x, y, batch_size=...)`, or "
-                "`cached.join(dataset)`."
+                "on `cache.join(x, y, batch_size=...)`, or "
+                "`cache.join(dataset)`."
             )
-        carried = targets["predictions"]
-        if self.tag not in carried:
+        if self.tag not in batch.cached:
             raise ValueError(
                 "The batch brings predictions of another cache than "
                 f"{self.name!r}. Received: predictions of "
-                f"{', '.join(carried)}; expected: of {self.tag}. Join the "
+                f"{', '.join(batch.cached)}; expected: of {self.tag}. Join the "
                 "data with this cache, or with one of the same teacher and "
                 "`outputs`; or make a Distiller of the other one."
             )
-        return self.restore(carried[self.tag])
+        features = self.restore(batch.cached[self.tag])
+        return Predictions(features.get(""), features)
 
-    def specs(self, taps):
-        """What the outputs at some taps are, as `KerasTensor`s."""
+    def check_output(self, metrics):
+        """Raises a `ValueError` if metrics need an output that isn't cached."""
+        if metrics and "" not in self.shapes:
+            raise ValueError(
+                f"The cache {self.name!r} does not hold the teacher's output. "
+                "Received: metrics of it, "
+                f"{[metric.name for metric in metrics]}; the cache holds "
+                f"{list(self.shapes)}. Compile without them, or write the "
+                'cache with `outputs={"": ..., ...}`.'
+            )
+
+    def feature_specs(self, taps, inputs):
+        """What its features at some taps are, as `KerasTensor`s.
+
+        Raises:
+            ValueError: a tap is not in the cache.
+        """
         for tap in taps:
             if tap.text not in self.shapes:
                 raise ValueError(
@@ -199,7 +219,7 @@ class TeacherCache:
         """What `write` was told about the data, a dict."""
         return dict(self.manifest.metadata)
 
-    def predictions(self, sample_index, view=None):
+    def predictions_of(self, sample_index, view=None):
         """The teacher's predictions for some samples, as a student gets them.
 
         Args:

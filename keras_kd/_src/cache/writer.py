@@ -113,10 +113,10 @@ def write(
     >>> folder = tempfile.mkdtemp()
     >>> x = np.ones((8, 4), "float32")
     >>> write(teacher, x, folder, outputs=kd.cache.TopK(2), verbose=0)
-    >>> kd.cache.open(folder).predictions([3])["output"].shape
+    >>> kd.cache.open(folder).predictions_of([3])["output"].shape
     (1, 3)
     """
-    check_teacher(teacher, None)
+    check_teacher(teacher)
     check_list(dataset, teacher)
     batch_size = integer(batch_size, "batch_size")
     outputs = encodings_by_tap(outputs)

@@ -10,7 +10,7 @@ import numpy as np
 from keras_kd._src.cache.data.augmented_views import AugmentedViews
 from keras_kd._src.cache.data.keys import Numbering
 from keras_kd._src.cache.to_numpy import to_numpy
-from keras_kd._src.distillation.steps import split_targets
+from keras_kd._src.distillation.batch import split_batch
 from keras_kd._src.specs import input_spec
 
 
@@ -46,7 +46,7 @@ def batches_of(dataset, batch_size, numbering=None):
 def of_batch(batch, numbering=None):
     """What a batch of a data set holds, as NumPy arrays."""
     x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    labels, _, _ = split_targets(y)
+    labels = split_batch((x, y)).labels
     keys = (numbering or Numbering()).keys(y)
     x, labels = keras.tree.map_structure(to_numpy, (x, labels))
     if any(len(array) != len(keys) for array in keras.tree.flatten(x)):

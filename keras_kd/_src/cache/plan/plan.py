@@ -115,7 +115,7 @@ def plan(
     Reference: Hinton et al., 2015, "Distilling the Knowledge in a Neural
     Network", arXiv 1503.02531, whose loss the limit is of.
     """
-    check_teacher(teacher, None)
+    check_teacher(teacher)
     check_list(dataset, teacher)
     local_path(path)  # No url.
     epochs = integer(epochs, "epochs")
