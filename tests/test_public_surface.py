@@ -178,6 +178,7 @@ SURFACE = {
         "WeighByDifficulty",
         "WeighByEntropy",
         "WeighByLoss",
+        "apply_rules",
         "audit",
     ],
     "keras_kd.schedules": [
