@@ -15,8 +15,8 @@ SAMPLES = 64  # Enough to tell, and cheap in each step.
 class _Counts(keras.layers.Layer):
     """Variables that count, and are no part of what is saved."""
 
-    def __init__(self):
-        super().__init__(name="inspection", trainable=False, dtype="float32")
+    def __init__(self, name):
+        super().__init__(name=name, trainable=False, dtype="float32")
         self.built = True
 
     def _counts(self, name, shape):
@@ -45,7 +45,7 @@ class FeatureInspection(_Counts):
     """Counts batches whose features can't be what a transfer takes them for."""
 
     def __init__(self):
-        super().__init__()
+        super().__init__(name="inspection")
         self.not_finite = self._counts("not_finite", ())
         self.probable = self._counts("probable", (2,))
 
@@ -72,7 +72,9 @@ class OutputInspection(_Counts):
     """
 
     def __init__(self, outputs):
-        super().__init__()
+        # Not "inspection": on PyTorch, Keras takes two variables of one path
+        # for the same.
+        super().__init__(name="output_inspection")
         self.probable = self._counts("probable", (outputs,))
         self.outside = self._counts("outside", (outputs,))
         # Samples with a label, how many of these the teacher has right, and
