@@ -51,6 +51,7 @@ SURFACE = {
         "write",
     ],
     "keras_kd.callbacks": [
+        "EpochBackup",
         "TemperatureAnnealing",
         "WeightAnnealing",
     ],
@@ -186,12 +187,12 @@ SURFACE = {
     "keras_kd.schemes": [
         "Chain",
         "Stage",
+        "be_your_own_teacher",
         "born_again",
         "collaborative_learning",
         "densely_guided",
         "mutual_learning",
         "native_ensemble",
-        "self_teaching",
     ],
     "keras_kd.students": [
         "Exits",
