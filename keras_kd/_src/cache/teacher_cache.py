@@ -325,8 +325,9 @@ class TeacherCache(Teacher):
             raise ValueError(
                 f"Sample {self.numbering.sample(key)} is not what the teacher "
                 f"of the cache {self.name!r} was run on. Received: an input "
-                "of other values, order, type or shape. Use the data and preprocessing that "
-                "the cache was written with; with random augmentation, write "
-                "and join `cache.AugmentedViews`. If only size or type are "
-                "meant to differ: `cache.open(path, check_inputs=False)`."
+                "of other values, order, type or shape. Use the data and "
+                "preprocessing that the cache was written with; with random "
+                "augmentation, write and join `cache.AugmentedViews`. If only "
+                "size or type are meant to differ: "
+                "`cache.open(path, check_inputs=False)`."
             )
