@@ -360,7 +360,7 @@ for row, scores in enumerate(results.values()):
     axis.plot(np.mean(scores), row, "k|", markersize=18)
 axis.set_yticks(range(len(results)), list(results))
 axis.invert_yaxis()
-axis.set_xlabel("test accuracy (%); one dot a seed, a bar for the mean")
+axis.set_xlabel("test accuracy (%): a dot for each seed, a bar for the mean")
 axis.grid(axis="x", alpha=0.3)
 figure.tight_layout()
 plt.savefig("getting_started.png", dpi=120)
