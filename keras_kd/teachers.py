@@ -1,5 +1,6 @@
 """Teachers: anything that answers a batch, as a Keras model."""
 
+from keras_kd._src.distillation.teacher import Teacher
 from keras_kd._src.teachers.ensemble import Ensemble
 from keras_kd._src.teachers.function_teacher import FunctionTeacher
 from keras_kd._src.teachers.member import Member
@@ -13,6 +14,7 @@ __all__ = [
     "FunctionTeacher",
     "Member",
     "MovingAverage",
+    "Teacher",
     "confidence_weights",
     "entropy_weights",
     "mean_of_probabilities",

@@ -466,7 +466,7 @@ def test_several_layers_in_one_transfer_sum_and_get_adapters_each():
     singles = []
     for adapter, layer in zip(both.adapters, ("stage1", "stage2")):
         record = [
-            kd.taps.run_tapped(m, x, [kd.Tap(layer)], training=False)[1][layer]
+            kd.extract_features(m, x, layer)[layer]
             for m in (teacher, student)
         ]
         error = numpy(record[0]) - numpy(adapter(record[1]))

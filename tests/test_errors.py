@@ -186,7 +186,7 @@ def test_teacher_that_is_not_finite_is_named():
     kernel.assign(np.full(kernel.shape, np.nan))
     distiller = kd.Distiller(teacher, student)
     distiller.compile("sgd", loss=None)
-    message = r"teacher 'teacher' answered with values that are not finite"
+    message = r"teacher 'teacher' predicted values that are not finite"
     x, _ = data()
     with pytest.raises(ValueError, match=message):
         distiller.fit(x, batch_size=8, epochs=5, verbose=0)

@@ -14,23 +14,7 @@ def fingerprint(model):
     Stored in the place of the weights of a teacher that never changes. Names
     do not count: they differ from one process to the next. A layer that is
     more than its weights adds what its `fingerprint_bytes()` returns.
-
-    Args:
-        model: a built Keras model.
-
-    Returns:
-        A uint8 array of shape `(32,)`.
-
-    Example:
-    >>> import keras
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    >>> before = fingerprint(model)
-    >>> _ = model.layers[0].bias.assign([1.0, 0.0])
-    >>> bool((before == fingerprint(model)).all())
-    False
     """
-    if hasattr(model, "teacher_fingerprint"):
-        return model.teacher_fingerprint  # These are stored answers.
     digest = hashlib.sha256()
     for layer in all_layers(model):
         if hasattr(layer, "fingerprint_bytes"):
@@ -43,10 +27,5 @@ def fingerprint(model):
 
 
 def hexadecimal(fingerprint):
-    """A fingerprint as text.
-
-    Example:
-    >>> hexadecimal(np.array([1, 255], "uint8"))
-    '01ff'
-    """
+    """A fingerprint as text."""
     return bytes(fingerprint).hex()

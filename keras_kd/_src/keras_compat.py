@@ -4,6 +4,10 @@ Nothing else in the project touches a private name of Keras; a test greps for
 them. Each function says why the public names don't do.
 """
 
+import contextlib
+
+import keras
+
 # Masks travel beside tensors, which can't hold attributes on JAX. Some versions
 # of Keras have these in `keras.src.backend` as well.
 from keras.src.backend.common.masking import get_keras_mask
@@ -15,13 +19,17 @@ from keras.src.models.functional import Functional
 __all__ = [
     "FLASH_ATTENTION",
     "Functional",
+    "Model",
     "additional_losses",
     "all_layers",
+    "compiled_loss",
+    "forget_compiled_loss",
     "get_keras_mask",
     "is_symbolic",
     "producer",
     "set_keras_mask",
     "sublayers",
+    "usable_after_errors",
 ]
 
 # While it is True, attention layers fuse, and keep no scores to read.
@@ -62,3 +70,73 @@ def additional_losses(model):
     TensorFlow scales them by the number of replicas.
     """
     return [model._aggregate_additional_loss(loss) for loss in model.losses]
+
+
+def compiled_loss(model):
+    """What `compile(loss=...)` became, which is called on a batch; or None.
+
+    `compute_loss` gives its sum with all other losses only, and each part is
+    to be logged.
+    """
+    return model._compile_loss
+
+
+def forget_compiled_loss(model):
+    """Makes `compile(loss=None)` mean it: Keras would keep an earlier loss."""
+    model._compile_loss = None
+
+
+class Model(keras.Model):
+    """`keras.Model`, with three of its faults mended for those who override."""
+
+    def _symbolic_build(self, iterator=None, data_batch=None):
+        # Keras takes a batch from the iterator. All that a `PyDataset`'s
+        # workers have prepared by then would come once more later, in the
+        # place of other samples.
+        adapter = getattr(iterator, "data_adapter", None)
+        if getattr(adapter, "enqueuer", None):
+            data_batch = adapter._standardize_batch(adapter.py_dataset[0])
+        super()._symbolic_build(iterator=iterator, data_batch=data_batch)
+
+    if keras.backend.backend() == "jax":
+
+        def _get_jax_state(self, **wanted):
+            # `purge_model_variables` empties the model, and Keras notes what
+            # goes back into it after the first step only: a step that refuses
+            # its batch would leave the model empty.
+            state = super()._get_jax_state(**wanted)
+            if wanted.pop("purge_model_variables", False):
+                names = [name for name in wanted if wanted[name]]
+                self._jax_state = dict(zip(names, state))
+            return state
+
+    if keras.backend.backend() == "torch":
+
+        def zero_grad(self, set_to_none=True):
+            # Keras holds parameters by path: of two variables of one path
+            # PyTorch knows one, and would let the other's gradients pile up.
+            for variable in self.trainable_variables:
+                variable.value.grad = None
+
+
+@contextlib.contextmanager
+def usable_after_errors(model):
+    """Leaves a model usable if a batch is refused in `fit` and its like.
+
+    On JAX its variables get their values back, unless a step fails while it
+    runs: it was given the values' memory. On TensorFlow a step that was traced
+    by half is dropped.
+    """
+    jax = keras.backend.backend() == "jax"
+    if jax:
+        model.jax_state_sync()
+        model._jax_state = None  # What was noted of earlier steps.
+    try:
+        yield
+    except BaseException:
+        if not jax:
+            model.train_function = model.test_function = None
+        raise
+    finally:
+        if jax:
+            model.jax_state_sync()

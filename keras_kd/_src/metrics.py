@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_kd._src.backend import per_replica
 from keras_kd._src.keras_compat import get_keras_mask
 from keras_kd._src.losses.distillation_loss import broadcast_weights
 from keras_kd._src.losses.distillation_loss import in_full_precision
@@ -159,25 +160,29 @@ class TeacherDivergence(TeacherMetric):
 
 
 class TeacherMetrics:
-    """The teacher metrics among the metrics given to `compile`.
+    """The teacher metrics among the metrics given to `compile`, and the others.
 
-    Args:
-        metrics: what the user gave as `metrics`.
-        weighted_metrics: what the user gave as `weighted_metrics`.
-
-    Example:
-    >>> sorted_metrics = TeacherMetrics(["accuracy", TeacherAgreement()])
-    >>> sorted_metrics.others, [metric.name for metric in sorted_metrics.all]
-    (['accuracy'], ['teacher_agreement'])
+    Keras would give them the labels in the place of the teacher's output.
     """
 
     def __init__(self, metrics=None, weighted_metrics=None):
+        self.given = {
+            "metrics": metrics,
+            "weighted_metrics": weighted_metrics,
+        }
         self.plain, self.others = _sort(metrics)
         self.weighted, self.weighted_others = _sort(weighted_metrics)
 
     @property
     def all(self):
         return [*self.plain, *self.weighted]
+
+    def get_config(self):
+        """What `compile` was given, as it is saved."""
+        return {
+            name: keras.saving.serialize_keras_object(metrics)
+            for name, metrics in self.given.items()
+        }
 
     def update(self, teacher_output, student_output, sample_weight):
         for metric in self.plain:
@@ -190,7 +195,33 @@ def _sort(metrics):
     metrics = [metrics] if isinstance(metrics, TeacherMetric) else metrics
     if not isinstance(metrics, (list, tuple)):
         return [], metrics
-    others = [item for item in metrics if not isinstance(item, TeacherMetric)]
-    return [
-        item for item in metrics if isinstance(item, TeacherMetric)
-    ], others or None
+    teachers = [each for each in metrics if isinstance(each, TeacherMetric)]
+    others = [each for each in metrics if not isinstance(each, TeacherMetric)]
+    return teachers, others or None
+
+
+class LossParts(keras.metrics.Metric):
+    """The mean of each part of the loss, over samples.
+
+        mean_part = sum_batches(samples * part) / sum_batches(samples)
+
+    One metric for all parts: one for each would cost a small student's step
+    a percent or two on PyTorch.
+    """
+
+    def __init__(self, names):
+        super().__init__(name="loss_parts")
+        self.names = list(names)
+        # The last is the number of samples.
+        self.sums = self.add_variable(
+            shape=(len(self.names) + 1,), initializer="zeros", name="sums"
+        )
+
+    def update_state(self, parts, batch_size):
+        parts = ops.stack([*map(per_replica, parts), 1.0])
+        self.sums.assign_add(parts * ops.cast(batch_size, self.dtype))
+
+    def result(self):
+        sums = ops.convert_to_tensor(self.sums)
+        means = ops.divide_no_nan(sums, sums[-1])
+        return {name: means[i] for i, name in enumerate(self.names)}

@@ -1,25 +1,15 @@
-"""What transfers are called in the logs."""
+"""What things are called in logs, summaries and errors."""
 
 import re
 
 
 def snake_case(name):
-    """A class's name as Keras spells the names of layers.
-
-    Example:
-    >>> snake_case("SoftTargets")
-    'soft_targets'
-    """
+    """A class's name as Keras spells the names of layers."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def distinct(names):
-    """The names, later ones numbered where they repeat an earlier one.
-
-    Example:
-    >>> distinct(["hint", "soft_targets", "hint"])
-    ['hint', 'soft_targets', 'hint_2']
-    """
+    """The names, later ones numbered where they repeat an earlier one."""
     found = []
     for first in names:
         name, number = first, 2
@@ -27,3 +17,19 @@ def distinct(names):
             name, number = f"{first}_{number}", number + 1
         found.append(name)
     return found
+
+
+def model_text(model):
+    """A model's name, class and size."""
+    size = f"{model.count_params():,} parameters" if model.built else "unbuilt"
+    return f"{model.name} ({type(model).__name__}, {size})"
+
+
+def loss_text(loss):
+    """The name of what was given to `compile` as the loss."""
+    if isinstance(loss, (dict, list, tuple)):
+        values = loss.values() if isinstance(loss, dict) else loss
+        return ", ".join(loss_text(each) for each in values)
+    if loss is None or isinstance(loss, str):
+        return str(loss)
+    return getattr(loss, "name", None) or getattr(loss, "__name__", repr(loss))

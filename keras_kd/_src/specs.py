@@ -1,8 +1,12 @@
 """What models take and give, found without data."""
 
+import contextlib
+
 import keras
 
 from keras_kd._src.keras_compat import all_layers
+from keras_kd._src.keras_compat import is_symbolic
+from keras_kd._src.keras_compat import producer
 
 
 class _Traced(keras.Operation):
@@ -17,31 +21,12 @@ class _Traced(keras.Operation):
 
 
 def output_spec(function, inputs):
-    """What a function of the inputs returns; nothing is computed.
-
-    Args:
-        function: takes what a model takes.
-        inputs: `KerasTensor`s, as from `input_spec`.
-
-    Returns:
-        The structure that the function returns, of `KerasTensor`s.
-
-    Example:
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    >>> output_spec(model, input_spec(model)).shape
-    (None, 2)
-    """
+    """What a function of `KerasTensor`s returns; nothing is computed."""
     return _Traced(function)(inputs)
 
 
 def input_spec(model):
-    """What a model takes, as `KerasTensor`s of any batch size, or None.
-
-    Example:
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    >>> input_spec(model).shape
-    (None, 4)
-    """
+    """What a model takes, as `KerasTensor`s of any batch size, or None."""
     if isinstance(model, keras.Sequential) and model.built:
         return _any_batch(model.inputs[0])
     if getattr(model, "inputs", None):
@@ -58,13 +43,7 @@ def input_spec(model):
 
 
 def fresh_inputs(model):
-    """New `keras.Input`s of what a model takes, or None where that is unknown.
-
-    Example:
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    >>> fresh_inputs(model).shape
-    (None, 4)
-    """
+    """New `keras.Input`s of what a model takes, or None where unknown."""
     spec = input_spec(model)
     if spec is None:
         return None
@@ -83,25 +62,13 @@ def take_weights(model, source):
 
     `set_weights` alone leaves a `Normalization` with the numbers that it drew
     from its weights when it was built.
-
-    Example:
-    >>> source = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    >>> model = keras.models.clone_model(source)
-    >>> take_weights(model, source)
-    >>> bool((model.get_weights()[0] == source.get_weights()[0]).all())
-    True
     """
     model.set_weights(source.get_weights())
     finalize(model)
 
 
 def finalize(model):
-    """Lets layers draw from their weights what they draw; after assigning.
-
-    Example:
-    >>> finalize(keras.Sequential([keras.layers.Normalization(mean=0.0,
-    ...                                                       variance=1.0)]))
-    """
+    """Lets layers draw from their weights what they draw; after assigning."""
     for layer in all_layers(model):
         if layer.built and hasattr(layer, "finalize_state"):
             layer.finalize_state()
@@ -120,25 +87,20 @@ def _any_batch(tensor):
     return keras.KerasTensor((None, *tensor.shape[1:]), dtype=tensor.dtype)
 
 
-def check_teacher(teacher, student):
-    """Raises a `ValueError` unless the teacher can teach the student."""
+def check_teacher(teacher):
+    """Raises a `ValueError` unless a teacher is a built Keras model."""
     if not isinstance(teacher, keras.layers.Layer):
         raise ValueError(
-            "Argument `teacher` must be a Keras model. Received: "
-            f"teacher={teacher!r} (of type {type(teacher).__name__})."
-        )
-    if teacher is student:
-        raise ValueError(
-            "The teacher and the student must be two models. Received the "
-            f"same model {teacher.name!r} twice. Copy it with "
-            "`keras.models.clone_model` and `set_weights` to distil a model "
-            "into itself."
+            "Argument `teacher` must be a Keras model, a cache "
+            "(`keras_kd.cache.open`) or a `keras_kd.teachers.Teacher`. "
+            f"Received: teacher={teacher!r} (of type "
+            f"{type(teacher).__name__})."
         )
     unbuilt = [layer.name for layer in all_layers(teacher) if not layer.built]
     if unbuilt:
         raise ValueError(
             f"The teacher {teacher.name!r} is not built, so it can't have "
-            f"been trained. Received a teacher whose layers {unbuilt[:5]} "
+            f"been trained. Received: a teacher whose layers {unbuilt[:5]} "
             "have no weights yet. Train it, load its weights, or call it on "
             "a batch first."
         )
@@ -151,3 +113,67 @@ def check_student(student):
             "Argument `student` must be a Keras model. Received: "
             f"student={student!r} (of type {type(student).__name__})."
         )
+
+
+def last_activations(model):
+    """The names of the activations that a model ends in, as far as known."""
+    outputs = keras.tree.flatten(getattr(model, "outputs", None) or [])
+    return [_activation(tensor) for tensor in outputs if is_symbolic(tensor)]
+
+
+def _activation(tensor):
+    layer, _ = producer(tensor)
+    inner = last_activations(layer)
+    if inner:
+        return inner[0] if len(inner) == 1 else None
+    if isinstance(layer, keras.layers.Softmax):
+        return "softmax"
+    return getattr(getattr(layer, "activation", None), "__name__", None)
+
+
+@contextlib.contextmanager
+def explained(role, model, inputs):
+    """Names a model that fails because it takes other inputs than it gets."""
+    try:
+        yield
+    except Exception as error:
+        expected = input_spec(model)
+        if expected is None or _fits(inputs, expected):
+            raise
+        raise ValueError(
+            f"The {role} {model.name!r} takes inputs of shape "
+            f"{_shapes(expected)}. Received: inputs of shape "
+            f"{_shapes(inputs)}. Teacher and student must take the same "
+            "inputs: give it data of that shape, or put what brings the data "
+            "to it (such as a `keras.layers.Resizing`) in front of the model."
+        ) from error
+
+
+def _fits(inputs, expected):
+    inputs, expected = keras.tree.flatten(inputs), keras.tree.flatten(expected)
+    return len(inputs) == len(expected) and all(
+        same_shape(given.shape, wanted.shape)
+        for given, wanted in zip(inputs, expected)
+    )
+
+
+def same_shape(first, second):
+    """Whether two shapes agree, as far as they are known."""
+    return len(first) == len(second) and all(
+        a == b or a is None or b is None for a, b in zip(first, second)
+    )
+
+
+def _shapes(inputs):
+    shapes = keras.tree.map_structure(lambda x: _Shape(x.shape), inputs)
+    return repr(shapes)
+
+
+class _Shape:
+    """A shape that `keras.tree` takes for a leaf."""
+
+    def __init__(self, shape):
+        self.shape = tuple(shape)
+
+    def __repr__(self):
+        return repr(self.shape)

@@ -10,7 +10,7 @@ import numpy as np
 from keras_kd._src.cache.numbering import Numbering
 from keras_kd._src.cache.to_numpy import to_numpy
 from keras_kd._src.cache.views import Views
-from keras_kd._src.distillation.steps import split_targets
+from keras_kd._src.distillation.batch import split_batch
 from keras_kd._src.specs import input_spec
 
 
@@ -70,7 +70,7 @@ def of_batch(batch, numbering=None):
     [4, 7]
     """
     x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    labels, _, _ = split_targets(y)
+    labels = split_batch((x, y)).labels
     keys = (numbering or Numbering()).keys(y)
     x, labels = keras.tree.map_structure(to_numpy, (x, labels))
     if any(len(array) != len(keys) for array in keras.tree.flatten(x)):

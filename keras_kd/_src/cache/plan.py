@@ -103,7 +103,7 @@ def plan(
     top-2 16
     top-4 22
     """
-    check_teacher(teacher, None)
+    check_teacher(teacher)
     check_list(dataset, teacher)
     local_path(path)  # No url.
     for name, value in dict(

@@ -62,7 +62,7 @@ def open(
             f"verify={verify!r}."
         )
     if teacher is not None:
-        check_teacher(teacher, None)
+        check_teacher(teacher)
     cache = TeacherCache(storage_at(path, cache_dir), check_inputs)
     manifest, name = cache.manifest, cache.name
     manifest.check(

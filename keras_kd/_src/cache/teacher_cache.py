@@ -9,10 +9,11 @@ from keras_kd._src.cache.manifest import Manifest
 from keras_kd._src.cache.numbering import Numbering
 from keras_kd._src.cache.probes import Probes
 from keras_kd._src.cache.stored_records import StoredRecords
-from keras_kd._src.distillation.steps import carries_answers
+from keras_kd._src.distillation.batch import Predictions
+from keras_kd._src.distillation.teacher import Teacher
 
 
-class TeacherCache:
+class TeacherCache(Teacher):
     """What a teacher answered, by sample; a teacher itself to a `Distiller`.
 
     Made by `keras_kd.cache.open`. It holds a memory map and no weights. Each
@@ -64,42 +65,53 @@ class TeacherCache:
 
     # --- what a distiller asks of a teacher ---------------------------------
 
-    variables = ()  # It has no weights.
+    def describe(self):
+        """How `Distiller.summary` names it."""
+        return f"{self.name} (TeacherCache of {len(self):,} samples)"
 
-    @property
-    def teacher_fingerprint(self):
-        """The fingerprint of the teacher that answered."""
+    def fingerprint(self):
+        """The fingerprint of the teacher that was cached."""
         return self.manifest.fingerprint
 
-    def _flatten_layers(self):
-        return []
-
-    def answer(self, targets):
-        """The views of a batch, from the answers that it brings along.
+    def predictions(self, batch, taps, state_mapping=None, training=True):
+        """The teacher's predictions, from those that a batch brings along.
 
         Raises:
-            ValueError: it brings none, or another cache's.
+            ValueError: it brings none, in training, or another cache's.
         """
-        if not carries_answers(targets):
+        if batch.cached is None:
+            if not training:
+                return None
             raise ValueError(
-                "The teacher is a cache, and can't be asked: each batch must "
-                "bring its answers along. Received: a batch without. Fit on "
-                "`answers.join(x, y, batch_size=...)`, or "
-                "`answers.join(dataset)`."
+                "The teacher is a cache, and can't predict: each batch must "
+                "bring its predictions along. Received: a batch without. Fit "
+                "on `cache.join(x, y, batch_size=...)`, or "
+                "`cache.join(dataset)`."
             )
-        carried = targets["answers"]
-        if self.tag not in carried:
+        if self.tag not in batch.cached:
             raise ValueError(
-                "The batch brings answers of another cache than "
-                f"{self.name!r}. Received: answers of {', '.join(carried)}; "
-                f"expected: of {self.tag}. Join the data with this cache, or "
-                "with one of the same teacher and `outputs`; or make a "
-                "Distiller of the other one."
+                "The batch brings predictions of another cache than "
+                f"{self.name!r}. Received: predictions of "
+                f"{', '.join(batch.cached)}; expected: of {self.tag}. Join the "
+                "data with this cache, or with one of the same teacher and "
+                "`outputs`; or make a Distiller of the other one."
             )
-        return self.restore(carried[self.tag])
+        features = self.restore(batch.cached[self.tag])
+        return Predictions(features.get(""), features)
 
-    def specs(self, taps):
-        """What the views at some taps are, as `KerasTensor`s.
+    def check_output(self, metrics):
+        """Raises a `ValueError` if metrics need an output that isn't cached."""
+        if metrics and "" not in self.shapes:
+            raise ValueError(
+                f"The cache {self.name!r} does not hold the teacher's output. "
+                "Received: metrics of it, "
+                f"{[metric.name for metric in metrics]}; the cache holds "
+                f"{list(self.shapes)}. Compile without them, or write the "
+                'cache with `outputs={"": ..., ...}`.'
+            )
+
+    def feature_specs(self, taps, inputs):
+        """What its features at some taps are, as `KerasTensor`s.
 
         Raises:
             ValueError: a tap is not in the cache.

@@ -104,7 +104,7 @@ def write(
     >>> kd.cache.open(folder).views([3])["output"].shape
     (1, 3)
     """
-    check_teacher(teacher, None)
+    check_teacher(teacher)
     check_list(dataset, teacher)
     check_whole("batch_size", batch_size)
     outputs = encodings_by_tap(outputs)

@@ -1,29 +1,16 @@
-"""Gives each pair of views its adapter, built and checked for the shapes."""
+"""Gives each pair of features its adapter, built and checked for the shapes."""
 
 import keras
 
-from keras_kd._src.distillation.memories import memories_of
+from keras_kd._src.distillation.hyperparameter import Hyperparameter
 
 
-def pairs_of(teacher_shapes, student_shapes, name):
-    """The shapes of both sides' views in pairs, in order.
-
-    Args:
-        teacher_shapes: shapes of the teacher's views.
-        student_shapes: shapes of the student's views.
-        name: the transfer's name, for the error.
-
-    Raises:
-        ValueError: there are not as many on either side.
-
-    Example:
-    >>> pairs_of([(None, 8)], [(None, 4)], "hints")
-    [((None, 8), (None, 4))]
-    """
+def shape_pairs(teacher_shapes, student_shapes, name):
+    """The shapes of both sides' features in pairs, in order."""
     if len(teacher_shapes) != len(student_shapes):
         raise ValueError(
-            f"Transfer {name!r} pairs views one to one. Received: "
-            f"{len(teacher_shapes)} views of the teacher and "
+            f"Transfer {name!r} pairs features one to one. Received: "
+            f"{len(teacher_shapes)} features of the teacher and "
             f"{len(student_shapes)} of the student. Name the layers, or "
             "single outputs as '[key]', with `teacher=` and `student=`."
         )
@@ -34,31 +21,16 @@ def pairs_of(teacher_shapes, student_shapes, name):
 
 
 def one_adapter_a_pair(adapters, pairs, name):
-    """The adapters, one for each pair; a single one is copied for the others.
-
-    Args:
-        adapters: list of layers or None.
-        pairs: how many pairs of views there are.
-        name: the transfer's name, for the error.
-
-    Raises:
-        ValueError: there are several adapters, but not one for each pair; or
-            one, which has weights already.
-
-    Example:
-    >>> adapters = one_adapter_a_pair([keras.layers.Dense(2)], 3, "hints")
-    >>> [type(adapter).__name__ for adapter in adapters]
-    ['Dense', 'Dense', 'Dense']
-    """
+    """One adapter for each pair; a single one is copied for the others."""
     if is_joint(adapters):
         return adapters
     if len(adapters) == 1 and pairs > 1:
         (first,) = adapters
         if first is not None and first.built:
             raise ValueError(
-                f"Transfer {name!r} has {pairs} pairs of views, and copies of "
-                "an adapter start anew. Received: one adapter that is built, "
-                f"{first.name!r}. Give a list with one for each pair."
+                f"Transfer {name!r} has {pairs} pairs of features, and copies "
+                "of an adapter start anew. Received: one adapter that is "
+                f"built, {first.name!r}. Give a list with one for each pair."
             )
         config = first and first.get_config()
         adapters = [first] + [
@@ -66,7 +38,7 @@ def one_adapter_a_pair(adapters, pairs, name):
         ]
     if len(adapters) != pairs:
         raise ValueError(
-            f"Transfer {name!r} has {pairs} pairs of views. Received: "
+            f"Transfer {name!r} has {pairs} pairs of features. Received: "
             f"{len(adapters)} adapters. Give one for each pair, or one for "
             "all."
         )
@@ -74,84 +46,27 @@ def one_adapter_a_pair(adapters, pairs, name):
 
 
 def is_joint(adapters):
-    """Whether one adapter takes the views of all pairs at once, as a list.
-
-    Example:
-    >>> is_joint([keras.layers.Dense(2)])
-    False
-    """
+    """Whether one adapter takes the features of all pairs at once."""
     return len(adapters) == 1 and getattr(adapters[0], "joint", False)
 
 
-def fit_adapter(adapter, teacher_shape, student_shape):
-    """Builds an adapter for a pair; returns the shape that it makes.
-
-    Args:
-        adapter: a Keras layer; if it has a `target_shape` of None, that is
-            set to the teacher's. None leaves the view as it is.
-        teacher_shape: shape of the teacher's view, with batch axis; None for
-            an adapter of the teacher's own view, which has no target.
-        student_shape: shape of the view that it takes, likewise.
-
-    Returns:
-        The shape of the adapted view, with batch axis.
-
-    Raises:
-        ValueError: the adapter is made for another shape.
-
-    Example:
-    >>> import keras_kd as kd
-    >>> fit_adapter(kd.layers.FeatureAdapter(), (None, 8), (None, 4))
-    (None, 8)
-    """
-    if adapter is None:
-        return student_shape
-    if teacher_shape and hasattr(adapter, "target_shape"):
-        if adapter.target_shape is None:
-            adapter.target_shape = teacher_shape[1:]
-        elif tuple(adapter.target_shape) != teacher_shape[1:]:
-            raise ValueError(
-                f"the adapter is made for the shape {adapter.target_shape}. "
-                f"Received: a teacher view of shape {teacher_shape[1:]}. Give "
-                "each transfer an adapter of its own."
-            )
-    if not adapter.built:
-        adapter.build(student_shape)
-    return tuple(adapter.compute_output_shape(student_shape))
-
-
-def fit_adapters(name, teacher_adapters, adapters, shapes):
-    """Builds the adapters of all pairs; returns the shapes that they make.
-
-    Args:
-        name: the transfer's name.
-        teacher_adapters: one for each pair, or None.
-        adapters: one for each pair, or None.
-        shapes: `(teacher_shape, student_shape)` of each pair.
-
-    Returns:
-        A list of `(teacher_shape, student_shape)`, adapted.
-
-    Example:
-    >>> dense = keras.layers.Dense(8)
-    >>> fit_adapters("hint", [None], [dense], [((None, 8), (None, 4))])
-    [((None, 8), (None, 8))]
-    """
-    teachers, students = zip(*shapes)
+def build_adapters(name, teacher_adapters, adapters, pairs):
+    """Builds the adapters of all pairs; returns the shapes that they make."""
+    teachers, students = zip(*pairs)
     teachers = [
         # A scope of its own: on PyTorch, Keras takes two variables of the
         # same path for one.
-        _fit(f"{name}_teacher_adapter_{number}", adapter, None, shape)
+        _build(f"{name}_teacher_adapter_{number}", adapter, None, shape)
         for number, (adapter, shape) in enumerate(
             zip(teacher_adapters, teachers)
         )
     ]
     if is_joint(adapters):
         targets = [shape[1:] for shape in teachers]
-        students = _fit_joint(name, adapters[0], targets, list(students))
+        students = _build_joint(name, adapters[0], targets, list(students))
     else:
         students = [
-            _fit(f"{name}_adapter_{number}", adapter, teacher, student)
+            _build(f"{name}_adapter_{number}", adapter, teacher, student)
             for number, (adapter, teacher, student) in enumerate(
                 zip(adapters, teachers, students)
             )
@@ -159,12 +74,31 @@ def fit_adapters(name, teacher_adapters, adapters, shapes):
     return list(zip(teachers, students))
 
 
-def _fit(scope, adapter, teacher_shape, student_shape):
+def _build(scope, adapter, target, shape):
+    """The shape that an adapter makes of one; `target` None: of its own."""
+    if adapter is None:
+        return shape
     with keras.name_scope(scope):
-        return fit_adapter(adapter, teacher_shape, student_shape)
+        _set_target(adapter, target)
+        if not adapter.built:
+            adapter.build(shape)
+        return tuple(adapter.compute_output_shape(shape))
 
 
-def _fit_joint(name, adapter, targets, shapes):
+def _set_target(adapter, target):
+    if target is None or not hasattr(adapter, "target_shape"):
+        return
+    if adapter.target_shape is None:
+        adapter.target_shape = target[1:]
+    elif tuple(adapter.target_shape) != target[1:]:
+        raise ValueError(
+            f"the adapter is made for the shape {adapter.target_shape}. "
+            f"Received: teacher features of shape {target[1:]}. Give each "
+            "transfer an adapter of its own."
+        )
+
+
+def _build_joint(name, adapter, targets, shapes):
     adapter.target_shapes = targets
     with keras.name_scope(f"{name}_adapter"):
         if not adapter.built:
@@ -172,54 +106,70 @@ def _fit_joint(name, adapter, targets, shapes):
     return [tuple(shape) for shape in adapter.compute_output_shape(shapes)]
 
 
-def check_shapes(loss, shapes):
-    """Raises a `ValueError` unless the loss compares pairs of these shapes.
-
-    Example:
-    >>> import keras_kd as kd
-    >>> check_shapes(kd.losses.SoftTargets(), [((None, 3), (None, 3))])
-    """
+def check_shapes(loss, pairs):
+    """Raises a `ValueError` unless the loss compares pairs of these shapes."""
     if not hasattr(loss, "check_shapes"):
         return
-    if len(shapes) > 1 and memories_of(loss):
+    if len(pairs) > 1 and memories_of(loss):
         raise ValueError(
             f"{type(loss).__name__} keeps something of each sample, of one "
-            f"view. Received: {len(shapes)} pairs of views. Give each pair a "
-            "transfer of its own, with a loss of its own; single outputs are "
-            "taps such as '[small]'."
+            f"pair of features. Received: {len(pairs)} pairs. Give each pair "
+            "a transfer of its own, with a loss of its own; single outputs "
+            "are taps such as '[small]'."
         )
     if getattr(loss, "joint", False):
-        loss.check_shapes(*map(list, zip(*shapes)))
+        loss.check_shapes(*map(list, zip(*pairs)))
     else:
-        for teacher, student in shapes:
+        for teacher, student in pairs:
             loss.check_shapes(teacher, student)
 
 
-def adapted(adapters, views, training):
-    """Each view as its adapter makes it; as it is where there is none.
-
-    An adapter with `joint = True` gets all views, and returns as many.
-
-    Example:
-    >>> adapted([None], [keras.ops.ones((2, 3))], False)[0].shape == (2, 3)
-    True
-    """
+def adapt(adapters, features, training):
+    """The features as their adapters make them; as they are without one."""
     if is_joint(adapters):
-        return list(adapters[0](list(views), training=training))
+        return list(adapters[0](list(features), training=training))
     return [
-        view if adapter is None else adapter(view, training=training)
-        for adapter, view in zip(adapters, views)
+        each if adapter is None else adapter(each, training=training)
+        for adapter, each in zip(adapters, features)
     ]
 
 
 def unbuilt_config(adapter):
-    """An adapter's serialised form; `Transfer.match` builds it again.
-
-    Example:
-    >>> sorted(unbuilt_config(keras.layers.Dense(2)))[:2]
-    ['class_name', 'config']
-    """
+    """An adapter's serialized form; `Transfer.match` builds it again."""
     config = keras.saving.serialize_keras_object(adapter)
     if config is not None:
         config.pop("build_config", None)
     return config
+
+
+def layers_of(loss):
+    """The layers that a loss keeps as attributes; a loss itself is none."""
+    return [
+        value
+        for value in vars(loss).values()
+        if isinstance(value, keras.layers.Layer)
+    ]
+
+
+def memories_of(loss):
+    """The layers in which a loss keeps something of each sample."""
+    return [
+        layer
+        for layer in layers_of(loss)
+        if not isinstance(layer, Hyperparameter)
+    ]
+
+
+def check_memories(transfers):
+    """Raises a `ValueError` if two transfers write to one loss's memory."""
+    seen = {}
+    for transfer in transfers:
+        for memory in memories_of(transfer.loss):
+            if id(memory) in seen:
+                raise ValueError(
+                    f"{type(transfer.loss).__name__} keeps something of each "
+                    "sample, for one transfer. Received: one loss in the "
+                    f"transfers {seen[id(memory)]!r} and {transfer.name!r}. "
+                    "Make a loss for each."
+                )
+            seen[id(memory)] = transfer.name

@@ -1,30 +1,49 @@
 """Distiller: a Keras model that trains a student with a teacher's help."""
 
+import contextlib
+
 import keras
 from keras import ops
 
-from keras_kd._src.distillation.checkpoint import TrainingState
+from keras_kd._src import keras_compat
+from keras_kd._src.backend import no_gradient
+from keras_kd._src.backend import separate_buffers
+from keras_kd._src.backend import state_mapping
+from keras_kd._src.backend import update_after_step
+from keras_kd._src.backend import with_logs
+from keras_kd._src.distillation import checkpoint
+from keras_kd._src.distillation import checks
+from keras_kd._src.distillation.adapters import check_memories
+from keras_kd._src.distillation.batch import Predictions
+from keras_kd._src.distillation.batch import StudentInputs
+from keras_kd._src.distillation.batch import Targets
+from keras_kd._src.distillation.batch import common_weight
+from keras_kd._src.distillation.batch import split_batch
 from keras_kd._src.distillation.hyperparameter import Hyperparameter
-from keras_kd._src.distillation.loss_parts import LossParts
-from keras_kd._src.distillation.monitor import Monitored
-from keras_kd._src.distillation.steps import Steps
-from keras_kd._src.distillation.steps import Targets
-from keras_kd._src.distillation.steps import one_for_all
-from keras_kd._src.distillation.steps import split_targets
-from keras_kd._src.distillation.studying import Studying
-from keras_kd._src.distillation.teaching import Teaching
+from keras_kd._src.distillation.inspection import OutputInspection
+from keras_kd._src.distillation.layer_paths import find_layer
+from keras_kd._src.distillation.monitor import Monitor
+from keras_kd._src.distillation.taps import run_tapped
+from keras_kd._src.distillation.taps import text_of
+from keras_kd._src.distillation.teacher import as_teacher
 from keras_kd._src.distillation.transfer import Transfer
+from keras_kd._src.distillation.transfer import as_transfers
 from keras_kd._src.losses.soft_targets import SoftTargets
+from keras_kd._src.metrics import LossParts
 from keras_kd._src.metrics import TeacherMetrics
 from keras_kd._src.naming import distinct
+from keras_kd._src.naming import loss_text
+from keras_kd._src.naming import model_text
+from keras_kd._src.rules.rule import check_rule_shapes
 from keras_kd._src.specs import check_student
+from keras_kd._src.specs import explained
+from keras_kd._src.specs import input_spec
+from keras_kd._src.specs import output_spec
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class Distiller(
-    Monitored, Teaching, Studying, TrainingState, Steps, keras.Model
-):
-    """Trains a student on labels and on what a teacher knows.
+class Distiller(keras_compat.Model):
+    """Knowledge distillation (KD): trains a student on labels and a teacher.
 
     `Distiller(teacher, student)` alone is Hinton's method with the usual
     values: soft targets at temperature 4, weight 0.9, labels 0.1. It is
@@ -32,7 +51,8 @@ class Distiller(
     plain model throughout.
 
         loss = hard_weight * compiled loss
-             + sum over transfers of weight * loss(teacher view, student view)
+             + sum over transfers of
+                   weight * loss(teacher features, student features)
              + the student's own losses (regularizers, `add_loss`)
 
     In each step the teacher runs once, in inference mode and outside of the
@@ -45,24 +65,31 @@ class Distiller(
     teacher). Metrics of labels then count only in validation.
 
     Methods that keep something of each sample need its index in the data: give
-    `y` as a dict of `"labels"` (if any) and `"sample_index"`, whole numbers
-    of shape `(batch,)`.
+    `y` as a dict of `"labels"` (if any) and `"sample_index"`, integers of
+    shape `(batch,)`.
+
+    What trains on but is likely a mistake is warned of once, at the first
+    batch or epoch: labels without a loss, probabilities where logits are
+    expected (or the other way round), a teacher no better than chance, a term
+    too small to matter.
 
     The teacher is left as it was, `trainable` included, and is never saved:
     the training state holds its fingerprint, and refuses another teacher.
 
     Args:
-        teacher: a built Keras model, or its answers (`keras_kd.cache.open`).
-            (None only until `set_teacher`.)
+        teacher: a built Keras model, its cached predictions
+            (`keras_kd.cache.open`), or a `keras_kd.teachers.Teacher`. (None
+            only until `set_teacher`.)
         student: a Keras model that takes the same inputs.
-        transfers: list of `Transfer`; soft targets by default.
+        transfers: a `Transfer`, a loss (a transfer of the outputs, of weight
+            1), or a list of them; soft targets by default.
         hard_weight: weight of the compiled loss, non-negative, or a
             `LearningRateSchedule` over training steps.
         name: the model's name.
 
     Raises:
-        ValueError: teacher or student is not fit for it, a tap does not
-            exist, or views can't be joined.
+        ValueError: teacher, student or transfers are not of their kind, a tap
+            does not exist, or features don't fit each other.
 
     Example:
     >>> import keras_kd as kd
@@ -90,9 +117,9 @@ class Distiller(
         # model casts its inputs itself.
         super().__init__(name=name, dtype=student.dtype_policy, autocast=False)
         if transfers is None:
-            transfers = [Transfer(SoftTargets(temperature=4.0), weight=0.9)]
+            transfers = Transfer(SoftTargets(temperature=4.0), weight=0.9)
         self.student = student
-        self.transfers = list(transfers)
+        self.transfers = as_transfers(transfers)
         self._hard_weight = Hyperparameter(hard_weight, "hard_weight")
         self._training_step = self.add_weight(
             shape=(),
@@ -106,25 +133,186 @@ class Distiller(
             ["hard_loss", *self._term_names(), "student_losses"]
         )
         self._teacher_metrics = TeacherMetrics()
-        self.look_for_probabilities = True
+        self._teacher = None
+        self._teacher_state = {}  # What a loaded one expects of its teacher.
+        self._start_checks(loss=None)
         if teacher is not None:
             self.set_teacher(teacher)
         self.built = all(part.built for part in [student, *self.transfers])
 
-    # --- one step: compute_loss, compute_metrics ----------------------------
+    # --- the teacher --------------------------------------------------------
+
+    @property
+    def teacher(self):
+        """The teacher as it was given; None in one that was just loaded."""
+        return self._teacher and self._teacher.wrapped
+
+    def __dir__(self):
+        # Saving follows dir(): the teacher is no part of the training state.
+        return [name for name in super().__dir__() if name != "teacher"]
+
+    def set_teacher(self, teacher):
+        """Gives a distiller its teacher; one that was loaded has none.
+
+        Args:
+            teacher: what the constructor takes; for a distiller that was
+                loaded, the teacher that it was trained with.
+
+        Raises:
+            ValueError: it is another teacher, or can't teach the student.
+        """
+        teacher = as_teacher(teacher)
+        if not (self._teacher is None or self._teacher.replaceable):
+            raise ValueError(
+                "A SelfDistiller learns from its own student. Received: "
+                f"teacher={teacher.wrapped!r}. With a teacher use "
+                "`keras_kd.Distiller(teacher, student, transfers)`."
+            )
+        teacher.check_student(self.student)
+        if self._teacher_state:
+            teacher.check_state(self._teacher_state)
+        self._match_features(teacher)
+        self._teacher_state = teacher.load_state(self._teacher_state)
+        self._teacher = teacher
+        self.supports_jit = teacher.supports_jit
+        if self.compiled and not self.supports_jit:
+            self.jit_compile = False
+        # Steps that were compiled before go on with the earlier teacher.
+        self.train_function = self.test_function = None
+
+    def _match_features(self, teacher):
+        """Builds what the features need, once both sides' shapes are known."""
+        # First of all, as Keras wraps what is raised while a model is traced.
+        check_memories(self.transfers)
+        for tap in self._student_taps():
+            find_layer(self.student, tap.path)
+        inputs = self._find_inputs(teacher)
+        if not self.student.built:
+            self.student(inputs)
+        taught = teacher.feature_specs(self._teacher_taps(), inputs)
+        output, features = output_spec(
+            lambda x: self._run_student(x, False, teacher), inputs
+        )
+        for transfer in self.transfers:
+            check_rule_shapes(transfer.rules, taught)
+            transfer.match(
+                [each.shape for each in transfer.teacher_features(taught)],
+                [each.shape for each in transfer.student_features(features)],
+            )
+        self._student_output = output
+        self._output_inspection = OutputInspection(
+            len(keras.tree.flatten(output))
+        )
+        checks.claim(self.transfers, self._training_step)
+        checks.warn_of_temperature(teacher.wrapped, self.transfers)
+
+    def _find_inputs(self, teacher):
+        inputs = input_spec(self.student)
+        if inputs is None:
+            inputs = teacher.input_spec()
+        if inputs is None:
+            raise ValueError(
+                "The shape of the inputs is not known. Received: a student "
+                f"{self.student.name!r} and a teacher {teacher.name!r} that "
+                "do not say what they take. Call the student on a batch, then "
+                "make the Distiller."
+            )
+        return inputs
+
+    def _teacher_taps(self):
+        return [tap for term in self.transfers for tap in term.all_teacher_taps]
+
+    def _student_taps(self):
+        return [tap for term in self.transfers for tap in term.student_taps]
+
+    # --- one step -----------------------------------------------------------
+
+    def train_step(self, *args):
+        """One training step; `(data)`, on JAX `(state, data)`."""
+        *state, data = args
+        batch = self.complete_batch(data, state_mapping(self, *state))
+        results = super().train_step(*state, batch)
+        return update_after_step(self, results, self._update_teacher)
+
+    def test_step(self, *args):
+        """One step of evaluation; `(data)`, on JAX `(state, data)`."""
+        *state, data = args
+        values = state_mapping(self, *state)
+        batch = self.complete_batch(data, values, training=False)
+        results = super().test_step(*state, batch)
+        _, targets, _ = batch
+        if targets.teacher is None:
+            results = with_logs(results, self._without_teacher)
+        return results
+
+    def complete_batch(self, data, state_mapping=None, training=True):
+        """Completes a batch: marks its inputs, adds the teacher's predictions.
+
+        Args:
+            data: a batch as `fit` has it, `x`, `(x, y)` or
+                `(x, y, sample_weight)`.
+            state_mapping: on JAX, pairs of variables and values.
+            training: False if a batch without predictions will do.
+
+        Returns:
+            `(StudentInputs, Targets, sample_weight)`.
+
+        Raises:
+            ValueError: the distiller has no teacher.
+        """
+        self._need_teacher()
+        batch = split_batch(data)
+        predictions = self._teacher.predictions(
+            batch, self._teacher_taps(), state_mapping, training
+        )
+        targets = Targets(batch.labels, predictions, batch.sample_index)
+        return StudentInputs(batch.inputs), targets, batch.sample_weight
+
+    def _update_teacher(self):
+        with no_gradient():
+            step = ops.convert_to_tensor(self._training_step)
+            self._teacher.update(self.student, step)
+
+    def _without_teacher(self, logs):
+        """The logs of a batch without predictions: no terms, and no sum."""
+        absent = {"loss", *self._term_names()}
+        absent |= {metric.name for metric in self._teacher_metrics.all}
+        return {key: logs[key] for key in logs if key not in absent}
+
+    def __call__(self, inputs, *args, **kwargs):
+        if isinstance(inputs, StudentInputs):
+            # A step's own call: what Keras does around calls is done around
+            # the student's, and twice would be felt on PyTorch.
+            return self.call(inputs, *args, **kwargs)
+        return super().__call__(inputs, *args, **kwargs)
+
+    def call(self, inputs, training=None):
+        if isinstance(inputs, StudentInputs):
+            return self._run_student(inputs.inputs, training, self._teacher)
+        with explained("student", self.student, inputs):
+            return self.student(inputs, training=training)
+
+    def _run_student(self, inputs, training, teacher):
+        own = teacher.taps_in_student(self._teacher_taps())
+        taps = [*self._student_taps(), *own]
+        with explained("student", self.student, inputs):
+            return Predictions(
+                *run_tapped(self.student, inputs, taps, training=training)
+            )
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
         if not isinstance(y, Targets):
             # Keras builds the compiled loss and metrics with bare batches.
-            labels, _, sample_weight = split_targets(y, sample_weight)
-            return self._hard_loss(labels, y_pred, sample_weight)
+            batch = split_batch((x, y, sample_weight))
+            return self._hard_loss(batch.labels, y_pred, batch.sample_weight)
         if training:
             self._advance_schedules()
+            self._inspect_outputs(y, y_pred)
         parts = [
             self._hard_loss(y.labels, y_pred.output, sample_weight),
-            *self._terms(y, y_pred.views, sample_weight, training),
+            *self._terms(y, y_pred.features, sample_weight, training),
             self._student_losses(),
         ]
         samples = ops.shape(keras.tree.flatten(x)[0])[0]
@@ -137,8 +325,19 @@ class Distiller(
             hyperparameter.advance(step)
         self._training_step.assign_add(1)
 
+    def _inspect_outputs(self, targets, predictions):
+        if not self.in_first_epoch:
+            return
+        self._output_inspection.update(
+            targets.labels, targets.teacher.output, predictions.output
+        )
+        if self._check_labels and targets.labels is not None:
+            self._check_labels = False
+            checks.warn_of_labels()
+
     def _hard_loss(self, labels, output, sample_weight):
-        if self._compile_loss is None:
+        compiled_loss = keras_compat.compiled_loss(self)
+        if compiled_loss is None:
             return ops.zeros(())
         if labels is None:
             raise ValueError(
@@ -146,39 +345,137 @@ class Distiller(
                 "labels. Received: batches without `y`. Compile with "
                 "`loss=None` and without metrics to train without labels."
             )
-        hard_loss = self._compile_loss(labels, output, sample_weight)
+        hard_loss = compiled_loss(labels, output, sample_weight)
         return hard_loss * ops.convert_to_tensor(self.hard_weight)
 
     def _terms(self, targets, student_features, sample_weight, training):
         if targets.teacher is None:
             return [ops.zeros(()) for _ in self.transfers]
+        teacher_features = self._teacher.features(
+            targets.teacher, student_features
+        )
         return [
             transfer.term(
-                targets.teacher.views,
+                teacher_features,
                 student_features,
-                one_for_all(sample_weight),
+                common_weight(sample_weight),
                 labels=targets.labels,
                 sample_index=targets.sample_index,
                 training=training,
-                look=self.look_for_probabilities,
+                check_probabilities=self.check_probabilities,
             )
             for transfer in self.transfers
         ]
 
+    def _student_losses(self):
+        losses = keras_compat.additional_losses(self)
+        return sum(
+            (ops.cast(loss, "float32") for loss in losses), ops.zeros(())
+        )
+
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        if isinstance(y, Targets):
-            if y.teacher is not None:
-                self._teacher_metrics.update(
-                    y.teacher.output, y_pred.output, one_for_all(sample_weight)
+        if not isinstance(y, Targets):
+            _, y, _, _, sample_weight = split_batch((x, y, sample_weight))
+            return super().compute_metrics(x, y, y_pred, sample_weight)
+        if y.teacher is not None:
+            self._teacher_metrics.update(
+                y.teacher.output, y_pred.output, common_weight(sample_weight)
+            )
+        return super().compute_metrics(
+            x, y.labels, y_pred.output, sample_weight
+        )
+
+    # --- fit, and what is checked around it ---------------------------------
+
+    def fit(self, x=None, *args, callbacks=None, **kwargs):
+        monitor = Monitor(x, kwargs.get("steps_per_epoch"))
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            monitor.set_model(self)
+            callbacks.append(monitor)
+        else:
+            given = keras.tree.flatten(callbacks) if callbacks else []
+            callbacks = [monitor, *given]
+        with self._checked_run():
+            return super().fit(x, *args, callbacks=callbacks, **kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        with self._checked_run():
+            results = super().evaluate(*args, **kwargs)
+        self.check_finite()
+        return results
+
+    def train_on_batch(self, *args, **kwargs):
+        with self._checked_run():
+            results = super().train_on_batch(*args, **kwargs)
+        self.check_finite()
+        return results
+
+    def test_on_batch(self, *args, **kwargs):
+        with self._checked_run():
+            return super().test_on_batch(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _checked_run(self):
+        self._need_teacher()
+        self._teacher.check_output(self._teacher_metrics.all)
+        separate_buffers(
+            self.trainable_variables + self.non_trainable_variables
+        )
+        if checks.uses_labels(self._teacher, self.transfers, super().metrics):
+            self._check_labels = False
+        with checks.own_errors(), keras_compat.usable_after_errors(self):
+            yield
+
+    def _need_teacher(self):
+        if self._teacher is None:
+            raise ValueError(
+                f"The distiller {self.name!r} has no teacher: it was loaded, "
+                "and teachers are not saved. Received: a call that needs the "
+                "teacher. Give it the one that it was trained with: "
+                "`distiller.set_teacher(teacher)`."
+            )
+
+    def check_finite(self):
+        """Raises a `ValueError` if the teacher's values aren't finite."""
+        for transfer in self.transfers:
+            batches, *_ = transfer.inspection.read()
+            if batches:
+                taps = text_of(transfer.teacher_taps)
+                raise self._teacher.not_finite(batches, taps, transfer.name)
+
+    def _start_checks(self, loss):
+        """Warnings are given once after each `compile`."""
+        self._loss_given = loss
+        self.check_probabilities = self.in_first_epoch = True
+        self._check_labels = loss is None
+
+    def end_first_batch(self):
+        """Warns of what the first batch shows; for the monitor of `fit`."""
+        if self.check_probabilities:
+            self.check_probabilities = False
+            for transfer in self.transfers:
+                checks.warn_of_probabilities(
+                    transfer, self.teacher, self.student
                 )
-            y, y_pred = y.labels, y_pred.output
-        y, _, sample_weight = split_targets(y, sample_weight)
-        return super().compute_metrics(x, y, y_pred, sample_weight)
+            checks.warn_of_hard_loss(
+                self._loss_given,
+                self.student,
+                self._student_output,
+                self._output_inspection,
+            )
+
+    def end_first_epoch(self, logs):
+        """Warns of what the first epoch shows; for the monitor of `fit`."""
+        if self.in_first_epoch:
+            self.in_first_epoch = False
+            checks.warn_of_teacher(self._teacher, self._output_inspection)
+            checks.warn_of_small_terms(self.transfers, self._term_names(), logs)
 
     # --- what Keras asks of a model -----------------------------------------
 
     @property
     def hard_weight(self):
+        """The weight of the compiled loss, a variable; assign a number."""
         return self._hard_weight.variable
 
     @hard_weight.setter
@@ -209,6 +506,20 @@ class Distiller(
         return [f"{name}_loss" for name in names]
 
     @property
+    def non_trainable_variables(self):
+        # On JAX all that a step reads must be in here; a closure would bake
+        # the teacher's weights into the compiled step as constants.
+        own = super().non_trainable_variables
+        if self._teacher is None:
+            return own
+        known = {id(variable) for variable in self.variables}
+        return own + [v for v in self._teacher.variables if id(v) not in known]
+
+    @property
+    def output_names(self):
+        return self.student.output_names
+
+    @property
     def metrics(self):
         return [*super().metrics, *self._teacher_metrics.all]
 
@@ -221,15 +532,102 @@ class Distiller(
         weighted_metrics=None,
         **kwargs,
     ):
-        sorted_metrics = TeacherMetrics(metrics, weighted_metrics)
-        self._compile_loss = None  # Keras would go on with an earlier one.
+        teacher_metrics = TeacherMetrics(metrics, weighted_metrics)
+        if self._teacher is not None:
+            self._teacher.check_output(teacher_metrics.all)
+        keras_compat.forget_compiled_loss(self)
         super().compile(
             optimizer=optimizer,
             loss=loss,
             loss_weights=loss_weights,
-            metrics=sorted_metrics.others,
-            weighted_metrics=sorted_metrics.weighted_others,
+            metrics=teacher_metrics.others,
+            weighted_metrics=teacher_metrics.weighted_others,
             **kwargs,
         )
-        self._teacher_metrics = sorted_metrics
-        self.look_for_probabilities = True
+        self._teacher_metrics = teacher_metrics
+        self._start_checks(loss)
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        return config and {**config, **self._teacher_metrics.get_config()}
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    # --- what is saved ------------------------------------------------------
+
+    # What the constructor takes besides the config.
+    _not_saved = {"teacher": None}
+
+    def get_config(self):
+        return {
+            "student": self.student,
+            "transfers": list(self.transfers),
+            "hard_weight": self._hard_weight.config(),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = {
+            key: keras.saving.deserialize_keras_object(
+                value, custom_objects=custom_objects
+            )
+            for key, value in config.items()
+        }
+        return cls(**cls._not_saved, **config)
+
+    def save_own_variables(self, store):
+        known = self._teacher is not None
+        state = self._teacher.state() if known else self._teacher_state
+        checkpoint.save(self, store, state)
+
+    def load_own_variables(self, store):
+        saved, teacher_state = checkpoint.read(store)
+        if self._teacher is None:
+            self._teacher_state = teacher_state
+        else:
+            self._teacher.check_state(teacher_state)
+            self._teacher_state = self._teacher.load_state(teacher_state)
+        self._training_step.assign(saved[checkpoint.STEP])
+        checkpoint.restore_seeds(self, saved)
+
+    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+        variables = self.trainable_variables + self.non_trainable_variables
+        if self.compiled:
+            variables += self.optimizer.variables
+        with checkpoint.restored_on_error(variables):
+            super().load_weights(filepath, skip_mismatch, **kwargs)
+
+    # --- what it says of itself ---------------------------------------------
+
+    def __repr__(self):
+        lines = "; ".join(self._description())
+        return f"<{type(self).__name__} {self.name!r}: {lines}>"
+
+    def summary(self, *args, print_fn=None, **kwargs):
+        """Prints teacher, student and terms, then Keras' table of the layers.
+
+        Args:
+            *args: as in `keras.Model.summary`.
+            print_fn: called on each line; `print` by default.
+            **kwargs: as in `keras.Model.summary`.
+        """
+        write = print_fn or print
+        write(f"{type(self).__name__}: {self.name!r}")
+        for line in self._description():
+            write(f"  {line}")
+        super().summary(*args, print_fn=print_fn, **kwargs)
+
+    def _description(self):
+        teacher = self._teacher and self._teacher.describe()
+        student = self.student
+        return [
+            f"teacher {teacher or 'not set'}",
+            f"student {model_text(student)}",
+            f"hard_loss: {loss_text(self._loss_given)}, "
+            f"hard_weight {self._hard_weight.text}",
+            *(transfer.describe() for transfer in self.transfers),
+        ]

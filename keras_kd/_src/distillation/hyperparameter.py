@@ -53,6 +53,13 @@ class Hyperparameter(keras.layers.Layer):
         # Through str: float32's 0.9 is to read 0.9, not 0.8999999761581421.
         return float(str(keras.ops.convert_to_numpy(self.variable.value)))
 
+    @property
+    def text(self):
+        """The present value, or the schedule that moves it, for a summary."""
+        if self.schedule is None:
+            return f"{self.number:g}"
+        return f"{self.number:g} (moved by {type(self.schedule).__name__})"
+
     def assign(self, value):
         """Sets the value, outside of a compiled step."""
         self.variable.assign(self._checked(value))

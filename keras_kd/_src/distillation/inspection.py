@@ -1,31 +1,22 @@
-"""Looks at the views from inside of the step, where nothing can be raised."""
+"""Counts taken inside of a step, where nothing can be raised or printed.
+
+A compiled step can neither raise nor print on every backend, so it counts into
+variables, which are read between steps.
+"""
 
 import keras
 from keras import ops
 
+from keras_kd._src.specs import same_shape
 
-class Inspection(keras.layers.Layer):
-    """Counts batches whose views can't be what the transfer takes them for.
+SAMPLES = 64  # Enough to tell, and cheap in each step.
 
-    A compiled step can neither raise nor print on every backend, so it counts
-    into variables, which are read between steps.
 
-        broken: batches with teacher values that are not finite
-        probable: batches in which logits look like probabilities,
-            the teacher's and the student's
-
-    Example:
-    >>> inspection = Inspection()
-    >>> probabilities = [[0.2, 0.8], [0.5, 0.5]]
-    >>> inspection.update([ops.array(probabilities)], [ops.zeros((2, 2))], True)
-    >>> inspection.read()
-    [0, 1, 0]
-    """
+class _Counts(keras.layers.Layer):
+    """Variables that count, and are no part of what is saved."""
 
     def __init__(self):
         super().__init__(name="inspection", trainable=False, dtype="float32")
-        self.broken = self._counts("broken", ())
-        self.probable = self._counts("probable", (2,))
         self.built = True
 
     def _counts(self, name, shape):
@@ -38,24 +29,10 @@ class Inspection(keras.layers.Layer):
             name=name,
         )
 
-    def update(
-        self, teacher_features, student_features, look_for_probabilities
-    ):
-        self.broken.assign_add(_any(map(_not_finite, teacher_features)))
-        if look_for_probabilities:
-            sides = teacher_features, student_features
-            found = [_any(map(_like_probabilities, views)) for views in sides]
-            self.probable.assign_add(ops.stack(found))
-
     def reset(self):
-        self.broken.assign(ops.zeros(()))
-        self.probable.assign(ops.zeros((2,)))
-
-    def read(self):
-        """The counts: `(broken, teacher's probable, student's probable)`."""
-        broken = ops.convert_to_numpy(self.broken.value)
-        probable = ops.convert_to_numpy(self.probable.value)
-        return [int(count) for count in (broken, *probable)]
+        """Sets all counts to 0, outside of a step."""
+        for count in self.weights:
+            count.assign(ops.zeros(count.shape))
 
     def save_own_variables(self, store):
         """Saves nothing: counts are read after each epoch, and are no state."""
@@ -64,21 +41,97 @@ class Inspection(keras.layers.Layer):
         """Loads nothing, as nothing was saved."""
 
 
+class FeatureInspection(_Counts):
+    """Counts batches whose features can't be what a transfer takes them for."""
+
+    def __init__(self):
+        super().__init__()
+        self.not_finite = self._counts("not_finite", ())
+        self.probable = self._counts("probable", (2,))
+
+    def update(self, teacher_features, student_features, check_probabilities):
+        """Looks at one batch; at probabilities in place of logits if wanted."""
+        self.not_finite.assign_add(_any(map(_not_finite, teacher_features)))
+        if check_probabilities:
+            sides = teacher_features, student_features
+            found = [_any(map(like_probabilities, each)) for each in sides]
+            self.probable.assign_add(ops.stack(found))
+
+    def read(self):
+        """Batches not finite; probable of the teacher, and of the student."""
+        counts = ops.convert_to_numpy(self.probable.value)
+        not_finite = ops.convert_to_numpy(self.not_finite.value)
+        return [int(count) for count in (not_finite, *counts)]
+
+
+class OutputInspection(_Counts):
+    """Counts what the outputs of a run's first epoch look like.
+
+    Args:
+        outputs: how many outputs the student has.
+    """
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.probable = self._counts("probable", (outputs,))
+        self.outside = self._counts("outside", (outputs,))
+        # Samples with a label, how many of these the teacher has right, and
+        # how many one would have that guesses.
+        self.labelled = self._counts("labelled", ())
+        self.correct = self._counts("correct", ())
+        self.by_chance = self._counts("by_chance", ())
+
+    def update(self, labels, teacher_output, student_output):
+        """Looks at one batch."""
+        outputs = keras.tree.flatten(student_output)
+        probable = [like_probabilities(output) for output in outputs]
+        outside = [_outside(output) for output in outputs]
+        self.probable.assign_add(ops.stack(probable))
+        self.outside.assign_add(ops.stack(outside))
+        if _are_classes(labels, teacher_output):
+            labels = ops.cast(labels, "int32")
+            correct = ops.argmax(teacher_output, axis=-1) == labels
+            # Labels below 0 stand for none.
+            correct = ops.logical_and(correct, labels >= 0)
+            labelled = _count(labels >= 0)
+            self.labelled.assign_add(labelled)
+            self.correct.assign_add(_count(correct))
+            self.by_chance.assign_add(labelled / teacher_output.shape[-1])
+
+
+def _are_classes(labels, output):
+    if not hasattr(labels, "shape") or not hasattr(output, "shape"):
+        return False
+    dtype = keras.backend.standardize_dtype(labels.dtype)
+    same = same_shape(labels.shape, output.shape[:-1])
+    return same and "int" in dtype and output.shape[-1] > 1
+
+
+def _count(flags):
+    return ops.sum(ops.cast(flags, "float32"))
+
+
 def _any(flags):
     flags = list(flags)
     return flags[0] if len(flags) == 1 else ops.max(ops.stack(flags))
 
 
-def _not_finite(view):
+def _not_finite(features):
     # A sum is finite only if all its terms are: one pass, no copy.
-    total = ops.sum(ops.cast(view, "float32"))
+    total = ops.sum(ops.cast(features, "float32"))
     return 1.0 - ops.cast(ops.isfinite(total), "float32")
 
 
-def _like_probabilities(view):
-    # Eight samples tell, and a compiled step looks in every batch.
-    view = ops.cast(view[:8], "float32")
-    sums = ops.sum(view, axis=-1)
+def like_probabilities(output):
+    """1.0 if an output looks like that of a softmax, else 0.0."""
+    output = ops.cast(output[:SAMPLES], "float32")
+    sums = ops.sum(output, axis=-1)
     rows_sum_to_one = ops.all(ops.abs(sums - 1.0) < 1e-2)
-    in_range = ops.all(view >= 0.0)
+    in_range = ops.all(output >= 0.0)
     return ops.cast(ops.logical_and(rows_sum_to_one, in_range), "float32")
+
+
+def _outside(output):
+    output = ops.cast(output[:SAMPLES], "float32")
+    found = ops.logical_or(ops.min(output) < 0.0, ops.max(output) > 1.0)
+    return ops.cast(found, "float32")

@@ -67,33 +67,18 @@ class Tap:
             if str(key) == self.key:
                 return value[key]
         raise ValueError(
-            f"Tap {self.text!r} asks for entry {self.key!r}. Received a value "
-            f"with the entries {keys}."
+            f"Tap {self.text!r} names the entry {self.key!r}. Received: a "
+            f"value with the entries {keys}."
         )
 
 
 @contextlib.contextmanager
 def tapped(model, taps):
-    """Reads taps while the model runs inside of the `with` block.
+    """Reads taps while the model runs in the `with` block; yields a dict.
 
     Each tapped layer's `call` is wrapped meanwhile. Unlike sub-models made from
     `layer.output`, this works for models of any kind, in a single pass. What
     Keras' attention projects bears the masks of what the layer is given.
-
-    Args:
-        model: a Keras model.
-        taps: `Tap`s with a path.
-
-    Yields:
-        A dict that fills during the pass: tap text -> value.
-
-    Example:
-    >>> head = keras.layers.Dense(2, name="head")
-    >>> model = keras.Sequential([keras.Input((4,)), head])
-    >>> with tapped(model, [Tap("head:input")]) as record:
-    ...     _ = model(keras.ops.ones((1, 4)))
-    >>> record["head:input"].shape == (1, 4)
-    True
     """
     record, taps_of = {}, {}
     for tap in taps:
@@ -173,41 +158,19 @@ def _pass_mask_on(model, tap, record, stack):
 
 
 def run_tapped(model, inputs, taps, **arguments):
-    """Runs a model once; returns its output and the value at each tap.
-
-    Args:
-        model: a Keras model.
-        inputs: what the model takes.
-        taps: list of `Tap`.
-        arguments: of the model's call besides the inputs, such as `training`.
-
-    Returns:
-        `(output, views)`; `views` is a dict, tap text -> value.
-
-    Raises:
-        ValueError: a tapped layer was not called in the pass.
-
-    Example:
-    >>> head = keras.layers.Dense(2, name="head")
-    >>> model = keras.Sequential([keras.Input((4,)), head])
-    >>> output, views = run_tapped(
-    ...     model, keras.ops.ones((1, 4)), [Tap("head:input")], training=False
-    ... )
-    >>> output.shape == (1, 2), views["head:input"].shape == (1, 4)
-    (True, True)
-    """
+    """Runs a model once; returns `(output, features)`, features by tap text."""
     inner = [tap for tap in taps if tap.path]
-    with tapped(model, inner) as views:
+    with tapped(model, inner) as features:
         output = model(inputs, **arguments)
     for tap in inner:
-        if tap.text not in views:
+        if tap.text not in features:
             raise ValueError(
                 f"A tap of model {model.name!r} was not reached. Received: "
                 f"{tap.text!r}, whose layer was not called when the model "
                 "ran. Tap a layer that the model's output depends on."
             )
     outer = {tap.text: tap.select(output) for tap in taps if not tap.path}
-    return output, {**views, **outer}
+    return output, {**features, **outer}
 
 
 def extract_features(model, inputs, taps, **arguments):
@@ -247,40 +210,20 @@ def extract_features(model, inputs, taps, **arguments):
 
 
 def listed(value):
-    """A list as it is, anything else as a list of one.
-
-    Example:
-    >>> listed("stage3"), listed(["stage2", "stage3"])
-    (['stage3'], ['stage2', 'stage3'])
-    """
+    """A list as it is, anything else as a list of one."""
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def taps_of(texts):
-    """The taps that a text, a list of texts or None (the output) names.
-
-    Example:
-    >>> [tap.path for tap in taps_of(["stage2", "stage3:input"])]
-    ['stage2', 'stage3']
-    """
-    return [Tap(text or "") for text in listed(texts)]
+    """The taps that a text, a list of texts or None (the output) names."""
+    return [Tap("" if text is None else text) for text in listed(texts)]
 
 
 def text_of(taps):
-    """How an error names the taps.
-
-    Example:
-    >>> text_of(taps_of(None))
-    "'output'"
-    """
+    """How errors name the taps."""
     return ", ".join(repr(tap.text or "output") for tap in taps)
 
 
-def views_at(taps, views):
-    """A flat list of the values at some taps, out of a dict of all.
-
-    Example:
-    >>> views_at(taps_of("head"), {"head": 1.0, "stage3": 2.0})
-    [1.0]
-    """
-    return keras.tree.flatten([views[tap.text] for tap in taps])
+def features_at(taps, features):
+    """A flat list of the features at some taps, out of a dict of all."""
+    return keras.tree.flatten([features[tap.text] for tap in taps])

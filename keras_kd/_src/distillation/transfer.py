@@ -1,19 +1,20 @@
-"""Transfer: one thing that is passed on, from where to where."""
+"""Transfer: one term of the loss, from where to where it is distilled."""
 
 import keras
 
-from keras_kd._src.distillation.adapters import adapted
+from keras_kd._src.distillation.adapters import adapt
+from keras_kd._src.distillation.adapters import build_adapters
 from keras_kd._src.distillation.adapters import check_shapes
-from keras_kd._src.distillation.adapters import fit_adapters
+from keras_kd._src.distillation.adapters import layers_of
 from keras_kd._src.distillation.adapters import one_adapter_a_pair
-from keras_kd._src.distillation.adapters import pairs_of
+from keras_kd._src.distillation.adapters import shape_pairs
 from keras_kd._src.distillation.adapters import unbuilt_config
 from keras_kd._src.distillation.hyperparameter import Hyperparameter
-from keras_kd._src.distillation.inspection import Inspection
+from keras_kd._src.distillation.inspection import FeatureInspection
+from keras_kd._src.distillation.taps import features_at
 from keras_kd._src.distillation.taps import listed
 from keras_kd._src.distillation.taps import taps_of
 from keras_kd._src.distillation.taps import text_of
-from keras_kd._src.distillation.taps import views_at
 from keras_kd._src.naming import snake_case
 from keras_kd._src.rules.rule import checked_rules
 from keras_kd._src.rules.rule import fit_rules
@@ -23,12 +24,12 @@ from keras_kd._src.rules.rule_inputs import loss_after_rules
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class Transfer(keras.layers.Layer):
-    """One term of the total loss: what the student learns, and from where.
+    """One term of the total loss: a loss between a teacher and a student tap.
 
     Any loss, between any two taps, with any adapter:
 
-        term = weight * loss(teacher_adapter(teacher view),
-                             adapter(student view))
+        term = weight * loss(teacher_adapter(teacher features),
+                             adapter(student features))
 
     Args:
         loss: a loss of `keras_kd.losses`, or any `keras.losses.Loss`; it is
@@ -39,15 +40,16 @@ class Transfer(keras.layers.Layer):
             default.
         student: where to read the student, likewise; as many taps as on the
             teacher's side.
-        adapter: a layer that brings the student's view to the teacher's
+        adapter: a layer that brings the student's features to the teacher's
             shape, such as `keras_kd.layers.FeatureAdapter()`, or any Keras
             layer. It is trained with the student and no part of it. With
             several taps each pair gets an adapter of its own (a list gives
-            them one by one), unless one with `joint = True` takes all views.
-        teacher_adapter: likewise, a layer through which the teacher's view
-            goes, for methods that compare embeddings of both sides. It is
-            trained, too; the teacher is not.
-        rules: list of `keras_kd.rules`, which mend, weigh or temper logits.
+            them one by one), unless one with `joint = True` takes them all.
+        teacher_adapter: likewise, a layer through which the teacher's
+            features go, for methods that compare embeddings of both sides. It
+            is trained, too; the teacher is not.
+        rules: list of `keras_kd.rules`, which filter, refine, weigh or temper
+            the teacher's logits.
         weight: how much the term counts, a non-negative number or a
             `LearningRateSchedule` over training steps. A variable that can
             be assigned later.
@@ -102,15 +104,11 @@ class Transfer(keras.layers.Layer):
         self.adapters = listed(adapter)
         self.teacher_adapters = listed(teacher_adapter)
         self.rules = checked_rules(rules, loss)
-        self.view_shapes = None
-        self.inspection = Inspection()
+        self.shapes = None  # Of the features, in pairs, once they are known.
+        self.inspection = FeatureInspection()
         self._weight = Hyperparameter(weight, "weight")
         # The loss is no layer: what it keeps in variables is tracked here.
-        self._loss_parts = [
-            value
-            for value in vars(loss).values()
-            if isinstance(value, keras.layers.Layer)
-        ]
+        self._loss_layers = layers_of(loss)
 
     @property
     def weight(self):
@@ -122,52 +120,52 @@ class Transfer(keras.layers.Layer):
 
     def hyperparameters(self):
         """What may move while training: the weight, the loss's, the rules'."""
-        parts = [self._weight, *self._loss_parts]
+        parts = [self._weight, *self._loss_layers]
         own = [part for part in parts if isinstance(part, Hyperparameter)]
         return own + [p for rule in self.rules for p in rule.hyperparameters()]
 
     @property
-    def asked_taps(self):
+    def all_teacher_taps(self):
         """Where the teacher is read: for the loss, and for the rules."""
         own = [tap for rule in self.rules for tap in rule.teacher_taps]
         return [*self.teacher_taps, *own]
 
-    def teacher_features(self, views):
-        """This transfer's teacher views, out of those of all transfers."""
-        return views_at(self.teacher_taps, views)
+    def teacher_features(self, features):
+        """This transfer's teacher features, out of those of all transfers."""
+        return features_at(self.teacher_taps, features)
 
-    def student_features(self, views):
-        """This transfer's student views, out of those of all transfers."""
-        return views_at(self.student_taps, views)
+    def student_features(self, features):
+        """This transfer's student features, out of those of all transfers."""
+        return features_at(self.student_taps, features)
 
     def match(self, teacher_shapes, student_shapes):
-        """Builds the adapters, and checks that the loss joins the views.
+        """Builds the adapters, and checks that the loss takes the features.
 
         Args:
-            teacher_shapes: shapes of the teacher's views, with batch axis.
-            student_shapes: shapes of the student's views.
+            teacher_shapes: shapes of the teacher's features, with batch axis.
+            student_shapes: shapes of the student's features.
 
         Raises:
-            ValueError: the views can't be joined.
+            ValueError: adapters or loss don't fit the features.
         """
-        shapes = pairs_of(teacher_shapes, student_shapes, self.name)
+        pairs = shape_pairs(teacher_shapes, student_shapes, self.name)
         self.adapters, self.teacher_adapters = (
-            one_adapter_a_pair(adapters, len(shapes), self.name)
+            one_adapter_a_pair(adapters, len(pairs), self.name)
             for adapters in (self.adapters, self.teacher_adapters)
         )
         try:
-            fitted = fit_adapters(
-                self.name, self.teacher_adapters, self.adapters, shapes
+            adapted = build_adapters(
+                self.name, self.teacher_adapters, self.adapters, pairs
             )
-            check_shapes(self.loss, fitted)
-            fit_rules(self.name, self.rules, fitted)
+            check_shapes(self.loss, adapted)
+            fit_rules(self.name, self.rules, adapted)
         except ValueError as error:
             raise ValueError(
                 f"Transfer {self.name!r}, "
                 f"teacher {text_of(self.teacher_taps)}, "
                 f"student {text_of(self.student_taps)}: {error}"
             ) from error
-        self.view_shapes = shapes
+        self.shapes = pairs
         self.built = True
 
     def term(
@@ -179,7 +177,7 @@ class Transfer(keras.layers.Layer):
         labels=None,
         sample_index=None,
         training=False,
-        look=False,
+        check_probabilities=False,
     ):
         """The weighted loss of one batch; for use inside the step.
 
@@ -188,27 +186,27 @@ class Transfer(keras.layers.Layer):
             student_features: the same of the student.
             sample_weight: optional, shape `(batch,)`.
             labels: the batch's labels, for losses and rules that need them.
-            sample_index: each sample's place in the data, likewise.
+            sample_index: each sample's index in the data, likewise.
             training: whether adapters run in training mode.
-            look: whether to look for probabilities in place of logits.
+            check_probabilities: whether to look for probabilities where the
+                loss expects logits.
 
         Returns:
             A scalar.
         """
         teacher = self.teacher_features(teacher_features)
         student = self.student_features(student_features)
+        expects_logits = getattr(self.loss, "expects_logits", False)
         self.inspection.update(
-            teacher,
-            student,
-            look and getattr(self.loss, "expects_logits", False),
+            teacher, student, check_probabilities and expects_logits
         )
-        teacher = adapted(self.teacher_adapters, teacher, training)
-        student = adapted(self.adapters, student, training)
+        teacher = adapt(self.teacher_adapters, teacher, training)
+        student = adapt(self.adapters, student, training)
         context = dict(
             labels=labels, sample_index=sample_index, training=training
         )
-        needs = set(getattr(self.loss, "required_context", ()))
-        context = {name: context[name] for name in needs & context.keys()}
+        required = set(getattr(self.loss, "required_context", ()))
+        context = {name: context[name] for name in required & context.keys()}
         if getattr(self.loss, "joint", False):
             value = self.loss(teacher, student, sample_weight, **context)
         else:
@@ -220,6 +218,29 @@ class Transfer(keras.layers.Layer):
                 for pair in zip(teacher, student)
             )
         return value * keras.ops.convert_to_tensor(self.weight)
+
+    def __repr__(self):
+        return f"<{self.describe()}>"
+
+    def describe(self):
+        """One line on what it distills: loss, taps, weight, adapters."""
+        parts = [
+            f"{self.name}: {type(self.loss).__name__}, "
+            f"teacher {text_of(self.teacher_taps)} -> "
+            f"student {text_of(self.student_taps)}"
+        ]
+        parts += [f"{each.name} {each.text}" for each in self.hyperparameters()]
+        parts += [
+            f"{side} {type(layer).__name__} ({_parameters(layer)})"
+            for side, layers in (
+                ("adapter", self.adapters),
+                ("teacher adapter", self.teacher_adapters),
+            )
+            for layer in layers
+            if layer is not None
+        ]
+        parts += [f"rule {type(rule).__name__}" for rule in self.rules]
+        return ", ".join(parts)
 
     def get_config(self):
         return {
@@ -245,8 +266,29 @@ class Transfer(keras.layers.Layer):
         )
 
     def get_build_config(self):
-        return self.view_shapes and {"view_shapes": self.view_shapes}
+        return self.shapes and {"shapes": self.shapes}
 
     def build_from_config(self, config):
-        pairs = config["view_shapes"]
-        self.match([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+        teacher_shapes, student_shapes = zip(*config["shapes"])
+        self.match(teacher_shapes, student_shapes)
+
+
+def _parameters(layer):
+    return f"{layer.count_params():,} parameters" if layer.built else "unbuilt"
+
+
+def as_transfers(transfers):
+    """A list of transfers, of losses, transfers or lists of them."""
+    return [_as_transfer(each) for each in listed(transfers)]
+
+
+def _as_transfer(given):
+    if isinstance(given, Transfer):
+        return given
+    if isinstance(given, keras.losses.Loss):
+        return Transfer(given)
+    raise ValueError(
+        "Argument `transfers` must be a loss such as "
+        "`keras_kd.losses.SoftTargets()`, a `keras_kd.Transfer`, or a list of "
+        f"them. Received: {given!r} (of type {type(given).__name__})."
+    )

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_kd._src.distillation.steps import no_gradient
+from keras_kd._src.backend import no_gradient
 from keras_kd._src.losses.true_class import number_of
 from keras_kd._src.teachers.member import TINY
 from keras_kd._src.teachers.member_weights import check_known

@@ -4,9 +4,13 @@ import keras
 from keras import ops
 
 from keras_kd._src.distillation.hyperparameter import Hyperparameter
+from keras_kd._src.distillation.teacher import FINGERPRINT
+from keras_kd._src.distillation.teacher import LiveTeacher
+from keras_kd._src.specs import finalize
 from keras_kd._src.specs import input_spec
 from keras_kd._src.specs import take_weights
 
+WEIGHT = "teacher_weight_"
 HALF = {"float16", "bfloat16"}
 
 
@@ -95,25 +99,9 @@ class MovingAverage(keras.Model):
     def call(self, inputs, training=None):
         return self.model(inputs, training=False)
 
-    @property
-    def moving_weights(self):
-        """What a training state holds of it: the averages."""
-        return self.model.weights
-
-    def check_student(self, student):
-        """Raises a `ValueError` unless this can follow the student."""
-        shapes = [
-            [tuple(weight.shape) for weight in model.weights]
-            for model in (self.model, student)
-        ]
-        if shapes[0] != shapes[1]:
-            raise ValueError(
-                f"The teacher {self.name!r} follows another student. Received "
-                f"a student {student.name!r} with {len(shapes[1])} weights, "
-                f"and the average of a model with {len(shapes[0])}, or of "
-                "other shapes. Make it of the student: "
-                "`keras_kd.teachers.MovingAverage(student)`."
-            )
+    def as_teacher(self):
+        """Itself as a `Teacher`, which a `Distiller` moves in each step."""
+        return _MovingTeacher(self)
 
     def follow(self, student, step):
         """Moves the average; the `Distiller` does it at the end of a step.
@@ -149,6 +137,54 @@ class MovingAverage(keras.Model):
             decay = deserialize(decay)
         rest = {key: config[key] for key in ("warm_up", "name")}
         return cls(student, decay, **rest)
+
+
+class _MovingTeacher(LiveTeacher):
+    """A live teacher that is moved in each step, and saved as it is."""
+
+    def check_student(self, student):
+        found, expected = _shapes(student), _shapes(self.model.model)
+        if found != expected:
+            raise ValueError(
+                f"The teacher {self.name!r} follows another student. Received: "
+                f"a student {student.name!r} with {len(found)} weights, and "
+                f"the average of a model with {len(expected)}, or of other "
+                "shapes. Make it of the student: "
+                "`keras_kd.teachers.MovingAverage(student)`."
+            )
+
+    def update(self, student, step):
+        self.model.follow(student, step)
+
+    def state(self):
+        return {
+            f"{WEIGHT}{number}": ops.convert_to_numpy(weight.value)
+            for number, weight in enumerate(self.model.model.weights)
+        }
+
+    def check_state(self, state):
+        if FINGERPRINT in state:
+            raise self.wrong_kind(fixed=False)
+        found = [state[f"{WEIGHT}{n}"].shape for n in range(len(state))]
+        expected = _shapes(self.model.model)
+        if found != expected:
+            raise ValueError(
+                f"The teacher {self.name!r} follows another student than the "
+                "one of this training state. Received: a teacher with weights "
+                f"of the shapes {expected}, expected {found}. Make it of the "
+                "student: `keras_kd.teachers.MovingAverage(distiller.student)`."
+            )
+
+    def load_state(self, state):
+        if state:
+            for number, weight in enumerate(self.model.model.weights):
+                weight.assign(state[f"{WEIGHT}{number}"])
+            finalize(self.model)
+        return {}  # It is soon no more what was saved.
+
+
+def _shapes(model):
+    return [tuple(weight.shape) for weight in model.weights]
 
 
 def _copy_of(student):

@@ -1,0 +1,110 @@
+"""All that depends on the backend in a training step."""
+
+import contextlib
+
+import keras
+
+BACKEND = keras.backend.backend()
+
+
+def no_gradient():
+    """A context in which no backend records operations for a gradient."""
+    if BACKEND == "torch":
+        import torch
+
+        return torch.no_grad()
+    return contextlib.nullcontext()
+
+
+def state_mapping(model, *state):
+    """Pairs of a model's variables and their values in a step, on JAX.
+
+    There the variables are empty in a step, and their values travel in its
+    first argument. On other backends there is none, and this is None.
+    """
+    if not state:
+        return None
+    (trainable, non_trainable, *_), *_ = state
+    variables = model.trainable_variables + model.non_trainable_variables
+    return list(zip(variables, [*trainable, *non_trainable]))
+
+
+def update_after_step(model, results, update):
+    """Calls `update` after a training step; what it assigns is kept.
+
+    Args:
+        model: whose step it was.
+        results: what the step returned: the logs, and on JAX the state.
+        update: assigns to non-trainable variables of the model.
+    """
+    if BACKEND != "jax":
+        update()
+        return results
+    logs, state = results
+    mapping = state_mapping(model, state)
+    with keras.StatelessScope(state_mapping=mapping) as scope:
+        update()
+    updated = [
+        scope.get_current_value(variable)
+        for variable in model.non_trainable_variables
+    ]
+    return logs, (state[0], updated, *state[2:])
+
+
+def with_logs(results, change):
+    """What a step returned, with its logs changed by a function."""
+    if BACKEND != "jax":
+        return change(results)
+    logs, state = results
+    return change(logs), state
+
+
+def per_replica(loss):
+    """A replica's loss as if it were alone: Keras divides by their number."""
+    if BACKEND != "tensorflow":
+        return loss
+    import tensorflow as tf
+
+    return loss * tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def separate_buffers(variables):
+    """Gives each variable a buffer of its own.
+
+    On JAX, `student_variable.assign(teacher_variable.value)` shares one, and
+    a step, which gives its buffers away, can't give one away twice.
+    """
+    if BACKEND != "jax":
+        return
+    seen = set()
+    for variable in variables:
+        if id(variable.value) in seen:
+            variable.assign(keras.ops.copy(variable.value))
+        seen.add(id(variable.value))
+
+
+def random_states():
+    """States of the random generators that are no Keras variables, by name.
+
+    On PyTorch, Keras' dropout draws from PyTorch's own generators.
+    """
+    if BACKEND != "torch":
+        return {}
+    import torch
+
+    states = {"random_state": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda_random_state"] = torch.cuda.get_rng_state()
+    return {name: state.numpy() for name, state in states.items()}
+
+
+def set_random_states(states):
+    """Puts back what `random_states` returned."""
+    if BACKEND != "torch":
+        return
+    import torch
+
+    if "random_state" in states:
+        torch.set_rng_state(torch.tensor(states["random_state"]))
+    if "cuda_random_state" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(torch.tensor(states["cuda_random_state"]))

@@ -1,0 +1,69 @@
+"""What one batch is made of, from the data to the loss.
+
+A completed batch is marked by its types. With `StudentInputs` and `Targets`
+the distiller returns features as well; with a plain batch it is the student.
+"""
+
+from typing import Any
+from typing import NamedTuple
+
+import keras
+
+
+class Batch(NamedTuple):
+    """A batch as `fit` has it, taken apart; None for what it lacks."""
+
+    inputs: Any
+    labels: Any = None
+    sample_index: Any = None
+    # A cache's predictions of these samples, as `TeacherCache.join` adds them.
+    cached: Any = None
+    sample_weight: Any = None
+
+
+class StudentInputs(NamedTuple):
+    """A batch's inputs, marked: the student's features are wanted, too."""
+
+    inputs: Any
+
+
+class Predictions(NamedTuple):
+    """What a model makes of a batch: its output, and features by tap."""
+
+    output: Any
+    features: dict
+
+
+class Targets(NamedTuple):
+    """A batch's targets: the labels, if any, and the teacher's predictions."""
+
+    labels: Any
+    teacher: Predictions
+    sample_index: Any = None
+
+
+def split_batch(data):
+    """Takes a batch of `fit` apart: `x`, `(x, y)` or `(x, y, weight)`."""
+    inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    if not (isinstance(targets, dict) and "sample_index" in targets):
+        return Batch(inputs, targets, sample_weight=sample_weight)
+    if isinstance(sample_weight, dict):
+        # `fit` copies weights for each entry of `y`.
+        sample_weight = sample_weight["sample_index"]
+    return Batch(
+        inputs,
+        targets.get("labels"),
+        targets["sample_index"],
+        targets.get("predictions"),
+        sample_weight,
+    )
+
+
+def common_weight(sample_weight):
+    """The weights of the samples, where each output was given its own copy.
+
+    `fit` copies them for each entry of labels that are told apart.
+    """
+    if isinstance(sample_weight, dict):
+        return next(iter(sample_weight.values()))
+    return sample_weight

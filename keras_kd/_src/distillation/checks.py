@@ -1,0 +1,271 @@
+"""What is checked between steps, and said once: mistakes that train on."""
+
+import contextlib
+import inspect
+import math
+import traceback
+import warnings
+import weakref
+
+import keras
+from keras import ops
+
+from keras_kd._src.distillation.taps import text_of
+from keras_kd._src.specs import last_activations
+
+# A term below this share of the total changes nothing.
+LEAST_SHARE = 1e-3
+# Activations whose values are probabilities.
+PROBABILITIES = {"softmax", "sigmoid"}
+# So many samples tell a teacher from one that guesses.
+ENOUGH_SAMPLES = 100
+
+# The training step of the distiller that each transfer and adapter is part of.
+_steps_of = weakref.WeakKeyDictionary()
+
+
+def warn(text):
+    """Warns in the name of the user's call."""
+    warnings.warn(text, UserWarning, stacklevel=2)
+
+
+# --- when the distiller is made ----------------------------------------------
+
+
+def claim(transfers, training_step):
+    """Warns of transfers and adapters that another distiller has trained."""
+    for transfer in transfers:
+        for kind, part in _parts(transfer):
+            earlier = _steps_of.get(part)
+            if earlier is not None and earlier is not training_step:
+                _warn_of_reuse(transfer, kind, earlier)
+            _steps_of[part] = training_step
+
+
+def _parts(transfer):
+    adapters = [*transfer.adapters, *transfer.teacher_adapters]
+    yield "transfer", transfer
+    for adapter in adapters:
+        if adapter is not None:
+            yield f"adapter {adapter.name!r}", adapter
+
+
+def _warn_of_reuse(transfer, kind, earlier):
+    steps = int(ops.convert_to_numpy(earlier.value))
+    if steps:
+        warn(
+            f"The {kind} of transfer {transfer.name!r} was trained in another "
+            f"Distiller already. Received: one with {steps} training steps "
+            "behind it, whose weights and schedules go on from there. Make a "
+            "new `Transfer` for each Distiller."
+        )
+
+
+def warn_of_temperature(teacher, transfers):
+    """Warns if an ensemble averages at another temperature than the loss's."""
+    temperature = getattr(teacher, "temperature", None)
+    if not isinstance(temperature, (int, float)):
+        return
+    for transfer in transfers:
+        loss = getattr(transfer.loss, "temperature", None)
+        if loss is None or any(tap.path for tap in transfer.teacher_taps):
+            continue
+        loss = float(ops.convert_to_numpy(ops.convert_to_tensor(loss)))
+        if not math.isclose(loss, temperature, rel_tol=1e-5):
+            warn(
+                f"The teacher {teacher.name!r} averages its members' "
+                f"probabilities at temperature {temperature:g}, and transfer "
+                f"{transfer.name!r} softens the average at {loss:g}. Received: "
+                "two temperatures. The soft targets are the mean of the "
+                "members' at one only: make the teacher with "
+                f"`temperature={loss:g}`."
+            )
+
+
+# --- while a step is traced --------------------------------------------------
+
+
+def uses_labels(teacher, transfers, metrics):
+    """Whether anything but the compiled loss has a use for labels."""
+    return bool(
+        metrics
+        or teacher.takes_labels
+        or any(
+            "labels" in getattr(transfer.loss, "required_context", ())
+            or any(rule.needs_labels for rule in transfer.rules)
+            for transfer in transfers
+        )
+    )
+
+
+def warn_of_labels():
+    """Warns that labels are given and no loss was compiled."""
+    warn(
+        "The data has labels, and nothing uses them. Received: batches with "
+        "`y`, in a Distiller that was compiled without a loss and metrics. "
+        "Compile with one to learn from the labels, too, such as "
+        "`loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)`, "
+        "or fit on the inputs alone."
+    )
+
+
+@contextlib.contextmanager
+def own_errors():
+    """Raises errors of this package alone.
+
+    Keras and TensorFlow raise what fails in a step anew, with the arguments
+    or the whole trace in its text.
+    """
+    try:
+        yield
+    except ValueError as error:
+        own = error
+        while own is not None and not _is_ours(own):
+            own = own.__cause__ or own.__context__
+        if own is None or own is error:
+            raise
+        raise own from None
+
+
+def _is_ours(error):
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    package = __name__.partition(".")[0]
+    return frame.f_globals.get("__name__", "").partition(".")[0] == package
+
+
+# --- after the first batch ---------------------------------------------------
+
+
+def warn_of_probabilities(transfer, teacher, student):
+    """Warns if outputs are probabilities where a transfer expects logits.
+
+    Those of a softmax are known by their values; those of a sigmoid may be
+    logits by their values, and are known by the model's last activation.
+    """
+    _, *counts = transfer.inspection.read()
+    sides = zip(
+        ("teacher", "student"),
+        (teacher, student),
+        (transfer.teacher_taps, transfer.student_taps),
+        counts,
+    )
+    for side, model, taps, count in sides:
+        argument = f"{side}_from_logits"
+        count = count or _ends_in_probabilities(model, taps, transfer.loss)
+        if count and getattr(transfer.loss, argument, True):
+            fix = (
+                f"pass `{argument}=False` to it"
+                if hasattr(transfer.loss, argument)
+                else "use the model without its last activation"
+            )
+            warn(
+                f"The {side}'s outputs in transfer {transfer.name!r} look like "
+                "probabilities: of the first samples all are between 0 and 1, "
+                "or the model's last activation makes them so. Received: "
+                f"{type(transfer.loss).__name__}, which expects logits. If "
+                f"they went through a softmax or sigmoid, {fix}."
+            )
+
+
+def _ends_in_probabilities(model, taps, loss):
+    last = set(last_activations(model))
+    return (
+        getattr(loss, "expects_logits", False)
+        and not any(tap.path or tap.key for tap in taps)
+        and bool(last)
+        and last <= PROBABILITIES
+    )
+
+
+def warn_of_hard_loss(loss, student, output, inspection):
+    """Warns if the compiled loss expects what the student does not give."""
+    names = list(output) if isinstance(output, dict) else []
+    # `keras.tree` goes through a dict in the order of its keys.
+    names = sorted(names) or range(len(keras.tree.flatten(output)))
+    last = last_activations(student)
+    probable = [
+        count or last[n : n + 1] == ["sigmoid"]
+        for n, count in enumerate(
+            ops.convert_to_numpy(inspection.probable.value)
+        )
+    ]
+    outside = ops.convert_to_numpy(inspection.outside.value)
+    each = _each_output(loss, names)
+    for name, one, like, beyond in zip(names, each, probable, outside):
+        logits = expects_logits(one)
+        if logits is None or not (like if logits else beyond):
+            continue
+        given, wanted, fix = (
+            ("probabilities (all are between 0 and 1)", "logits", False)
+            if logits
+            else ("logits (some are below 0 or above 1)", "probabilities", True)
+        )
+        warn(
+            f"The compiled loss expects {wanted}, and the student's output "
+            f"({name}) looks like {given}. Received: loss={one!r}. Compile "
+            f"with a loss of `from_logits={fix}`, such as "
+            "`keras.losses.SparseCategoricalCrossentropy"
+            f"(from_logits={fix})`."
+        )
+
+
+def _each_output(loss, names):
+    if isinstance(loss, dict):
+        return [loss.get(name) for name in names]
+    if isinstance(loss, (list, tuple)):
+        return list(loss)
+    return [loss] * len(names)
+
+
+def expects_logits(loss):
+    """Whether a loss of Keras expects logits; None where it can't be told."""
+    if isinstance(loss, str):
+        loss = keras.losses.get(loss)
+    if inspect.isclass(loss) or inspect.isfunction(loss):
+        flag = inspect.signature(loss).parameters.get("from_logits")
+        return flag and bool(flag.default)
+    return getattr(loss, "from_logits", None)
+
+
+# --- after the first epoch ---------------------------------------------------
+
+
+def warn_of_teacher(teacher, inspection):
+    """Warns if the teacher is no better than chance on the labels."""
+    labelled, correct, by_chance = (
+        float(ops.convert_to_numpy(count.value))
+        for count in (
+            inspection.labelled,
+            inspection.correct,
+            inspection.by_chance,
+        )
+    )
+    if labelled < ENOUGH_SAMPLES:
+        return
+    chance = by_chance / labelled
+    spread = math.sqrt(chance * (1.0 - chance) / labelled)
+    if correct / labelled <= chance + 2.0 * spread:
+        warn(
+            f"The teacher {teacher.name!r} is no better than chance on the "
+            f"labels. Received: {100 * correct / labelled:.1f} % right of "
+            f"{labelled:,.0f} labelled samples, where guessing gives "
+            f"{100 * chance:.1f} %. Check that it is trained, "
+            "that it takes this preprocessing, and that its classes have the "
+            "order of the labels."
+        )
+
+
+def warn_of_small_terms(transfers, names, logs):
+    """Warns of terms that are too small a part of the loss to matter."""
+    total = abs(float(logs.get("loss", 0.0)))
+    for transfer, name in zip(transfers, names):
+        part = abs(float(logs.get(name, 0.0)))
+        if 0.0 < part < LEAST_SHARE * total:
+            warn(
+                f"Transfer {transfer.name!r} is {100 * part / total:.2g} % of "
+                "the loss of the first epoch, so that its weight does nothing. "
+                f"Received: weight={transfer._weight.text}, teacher "
+                f"{text_of(transfer.teacher_taps)}, student "
+                f"{text_of(transfer.student_taps)}. Raise the weight, or leave "
+                "the transfer out."
+            )

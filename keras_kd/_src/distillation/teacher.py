@@ -1,0 +1,321 @@
+"""Teacher: what a `Distiller` needs of a teacher, and the usual kinds of it."""
+
+import inspect
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_kd._src.backend import no_gradient
+from keras_kd._src.distillation.batch import Batch
+from keras_kd._src.distillation.batch import Predictions
+from keras_kd._src.distillation.layer_paths import find_layer
+from keras_kd._src.distillation.taps import run_tapped
+from keras_kd._src.fingerprint import fingerprint
+from keras_kd._src.fingerprint import hexadecimal
+from keras_kd._src.keras_compat import all_layers
+from keras_kd._src.naming import model_text
+from keras_kd._src.specs import check_teacher
+from keras_kd._src.specs import explained
+from keras_kd._src.specs import input_spec
+from keras_kd._src.specs import output_spec
+
+FINGERPRINT = "teacher_fingerprint"
+
+
+class Teacher:
+    """Base class of the kinds of teacher; subclass it to make one of your own.
+
+    A `Distiller` takes any Keras model and wraps it by itself. A subclass is
+    for a teacher that is no Keras model, or for more than one: predictions
+    from a server, or several models among which each sample chooses. Only
+    `predictions` must be written; the rest has defaults, for a teacher
+    without weights that never changes.
+
+    Attributes:
+        name: the name in errors.
+        variables: what the compiled step reads: the weights, if any.
+        supports_jit: False if `predictions` can't be compiled by XLA.
+        replaceable: False if a `Distiller` may not be given another teacher.
+        takes_labels: whether its predictions depend on the batch's labels.
+
+    Example:
+    >>> class Confident(Teacher):
+    ...     def predictions(self, batch, taps, state_mapping=None,
+    ...                     training=True):
+    ...         logits = 9.0 * ops.one_hot(ops.cast(batch.inputs[:, 0], int), 3)
+    ...         return self.at_output(logits, taps)
+    >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> import keras_kd as kd
+    >>> distiller = kd.Distiller(Confident(), student)
+    >>> distiller.compile("sgd", loss=None)
+    >>> history = distiller.fit(ops.ones((8, 4)), verbose=0)
+    """
+
+    name = "teacher"
+    variables = ()
+    supports_jit = True
+    replaceable = True
+    takes_labels = False
+
+    @property
+    def wrapped(self):
+        """What the user gave as the teacher: a model, or this object."""
+        return self
+
+    def describe(self):
+        """How `Distiller.summary` names it."""
+        return f"{self.name} ({type(self).__name__})"
+
+    # --- one batch ----------------------------------------------------------
+
+    def predictions(self, batch, taps, state_mapping=None, training=True):
+        """Predicts a batch, in inference mode and without a gradient.
+
+        Args:
+            batch: a `Batch`: `inputs`, `labels`, `sample_index`, `cached`,
+                `sample_weight`; None for what the data lacks.
+            taps: list of `Tap`: where its features are wanted.
+            state_mapping: on JAX, pairs of variables and their values, to be
+                given to `keras.StatelessScope`; else None.
+            training: whether it is a training step.
+
+        Returns:
+            `Predictions(output, features)`, with the features by the text of
+            their tap; or None in evaluation, if there are none for the batch.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement `predictions(batch, taps, "
+            "state_mapping=None, training=True)`."
+        )
+
+    def at_output(self, output, taps):
+        """`Predictions` of a teacher that has an output and no layers.
+
+        Raises:
+            ValueError: a tap names a layer.
+        """
+        inner = [tap.text for tap in taps if tap.path]
+        if inner:
+            raise ValueError(
+                f"The teacher {self.name!r} has an output and no layers. "
+                f"Received: a transfer that reads it at {inner}. Leave out "
+                "`teacher=` in that transfer."
+            )
+        return Predictions(
+            output, {tap.text: tap.select(output) for tap in taps}
+        )
+
+    def taps_in_student(self, taps):
+        """Which of its taps are read in the student's own forward pass."""
+        return []
+
+    def features(self, predictions, student_features):
+        """The teacher's features, given the student's of the same batch."""
+        return predictions.features
+
+    def update(self, student, step):
+        """Follows the student, at the end of a training step.
+
+        Args:
+            student: the student, after the step.
+            step: how many training steps were made, this one with them.
+        """
+
+    # --- before the first batch ---------------------------------------------
+
+    def check_student(self, student):
+        """Raises a `ValueError` unless it can teach this student."""
+
+    def check_output(self, metrics):
+        """Raises a `ValueError` if metrics of its output can't be computed."""
+
+    def input_spec(self):
+        """What it takes, as `KerasTensor`s; None if the student decides."""
+        return None
+
+    def feature_specs(self, taps, inputs):
+        """What its features at the taps are, as `KerasTensor`s by tap text."""
+        return output_spec(
+            lambda x: self.predictions(Batch(x), taps).features, inputs
+        )
+
+    # --- what is saved of it ------------------------------------------------
+
+    def fingerprint(self):
+        """32 bytes (a uint8 array) by which another teacher is refused."""
+        return fingerprint(self.wrapped)
+
+    def state(self):
+        """What a training state holds of it, as a dict of arrays."""
+        return {FINGERPRINT: self.fingerprint()}
+
+    def check_state(self, state):
+        """Raises a `ValueError` unless the state is one of this teacher."""
+        if FINGERPRINT not in state:
+            raise self.wrong_kind(fixed=True)
+        found, expected = self.fingerprint(), state[FINGERPRINT]
+        if not np.array_equal(found, expected):
+            raise ValueError(
+                f"The teacher {self.name!r} is not the one that this training "
+                "state was made with: a student would go on with other "
+                f"targets. Received: a teacher with fingerprint "
+                f"{hexadecimal(found[:6])}, expected "
+                f"{hexadecimal(expected[:6])}. Load the weights of the first "
+                "teacher into it (or open the cache of its predictions), or "
+                "start a new run (another `backup_dir` or file); to begin with "
+                "the trained student and a new teacher, make a new Distiller "
+                "from `distiller.student`."
+            )
+
+    def load_state(self, state):
+        """Takes over what was saved of it, if it changes while training.
+
+        Returns:
+            What is to be checked of the next teacher, as `check_state` does.
+        """
+        return state
+
+    # --- errors -------------------------------------------------------------
+
+    def wrong_kind(self, fixed):
+        """The error for a state of a teacher of the other kind."""
+        kinds = ["that follows its student", "that stays as it is"]
+        return ValueError(
+            f"The teacher {self.name!r} is not of the kind that this training "
+            f"state was made with. Received: a teacher {kinds[fixed]}, "
+            f"expected one {kinds[not fixed]} "
+            "(`keras_kd.teachers.MovingAverage`)."
+        )
+
+    def not_finite(self, batches, taps, transfer):
+        """The error for predictions that are not finite."""
+        return ValueError(
+            f"The teacher {self.name!r} predicted values that are not finite. "
+            f"Received: NaN or infinity in {batches} batches, at {taps} "
+            f"(transfer {transfer!r}). Check its weights and its input "
+            "scaling; a float16 teacher may overflow: run it in float32 or "
+            "bfloat16."
+        )
+
+
+class LiveTeacher(Teacher):
+    """A Keras model that predicts each batch anew.
+
+    It is no layer of the distiller: its losses, metrics, weights and
+    `trainable` flags stay its own. One whose `call` has an argument `labels`
+    is given the batch's labels (None where there are none).
+    """
+
+    def __init__(self, model):
+        check_teacher(model)
+        self.model = model
+        self.takes_labels = "labels" in inspect.signature(model.call).parameters
+
+    @property
+    def wrapped(self):
+        return self.model
+
+    @property
+    def name(self):
+        return self.model.name
+
+    def describe(self):
+        return model_text(self.model)
+
+    @property
+    def variables(self):
+        return self.model.variables
+
+    @property
+    def supports_jit(self):
+        return all(layer.supports_jit for layer in all_layers(self.model))
+
+    def predictions(self, batch, taps, state_mapping=None, training=True):
+        arguments = {"labels": batch.labels} if self.takes_labels else {}
+        # The scope drops whatever a pass would write to the teacher.
+        with (
+            no_gradient(),
+            keras.StatelessScope(state_mapping=state_mapping),
+            explained("teacher", self.model, batch.inputs),
+        ):
+            return Predictions(
+                *run_tapped(
+                    self.model, batch.inputs, taps, training=False, **arguments
+                )
+            )
+
+    def check_student(self, student):
+        if self.model is student:
+            raise ValueError(
+                "The teacher and the student must be two models. Received: "
+                f"the same model {self.name!r} twice. Copy it with "
+                "`keras.models.clone_model` and `set_weights` to distil a "
+                "model into itself."
+            )
+
+    def input_spec(self):
+        return input_spec(self.model)
+
+    def feature_specs(self, taps, inputs):
+        # First of all, as Keras wraps what is raised while a model is traced.
+        for tap in taps:
+            find_layer(self.model, tap.path)
+        return super().feature_specs(taps, inputs)
+
+
+class StudentAsTeacher(Teacher):
+    """The student itself: its features are read in its own forward pass."""
+
+    replaceable = False
+
+    def __init__(self, student):
+        self.student = student
+        self.name = student.name
+
+    def predictions(self, batch, taps, state_mapping=None, training=True):
+        return Predictions(None, {})
+
+    def taps_in_student(self, taps):
+        return taps
+
+    def features(self, predictions, student_features):
+        return keras.tree.map_structure(ops.stop_gradient, student_features)
+
+    def feature_specs(self, taps, inputs):
+        for tap in taps:
+            find_layer(self.student, tap.path)
+        return output_spec(
+            lambda x: run_tapped(self.student, x, taps, training=False)[1],
+            inputs,
+        )
+
+    def check_output(self, metrics):
+        if metrics:
+            raise ValueError(
+                "Metrics that compare with a teacher need one. Received: "
+                f"{metrics[0].name!r} in `compile` of a SelfDistiller, whose "
+                "student has no teacher but itself."
+            )
+
+    def state(self):
+        return {}
+
+    def check_state(self, state):
+        """There is nothing to check: it is saved as the student."""
+
+    def not_finite(self, batches, taps, transfer):
+        return ValueError(
+            f"The student {self.name!r} predicted values that are not finite. "
+            f"Received: NaN or infinity in {batches} batches (transfer "
+            f"{transfer!r}). Lower the learning rate, or check the data."
+        )
+
+
+def as_teacher(teacher):
+    """The teacher as a `Teacher`: itself, its own kind, or a live model."""
+    if isinstance(teacher, Teacher):
+        return teacher
+    if hasattr(teacher, "as_teacher"):
+        return teacher.as_teacher()
+    return LiveTeacher(teacher)
