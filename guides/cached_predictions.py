@@ -3,7 +3,7 @@ Title: Cached predictions
 Author: keras_kd developers
 Date created: 2026/11/21
 Last modified: 2026/11/21
-Description: Run the teacher once, and train students from its stored predictions.
+Description: Run the teacher once, and train from its stored predictions.
 Accelerator: None
 """
 
