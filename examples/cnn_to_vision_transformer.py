@@ -54,6 +54,7 @@ KINDS = "CNN", "transformer"
 WAYS = "alone", "hard labels", "soft targets"
 NUM_LABELS = 200
 BATCH_SIZE = 50
+TEMPERATURE = 2.0
 RATES = {"CNN": 5e-3, "transformer": 3e-3}
 
 
@@ -155,7 +156,7 @@ class HardLabels(kd.losses.DistillationLoss):
 def transfer_of(way):
     if way == "hard labels":
         return kd.Transfer(HardLabels(), weight=0.5)
-    return kd.Transfer(kd.losses.SoftTargets(temperature=2.0), weight=0.5)
+    return kd.Transfer(kd.losses.SoftTargets(TEMPERATURE), weight=0.5)
 
 
 def fit(model, x, y, epochs, rate):
@@ -186,7 +187,9 @@ def run_seed(seed, images, labels, epochs, progress):
         enlarged = ops.convert_to_numpy(preprocess(images[few]))
         fit(model, enlarged, labels[few], epochs, RATES[kind])
         member = kd.teachers.Member(model, preprocess=preprocess)
-        models[kind] = kd.teachers.Ensemble([member], input_shape=(8, 8, 1))
+        models[kind] = kd.teachers.Ensemble(
+            [member], temperature=TEMPERATURE, input_shape=(8, 8, 1)
+        )
         progress.add(1)
     for teacher, kind in (KINDS, KINDS[::-1]):
         for way in WAYS:
