@@ -12,6 +12,7 @@ from keras_kd import students
 from keras_kd import teachers
 from keras_kd import testing
 from keras_kd._src.distillation.distiller import Distiller
+from keras_kd._src.distillation.layer_paths import find_layer
 from keras_kd._src.distillation.self_distiller import SelfDistiller
 from keras_kd._src.distillation.taps import Tap
 from keras_kd._src.distillation.taps import extract_features
@@ -25,6 +26,7 @@ __all__ = [
     "cache",
     "callbacks",
     "extract_features",
+    "find_layer",
     "layers",
     "losses",
     "metrics",

@@ -1,25 +1,25 @@
-"""Ask the teacher once: its answers on disk, in the place of the teacher."""
+"""A cache of a teacher's predictions: on disk, in the place of the teacher."""
 
-from keras_kd._src.cache.dense import Dense
-from keras_kd._src.cache.int8 import Int8
-from keras_kd._src.cache.merging import merge
-from keras_kd._src.cache.plan import plan
-from keras_kd._src.cache.planning.choices import Choice
-from keras_kd._src.cache.planning.report import Plan
-from keras_kd._src.cache.reader import open
+from keras_kd._src.cache.data.augmented_views import AugmentedViews
+from keras_kd._src.cache.encodings import Dense
+from keras_kd._src.cache.encodings import Int8
+from keras_kd._src.cache.encodings import TopK
+from keras_kd._src.cache.merge import merge
+from keras_kd._src.cache.plan.choices import Choice
+from keras_kd._src.cache.plan.plan import Plan
+from keras_kd._src.cache.plan.plan import plan
 from keras_kd._src.cache.teacher_cache import TeacherCache
-from keras_kd._src.cache.top_k import TopK
-from keras_kd._src.cache.views import Views
+from keras_kd._src.cache.teacher_cache import open
 from keras_kd._src.cache.writer import write
 
 __all__ = [
+    "AugmentedViews",
     "Choice",
     "Dense",
     "Int8",
     "Plan",
     "TeacherCache",
     "TopK",
-    "Views",
     "merge",
     "open",
     "plan",

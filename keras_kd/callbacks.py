@@ -1,9 +1,11 @@
-"""Callbacks: what changes while training."""
+"""Callbacks: what happens between the epochs of `fit`."""
 
-from keras_kd._src.callbacks.temperature_annealing import TemperatureAnnealing
-from keras_kd._src.callbacks.weight_annealing import WeightAnnealing
+from keras_kd._src.callbacks.annealing import TemperatureAnnealing
+from keras_kd._src.callbacks.annealing import WeightAnnealing
+from keras_kd._src.callbacks.epoch_backup import EpochBackup
 
 __all__ = [
+    "EpochBackup",
     "TemperatureAnnealing",
     "WeightAnnealing",
 ]

@@ -1,4 +1,8 @@
-"""Adapters: layers that join a student's view to a teacher's."""
+"""Layers for transfers: adapters of features, and banks of samples.
+
+An adapter brings a student's features to the teacher's shape; it is trained
+with the student and no part of it.
+"""
 
 from keras_kd._src.layers.attention_adapter import AttentionAdapter
 from keras_kd._src.layers.feature_adapter import FeatureAdapter

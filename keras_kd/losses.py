@@ -1,11 +1,11 @@
-"""Losses: each compares a teacher view with a student view."""
+"""Losses: each compares outputs or features of teacher and student."""
 
 from keras_kd._src.losses.activation_boundaries import ActivationBoundaries
 from keras_kd._src.losses.activation_boundaries import activation_boundaries
-from keras_kd._src.losses.attention_divergence import AttentionDivergence
-from keras_kd._src.losses.attention_divergence import attention_divergence
-from keras_kd._src.losses.attention_map_matching import AttentionMapMatching
-from keras_kd._src.losses.attention_map_matching import attention_map_matching
+from keras_kd._src.losses.attention_maps import AttentionDivergence
+from keras_kd._src.losses.attention_maps import AttentionMapMatching
+from keras_kd._src.losses.attention_maps import attention_divergence
+from keras_kd._src.losses.attention_maps import attention_map_matching
 from keras_kd._src.losses.attention_relation import SelfAttentionRelation
 from keras_kd._src.losses.attention_relation import self_attention_relation
 from keras_kd._src.losses.attention_transfer import AttentionTransfer
@@ -19,7 +19,6 @@ from keras_kd._src.losses.channel_wise import ChannelWiseDistillation
 from keras_kd._src.losses.channel_wise import channel_wise_distillation
 from keras_kd._src.losses.collaborative_targets import CollaborativeTargets
 from keras_kd._src.losses.contrastive_memory import ContrastiveMemory
-from keras_kd._src.losses.contrastive_memory import contrastive_memory
 from keras_kd._src.losses.contrastive_representation import (
     ContrastiveRepresentation,
 )
@@ -47,8 +46,15 @@ from keras_kd._src.losses.inter_channel_correlation import (
 from keras_kd._src.losses.inter_channel_correlation import (
     inter_channel_correlation,
 )
-from keras_kd._src.losses.jensen_shannon import JensenShannon
-from keras_kd._src.losses.jensen_shannon import jensen_shannon
+from keras_kd._src.losses.kl_divergences import JensenShannon
+from keras_kd._src.losses.kl_divergences import ReverseKL
+from keras_kd._src.losses.kl_divergences import SkewKL
+from keras_kd._src.losses.kl_divergences import SkewReverseKL
+from keras_kd._src.losses.kl_divergences import jensen_shannon
+from keras_kd._src.losses.kl_divergences import reverse_kl
+from keras_kd._src.losses.kl_divergences import skew_kl
+from keras_kd._src.losses.kl_divergences import skew_reverse_kl
+from keras_kd._src.losses.logit_divergence import LogitDivergence
 from keras_kd._src.losses.logit_matching import LogitMatching
 from keras_kd._src.losses.logit_matching import logit_matching
 from keras_kd._src.losses.margin_mixed_teacher import MarginMixedTeacher
@@ -63,24 +69,17 @@ from keras_kd._src.losses.ordinal_soft_targets import ordinal_soft_targets
 from keras_kd._src.losses.past_predictions import PastPredictions
 from keras_kd._src.losses.probabilistic_transfer import ProbabilisticTransfer
 from keras_kd._src.losses.probabilistic_transfer import probabilistic_transfer
+from keras_kd._src.losses.probabilities import logits_of
 from keras_kd._src.losses.relational_angle import RelationalAngle
 from keras_kd._src.losses.relational_angle import relational_angle
 from keras_kd._src.losses.relational_distance import RelationalDistance
 from keras_kd._src.losses.relational_distance import relational_distance
-from keras_kd._src.losses.reverse_kl import ReverseKL
-from keras_kd._src.losses.reverse_kl import reverse_kl
 from keras_kd._src.losses.similarity_preserving import SimilarityPreserving
 from keras_kd._src.losses.similarity_preserving import similarity_preserving
 from keras_kd._src.losses.singular_vectors import SingularVectors
 from keras_kd._src.losses.singular_vectors import singular_vectors
-from keras_kd._src.losses.skew_kl import SkewKL
-from keras_kd._src.losses.skew_kl import SkewReverseKL
-from keras_kd._src.losses.skew_kl import skew_kl
-from keras_kd._src.losses.skew_kl import skew_reverse_kl
 from keras_kd._src.losses.soft_targets import SoftTargets
-from keras_kd._src.losses.soft_targets import logits_of
 from keras_kd._src.losses.soft_targets import soft_targets
-from keras_kd._src.losses.soft_targets import standardized
 from keras_kd._src.losses.srd import LogSumDistance
 from keras_kd._src.losses.srd import log_sum_distance
 from keras_kd._src.losses.streamlined_direction import StreamlinedDirection
@@ -119,6 +118,7 @@ __all__ = [
     "InterChannelCorrelation",
     "JensenShannon",
     "LogSumDistance",
+    "LogitDivergence",
     "LogitMatching",
     "MarginMixedTeacher",
     "MarginReLU",
@@ -150,7 +150,6 @@ __all__ = [
     "bounded_regression",
     "channel_wise_distillation",
     "chunked_soft_targets",
-    "contrastive_memory",
     "contrastive_representation",
     "correlation_congruence",
     "decoupled_kd",
@@ -180,7 +179,6 @@ __all__ = [
     "skew_kl",
     "skew_reverse_kl",
     "soft_targets",
-    "standardized",
     "streamlined_direction",
     "target_enhancement",
     "top_k_targets",

@@ -1,4 +1,10 @@
-"""Rules: what a teacher says is filtered or mended before it is taught."""
+"""Rules: target filtering and refinement, before the student learns.
+
+A teacher's predictions are not all worth learning. A rule of a `Transfer`
+drops or weighs samples (target filtering), or changes logits and temperatures
+(refinement). The field also calls it knowledge purification: removing from the
+knowledge that is transferred what would mislead the student.
+"""
 
 from keras_kd._src.rules.audit import Audit
 from keras_kd._src.rules.audit import Touched
@@ -14,6 +20,7 @@ from keras_kd._src.rules.lift_true_class import LiftTrueClass
 from keras_kd._src.rules.probability_shift import ProbabilityShift
 from keras_kd._src.rules.rule import Rule
 from keras_kd._src.rules.rule_inputs import RuleInputs
+from keras_kd._src.rules.rule_inputs import apply_rules
 from keras_kd._src.rules.temperature_by_entropy import TemperatureByEntropy
 from keras_kd._src.rules.weigh_by_agreement import WeighByAgreement
 from keras_kd._src.rules.weigh_by_difficulty import WeighByDifficulty
@@ -29,16 +36,17 @@ __all__ = [
     "DropWrong",
     "EasiestFirst",
     "LearnedTemperature",
-    "RuleInputs",
     "LiftTrueClass",
     "ProbabilityShift",
     "Rule",
+    "RuleInputs",
     "TemperatureByEntropy",
     "Touched",
     "WeighByAgreement",
     "WeighByDifficulty",
     "WeighByEntropy",
     "WeighByLoss",
+    "apply_rules",
     "audit",
 ]
 

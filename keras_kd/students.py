@@ -1,4 +1,4 @@
-"""Students: models that are made of a student's and a teacher's parts."""
+"""Students that are made from a teacher, or of several models."""
 
 from keras_kd._src.students.exits import Exits
 from keras_kd._src.students.gated_branches import gated_branches

@@ -1,11 +1,11 @@
 """Checks that a loss keeps the contract of this library's own."""
 
-from keras_kd._src.testing.check_loss import check_loss
 from keras_kd._src.testing.gradients import assert_close
 from keras_kd._src.testing.gradients import compiled
 from keras_kd._src.testing.gradients import finite_differences
 from keras_kd._src.testing.gradients import value_and_gradient
 from keras_kd._src.testing.loss_case import LossCase
+from keras_kd._src.testing.loss_checks import check_loss
 from keras_kd._src.testing.loss_checks import checks_of
 
 __all__ = [

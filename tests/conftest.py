@@ -1,6 +1,7 @@
-"""Fixes the seeds, and starts each test from a clean Keras."""
+"""Fixes the seeds, starts each test from a clean Keras, chooses tests."""
 
 import os
+import pathlib
 
 # Compiling takes most of the time on JAX, and the tests' arrays are small.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
@@ -10,7 +11,40 @@ if os.environ.get("KERAS_BACKEND") == "torch":
 import keras
 import pytest
 
+# Where tests marked `one_backend` run: nothing has to be compiled there.
+ONE_BACKEND = "torch"
 tests_since = {"clearing": 0}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    skip_others(items)
+    mark_quick(items)
+
+
+def skip_others(items):
+    if keras.backend.backend() == ONE_BACKEND:
+        return
+    skip = pytest.mark.skip(
+        reason=f"no backend changes it: runs with KERAS_BACKEND={ONE_BACKEND}"
+    )
+    for item in items:
+        if item.get_closest_marker("one_backend"):
+            item.add_marker(skip)
+
+
+def mark_quick(items):
+    """The first test of each file is quick, and the first example of a folder.
+
+    Of those that run here; not those that start a guide.
+    """
+    seen = {pathlib.Path(__file__).with_name("test_guides.py")}
+    for item in items:
+        is_example = isinstance(item, pytest.DoctestItem)
+        place = item.path.parent if is_example else item.path
+        if place not in seen and not any(item.iter_markers("skip")):
+            item.add_marker(pytest.mark.quick)
+            seen.add(place)
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 import keras
 import numpy as np
-import tensorflow as tf
 from support import cross_entropy
 from support import data
 from support import functional_model
@@ -69,6 +68,8 @@ def train(strategy, make):
 
 
 def main():
+    import tensorflow as tf
+
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(
         cpu, [tf.config.LogicalDeviceConfiguration()] * 2

@@ -43,7 +43,11 @@ def main(folder, epochs, kill_at, teacher_seed=0):
         teacher,
         student,
         [
-            kd.Transfer(kd.losses.SoftTargets()),
+            kd.Transfer(
+                kd.losses.SoftTargets(
+                    kd.schedules.Annealing(8.0, 1.0, steps=19)
+                )
+            ),
             kd.Transfer(
                 kd.losses.FeatureMatching(),
                 teacher="stage2",
@@ -63,9 +67,6 @@ def main(folder, epochs, kill_at, teacher_seed=0):
         shuffle=False,
         verbose=0,
         callbacks=[
-            kd.callbacks.TemperatureAnnealing(
-                8.0, 1.0, epochs=epochs, per="step"
-            ),
             kd.callbacks.WeightAnnealing(
                 0.5, 0.1, transfer="hard", epochs=epochs
             ),

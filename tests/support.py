@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 from keras import layers
+from keras import ops
 
 BACKEND = keras.backend.backend()
 
@@ -117,3 +118,45 @@ def cross_entropy():
 
 def weights_of(model):
     return [numpy(variable.value) for variable in model.variables]
+
+
+def assert_none(offenders):
+    """Fails with a line for each, which a comparison of lists would cut."""
+    assert not offenders, "\n".join(map(str, offenders))
+
+
+class _Mask(keras.layers.Layer):
+    """Gives what it passes on a mask, and keeps the one that it is given."""
+
+    def __init__(self, mask=None):
+        super().__init__()
+        self.given, self.found = mask, []
+
+    def call(self, inputs, mask=None):
+        self.found.append(mask)
+        return ops.copy(inputs)
+
+    def compute_mask(self, inputs, previous_mask=None):
+        return None if self.given is None else ops.convert_to_tensor(self.given)
+
+
+def with_mask(tensor, mask):
+    """The tensor, with a Keras mask as layers give one to their outputs."""
+    return _Mask(mask)(ops.convert_to_tensor(tensor))
+
+
+def mask_of(tensor):
+    """The Keras mask that the next layer would be given, or None."""
+    layer = _Mask()
+    layer(tensor)
+    return layer.found[0]
+
+
+def every_layer(model):
+    """A model and all layers inside of it, by their public names."""
+    inner = [each for layer in model.layers for each in _and_inside(layer)]
+    return [model, *inner]
+
+
+def _and_inside(layer):
+    return every_layer(layer) if hasattr(layer, "layers") else [layer]

@@ -62,25 +62,33 @@ def grain_dataset(x, y, weight):
     return {"x": dataset.batch(BATCH), "steps_per_epoch": len(x) // BATCH}
 
 
+X, Y = data()
+WEIGHT = np.linspace(0.5, 1.5, len(X)).astype("float32")
+
+
+def trained_student(pipeline):
+    keras.utils.set_random_seed(0)
+    distiller = kd.Distiller(
+        functional_model(8, name="teacher"),
+        functional_model(4, name="student"),
+    )
+    distiller.compile(keras.optimizers.SGD(0.05), cross_entropy())
+    distiller.fit(**pipeline(X, Y, WEIGHT), shuffle=False, verbose=0)
+    return weights_of(distiller.student)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return trained_student(arrays)
+
+
 @pytest.mark.parametrize(
     "pipeline",
     [arrays, tf_data, torch_loader, py_dataset, generator, grain_dataset],
 )
-def test_same_student_from_every_pipeline(pipeline):
-    x, y = data()
-    weight = np.linspace(0.5, 1.5, len(x)).astype("float32")
-    results = []
-    for make in (arrays, pipeline):
-        keras.utils.set_random_seed(0)
-        distiller = kd.Distiller(
-            functional_model(8, name="teacher"),
-            functional_model(4, name="student"),
-        )
-        distiller.compile(keras.optimizers.SGD(0.05), cross_entropy())
-        distiller.fit(**make(x, y, weight), shuffle=False, verbose=0)
-        results.append(weights_of(distiller.student))
-    for reference, other in zip(*results):
-        np.testing.assert_allclose(reference, other, rtol=1e-5, atol=1e-6)
+def test_same_student_from_every_pipeline(pipeline, reference):
+    for one, other in zip(reference, trained_student(pipeline), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.skipif(

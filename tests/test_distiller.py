@@ -8,6 +8,7 @@ from support import BACKEND
 from support import MODELS
 from support import cross_entropy
 from support import data
+from support import every_layer
 from support import functional_model
 from support import numpy
 from support import stage
@@ -284,17 +285,17 @@ def test_the_callers_models_come_back_as_they_were():
     teacher, student = pair("functional")
     teacher.get_layer("stage1").trainable = False
     teacher.compile("adam", "mse")
-    flags = [layer.trainable for layer in teacher._flatten_layers()]
-    calls = [layer.call for layer in teacher._flatten_layers()]
+    flags = [layer.trainable for layer in every_layer(teacher)]
+    calls = [layer.call for layer in every_layer(teacher)]
     optimizer = teacher.optimizer
     distiller = kd.Distiller(teacher, student, transfers("functional"))
     distiller.compile("sgd", cross_entropy())
     x, y = data()
     distiller.fit(x, y, verbose=0)
-    assert flags == [layer.trainable for layer in teacher._flatten_layers()]
-    assert calls == [layer.call for layer in teacher._flatten_layers()]
+    assert flags == [layer.trainable for layer in every_layer(teacher)]
+    assert calls == [layer.call for layer in every_layer(teacher)]
     assert teacher.optimizer is optimizer
-    assert not any("call" in vars(x) for x in student._flatten_layers())
+    assert not any("call" in vars(x) for x in every_layer(student))
     assert not student.compiled
     assert distiller.teacher is teacher
     assert distiller.student is student
@@ -466,8 +467,7 @@ def test_several_layers_in_one_transfer_sum_and_get_adapters_each():
     singles = []
     for adapter, layer in zip(both.adapters, ("stage1", "stage2")):
         record = [
-            kd.extract_features(m, x, layer)[layer]
-            for m in (teacher, student)
+            kd.extract_features(m, x, layer)[layer] for m in (teacher, student)
         ]
         error = numpy(record[0]) - numpy(adapter(record[1]))
         singles.append(np.mean(error**2))

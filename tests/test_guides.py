@@ -1,5 +1,6 @@
 """Guides and examples run from start to end, in their short form."""
 
+import importlib.util
 import os
 import pathlib
 import subprocess
@@ -42,6 +43,7 @@ def test_guide(path, tmp_path):
     assert list(tmp_path.rglob("*.png"))
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)
 def test_guide_has_the_form_of_a_tutobook(path):
     head = path.read_text().split('"""')[1].strip().splitlines()
@@ -61,6 +63,8 @@ def test_guide_has_the_form_of_a_tutobook(path):
 def test_example(path, tmp_path):
     if path.name in NEEDS_MNIST and not os.environ.get("TFDS_DATA_DIR"):
         pytest.skip("needs MNIST prepared in the folder TFDS_DATA_DIR")
+    if "_with_ray" in path.name and importlib.util.find_spec("ray") is None:
+        pytest.skip("needs ray")
     assert run([path, "--smoke"], tmp_path)
     assert list(tmp_path.rglob("*.png")) or path.name in WITHOUT_FIGURE
 

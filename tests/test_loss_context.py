@@ -10,9 +10,10 @@ from support import data
 from support import functional_model
 from support import numpy
 from support import weights_of
+from support import with_mask
 
 import keras_kd as kd
-from keras_kd._src.losses.distillation_loss import DistillationLoss
+from keras_kd.losses import DistillationLoss
 
 
 class Ledger(keras.layers.Layer):
@@ -132,8 +133,7 @@ def test_a_mask_reaches_the_loss():
     loss = MeanOfPresent()
     assert float(numpy(loss(teacher, student))) == pytest.approx(error.mean())
     mask = np.array([[1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 0, 0]], "bool")
-    masked = ops.convert_to_tensor(student)
-    keras.src.backend.set_keras_mask(masked, ops.convert_to_tensor(mask))
+    masked = with_mask(student, mask)
     expected = np.mean([error[i, mask[i]].mean() for i in range(3)])
     found = float(numpy(loss(teacher, masked)))
     assert found == pytest.approx(expected)
@@ -150,9 +150,7 @@ def test_masked_positions_are_emptied_along_their_own_axis():
     random = np.random.default_rng(0)
     # As many channels as positions: the axes differ by name alone.
     teacher, student = random.normal(size=(2, 1, 3, 3)).astype("float32")
-    masked = ops.convert_to_tensor(student)
-    mask = np.array([[True, True, False]])
-    keras.src.backend.set_keras_mask(masked, ops.convert_to_tensor(mask))
+    masked = with_mask(student, np.array([[True, True, False]]))
     found = float(numpy(OfChannelsFirst()(teacher, masked)))
     error = (teacher - student)[:, :, :2] ** 2
     assert found == pytest.approx(error.sum() / 9.0)

@@ -9,9 +9,9 @@ from keras import ops
 from support import BACKEND
 from support import numpy
 
-from keras_kd._src.metrics import TeacherAgreement
-from keras_kd._src.metrics import TeacherDivergence
-from keras_kd._src.metrics import TeacherMetric
+from keras_kd.metrics import TeacherAgreement
+from keras_kd.metrics import TeacherDivergence
+from keras_kd.metrics import TeacherMetric
 
 # (batch, ..., classes)
 SHAPES = {"classes": (6, 5), "tokens": (6, 4, 5), "pixels": (6, 3, 2, 5)}

@@ -195,12 +195,12 @@ def test_another_teacher_is_refused_and_nothing_changes(tmp_path):
 
 def test_one_changed_weight_makes_another_teacher():
     teacher = functional_model(8, name="teacher")
-    before = kd.fingerprint.fingerprint(teacher)
+    before = kd.teachers.fingerprint(teacher)
     kernel = teacher.get_layer("stage2").kernel
     value = numpy(kernel.value).copy()
     value[1, 1, 3, 2] += 1e-3
     kernel.assign(value)
-    assert np.any(before != kd.fingerprint.fingerprint(teacher))
+    assert np.any(before != kd.teachers.fingerprint(teacher))
 
 
 def test_model_checkpoint_and_early_stopping(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from keras import ops
 from support import BACKEND
 
-from keras_kd._src.schedules import Annealing
+from keras_kd.schedules import Annealing
 
 START, END = 8.0, 2.0
 # progress -> value
@@ -114,6 +114,7 @@ def test_as_an_optimizers_learning_rate(curve):
     assert float(ops.convert_to_numpy(optimizer.learning_rate)) == START
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("curve", [*CLOSED_FORMS, step_down])
 def test_serialization(curve):
     schedule = Annealing(START, END, steps=100, curve=curve, offset=7)
@@ -127,6 +128,7 @@ def test_serialization(curve):
     ]
 
 
+@pytest.mark.one_backend
 def test_config_round_trip():
     config = Annealing(8.0, 1.0, steps=100, curve="cosine", offset=3)
     config = config.get_config()
@@ -140,17 +142,20 @@ def test_config_round_trip():
     assert Annealing.from_config(config).get_config() == config
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("steps", [0, -1, float("nan")])
 def test_steps_that_are_not_positive(steps):
     with pytest.raises(ValueError, match="`steps` must be.*Received: steps="):
         Annealing(1.0, 0.0, steps=steps)
 
 
+@pytest.mark.one_backend
 def test_unknown_curve():
     with pytest.raises(ValueError, match="'cosine'.*Received: curve='round'"):
         Annealing(1.0, 0.5, steps=10, curve="round")
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("start, end", [(1.0, 0.0), (0.0, 1.0), (-1.0, 1.0)])
 def test_exponential_curve_through_0(start, end):
     with pytest.raises(ValueError, match=f"Received: start={start}, end={end}"):

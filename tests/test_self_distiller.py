@@ -291,7 +291,7 @@ def test_the_last_exit_teaches_the_first(kind):
     student = exits(kind)
     tap = student.taps[0].text
     last = "backbone/stage2" if kind == "nested" else "stage2"
-    transfers = kd.schemes.self_teaching(student, hint=last)
+    transfers = kd.schemes.be_your_own_teacher(student, hint=last)
     distiller = compiled(kd.SelfDistiller(student, transfers, hard_weight=0.7))
     x, y = data()
     answers = student.predict(x, verbose=0)
@@ -372,7 +372,7 @@ def test_past_predictions_are_saved_and_loaded(tmp_path):
         (peers, kd.schemes.mutual_learning),
         (peers, kd.schemes.collaborative_learning),
         (branches, kd.schemes.native_ensemble),
-        (exits, kd.schemes.self_teaching),
+        (exits, kd.schemes.be_your_own_teacher),
     ],
 )
 def test_save_load_and_train_on(make, scheme, tmp_path):

@@ -7,13 +7,13 @@ from keras import layers
 from keras import ops
 from support import MODELS
 from support import data
+from support import mask_of
 from support import numpy
 from support import stage
 
-from keras_kd._src.distillation.taps import Tap
-from keras_kd._src.distillation.taps import find_layer
-from keras_kd._src.distillation.taps import run_tapped
-from keras_kd._src.distillation.taps import tapped
+import keras_kd as kd
+from keras_kd import Tap
+from keras_kd import find_layer
 
 every_kind = pytest.mark.parametrize("kind", MODELS)
 
@@ -23,11 +23,11 @@ def batch():
 
 
 def read(model, *texts, inputs=None):
+    """The output, and the features at some taps, of one pass."""
     inputs = batch() if inputs is None else inputs
-    taps = [Tap(text) for text in texts]
-    output, views = run_tapped(model, inputs, taps, training=False)
-    assert list(views) and set(views) == set(texts)
-    return output, [views[text] for text in texts]
+    features = kd.extract_features(model, inputs, ["", *texts])
+    assert set(features) == {"", *texts}
+    return features[""], [features[text] for text in texts]
 
 
 # --- the grammar ------------------------------------------------------------
@@ -104,7 +104,7 @@ def test_select(text, value, expected):
     ],
 )
 def test_select_what_is_not_there(text, value, entries):
-    with pytest.raises(ValueError, match=f"Received a value.*{entries}"):
+    with pytest.raises(ValueError, match=f"Received: a value.*{entries}"):
         Tap(text).select(value)
 
 
@@ -170,8 +170,8 @@ def stack():
 def test_paths_of_attributes_lists_and_names(path, units):
     model = stack()
     assert find_layer(model, path).units == units
-    _, (view,) = read(model, path, inputs=np.ones((2, 2), "float32"))
-    assert tuple(view.shape) == (2, units)
+    _, (feature,) = read(model, path, inputs=np.ones((2, 2), "float32"))
+    assert tuple(feature.shape) == (2, units)
 
 
 @pytest.mark.parametrize("kind", ["functional", "sequential", "nested"])
@@ -244,9 +244,9 @@ def test_output_and_input_of_layers(kind):
         stage(kind, "stage2"),
         stage(kind, "stage2") + ":input",
     ]
-    output, views = read(model, *taps)
-    for view, expected in zip(views, by_hand(kind, model)):
-        np.testing.assert_allclose(numpy(view), numpy(expected), atol=1e-6)
+    output, features = read(model, *taps)
+    for feature, expected in zip(features, by_hand(kind, model)):
+        np.testing.assert_allclose(numpy(feature), numpy(expected), atol=1e-6)
     np.testing.assert_array_equal(
         numpy(output), numpy(model(batch(), training=False))
     )
@@ -255,8 +255,8 @@ def test_output_and_input_of_layers(kind):
 @every_kind
 def test_output_of_the_model_itself(kind):
     model = MODELS[kind](4, name="model")
-    output, (view,) = read(model, "")
-    assert view is output
+    output, (feature,) = read(model, "")
+    assert feature is output
 
 
 @every_kind
@@ -271,20 +271,35 @@ def test_several_taps_of_one_layer(kind):
 @every_kind
 def test_training_mode_is_passed_on(kind):
     model = MODELS[kind](4, name="model", dropout=0.9)
-    taps = [Tap("head:input")]
-    _, views = run_tapped(model, batch(), taps, training=True)
-    assert np.mean(numpy(views["head:input"]) == 0.0) > 0.3
-    _, views = run_tapped(model, batch(), taps, training=False)
-    assert np.all(numpy(views["head:input"]) != 0.0)
+    tap = "head:input"
+    features = kd.extract_features(model, batch(), tap, training=True)
+    assert np.mean(numpy(features[tap]) == 0.0) > 0.3
+    features = kd.extract_features(model, batch(), tap)
+    assert np.all(numpy(features[tap]) != 0.0)
+
+
+class During(keras.Model):
+    """A model, and what a function finds while it runs."""
+
+    def __init__(self, model, look):
+        super().__init__()
+        self.model = model
+        self.look = look
+        self.seen = []
+
+    def call(self, inputs, training=None):
+        output = self.model(inputs, training=training)
+        self.seen.append(self.look())
+        return output
 
 
 @every_kind
 def test_call_is_put_back(kind):
     model = MODELS[kind](4, name="model")
     layer = find_layer(model, stage(kind, "stage1"))
-    with tapped(model, [Tap(stage(kind, "stage1"))]):
-        assert "call" in vars(layer)
-        model(batch())
+    during = During(model, lambda: "call" in vars(layer))
+    kd.extract_features(during, batch(), f"model/{stage(kind, 'stage1')}")
+    assert during.seen == [True]
     assert "call" not in vars(layer)
     assert layer.call.__func__ is type(layer).call
 
@@ -292,15 +307,20 @@ def test_call_is_put_back(kind):
 @every_kind
 def test_call_is_put_back_after_an_exception(kind):
     model = MODELS[kind](4, name="model")
-    taps = [Tap(stage(kind, name)) for name in ("stage1", "stage2")]
-    found = [find_layer(model, tap.path) for tap in taps]
-    with pytest.raises(RuntimeError, match="on purpose"), tapped(model, taps):
-        model(batch())
+    taps = [stage(kind, name) for name in ("stage1", "stage2")]
+    found = [find_layer(model, tap) for tap in taps]
+
+    def fail():
         raise RuntimeError("on purpose")
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        kd.extract_features(
+            During(model, fail), batch(), [f"model/{tap}" for tap in taps]
+        )
     assert not any("call" in vars(layer) for layer in found)
     # The model itself failing, by an input of a wrong shape.
     with pytest.raises(Exception):  # noqa: B017
-        run_tapped(model, np.zeros((1, 2), "float32"), taps, training=False)
+        kd.extract_features(model, np.zeros((1, 2), "float32"), taps)
     assert not any("call" in vars(layer) for layer in found)
 
 
@@ -313,18 +333,25 @@ def test_a_call_of_the_layers_own_is_put_back():
 
     object.__setattr__(layer, "call", call)
     plain = numpy(model(batch()))
-    _, (view,) = read(model, "head")
+    _, (feature,) = read(model, "head")
     assert layer.call is call
-    np.testing.assert_array_equal(numpy(view), plain)
+    np.testing.assert_array_equal(numpy(feature), plain)
 
 
 def test_taps_in_taps():
     model = MODELS["functional"](4, name="model")
-    with tapped(model, [Tap("head")]) as outer:
-        _, (inner,) = read(model, "head")
-        assert outer["head"] is inner
-        assert "call" in vars(model.get_layer("head"))
-    assert "call" not in vars(model.get_layer("head"))
+    head = model.get_layer("head")
+    inner = []
+
+    def read_inside():
+        inner.extend(read(model, "head")[1])
+        return "call" in vars(head)
+
+    during = During(model, read_inside)
+    outer = kd.extract_features(during, batch(), "model/head")
+    assert outer["model/head"] is inner[0]
+    assert during.seen == [True]
+    assert "call" not in vars(head)
 
 
 def test_a_layer_called_twice_gives_its_last_call():
@@ -333,10 +360,12 @@ def test_a_layer_called_twice_gives_its_last_call():
     model = keras.Model(inputs, shared(shared(inputs)))
     shared.kernel.assign([[2.0, 0.0], [0.0, 3.0]])
     ones = np.ones((1, 2), "float32")
-    output, (given, view) = read(model, "shared:input", "shared", inputs=ones)
+    output, (given, feature) = read(
+        model, "shared:input", "shared", inputs=ones
+    )
     np.testing.assert_array_equal(numpy(given), [[2.0, 3.0]])
-    np.testing.assert_array_equal(numpy(view), [[4.0, 9.0]])
-    assert view is output
+    np.testing.assert_array_equal(numpy(feature), [[4.0, 9.0]])
+    assert feature is output
 
 
 def test_a_layer_that_is_not_reached():
@@ -394,12 +423,12 @@ def test_scores_of_attention(ask):
 
 def test_output_next_to_scores():
     model = attention_model()
-    _, (scores, view) = read(
+    _, (scores, feature) = read(
         model, "attention:scores", "attention", inputs=SEQUENCE
     )
     layer = model.get_layer("attention")
     np.testing.assert_allclose(
-        numpy(view), numpy(layer(SEQUENCE, SEQUENCE)), atol=1e-5
+        numpy(feature), numpy(layer(SEQUENCE, SEQUENCE)), atol=1e-5
     )
     np.testing.assert_allclose(numpy(scores).sum(-1), 1.0, atol=1e-5)
 
@@ -421,11 +450,14 @@ def test_scores_of_another_layer():
 
 def test_scores_in_taps():
     model = attention_model()
-    with tapped(model, [Tap("attention:scores")]) as outer:
-        _, (inner,) = read(model, "attention:scores", inputs=SEQUENCE)
-        np.testing.assert_array_equal(
-            numpy(inner), numpy(outer["attention:scores"])
-        )
+    inner = []
+
+    def read_inside():
+        inner.extend(read(model, "attention:scores", inputs=SEQUENCE)[1])
+
+    tap = "model/attention:scores"
+    outer = kd.extract_features(During(model, read_inside), SEQUENCE, tap)
+    np.testing.assert_array_equal(numpy(inner[0]), numpy(outer[tap]))
 
 
 def test_scores_under_flash_attention():
@@ -439,17 +471,34 @@ def test_scores_under_flash_attention():
     output, (found,) = read(model, "attention:scores", inputs=SEQUENCE)
     np.testing.assert_allclose(numpy(found), numpy(scores), atol=1e-6)
     np.testing.assert_allclose(numpy(output), numpy(expected), atol=1e-6)
-    # Both are the layer's own again, and it is fused where nothing is read.
-    assert layer._flash_attention is True and "call" not in vars(layer)
-    with (
-        pytest.raises(RuntimeError, match="on purpose"),
-        tapped(model, [Tap("attention:scores")]),
-    ):
-        assert layer._flash_attention is False
-        raise RuntimeError("on purpose")
-    assert layer._flash_attention is True
-    with tapped(model, [Tap("attention")]):
-        assert layer._flash_attention is True
+    assert "call" not in vars(layer)
+    assert fuses(layer)
+
+    found = []
+
+    class Fails(During):
+        def call(self, inputs, training=None):
+            found.append(fuses(layer))
+            raise RuntimeError("on purpose")
+
+    # It stays fused where no scores are read.
+    for tap, fused in (("attention:scores", False), ("attention", True)):
+        with pytest.raises(RuntimeError, match="on purpose"):
+            kd.extract_features(Fails(model, None), SEQUENCE, f"model/{tap}")
+        assert found.pop() is fused
+        assert fuses(layer)
+
+
+def fuses(layer):
+    """Whether an attention layer fuses, and so can't give its scores."""
+    try:
+        type(layer).call(
+            layer, SEQUENCE, SEQUENCE, return_attention_scores=True
+        )
+    except ValueError as error:
+        assert "flash attention is enabled" in str(error)
+        return True
+    return False
 
 
 # --- masks ------------------------------------------------------------------
@@ -469,8 +518,8 @@ def test_projections_bear_the_masks_that_attention_is_given(other):
         model, batch = keras.Model(text, attention(x, x)), TOKENS
     names = ["query", "key", "value"]
     taps = [f"attention/{name}" for name in names] + ["attention/query:input"]
-    output, views = read(model, *taps, inputs=batch)
-    masks = [keras.src.backend.get_keras_mask(view) for view in views]
+    output, features = read(model, *taps, inputs=batch)
+    masks = [mask_of(feature) for feature in features]
     # Keras took it off the input, and would else pass it on from there.
     assert masks.pop() is None
     for name, mask in zip(names, masks):

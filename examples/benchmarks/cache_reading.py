@@ -7,10 +7,11 @@ on one core, from memory that the system holds files in (the page cache):
 
 - caches of 100,000 samples in 1, 16 and 64 parts: each part a range of the
   samples; or dealt out in blocks of 256, as to workers that take batches in
-  turns; or one part that was written in random order, whose index is as long
-- simulated ones of 10 and 100 million samples: sparse files, up to 13.8 GB, of
-  which about 2 GB are on the disk while this runs. Every eighth shard has
-  records; a million of them are read
+  turns; or one part of 49 shards; or one that was written in random order,
+  whose index is as long
+- simulated ones of 10 and 100 million samples, in shards of 128 MB: sparse
+  files, up to 13.8 GB, of which about 2 GB are on the disk while this runs.
+  Every eighth shard has records; a million of them are read
 - these from a disk, on the clock: 50,000 records that aren't in memory (Linux)
 
 Printed are seconds to open it, on the clock and of the core's own time, with
@@ -19,11 +20,10 @@ time that all is read; and samples a second of the core's own time, which
 others on the machine disturb less than the clock, median and quartiles over
 runs of 20 batches. "first" is the first time that a record is read, when the
 system has to map its page into the process; "again" is the second time. "of
-NumPy" are the two rates of a cache in one part to those of NumPy indexing the
-same file, mapped anew: what is left to gain, and of a large cache how much of
-the fall is the memory's. The backend has no part in it, but to write. A plot
-goes to `cache_reading.png`. Two minutes; `--smoke` takes a few seconds and
-its figures mean nothing.
+NumPy" are the two rates of a cache in one shard to those of NumPy indexing the
+same file, mapped anew: what is left to gain. The backend has no part in it, but
+to write. A plot goes to `cache_reading.png`. Three minutes; `--smoke` takes a
+few seconds and its figures mean nothing.
 
 On one core of an AMD EPYC, 100,000 samples in 1, 16, 64 parts: 7.8, 2.7 and
 1.1 million samples a second. 10 million: 7.5 first and 7.7 again. 100 million:
@@ -33,6 +33,8 @@ small one's 1.3. From the disk, 10 and 100 million: 142,000 and 68,000 a second.
 """
 
 import argparse
+import io
+import json
 import os
 import pathlib
 import tempfile
@@ -45,9 +47,6 @@ import numpy as np
 from keras import layers
 
 from keras_kd import cache
-from keras_kd._src.cache.manifest import Manifest
-from keras_kd._src.cache.part import PartWriter
-from keras_kd._src.cache.part import read_description
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -57,63 +56,96 @@ WALL, CORE = 0, 1  # Of the clocks.
 SHARDS = 8  # of as many, one has records to read in the simulated cache
 
 
-def write_one(path, samples):
-    """A cache of random samples in one part, and its records."""
+def make_teacher():
     head = layers.Dense(CLASSES, kernel_initializer="random_normal")
-    teacher = keras.Sequential([keras.Input((16,)), head])
+    return keras.Sequential([keras.Input((16,)), head])
+
+
+def inputs(samples):
     x = np.random.default_rng(0).normal(scale=30, size=(samples, 16))
-    x, stored = x.astype("float32"), cache.TopK(32)
-    cache.write(teacher, x, path, outputs=stored, batch_size=2048, verbose=0)
-    return np.load(path / "parts/0/rows.npy")
+    return x.astype("float32")
 
 
-def deal_out(path, example, records, parts, block):
+def write(teacher, data, path, **arguments):
+    arguments = {"batch_size": 2048, "verbose": 0, **arguments}
+    cache.write(teacher, data, path, outputs=cache.TopK(32), **arguments)
+
+
+def deal_out(path, teacher, x, parts, block, order=None):
     """The same cache in several parts, each of every so many blocks."""
-    begun = read_description(example / "parts/0")
-    numbers = np.arange(len(records))
-    blocks = np.split(numbers, range(block, len(records), block))
+    order = np.arange(len(x)) if order is None else order
+    blocks = np.split(order, range(block, len(order), block))
     for part in range(parts):
-        folder = path / "parts" / str(part)
-        with PartWriter(folder, records.dtype) as writer:
-            writer.begin(lambda: begun)
-            writer.append(records[np.concatenate(blocks[part::parts])])
-            writer.finish()
-    cache.merge(path, samples=len(records))
+        batches = (
+            (x[index], {"sample_index": index})
+            for dealt in blocks[part::parts]
+            for index in np.split(dealt, range(2048, len(dealt), 2048))
+        )
+        write(teacher, batches, path, part=str(part))
+    cache.merge(path, samples=len(x))
 
 
-def simulate(path, example, records, samples, read):
-    """A cache in a sparse file; returns the samples that can be read.
+def shards_of(path):
+    return sorted(path.glob("parts/*/*.npy"))
+
+
+def npy_header(dtype, samples):
+    header = io.BytesIO()
+    about = {"descr": np.lib.format.dtype_to_descr(dtype)}
+    about |= {"fortran_order": False, "shape": (samples,)}
+    np.lib.format.write_array_header_2_0(header, about)
+    return header.getvalue()
+
+
+def simulate(path, example, samples, read):
+    """A cache in sparse files; returns the samples that can be read.
 
     Each shard has the checksum that it must have, also those without records.
     """
-    manifest = Manifest.parse((example / "manifest.json").read_bytes(), "")
+    records = np.load(shards_of(example)[0])
     (path / "parts/0").mkdir(parents=True)
-    file = path / "parts/0/rows.npy"
-    rows = np.lib.format.open_memmap(
-        file, "w+", records.dtype, (samples,), version=(2, 0)
-    )
-    shard = min(2**24 // records.itemsize, samples // SHARDS)
+    shard = min(2**27 // records.itemsize, samples // SHARDS)
     random = np.random.default_rng(0)
     keys = random.integers(0, samples // (SHARDS * shard), read)
     keys = keys * SHARDS * shard + random.integers(0, shard, read)
-    keys = random.permutation(np.unique(keys))
+    keys = np.unique(keys)
     there = records[random.integers(0, len(records), len(keys))]
     there["sample_index"] = keys
-    rows[keys] = there
-    of_zeros, shards = zlib.crc32(bytes(shard * records.itemsize)), []
+    shards, of_zeros = [], {}
     for start in range(0, samples, shard):
-        span = rows[start : start + shard]
-        empty = len(shards) % SHARDS and len(span) == shard
-        checksum = of_zeros if empty else zlib.crc32(span)
-        about = {"samples": len(span), "checksum": checksum}
+        span = np.zeros(min(shard, samples - start), records.dtype)
+        header, empty = npy_header(span.dtype, len(span)), len(shards) % SHARDS
+        if not empty:
+            mine = (keys >= start) & (keys < start + len(span))
+            span[keys[mine] - start] = there[mine]
+        known = of_zeros.get(len(span)) if empty else None
+        checksum = known or zlib.crc32(span, zlib.crc32(header))
+        if empty:
+            of_zeros[len(span)] = checksum
+        name = f"{len(shards):05}-{checksum:08x}.npy"
+        size = len(header) + span.nbytes
+        with open(path / "parts/0" / name, "wb") as file:
+            file.write(header)
+            if not empty:
+                for row in np.array_split(span, 16):
+                    file.write(row)
+            file.truncate(size)
+        about = {"file": name, "bytes": size, "checksum": checksum}
+        about |= {"samples": len(span), "input_checksums": []}
         shards.append(about)
     index = np.array([[0, samples], [0, -1]])
-    np.save(path / "index.npy", index)
-    manifest.parts[0] |= {"samples": samples, "shards": shards}
-    about = {"runs": 2, "checksum": zlib.crc32(index)}
-    manifest.content |= {"samples": samples, "index": about}
-    (path / "manifest.json").write_text(manifest.text())
-    return keys
+    np.save(path / "index-0.npy", index)
+    data = (path / "index-0.npy").read_bytes()
+    content = json.loads((example / "manifest.json").read_text())
+    del content["checksum"]
+    about = {"file": "index-0.npy", "bytes": len(data), "runs": 2}
+    content["index"] = {**about, "checksum": zlib.crc32(data)}
+    content["samples"] = samples
+    content["parts"][0]["shards"] = shards
+    text = json.dumps(content, sort_keys=True).encode()
+    content = {"checksum": zlib.crc32(text), **content}
+    (path / "manifest.json").write_text(json.dumps(content))
+    return random.permutation(keys)
 
 
 def memory():
@@ -142,8 +174,7 @@ def read_all(read, keys, clock=CORE):
 
 def of_numpy(path, keys, medians):
     """Rates to those of NumPy's own indexing of the same file, mapped anew."""
-    rows = np.load(path / "parts/0/rows.npy", mmap_mode="r")
-    rows = np.asarray(rows)
+    rows = np.asarray(np.load(shards_of(path)[0], mmap_mode="r"))
     bare = [np.median(read_all(rows.__getitem__, keys)) for _ in range(2)]
     return np.divide(medians, bare)
 
@@ -157,7 +188,8 @@ def forget(file):
 
 def measure_disk(name, path, keys):
     """Prints samples a second, on the clock, of records not in memory."""
-    forget(path / "parts/0/rows.npy")
+    for file in shards_of(path):
+        forget(file)
     answers = cache.open(path, verify="sizes")
     rates = read_all(answers.read, keys[:50_000], WALL)
     low, median, high = np.quantile(rates, [0.25, 0.5, 0.75])
@@ -178,7 +210,7 @@ def measure_reading(name, path, keys):
     for rates in passes:
         low, median, high = np.quantile(rates, [0.25, 0.5, 0.75])
         line += f" {median:10,.0f} {low:10,.0f}-{high:10,.0f}"
-    if not (path / "parts/1").exists():
+    if len(shards_of(path)) == 1:
         first, again = of_numpy(path, keys, medians)
         line += f" {first:5.2f} {again:5.2f}"
     print(line)
@@ -192,23 +224,28 @@ def measure(folder, samples, sizes, reads):
         f"{'first':>10} {'quartiles':>21} "
         f"{'again':>10} {'quartiles':>21} {'of NumPy':>11}"
     )
+    teacher, x = make_teacher(), inputs(samples)
     example, keys = folder / "1", np.random.default_rng(1).permutation(samples)
-    records = write_one(example, samples)
-    paths = {f"{samples:,} in 1 part": (example, keys)}
+    write(teacher, x, example)
+    write(teacher, x, folder / "shards", shard_samples=2048)
+    paths = {
+        f"{samples:,} in 1 part": (example, keys),
+        f"{samples:,} in 1 part, 49 shards": (folder / "shards", keys),
+    }
     for parts in 16, 64:
         for block in -(-samples // parts), BATCH:
             dealt = ", dealt out" * (block == BATCH)
             path = folder / f"{parts}{dealt}"
-            deal_out(path, example, records, parts, block)
+            deal_out(path, teacher, x, parts, block)
             paths[f"{samples:,} in {parts} parts{dealt}"] = path, keys
     path = folder / "shuffled"
-    deal_out(path, example, records[keys], 1, samples)
+    deal_out(path, teacher, x, 1, samples, keys)
     paths[f"{samples:,} in 1 part, shuffled"] = path, keys[::-1]
     simulated = {}
     for many in sizes:
         path = folder / str(many)
-        keys = simulate(path, example, records, many, reads)
-        simulated[f"{many:,} in 1 part, simulated"] = path, keys
+        keys = simulate(path, example, many, reads)
+        simulated[f"{many:,}, simulated"] = path, keys
     rates = {
         name: measure_reading(name, path, keys)
         for name, (path, keys) in (paths | simulated).items()

@@ -20,17 +20,21 @@ def integer(value, name, *, least=1, most=None):
     )
 
 
-def number(value, name, *, least=-math.inf, above=None, most=math.inf):
+def number(
+    value, name, *, least=-math.inf, above=None, most=math.inf, below=None
+):
     """The argument as a finite float in its range; else a `ValueError`."""
     real = isinstance(value, (numbers.Real, np.number))
     real = real and not isinstance(value, (bool, np.bool_))
     low = real and (value < least or (above is not None and value <= above))
-    if real and math.isfinite(value) and not low and value <= most:
+    high = real and (value > most or (below is not None and value >= below))
+    if real and math.isfinite(value) and not low and not high:
         return float(value)
     limits = [
         f"above {above:g}" if above is not None else "",
         f"of at least {least:g}" if math.isfinite(least) else "",
         f"of at most {most:g}" if math.isfinite(most) else "",
+        f"below {below:g}" if below is not None else "",
     ]
     limits = " and ".join(limit for limit in limits if limit)
     raise ValueError(

@@ -2,41 +2,27 @@
 
 import json
 import os
+import uuid
 
 
-def atomic_write(path, write):
-    """Writes a file that is there in whole or not at all.
-
-    Args:
-        path: a `pathlib.Path`; its folder is made where it is missing.
-        write: function that writes the file that it is given.
-
-    Example:
-    >>> import pathlib, tempfile
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / "runs" / "note.txt"
-    >>> atomic_write(path, lambda file: file.write_text("done"))
-    >>> path.read_text()
-    'done'
-    """
+def atomic_write(path, write, shared=False):
+    """Has `write(file)` fill a file, which then gets its name at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Where others may write the same file now, each fills one of its own.
+    own = f"{uuid.uuid4().hex}_" if shared else ""
     # The ending tells Keras the format, and stays.
-    unfinished = path.with_name(f"unfinished_{path.name}")
-    write(unfinished)
-    # A name that outlives a power cut must not stand for less.
-    with unfinished.open("rb+") as written:
-        os.fsync(written.fileno())
-    os.replace(unfinished, path)
+    unfinished = path.with_name(f"unfinished_{own}{path.name}")
+    try:
+        write(unfinished)
+        # A name that outlives a power cut must not stand for less.
+        with unfinished.open("rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(unfinished, path)
+    finally:  # On a full disk, half a file is in the way.
+        unfinished.unlink(missing_ok=True)
 
 
 def write_json(path, value):
-    """Writes a value as JSON, in whole or not at all.
-
-    Example:
-    >>> import pathlib, tempfile
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / "value.json"
-    >>> write_json(path, [1, 2])
-    >>> json.loads(path.read_text())
-    [1, 2]
-    """
+    """Writes a value as JSON, in whole or not at all."""
     text = json.dumps(value, indent=1)
     atomic_write(path, lambda file: file.write_text(text))

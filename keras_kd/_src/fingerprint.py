@@ -9,11 +9,27 @@ from keras_kd._src.keras_compat import all_layers
 
 
 def fingerprint(model):
-    """SHA-256 over the shapes, types and values of a model's weights.
+    """SHA-256 over a model's weights: tells whether it is the same teacher.
 
-    Stored in the place of the weights of a teacher that never changes. Names
-    do not count: they differ from one process to the next. A layer that is
-    more than its weights adds what its `fingerprint_bytes()` returns.
+    Stored with a cache of predictions, and in a training state in the place of
+    the weights of a teacher that never changes. The shapes, types and values
+    of the weights count, and of a layer that is more than its weights what its
+    `fingerprint_bytes()` returns. Names do not: they differ from one process
+    to the next.
+
+    Args:
+        model: a built Keras model.
+
+    Returns:
+        A uint8 array of shape `(32,)`.
+
+    Example:
+    >>> import keras
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    >>> before = fingerprint(model)
+    >>> _ = model.layers[0].bias.assign([1.0, 0.0])
+    >>> bool((before == fingerprint(model)).all())
+    False
     """
     digest = hashlib.sha256()
     for layer in all_layers(model):

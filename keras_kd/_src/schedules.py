@@ -1,8 +1,11 @@
-"""Annealing curves, over epochs or over training steps."""
+"""Annealing: a schedule over training steps, and its curves."""
 
 import keras
 import numpy as np
 from keras import ops
+
+from keras_kd._src.arguments import number
+from keras_kd._src.arguments import received
 
 
 def _linear(progress, start, end):
@@ -26,7 +29,7 @@ CURVES = {
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class Annealing(keras.optimizers.schedules.LearningRateSchedule):
-    """A number that goes from `start` to `end` in `steps` training steps.
+    """A number that moves from `start` to `end` in `steps` training steps.
 
     Give it in the place of a temperature or a weight; it is evaluated inside
     the compiled step. Keras' own schedules do as well.
@@ -60,16 +63,11 @@ class Annealing(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, start, end, *, steps, curve="linear", offset=0):
-        if not steps > 0:
-            raise ValueError(
-                "Argument `steps` must be a positive number of training "
-                f"steps. Received: steps={steps!r}."
-            )
+        number(steps, "steps", above=0)
         if not callable(curve) and curve not in CURVES:
             raise ValueError(
                 f"Argument `curve` must be one of {sorted(CURVES)} or a "
-                "function `(progress, start, end)`. Received: "
-                f"curve={curve!r}."
+                f"function `(progress, start, end)`. {received('curve', curve)}"
             )
         if curve == "exponential" and not (start > 0 and end > 0):
             raise ValueError(

@@ -1,14 +1,16 @@
-"""Answers find their samples in any pipeline, order and batching."""
+"""Cached predictions find their samples in any pipeline and order."""
 
 import pickle
 
 import keras
 import numpy as np
 import pytest
+from support import BACKEND
 
 import keras_kd as kd
-from tests.support import BACKEND
 
+# Joining is in NumPy; training on what it gives is in test_validation.py.
+pytestmark = pytest.mark.one_backend
 COUNT, BATCH = 40, 6
 
 
@@ -32,8 +34,8 @@ def teacher():
 
 
 @pytest.fixture(scope="module")
-def answers(teacher, data, tmp_path_factory):
-    path = tmp_path_factory.mktemp("answers")
+def cache(teacher, data, tmp_path_factory):
+    path = tmp_path_factory.mktemp("cache")
     outputs = {"": kd.cache.Dense("float32"), "hidden": kd.cache.Int8()}
     kd.cache.write(
         teacher, data[0], path, outputs=outputs, shard_samples=16, verbose=0
@@ -52,21 +54,24 @@ def plain(value):
     return np.asarray(value)
 
 
-def told_in(y):
-    (told,) = y["answers"].values()
-    return told
+def predictions_in(y):
+    (predictions,) = y["predictions"].values()
+    return predictions
 
 
 def check(batches, data, expected, times=1):
-    """Every sample is there `times`, with its own image, label, answer."""
+    """Every sample is there `times`, with its own input, label, prediction."""
     seen = []
     for x, y, *_ in batches:
         index = plain(y["sample_index"])
         np.testing.assert_array_equal(plain(x), data[0][index])
         np.testing.assert_array_equal(plain(y["labels"]), data[1][index])
-        told = plain(told_in(y)["output"]["values"])
-        np.testing.assert_allclose(told, expected[index], rtol=1e-5, atol=1e-6)
-        assert plain(told_in(y)["hidden"]["values"]).shape == (len(index), 4)
+        found = plain(predictions_in(y)["output"]["values"])
+        np.testing.assert_allclose(found, expected[index], rtol=1e-5, atol=1e-6)
+        assert plain(predictions_in(y)["hidden"]["values"]).shape == (
+            len(index),
+            4,
+        )
         seen += index.tolist()
     assert sorted(seen) == sorted(list(range(COUNT)) * times)
     return seen
@@ -98,20 +103,20 @@ class Shuffled(keras.utils.PyDataset):
         self.ended += 1
 
 
-def test_arrays(answers, data, expected):
-    joined = answers.join(*data, batch_size=BATCH)
+def test_arrays(cache, data, expected):
+    joined = cache.join(*data, batch_size=BATCH)
     assert len(joined) == 7
     in_order = check(map(joined.__getitem__, range(7)), data, expected)
     assert in_order == list(range(COUNT))
 
 
-def test_arrays_in_an_order_of_the_seed_and_the_epoch(answers, data, expected):
+def test_arrays_in_an_order_of_the_seed_and_the_epoch(cache, data, expected):
     def order(seed, epoch):
-        joined = answers.join(*data, batch_size=BATCH, seed=seed)
+        joined = cache.join(*data, batch_size=BATCH, seed=seed)
         for earlier in range(epoch + 1):
             joined.set_epoch(earlier)
         batches = [joined[number] for number in range(len(joined))]
-        again = answers.join(*data, batch_size=BATCH, seed=seed)
+        again = cache.join(*data, batch_size=BATCH, seed=seed)
         again.set_epoch(epoch)
         np.testing.assert_array_equal(again.order, joined.order)
         return check(batches, data, expected)
@@ -122,15 +127,15 @@ def test_arrays_in_an_order_of_the_seed_and_the_epoch(answers, data, expected):
     assert order(0, 0) != order(1, 0)
 
 
-def test_a_host_s_share_of_the_arrays(answers, data, expected):
-    shares = []
+def test_the_arrays_of_two_hosts(cache, data, expected):
+    batches = []
     for host in range(2):
         mine = np.arange(host, COUNT, 2)
-        share = answers.join(
+        joined = cache.join(
             data[0][mine], data[1][mine], sample_index=mine, batch_size=BATCH
         )
-        shares += [share[number] for number in range(len(share))]
-    check(shares, data, expected)
+        batches += [joined[number] for number in range(len(joined))]
+    check(batches, data, expected)
 
 
 def test_sample_weights_and_several_inputs(teacher, data, tmp_path):
@@ -149,38 +154,38 @@ def test_sample_weights_and_several_inputs(teacher, data, tmp_path):
     np.testing.assert_array_equal(y["labels"]["c"], data[1][weight])
 
 
-def test_py_dataset(answers, data, expected):
+def test_py_dataset(cache, data, expected):
     dataset = Shuffled(data, workers=2, max_queue_size=3)
-    joined = answers.join(dataset)
+    joined = cache.join(dataset)
     assert (joined.workers, joined.max_queue_size) == (2, 3)
     batches = [joined[number] for number in range(len(joined))]
     assert check(batches, data, expected) != list(range(COUNT))
     joined.on_epoch_end()
     assert dataset.ended == 1
     joined.set_epoch(5)  # It has no use for it.
-    twice = answers.join(answers.join(*data, seed=0))
+    twice = cache.join(cache.join(*data, seed=0))
     twice.set_epoch(5)
     assert twice.dataset.epoch == 5
 
 
-def test_tf_data(answers, data, expected):
+def test_tf_data(cache, data, expected):
     tf = pytest.importorskip("tensorflow")
     x, labels = data
     y = {"labels": labels, "sample_index": np.arange(COUNT)}
     dataset = tf.data.Dataset.from_tensor_slices((x, y))
-    joined = answers.join(dataset.shuffle(COUNT, seed=0).repeat(2).batch(BATCH))
-    spec = told_in(joined.element_spec[1])["output"]["values"]
+    joined = cache.join(dataset.shuffle(COUNT, seed=0).repeat(2).batch(BATCH))
+    spec = predictions_in(joined.element_spec[1])["output"]["values"]
     assert spec.shape.as_list() == [None, 3]
     check(joined, data, expected, times=2)
     hosts = [
         batch
         for host in range(2)
-        for batch in answers.join(dataset.shard(2, host).batch(BATCH))
+        for batch in cache.join(dataset.shard(2, host).batch(BATCH))
     ]
     check(hosts, data, expected)
 
 
-def test_grain(answers, data, expected):
+def test_grain(cache, data, expected):
     grain = pytest.importorskip("grain")
     x, labels = data
     samples = (
@@ -189,16 +194,16 @@ def test_grain(answers, data, expected):
         .shuffle()
         .map(lambda i: (x[i], {"labels": labels[i], "sample_index": i}))
     )
-    joined = answers.join(samples.batch(BATCH))
+    joined = cache.join(samples.batch(BATCH))
     first = check(list(joined), data, expected)
-    joined = answers.join(samples.repeat(2).to_iter_dataset().batch(BATCH))
+    joined = cache.join(samples.repeat(2).to_iter_dataset().batch(BATCH))
     second = check(list(joined), data, expected, times=2)
     assert first != second[:COUNT] or second[:COUNT] != second[COUNT:]
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="needs the PyTorch backend")
 @pytest.mark.parametrize("workers", [0, 2])
-def test_data_loader(answers, data, expected, workers):
+def test_data_loader(cache, data, expected, workers):
     import torch
 
     class Samples(torch.utils.data.Dataset):
@@ -211,18 +216,18 @@ def test_data_loader(answers, data, expected, workers):
     loader = torch.utils.data.DataLoader(
         Samples(), batch_size=BATCH, shuffle=True, num_workers=workers
     )
-    joined = answers.join(loader)
+    joined = cache.join(loader)
     assert len(joined) == len(loader)
     check(joined, data, expected)
     one_by_one = torch.utils.data.DataLoader(
         list(batches_of(data, np.arange(COUNT))), batch_size=None
     )
-    check(answers.join(one_by_one), data, expected)
+    check(cache.join(one_by_one), data, expected)
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="needs the PyTorch backend")
 @pytest.mark.parametrize("drop_last", [False, True])
-def test_a_data_loader_of_a_stream(answers, data, expected, drop_last):
+def test_a_data_loader_of_a_stream(cache, data, expected, drop_last):
     import torch
 
     class Stream(torch.utils.data.IterableDataset):
@@ -235,17 +240,17 @@ def test_a_data_loader_of_a_stream(answers, data, expected, drop_last):
             Stream(), batch_size=batch_size, drop_last=drop_last
         )
 
-    check(answers.join(loader(10)), data, expected)
-    batches = list(answers.join(loader(16)))
+    check(cache.join(loader(10)), data, expected)
+    batches = list(cache.join(loader(16)))
     assert [len(x) for x, _ in batches] == [16, 16, 8][: 3 - drop_last]
 
 
-def test_the_last_operation_of_grain_s_loader(answers, data, expected):
+def test_the_last_operation_of_grain_s_loader(cache, data, expected):
     grain = pytest.importorskip("grain")
 
-    class AddAnswers(grain.transforms.Map):
+    class AddPredictions(grain.transforms.Map):
         def map(self, batch):
-            return answers.add_to(batch)
+            return cache.add_to(batch)
 
     def loader(*more):
         return grain.DataLoader(
@@ -260,9 +265,9 @@ def test_the_last_operation_of_grain_s_loader(answers, data, expected):
             shard_options=grain.sharding.NoSharding(),
         )
 
-    check(loader(AddAnswers()), data, expected)
+    check(loader(AddPredictions()), data, expected)
     with pytest.raises(ValueError, match="last of its operations"):
-        answers.join(loader())
+        cache.join(loader())
 
 
 class Column:
@@ -283,46 +288,46 @@ class Column:
 
 
 def test_columns_of_tables_are_read_by_position(
-    teacher, answers, data, expected, tmp_path
+    teacher, cache, data, expected, tmp_path
 ):
     labels = np.random.default_rng(5).permutation(COUNT)
     x, y = (Column(values, labels) for values in data)
-    joined = answers.join(x, y, batch_size=BATCH, seed=0)
+    joined = cache.join(x, y, batch_size=BATCH, seed=0)
     check(map(joined.__getitem__, range(7)), data, expected)
     outputs = kd.cache.Dense("float32")
     kd.cache.write(teacher, x, tmp_path, outputs=outputs, verbose=0)
-    told = kd.cache.open(tmp_path).views(np.arange(COUNT))["output"]
-    np.testing.assert_allclose(told, expected, rtol=1e-5, atol=1e-6)
+    found = kd.cache.open(tmp_path).predictions_of(np.arange(COUNT))["output"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_any_batch(answers, data, expected):
+def test_any_batch(cache, data, expected):
     order = np.random.default_rng(2).permutation(COUNT)
-    batches = map(answers.add_to, batches_of(data, order))
+    batches = map(cache.add_to, batches_of(data, order))
     assert check(batches, data, expected) == order.tolist()
 
 
-def test_a_cache_in_another_process_is_opened_anew(answers, data, expected):
-    again = pickle.loads(pickle.dumps(answers))
-    assert len(pickle.dumps(answers)) < 20_000
+def test_a_cache_in_another_process_is_opened_anew(cache, data, expected):
+    again = pickle.loads(pickle.dumps(cache))
+    assert len(pickle.dumps(cache)) < 20_000
     check(map(again.add_to, batches_of(data, np.arange(COUNT))), data, expected)
 
 
-def test_other_data_is_refused(answers, data):
+def test_other_data_is_refused(cache, data):
     x, y = data
     for wrong in (x + 1, x[::-1], x.astype("float64"), x[:, :4]):
         with pytest.raises(ValueError, match="is not what the teacher.*check_"):
-            answers.join(wrong, y)
+            cache.join(wrong, y)
     # All of these begin with the sample that the cache begins with.
     kept = np.flatnonzero(y == y[0])
     negated = np.where(np.arange(COUNT)[:, None], -x, x)
     for wrong, labels in ((x[::2], y[::2]), (x[kept], y[kept]), (negated, y)):
         np.testing.assert_array_equal(wrong[0], x[0])
         with pytest.raises(ValueError, match="is not what the teacher.*check_"):
-            answers.join(wrong, labels)
+            cache.join(wrong, labels)
     other = batches_of((x * 2, y), np.arange(COUNT))
     with pytest.raises(ValueError, match="Sample 0 is not what the teacher"):
-        answers.add_to(next(other))
-    unchecked = kd.cache.open(answers.name, check_inputs=False)
+        cache.add_to(next(other))
+    unchecked = kd.cache.open(cache.name, check_inputs=False)
     unchecked.join(x * 2, y)
 
 
@@ -335,18 +340,21 @@ def test_other_data_is_refused(answers, data):
         (lambda a, x, y: a.join(Shuffled((x, y)), seed=1), r"\['seed'\] are"),
         (lambda a, x, y: a.add_to((x, y)), "Each sample needs its index"),
         (lambda a, x, y: a.add_to((x,)), "Each sample needs its index"),
-        (lambda a, x, y: a.read([COUNT]), "no answer for sample 40"),
-        (lambda a, x, y: a.read([-1]), "no answer for sample -1"),
+        (
+            lambda a, x, y: a.read([COUNT]),
+            "no predictions for sample 40",
+        ),
+        (lambda a, x, y: a.read([-1]), "no predictions for sample -1"),
     ],
 )
-def test_errors(answers, data, wrong, message):
+def test_errors(cache, data, wrong, message):
     with pytest.raises(ValueError, match=message):
-        wrong(answers, *data)
+        wrong(cache, *data)
 
 
 @pytest.mark.parametrize("kept", [1, 2])
-def test_tf_data_without_indices(answers, data, kept):
+def test_tf_data_without_indices(cache, data, kept):
     tf = pytest.importorskip("tensorflow")
     dataset = tf.data.Dataset.from_tensor_slices(data[:kept]).batch(BATCH)
     with pytest.raises(ValueError, match="Each sample needs its index"):
-        answers.join(dataset)
+        cache.join(dataset)

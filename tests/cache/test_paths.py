@@ -1,7 +1,6 @@
 """A cache's folder: named from any working folder, and from the user's own."""
 
 import pickle
-import types
 
 import numpy as np
 import pytest
@@ -11,8 +10,8 @@ from writing_run import truth
 from writing_run import write
 
 from keras_kd import cache
-from keras_kd._src.cache.planning.machine import free_disk
 
+pytestmark = pytest.mark.one_backend
 KEYS = np.array([33, 2, 17])
 
 
@@ -32,26 +31,26 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
-def assert_right(answers):
-    told = answers.views(KEYS)["output"]
-    np.testing.assert_array_equal(told, truth()[KEYS])
+def assert_right(cached):
+    found = cached.predictions_of(KEYS)["output"]
+    np.testing.assert_array_equal(found, truth()[KEYS])
 
 
 def test_a_reader_is_in_another_folder_by_now(folders, monkeypatch):
-    write("answers")
-    answers = cache.open("answers", verify="sizes")
-    pickled = pickle.dumps(cache.open("answers"))
+    write("cache")
+    cached = cache.open("cache", verify="sizes")
+    pickled = pickle.dumps(cache.open("cache"))
     monkeypatch.chdir(folders[1])
-    assert_right(answers)
+    assert_right(cached)
     assert_right(pickle.loads(pickled))
 
 
 def test_copies_that_were_asked_for_in_another_folder(folders, monkeypatch):
-    write("answers")
-    url = f"file://{folders[0]}/answers"
-    answers = cache.open(url, cache_dir="copies")
+    write("cache")
+    url = f"file://{folders[0]}/cache"
+    cached = cache.open(url, cache_dir="copies")
     monkeypatch.chdir(folders[1])
-    assert_right(answers)
+    assert_right(cached)
     assert not list(folders[1].iterdir())
 
 
@@ -61,27 +60,14 @@ def test_a_writer_whose_data_leads_into_another_folder(folders, monkeypatch):
             monkeypatch.chdir(folders[1])
             yield batch
 
-    write("answers", leading())
+    write("cache", leading())
     assert not list(folders[1].iterdir())
-    assert_right(cache.open(folders[0] / "answers"))
+    assert_right(cache.open(folders[0] / "cache"))
 
 
 def test_the_users_own_folder(folders, home):
-    write("~/answers")
-    cache.merge("~/answers", samples=SAMPLES)
-    assert_right(cache.open("~/answers"))
-    assert_right(cache.open(home / "answers"))
+    write("~/cache")
+    cache.merge("~/cache", samples=SAMPLES)
+    assert_right(cache.open("~/cache"))
+    assert_right(cache.open(home / "cache"))
     assert not list(folders[0].iterdir())
-
-
-def test_the_disk_of_the_users_own_folder(home, monkeypatch):
-    asked = []
-
-    def usage(path):
-        asked.append(path)
-        return types.SimpleNamespace(free=7)
-
-    home.mkdir()
-    monkeypatch.setattr("shutil.disk_usage", usage)
-    assert free_disk("~/answers") == 7
-    assert asked == [home]

@@ -3,10 +3,12 @@
 import os
 import pathlib
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+import zlib
 
 import fsspec
 import numpy as np
@@ -15,139 +17,157 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import known_implementations
 from writing_run import SAMPLES
+from writing_run import SHARD
 from writing_run import data
+from writing_run import rewrite
 from writing_run import truth
 from writing_run import write
 
 from keras_kd import cache
-from keras_kd._src.cache import stored_records
-from keras_kd._src.cache.remote import storage_at
-from keras_kd._src.cache.sealed import sealed
-from keras_kd._src.cache.sealed import unsealed
 
+pytestmark = pytest.mark.one_backend
 ROOT = pathlib.Path(__file__).parents[2]
-URL = "memory://bucket/answers"
-CONTENT = {
-    "manifest.json": b'{"samples": 3}',
-    "index.npy": b"index",
-    "parts/0/rows.npy": b"0" * 1000,
-    "parts/1/rows.npy": b"1" * 2000,
-}
-PARTS = ["parts/0/rows.npy", "parts/1/rows.npy"]
+URL = "memory://bucket/cache"
+KEYS = np.arange(SHARD)  # All in the first shard.
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """A cache in a local folder."""
+    folder = tmp_path_factory.mktemp("here") / "cache"
+    write(folder)
+    return folder
+
+
+def put(files, folder, place="/bucket/cache"):
+    """Puts a cache in the place of what is at the url."""
+    if files.exists(place):
+        files.rm(place, recursive=True)
+    files.put(os.fspath(folder), place, recursive=True)
 
 
 @pytest.fixture
-def bucket():
+def far(here):
     files = fsspec.filesystem("memory")
-    for path, content in CONTENT.items():
-        files.pipe(f"/bucket/answers/{path}", content)
+    put(files, here)
     yield files
     files.rm("/bucket", recursive=True)
 
 
 @pytest.fixture
-def fetched(bucket, monkeypatch):
+def near(tmp_path):
+    return tmp_path / "near"
+
+
+@pytest.fixture
+def fetched(far, monkeypatch):
     """Names of the files that were read, in order."""
     names = []
     for method in ["cat_file", "get_file"]:
         original = getattr(MemoryFileSystem, method)
 
         def counted(self, path, *arguments, original=original, **options):
-            names.append(path.removeprefix("/bucket/answers/"))
+            names.append(path.removeprefix("/bucket/cache/"))
             return original(self, path, *arguments, **options)
 
         monkeypatch.setattr(MemoryFileSystem, method, counted)
     return names
 
 
-def fill(folder):
-    for path, content in CONTENT.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(content)
-
-
-def copies(cache_dir):
-    """The files in the local folder, by their paths in the cache's folder."""
+def files_of(folder, pattern="**/*.*"):
+    """Content of a cache's files, by their paths in its folder."""
     return {
-        "/".join(path.relative_to(cache_dir).parts[1:]): path.read_bytes()
-        for path in cache_dir.rglob("*")
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.glob(pattern))
         if path.is_file()
     }
 
 
-def test_a_local_folder_is_used_as_it_is(tmp_path, monkeypatch):
+def copies(near):
+    """The same of its copy; there is one."""
+    (folder,) = near.iterdir()
+    return files_of(folder)
+
+
+def shards_of(folder):
+    return list(files_of(folder, "parts/0/*.npy"))
+
+
+def index_of(folder):
+    (name,) = files_of(folder, "index-*.npy")
+    return name
+
+
+def assert_right(near, samples=SAMPLES, url=URL, **arguments):
+    cached = cache.open(url, cache_dir=near, **arguments)
+    found = cached.predictions_of(np.arange(samples))["output"]
+    np.testing.assert_array_equal(found, truth(samples))
+
+
+def test_a_local_folder_is_used_as_it_is(here, near, monkeypatch):
     monkeypatch.setitem(sys.modules, "fsspec", None)
-    fill(tmp_path)
-    for path in [tmp_path, str(tmp_path)]:
-        storage = storage_at(path)
-        assert storage.local("index.npy") == tmp_path / "index.npy"
-        assert storage.sizes(PARTS) == [1000, 2000]
+    for path in [here, str(here)]:
+        assert_right(near, url=path)
+    assert not near.exists()
 
 
-def test_only_what_is_used_is_fetched(fetched, tmp_path):
-    storage = storage_at(URL, tmp_path)
-    assert fetched == ["manifest.json"]
-    assert storage.sizes(PARTS) == [1000, 2000]
-    assert fetched == ["manifest.json"]
+def test_only_what_is_used_is_fetched(here, fetched, near):
+    cached = cache.open(URL, cache_dir=near)
+    opened = ["manifest.json", index_of(here)]
+    assert fetched == opened
     for _ in range(2):
-        assert storage.local(PARTS[1]).read_bytes() == CONTENT[PARTS[1]]
-        storage.local("manifest.json")
-    assert fetched == ["manifest.json", PARTS[1]]
-    kept = ["manifest.json", PARTS[1]]
-    assert copies(tmp_path) == {name: CONTENT[name] for name in kept}
+        found = cached.predictions_of(KEYS)["output"]
+        np.testing.assert_array_equal(found, truth()[KEYS])
+    used = [*opened, shards_of(here)[0]]
+    assert fetched == used
+    expected = files_of(here)
+    assert copies(near) == {name: expected[name] for name in used}
 
 
 @pytest.mark.parametrize("url", [URL, URL + "/"])
-def test_a_second_open_fetches_the_manifest_alone(url, fetched, tmp_path):
-    path = storage_at(URL, tmp_path).local(PARTS[0])
+def test_a_second_open_fetches_the_manifest_alone(url, fetched, near):
+    assert_right(near)
     fetched.clear()
-    assert storage_at(url, tmp_path).local(PARTS[0]) == path
+    assert_right(near, url=url)
     assert fetched == ["manifest.json"]
 
 
 def test_another_manifest_or_url_has_copies_of_its_own(
-    bucket, fetched, tmp_path
+    here, far, fetched, near, tmp_path
 ):
-    first = storage_at(URL, tmp_path).local(PARTS[0])
-    bucket.pipe("/bucket/answers/manifest.json", b'{"samples": 4}')
-    bucket.pipe("/bucket/answers/parts/0/rows.npy", b"new")
+    first = cache.open(URL, cache_dir=near)
+    first.read(KEYS)
+    write(tmp_path / "other", data() + 1)
+    put(far, tmp_path / "other")
     fetched.clear()
-    second = storage_at(URL, tmp_path).local(PARTS[0])
-    assert second.read_bytes() == b"new"
-    assert first.read_bytes() == CONTENT[PARTS[0]]
-    assert fetched == ["manifest.json", PARTS[0]]
+    second = cache.open(URL, cache_dir=near).predictions_of(KEYS)["output"]
+    np.testing.assert_array_equal(second, truth()[KEYS] + 2)
+    assert fetched[0] == "manifest.json" and len(fetched) == 3
+    found = first.predictions_of(KEYS)["output"]
+    np.testing.assert_array_equal(found, truth()[KEYS])
+    assert len(list(near.iterdir())) == 2
 
-    bucket.cp("/bucket/answers", "/bucket/copy/answers", recursive=True)
-    url = "memory://bucket/copy/answers"
-    other = storage_at(url, tmp_path).local(PARTS[0])
-    assert len({first, second, other}) == 3
+    put(far, here, "/bucket/copy/cache")
+    assert_right(near, url="memory://bucket/copy/cache")
+    assert len(list(near.iterdir())) == 3
 
 
-def test_listings_of_before_are_not_trusted(bucket, tmp_path, monkeypatch):
+def test_earlier_listings_are_not_trusted(far, near, monkeypatch):
     forgotten = []
     monkeypatch.setattr(
         MemoryFileSystem,
         "invalidate_cache",
         lambda self, path=None: forgotten.append(path),
     )
-    storage_at(URL, tmp_path)
+    cache.open(URL, cache_dir=near)
     assert forgotten == [None]
 
 
-def test_sizes_are_those_of_the_copies_that_will_be_read(bucket, tmp_path):
-    storage = storage_at(URL, tmp_path)
-    storage.local(PARTS[1]).write_bytes(b"cut")
-    assert storage.sizes(PARTS) == [1000, 3]
-    assert storage.sizes([]) == []
-
-
-def test_a_file_system_of_another_kind(tmp_path):
-    fill(tmp_path / "far")
-    storage = storage_at(f"file://{tmp_path}/far", tmp_path / "near")
-    assert storage.sizes(PARTS) == [1000, 2000]
-    path = storage.local(PARTS[0])
-    assert path.is_relative_to(tmp_path / "near")
-    assert path.read_bytes() == CONTENT[PARTS[0]]
+def test_a_file_system_of_another_kind(here, near):
+    assert_right(near, url=f"file://{here}")
+    expected = files_of(here)
+    del expected["parts/0/part.json"]  # For writers.
+    assert copies(near) == expected
 
 
 def cut_off(error):
@@ -163,122 +183,116 @@ def cut_off(error):
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError("gone"), None])
-def test_a_cut_off_fetch_leaves_nothing(error, bucket, tmp_path, monkeypatch):
-    storage = storage_at(URL, tmp_path)
+def test_a_cut_off_fetch_leaves_nothing(error, here, far, near, monkeypatch):
+    cached = cache.open(URL, cache_dir=near)
+    size = (here / shards_of(here)[0]).stat().st_size
     with monkeypatch.context() as patch:
         patch.setattr(MemoryFileSystem, "get_file", cut_off(error))
         with pytest.raises(
-            ConnectionResetError if error else ValueError,
-            match="gone" if error else r"1000 bytes\. Received: 500",
+            type(error) if error else ValueError,
+            match="gone" if error else f"{size // 2} bytes, expected {size}",
         ):
-            storage.local(PARTS[0])
-    assert set(copies(tmp_path)) == {"manifest.json"}
-    assert storage.local(PARTS[0]).read_bytes() == CONTENT[PARTS[0]]
+            cached.read(KEYS)
+    assert set(copies(near)) == {"manifest.json", index_of(here)}
+    found = cached.predictions_of(KEYS)["output"]
+    np.testing.assert_array_equal(found, truth()[KEYS])
 
 
 KILLED = """
 import os, pathlib, signal, sys
 from fsspec.implementations.local import LocalFileSystem
-from keras_kd._src.cache.remote import storage_at
+from keras_kd import cache
+
+original = LocalFileSystem.get_file
 
 def get_file(self, path, copy):
-    pathlib.Path(copy).write_bytes(b"0" * 500)
+    if "parts" not in str(path):
+        return original(self, path, copy)
+    pathlib.Path(copy).write_bytes(b"0" * 50)
     os.kill(os.getpid(), signal.SIGKILL)
 
 LocalFileSystem.get_file = get_file
-storage_at(*sys.argv[1:]).local("parts/0/rows.npy")
+cache.open(sys.argv[1], cache_dir=sys.argv[2]).read([3])
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
-def test_a_process_killed_while_it_fetches(tmp_path):
-    fill(tmp_path / "far")
-    url, near = f"file://{tmp_path}/far", tmp_path / "near"
+def test_a_process_killed_while_it_fetches(here, near):
+    url = f"file://{here}"
     ended = subprocess.run(
         [sys.executable, "-c", KILLED, url, str(near)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert ended.returncode == -signal.SIGKILL
-    assert 500 in map(len, copies(near).values())
-    storage = storage_at(url, near)
-    assert storage.sizes(PARTS) == [1000, 2000]
-    assert storage.local(PARTS[0]).read_bytes() == CONTENT[PARTS[0]]
+    assert b"0" * 50 in copies(near).values()
+    assert_right(near, url=url, verify="full")
 
 
-def test_several_fetch_at_once(tmp_path, monkeypatch):
-    fill(tmp_path / "far")
+def test_several_fetch_at_once(here, near, monkeypatch):
     original = LocalFileSystem.get_file
     barrier = threading.Barrier(4, timeout=30)
 
     def together(self, path, copy):
-        barrier.wait()
+        if "parts" in str(path):
+            barrier.wait()
         original(self, path, copy)
-        barrier.wait()
+        if "parts" in str(path):
+            barrier.wait()
 
+    cached = cache.open(f"file://{here}", cache_dir=near)
     monkeypatch.setattr(LocalFileSystem, "get_file", together)
-    near = tmp_path / "near"
-    storage, contents = storage_at(f"file://{tmp_path}/far", near), []
+    contents = []
 
     def fetch():
-        contents.append(storage.local(PARTS[0]).read_bytes())
+        contents.append(cached.read(KEYS)["output"]["values"])
 
     threads = [threading.Thread(target=fetch) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert contents == [CONTENT[PARTS[0]]] * 4
-    assert set(copies(near)) == {"manifest.json", PARTS[0]}
+    assert len(contents) == 4
+    for content in contents:
+        np.testing.assert_array_equal(content, truth()[KEYS])
+    used = {"manifest.json", index_of(here), shards_of(here)[0]}
+    assert set(copies(near)) == used
 
 
-def test_it_goes_to_another_process(bucket, tmp_path):
-    storage = pickle.loads(pickle.dumps(storage_at(URL, tmp_path)))
-    assert storage.local("index.npy").read_bytes() == b"index"
+def test_it_goes_to_another_process(far, near):
+    cached = pickle.loads(pickle.dumps(cache.open(URL, cache_dir=near)))
+    found = cached.predictions_of(KEYS)["output"]
+    np.testing.assert_array_equal(found, truth()[KEYS])
 
 
-@pytest.mark.parametrize("place", ["local", "remote"])
-@pytest.mark.parametrize(
-    "path", ["../secret", "parts/../../secret", "/etc/passwd", "out/secret"]
-)
-def test_paths_that_leave_the_folder(place, path, bucket, tmp_path):
-    fill(tmp_path / "far")
-    storage = storage_at(
-        tmp_path / "far" if place == "local" else URL, tmp_path / "near"
-    )
-    (storage.folder.parent / "secret").write_text("secret")
-    (storage.folder / "out").symlink_to(storage.folder.parent)
-    for ask in [storage.local, lambda path: storage.sizes([path])]:
-        with pytest.raises(ValueError, match="must be in its folder"):
-            ask(path)
+def test_links_within_the_folder(here, near, tmp_path):
+    (tmp_path / "link").symlink_to(here)
+    assert_right(near, url=tmp_path / "link")
+    write(tmp_path / "real")
+    index = tmp_path / "real" / index_of(tmp_path / "real")
+    index.rename(index.with_name("moved.npy"))
+    index.symlink_to("moved.npy")
+    assert_right(near, url=tmp_path / "real")
 
 
-def test_links_within_the_folder(tmp_path):
-    fill(tmp_path / "real")
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    (tmp_path / "real" / "again.npy").symlink_to("index.npy")
-    storage = storage_at(tmp_path / "link")
-    assert storage.local("again.npy").read_bytes() == b"index"
-
-
-@pytest.mark.parametrize("place", ["local", "remote"])
-def test_files_that_are_not_there(place, bucket, tmp_path):
-    fill(tmp_path / "far")
-    storage = storage_at(
-        tmp_path / "far" if place == "local" else URL, tmp_path / "near"
-    )
-    with pytest.raises(ValueError, match=r"has no parts/9/rows\.npy"):
-        storage.local("parts/9/rows.npy")
+def test_files_that_are_not_there(here, far, near):
+    shard = shards_of(here)[2]
+    far.rm(f"/bucket/cache/{shard}")
     with pytest.raises(ValueError, match="has no .*Received: path="):
-        storage.sizes(["parts/0/rows.npy", "parts/9/rows.npy"])
-    assert not list((tmp_path / "near").rglob("unfinished_*"))
+        cache.open(URL, cache_dir=near)
+    put(far, here)
+    cached = cache.open(URL, cache_dir=near)
+    far.rm(f"/bucket/cache/{shard}")
+    with pytest.raises(ValueError, match=f"has no {shard}"):
+        cached.read(np.arange(SAMPLES))
+    assert not list(near.rglob("unfinished_*"))
     with pytest.raises(ValueError, match=r"has no manifest\.json"):
-        storage_at("memory://bucket/parts", tmp_path)
+        cache.open("memory://bucket/parts", cache_dir=near)
 
 
 def test_without_fsspec(monkeypatch):
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(ValueError, match="pip install fsspec.*s3://bucket/a"):
-        storage_at("s3://bucket/a")
+        cache.open("s3://bucket/a")
 
 
 def test_protocols_without_a_driver(monkeypatch):
@@ -289,102 +303,97 @@ def test_protocols_without_a_driver(monkeypatch):
         ("unheard-of://bucket/a", "unheard-of"),
     ]:
         with pytest.raises(ValueError, match=f"driver.*{message}"):
-            storage_at(url)
+            cache.open(url)
 
 
-def test_where_copies_are_kept(bucket, tmp_path, monkeypatch):
+def test_where_copies_are_kept(far, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", "")
-    expected = tmp_path / ".cache" / "keras_kd"
-    assert storage_at(URL).folder.parent == expected
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert storage_at(URL).folder.parent == tmp_path / "xdg" / "keras_kd"
-    assert storage_at(URL, "~/mine").folder.parent == tmp_path / "mine"
-    assert storage_at(URL).folder.name.startswith("answers_")
+    places = {tmp_path / ".cache/keras_kd": {}, tmp_path / "xdg/keras_kd": {}}
+    places[tmp_path / "mine"] = {"cache_dir": "~/mine"}
+    for place, arguments in places.items():
+        assert not place.exists()
+        cache.open(URL, **arguments)
+        (copy,) = place.iterdir()
+        assert copy.name.startswith("cache_")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
 
 
-# --- whole caches ------------------------------------------------------------
+# --- damage ------------------------------------------------------------------
 
 
-def put(bucket, folder):
-    """Puts a cache in the place of what is at the url."""
-    bucket.rm("/bucket/answers", recursive=True)
-    bucket.put(os.fspath(folder), "/bucket/answers", recursive=True)
-
-
-@pytest.fixture
-def far(bucket, tmp_path):
-    write(tmp_path / "here")
-    put(bucket, tmp_path / "here")
-    return bucket
-
-
-def assert_right(tmp_path, samples=SAMPLES, **arguments):
-    answers = cache.open(URL, cache_dir=tmp_path / "near", **arguments)
-    told = answers.views(np.arange(samples))["output"]
-    np.testing.assert_array_equal(told, truth(samples))
-
-
-def copy_of(tmp_path, pattern):
-    (path,) = (tmp_path / "near").rglob(pattern)
-    return path
-
-
-@pytest.mark.parametrize("named", [True, False])
-def test_a_cache_is_read_from_far_away(named, far, tmp_path):
-    if not named:  # As the caches of before.
-        file = tmp_path / "here/manifest.json"
-        content = unsealed(file.read_bytes(), "damaged")
-        index = tmp_path / "here" / content["index"].pop("name")
-        index.rename(tmp_path / "here/index.npy")
-        file.write_text(sealed(content))
-        put(far, tmp_path / "here")
-    for verify in ["auto", "full", "sizes"]:
-        assert_right(tmp_path, verify=verify)
-    (index,) = (tmp_path / "here").glob("index*.npy")
-    assert copy_of(tmp_path, "index*.npy").name == index.name
+@pytest.mark.parametrize("verify", ["auto", "full", "sizes"])
+def test_a_cache_is_read_from_far_away(verify, here, far, near):
+    assert_right(near, verify=verify)
+    expected = files_of(here)
+    del expected["parts/0/part.json"]  # For writers.
+    assert copies(near) == expected
 
 
 @pytest.mark.parametrize("lost", [1, 100])
-def test_a_file_that_has_lost_its_last_bytes(lost, far, tmp_path):
-    whole = far.cat_file("/bucket/answers/parts/0/rows.npy")
-    far.pipe("/bucket/answers/parts/0/rows.npy", whole[:-lost])
-    with pytest.raises(ValueError, match=f"cut off.*{len(whole)} or more"):
-        cache.open(URL, cache_dir=tmp_path / "near")
+def test_a_file_that_has_lost_its_last_bytes(lost, here, far, near):
+    place = f"/bucket/cache/{shards_of(here)[1]}"
+    whole = far.cat_file(place)
+    far.pipe(place, whole[:-lost])
+    with pytest.raises(ValueError, match=f"expected {len(whole)}"):
+        cache.open(URL, cache_dir=near)
 
 
-def test_files_that_are_replaced_before_they_are_read(far, tmp_path):
-    answers = cache.open(URL, cache_dir=tmp_path / "near")
+def test_files_that_are_replaced_before_they_are_read(
+    here, far, near, tmp_path
+):
+    cached = cache.open(URL, cache_dir=near)
+    # Names are of what is in a file, so these have to be forged.
     write(tmp_path / "other", data() + 1)
-    put(far, tmp_path / "other")
+    for name, other in zip(shards_of(here), shards_of(tmp_path / "other")):
+        content = (tmp_path / "other" / other).read_bytes()
+        far.pipe(f"/bucket/cache/{name}", content)
     with pytest.raises(ValueError, match="'0' is damaged.*open the cache aga"):
-        answers.read([3])
-    put(far, tmp_path / "here")
-    np.testing.assert_array_equal(answers.views([3])["output"], truth()[[3]])
-    assert_right(tmp_path)
+        cached.read(KEYS)
+    put(far, tmp_path / "other")
+    with pytest.raises(ValueError, match="has no parts/0/00000"):
+        cached.read(KEYS)
+    put(far, here)
+    found = cached.predictions_of(KEYS)["output"]
+    np.testing.assert_array_equal(found, truth()[KEYS])
+    assert_right(near)
 
 
 @pytest.mark.parametrize("change", ["flipped", "cut"])
-@pytest.mark.parametrize("name", ["index*.npy", "rows.npy"])
-def test_a_copy_that_is_wrong_is_fetched_anew(name, change, far, tmp_path):
-    assert_right(tmp_path)
-    path = copy_of(tmp_path, name)
+@pytest.mark.parametrize("name", ["index-*.npy", "00001-*.npy"])
+def test_a_copy_that_is_wrong_is_fetched_anew(name, change, far, near):
+    assert_right(near)
+    (path,) = near.rglob(name)
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
     path.write_bytes(content[:-2] if change == "cut" else content)
     with pytest.raises(ValueError, match="open the cache again"):
-        assert_right(tmp_path)
-    assert_right(tmp_path)
+        assert_right(near)
+    assert_right(near)
 
 
-def test_an_index_too_large_to_look_at_when_opening(far, tmp_path, monkeypatch):
-    monkeypatch.setattr(stored_records, "VERIFIED_AT_OPEN", 8)
-    assert_right(tmp_path)
-    path = copy_of(tmp_path, "index*.npy")
-    content = bytearray(path.read_bytes())
-    content[-3] ^= 1
-    path.write_bytes(content)
+def test_an_index_too_large_to_check_when_opening(here, near, tmp_path):
+    folder = shutil.copytree(here, tmp_path / "many")
+    # As of scattered samples, which are a run of 16 bytes each.
+    index = np.load(folder / index_of(folder))
+    last = np.repeat(index[:, -1:], 2**24, axis=1)
+    large = folder / "index-large.npy"
+    np.save(large, np.concatenate([index, last], axis=1))
+    checksum = zlib.crc32(large.read_bytes())
+    about = {"file": large.name, "runs": index.shape[1] + 2**24}
+    about |= {"bytes": large.stat().st_size, "checksum": checksum}
+    rewrite(
+        folder / "manifest.json", lambda content: content.update(index=about)
+    )
+    url = f"file://{folder}"
+    assert_right(near, url=url, verify="full")
+    (path,) = near.rglob(large.name)
+    assert path.stat().st_size > 2**28
+    with path.open("rb+") as file:
+        file.seek(-3, os.SEEK_END)
+        file.write(b"\x01")
+    assert_right(near, url=url)
     with pytest.raises(ValueError, match="index.*open the cache again"):
-        assert_right(tmp_path, verify="full")
-    assert_right(tmp_path, verify="full")
+        assert_right(near, url=url, verify="full")
+    assert_right(near, url=url)

@@ -10,30 +10,26 @@ import os
 import pathlib
 import signal
 import sys
+import time
 import traceback
+import zlib
 
 import numpy as np
 
 import keras_kd as kd
-from keras_kd._src.cache import part
 
 SAMPLES, BATCH, SHARD = 40, 4, 8
 
-# Calls of `write` are: records, records, line, records, records, line...; what
-# is given is the call's number, and which share of it reaches the disk.
-IN_A_PART = {
-    "after a commit": (6, 0.0),
-    "within records": (6, 0.5),
-    "between records": (7, 0.0),
-    "between records and line": (8, 0.0),
-    "within a line": (8, 0.5),
-    "before the last line": (15, 0.0),
-}
-BEFORE_A_FILE = {
-    "before the part": "part.json",
-    "before the index": "index-*.npy",
-    "before the manifest": "manifest.json",
-}
+# Files, in their order: part.json; then shard and part.json, five times;
+# part.json (finished), index, manifest.
+FILES = 14
+SHARD_FILES = range(1, 11, 2)
+# A writer is killed when half a file is on the disk, when all of it is there
+# without its name, and when it has its name.
+PLACES = ("within", "before", "after")
+MOMENTS = [(place, number) for number in range(FILES) for place in PLACES]
+# Or when so many milliseconds have gone by.
+TIMES = (5, 10, 15, 20, 30, 45, 60, 90)
 HALVES = {"evens": range(0, SAMPLES, 2), "odds": range(1, SAMPLES, 2)}
 
 
@@ -46,13 +42,13 @@ def truth(samples=SAMPLES):
     return 2 * data(samples)[:, 1:]
 
 
-def teacher(asked=None, name="teacher"):
-    def answer(x):
-        if asked is not None:
-            asked.extend(x[:, 0].astype(int) // 4)
+def teacher(ran_on=None, name="teacher"):
+    def predict(x):
+        if ran_on is not None:
+            ran_on.extend(x[:, 0].astype(int) // 4)
         return 2 * x[:, 1:]
 
-    return kd.teachers.FunctionTeacher(answer, (4,), 3, probe=False, name=name)
+    return kd.teachers.FunctionTeacher(predict, (4,), 3, probe=False, name=name)
 
 
 def batches(keys, x=None, batch=BATCH):
@@ -62,41 +58,65 @@ def batches(keys, x=None, batch=BATCH):
         yield x[index], {"sample_index": index}
 
 
-def write(folder, dataset=None, asker=None, **arguments):
+def write(folder, dataset=None, model=None, **arguments):
     dataset = data() if dataset is None else dataset
     settings = dict(batch_size=BATCH, shard_samples=SHARD, verbose=0)
-    asker = teacher() if asker is None else asker
-    kd.cache.write(asker, dataset, folder, **{**settings, **arguments})
+    model = teacher() if model is None else model
+    kd.cache.write(model, dataset, folder, **{**settings, **arguments})
+
+
+def rewrite(path, change):
+    """Has a JSON file say something else, with a right checksum."""
+    content = json.loads(path.read_text())
+    del content["checksum"]
+    change(content)
+    said = json.dumps(content, sort_keys=True).encode()
+    path.write_text(json.dumps({"checksum": zlib.crc32(said), **content}))
 
 
 def kill():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def killed_in_a_part(folder, number, share):
-    calls, original = [], part.write
+def killed_at(folder, place, number):
+    replace, seen = os.replace, []
 
-    def write_some(file, content):
-        if len(calls) == number:
-            original(file, content[: int(share * len(content))])
+    def watched(source, target):
+        now = len(seen) == number
+        if now and place == "within":
+            os.truncate(source, os.path.getsize(source) // 2)
+        if now and place != "after":
             kill()
-        calls.append(content)
-        original(file, content)
+        replace(source, target)
+        seen.append(target)
+        if now:
+            kill()
 
-    part.write = write_some
+    os.replace = watched
     write(folder)
 
 
-def killed_before_a_file(folder, name):
-    original = os.replace
+def slow_batches():
+    for batch in batches(range(SAMPLES)):
+        time.sleep(0.005)
+        yield batch
 
-    def replace(source, target):
-        if pathlib.Path(target).match(name):
-            kill()
-        original(source, target)
 
-    os.replace = replace
-    write(folder)
+def written_slowly(folder, ready):
+    model = teacher()
+    write(folder / "warm", model=model)  # Compiles; the clock begins here.
+    os.write(ready, b"x")
+    write(folder / "cache", slow_batches(), model)
+
+
+def killed_after(folder, milliseconds):
+    ready, readied = os.pipe()
+    process = forked(written_slowly, folder, readied)
+    os.close(readied)  # Or the next line would wait for a writer that died.
+    os.read(ready, 1)
+    time.sleep(milliseconds / 1000)
+    os.kill(process, signal.SIGKILL)
+    return end_of(process)
 
 
 def paused(begun, go_on):
@@ -133,26 +153,28 @@ def end_of(process):
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def write_or_say(folder, said):
+def write_or_note(folder, note):
     try:
         write(folder)
     except ValueError as error:
-        said.write_text(str(error))
+        note.write_text(str(error))
 
 
 def main(folder):
     ended = {}
-    for name, moment in IN_A_PART.items():
-        ended[name] = end_of(forked(killed_in_a_part, folder / name, *moment))
-    for name, file in BEFORE_A_FILE.items():
-        ended[name] = end_of(forked(killed_before_a_file, folder / name, file))
+    for place, number in MOMENTS:
+        name = f"{place} {number}"
+        ended[name] = end_of(forked(killed_at, folder / name, place, number))
+    for milliseconds in TIMES:
+        name = f"{milliseconds} ms"
+        ended[name] = killed_after(folder / name, milliseconds)
 
     (begun, begin), (wait, go_on) = os.pipe(), os.pipe()
     first = forked(slow_writer, folder / "one part", begin, wait)
     os.close(begin)  # Or the next line would wait for a writer that died.
     os.read(begun, 1)
-    said = folder / "said.txt"
-    ended["second"] = end_of(forked(write_or_say, folder / "one part", said))
+    note = folder / "note.txt"
+    ended["second"] = end_of(forked(write_or_note, folder / "one part", note))
     os.write(go_on, b"x")
     ended["first"] = end_of(first)
 

@@ -10,7 +10,7 @@ from support import functional_model
 from support import numpy
 
 import keras_kd as kd
-from keras_kd._src.layers.masked_generation import MaskedGeneration
+from keras_kd.layers import MaskedGeneration
 from keras_kd.testing import assert_close
 
 
@@ -29,8 +29,8 @@ def pass_through(adapter):
     """Makes each generating convolution the identity of positive maps."""
     for convolution in adapter.generator:
         kernel = np.zeros(convolution.kernel.shape, "float32")
-        centre = (1,) * (kernel.ndim - 2)
-        kernel[centre] = np.eye(kernel.shape[-1])
+        center = (1,) * (kernel.ndim - 2)
+        kernel[center] = np.eye(kernel.shape[-1])
         convolution.set_weights([kernel, np.zeros(kernel.shape[-1])])
 
 
@@ -184,12 +184,14 @@ def test_distillation_trains_the_generator_and_the_student():
     assert term[-1] < 0.9 * term[0]
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("ratio", [-0.1, 1.0, np.nan])
 def test_ratio_that_is_none(ratio):
     with pytest.raises(ValueError, match="`mask_ratio` must be.*Received"):
         MaskedGeneration(mask_ratio=ratio)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "source, target, message",
     [

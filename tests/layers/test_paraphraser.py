@@ -9,8 +9,8 @@ from support import functional_model
 from support import numpy
 
 import keras_kd as kd
-from keras_kd._src.layers.paraphraser import Paraphraser
-from keras_kd._src.layers.paraphraser import Translator
+from keras_kd.layers import Paraphraser
+from keras_kd.layers import Translator
 from keras_kd.testing import assert_close
 
 
@@ -137,7 +137,7 @@ def weights(layer):
     return [numpy(weight.value).copy() for weight in layer.weights]
 
 
-def test_the_paraphraser_learns_first_and_the_student_from_it(tmp_path):
+def test_the_paraphraser_is_trained_first_and_the_student_after_it(tmp_path):
     keras.utils.set_random_seed(0)
     x, y = data()
     teacher = functional_model(8, name="teacher")
@@ -191,20 +191,20 @@ def test_the_paraphraser_learns_first_and_the_student_from_it(tmp_path):
         np.testing.assert_array_equal(old, new)
 
 
-def test_a_paraphraser_that_is_not_frozen_does_not_teach():
+def test_a_paraphraser_that_is_not_frozen_is_refused():
     transfer = kd.Transfer(
         kd.losses.FactorTransfer(),
         teacher_adapter=Paraphraser(),
         adapter=Translator(),
     )
     transfer.match([(None, 4, 4, 6)], [(None, 8, 8, 2)])
-    views = {"": maps(4, 4, 6)}, {"": maps(8, 8, 2)}
-    transfer.term(*views, None, training=False)
+    features = {"": maps(4, 4, 6)}, {"": maps(8, 8, 2)}
+    transfer.term(*features, None, training=False)
     with pytest.raises(ValueError, match="frozen.*Received: .*trainable=True"):
-        transfer.term(*views, None, training=True)
+        transfer.term(*features, None, training=True)
     transfer.teacher_adapters[0].trainable = False
     assert len(transfer.trainable_variables) == 6
-    term = transfer.term(*views, None, training=True)
+    term = transfer.term(*features, None, training=True)
     assert 0.0 < float(numpy(term)) < 1.0
 
 
@@ -240,6 +240,7 @@ def test_half_precision_reaches_the_convolutions():
         assert {each.dtype for each in layer.variables} == {"float32"}
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "make, message",
     [

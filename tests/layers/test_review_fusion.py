@@ -10,7 +10,7 @@ from support import functional_model
 from support import numpy
 
 import keras_kd as kd
-from keras_kd._src.layers.review_fusion import ReviewFusion
+from keras_kd.layers import ReviewFusion
 from keras_kd.testing import assert_close
 from keras_kd.testing import compiled
 from keras_kd.testing import value_and_gradient
@@ -20,7 +20,7 @@ SOURCES = [(5, 6, 3), (2, 4, 4), (4,)]
 TARGETS = [(5, 6, 2), (3, 4, 5), (6,)]
 
 
-def views(shapes=SOURCES, samples=3):
+def features(shapes=SOURCES, samples=3):
     random = np.random.default_rng(0)
     return [
         random.normal(size=(samples, *shape)).astype("float32")
@@ -83,8 +83,8 @@ def expected_of(fusion, inputs, training):
             y = nearest(behind, *maps.shape[1:3])
             kernel, bias = stage.attention.get_weights()
             both = np.concatenate([fused, y], axis=-1)
-            shares = 1.0 / (1.0 + np.exp(-convolved(both, kernel, bias)))
-            fused = fused * shares[..., [0]] + y * shares[..., [1]]
+            gates = 1.0 / (1.0 + np.exp(-convolved(both, kernel, bias)))
+            fused = fused * gates[..., [0]] + y * gates[..., [1]]
         fused = nearest(fused, *(target[:-1] or (1, 1)))
         (kernel,) = stage.expand.get_weights()
         result = normed(convolved(fused, kernel), stage.expand_norm, training)
@@ -97,19 +97,20 @@ def expected_of(fusion, inputs, training):
 def test_values(training):
     fusion = built()
     # Written first: in training the moving statistics move.
-    expected = expected_of(fusion, views(), training)
-    found = fusion([*map(ops.convert_to_tensor, views())], training=training)
+    expected = expected_of(fusion, features(), training)
+    found = fusion([*map(ops.convert_to_tensor, features())], training=training)
     assert_close([numpy(each) for each in found], expected)
 
 
 def test_an_open_batch_size_when_compiled():
     fusion = built()
-    run = compiled(lambda maps: fusion(maps, training=False), views())
-    found = run([*map(ops.convert_to_tensor, views(samples=2))])
-    expected = expected_of(fusion, views(samples=2), False)
+    run = compiled(lambda maps: fusion(maps, training=False), features())
+    found = run([*map(ops.convert_to_tensor, features(samples=2))])
+    expected = expected_of(fusion, features(samples=2), False)
     assert_close([numpy(each) for each in found], expected)
 
 
+@pytest.mark.one_backend
 def test_shapes_of_the_weights():
     fusion = ReviewFusion(TARGETS, mid_channels=7)
     fusion.build([(None, *shape) for shape in SOURCES])
@@ -150,7 +151,7 @@ def test_initial_weights_are_the_authors():
 
 
 def test_channels_first_is_channels_last_transposed():
-    last, maps = built(), views()
+    last, maps = built(), features()
     first = built(
         [(3, 5, 6), (4, 2, 4), (4,)],
         [(2, 5, 6), (5, 3, 4), (6,)],
@@ -163,7 +164,7 @@ def test_channels_first_is_channels_last_transposed():
 
 
 def test_deeper_stages_reach_shallower_ones_and_not_the_reverse():
-    fusion, (shallow, middle, deep) = built(), views()
+    fusion, (shallow, middle, deep) = built(), features()
 
     def result(number, *maps):
         return numpy(fusion([*map(ops.convert_to_tensor, maps)])[number])
@@ -184,7 +185,7 @@ def test_finite(samples):
         return sum(ops.mean(each**2) for each in results)
 
     for scale in (0.0, 1e4):
-        maps = [scale * each for each in views(samples=samples)]
+        maps = [scale * each for each in features(samples=samples)]
         value, gradient = value_and_gradient(squares, maps)
         assert np.isfinite(value)
         assert all(np.isfinite(each).all() for each in gradient)
@@ -194,7 +195,7 @@ def test_finite(samples):
 def test_mixed_precision(policy):
     fusion = built(dtype=policy)
     half = policy.removeprefix("mixed_")
-    maps = [ops.cast(100.0 * each, half) for each in views()]
+    maps = [ops.cast(100.0 * each, half) for each in features()]
     for result in fusion(maps, training=True):
         assert keras.backend.standardize_dtype(result.dtype) == half
         assert np.isfinite(numpy(ops.cast(result, "float32"))).all()
@@ -213,7 +214,7 @@ def test_saving_in_a_model(tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     copy = loaded.layers[-1]
     assert copy.get_config() == fusion.get_config()
-    for one, other in zip(loaded(views()), model(views())):
+    for one, other in zip(loaded(features()), model(features())):
         np.testing.assert_array_equal(numpy(one), numpy(other))
 
 
@@ -288,6 +289,7 @@ def test_the_method_as_published():
     assert terms[6] / 5.0 < terms[1]
 
 
+@pytest.mark.one_backend
 def test_what_is_frozen_stays_frozen():
     fusion = ReviewFusion(TARGETS, trainable=False)
     fusion.build([(None, *shape) for shape in SOURCES])
@@ -295,6 +297,7 @@ def test_what_is_frozen_stays_frozen():
     assert not any(weight.trainable for weight in fusion.weights)
 
 
+@pytest.mark.one_backend
 def test_one_fusion_for_two_teachers():
     fusion = built()
     fusion.target_shapes = [(5, 6, 2), (3, 4, 5), (7,)]
@@ -302,12 +305,14 @@ def test_one_fusion_for_two_teachers():
         fusion.compute_output_shape([(None, *shape) for shape in SOURCES])
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("channels", [0, -3])
 def test_channels_that_are_none(channels):
     with pytest.raises(ValueError, match="`mid_channels` must be.*Received"):
         ReviewFusion(mid_channels=channels)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "sources, targets, message",
     [

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 from battery import every_check
+from battery import random_features
 from battery import scaled
-from battery import views
 from support import cross_entropy
 from support import data
 from support import functional_model
@@ -13,9 +13,7 @@ from support import numpy
 from support import weights_of
 
 import keras_kd as kd
-from keras_kd._src.losses.contrastive_representation import (
-    ContrastiveRepresentation,
-)
+from keras_kd.losses import ContrastiveRepresentation
 from keras_kd.testing import LossCase
 
 
@@ -40,23 +38,23 @@ def info_nce(temperature):
     return values
 
 
-def rotated(view):
+def rotated(array):
     """Both sides' common rotation is tested below; one side's changes all."""
     rotation, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(4, 4)))
-    return (view @ rotation).astype("float32")
+    return (array @ rotation).astype("float32")
 
 
 CASES = {
     "contrastive": LossCase(
         ContrastiveRepresentation,
-        *views((4,), (4,)),
+        *random_features((4,), (4,)),
         reference=info_nce(0.07),
-        identical=None,  # the least value is at no finite views
+        identical=None,  # the least value is at no finite features
         invariances=(scaled,),
     ),
     "contrastive_warm": LossCase(
         lambda **kwargs: ContrastiveRepresentation(temperature=0.5, **kwargs),
-        *views((4,), (4,), seed=1),
+        *random_features((4,), (4,), seed=1),
         reference=info_nce(0.5),
         identical=None,
         invariances=(scaled,),
@@ -147,7 +145,8 @@ def test_teacher_adapters_are_saved(tmp_path):
     )
 
 
-def test_views_that_do_not_compare():
+@pytest.mark.one_backend
+def test_shapes_that_do_not_compare():
     loss = ContrastiveRepresentation()
     for shapes in (((4, 8), (4, 6)), ((4, 2, 8), (4, 2, 8))):
         with pytest.raises(ValueError, match="Received.*Dense"):

@@ -6,24 +6,23 @@ import pytest
 from battery import assert_golden
 from battery import every_check
 from battery import golden
+from battery import gradient
+from battery import random_features
 from battery import scaled
-from battery import views
+from battery import value
 
-from keras_kd._src.distillation.transfer import Transfer
-from keras_kd._src.losses.activation_boundaries import ActivationBoundaries
-from keras_kd._src.losses.channel_wise import ChannelWiseDistillation
-from keras_kd._src.losses.factor_transfer import FactorTransfer
-from keras_kd._src.losses.inter_channel_correlation import (
-    InterChannelCorrelation,
-)
-from keras_kd._src.losses.margin_relu import MarginReLU
-from keras_kd._src.losses.margin_relu import margin_of_batch_norm
-from keras_kd._src.losses.neuron_selectivity import NeuronSelectivity
-from keras_kd._src.losses.srd import LogSumDistance
-from keras_kd._src.losses.srd import log_sum_distance
+from keras_kd import Transfer
+from keras_kd.losses import ActivationBoundaries
+from keras_kd.losses import ChannelWiseDistillation
+from keras_kd.losses import FactorTransfer
+from keras_kd.losses import InterChannelCorrelation
+from keras_kd.losses import LogSumDistance
+from keras_kd.losses import MarginReLU
+from keras_kd.losses import NeuronSelectivity
+from keras_kd.losses import log_sum_distance
+from keras_kd.losses import margin_of_batch_norm
 from keras_kd.testing import LossCase
 from keras_kd.testing import assert_close
-from keras_kd.testing import value_and_gradient
 
 # --- the losses once more, in NumPy and float64 -----------------------------
 
@@ -69,11 +68,11 @@ def channel_divergence(temperature):
     return values
 
 
-def pooled(view, factor):
+def pooled(array, factor):
     """Means over blocks of a map of (batch, height, width, channels)."""
-    batch, height, width, channels = view.shape
+    batch, height, width, channels = array.shape
     blocks = (batch, height // factor, factor, width // factor, factor)
-    return view.reshape(*blocks, channels).mean(axis=(2, 4))
+    return array.reshape(*blocks, channels).mean(axis=(2, 4))
 
 
 def discrepancy(teacher, student):
@@ -140,24 +139,24 @@ def flat(features):
 # --- what changes nothing ---------------------------------------------------
 
 
-def shifted_channels(view):
+def shifted_channels(array):
     """A number added to each channel of each sample."""
     random = np.random.default_rng(1)
-    shape = (len(view), *[1] * (view.ndim - 2), view.shape[-1])
-    return view + random.normal(size=shape).astype("float32")
+    shape = (len(array), *[1] * (array.ndim - 2), array.shape[-1])
+    return array + random.normal(size=shape).astype("float32")
 
 
-def scaled_channels(view):
+def scaled_channels(array):
     """Each channel of each sample multiplied by a number other than 0."""
     random = np.random.default_rng(1)
-    shape = (len(view), *[1] * (view.ndim - 2), view.shape[-1])
+    shape = (len(array), *[1] * (array.ndim - 2), array.shape[-1])
     factors = random.uniform(0.1, 9.0, shape) * random.choice([-1, 1], shape)
-    return view * factors.astype("float32")
+    return array * factors.astype("float32")
 
 
-def reversed_channels(view):
+def reversed_channels(array):
     """The channels in another order."""
-    return view[..., ::-1].copy()
+    return array[..., ::-1].copy()
 
 
 def twice_as_wide(student):
@@ -174,7 +173,7 @@ def case(make, reference, student=MAPS, teacher=MAPS, **facts):
     sizes = facts.pop("size", 1.0)
     return LossCase(
         make,
-        *views(teacher, student, size=sizes),
+        *random_features(teacher, student, size=sizes),
         reference=reference,
         **facts,
     )
@@ -339,16 +338,8 @@ def test_correlation_of_the_published_port():
 # --- activation boundaries --------------------------------------------------
 
 
-def value(loss, teacher, student, weights=None):
-    return float(keras.ops.convert_to_numpy(loss(teacher, student, weights)))
-
-
-def gradient(loss, teacher, student):
-    return value_and_gradient(lambda s: loss(teacher, s), student)[1]
-
-
 def test_boundaries_ask_for_the_sign_alone():
-    teacher, student = views(MAPS, MAPS)
+    teacher, student = random_features(MAPS, MAPS)
     loss = ActivationBoundaries()
     assert value(loss, teacher * 100, student) == value(loss, teacher, student)
     assert value(loss, teacher, 9.0 * np.sign(teacher)) == 0.0
@@ -368,6 +359,7 @@ def test_a_student_below_a_negative_teacher_is_let_be():
     assert_close(slope, np.array([[0.0, 0.2, 1.2]]))
 
 
+@pytest.mark.one_backend
 def test_margin_is_the_mean_of_the_negative_responses():
     layer = keras.layers.BatchNormalization()
     layer.build((None, 4))
@@ -384,6 +376,7 @@ def test_margin_is_the_mean_of_the_negative_responses():
     assert_close(margin_of_batch_norm(layer), expected)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "gamma, beta, expected",
     [
@@ -401,6 +394,7 @@ def test_margin_of_improbable_responses(gamma, beta, expected):
     assert_close(margin_of_batch_norm(layer), [expected])
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("scale, center", [(True, False), (False, True)])
 def test_margin_of_a_batch_norm_without_gamma_or_beta(scale, center):
     layer = keras.layers.BatchNormalization(scale=scale, center=center)
@@ -408,6 +402,7 @@ def test_margin_of_a_batch_norm_without_gamma_or_beta(scale, center):
     assert_close(margin_of_batch_norm(layer), [-np.sqrt(2.0 / np.pi)] * 2)
 
 
+@pytest.mark.one_backend
 def test_margin_of_a_layer_without_statistics():
     layer = keras.layers.BatchNormalization(scale=False, center=False)
     layer.build((None, 2))
@@ -473,26 +468,26 @@ def test_log_sum_without_weights_is_the_function():
     assert_close(keras.ops.convert_to_numpy(found), expected)
 
 
-def test_log_sum_of_normalised_projections_trains():
-    def normalisation():
+def test_log_sum_of_normalized_projections_trains():
+    def normalization():
         return keras.layers.BatchNormalization(center=False, scale=False)
 
     transfer = Transfer(
         LogSumDistance(),
         adapter=keras.Sequential(
-            [keras.layers.Dense(5, use_bias=False), normalisation()]
+            [keras.layers.Dense(5, use_bias=False), normalization()]
         ),
-        teacher_adapter=normalisation(),
+        teacher_adapter=normalization(),
     )
     transfer.match([(None, 5)], [(None, 3)])
-    teacher, student = views((5,), (3,))
+    teacher, student = random_features((5,), (3,))
     large = 100.0 * teacher + 7.0
     found = [
-        transfer.term({"": view}, {"": student}, None, training=True)
-        for view in (teacher, large)
+        transfer.term({"": array}, {"": student}, None, training=True)
+        for array in (teacher, large)
     ]
     found = [float(keras.ops.convert_to_numpy(each)) for each in found]
-    # The normalisation takes the teacher's scale away (but for its epsilon).
+    # The normalization takes the teacher's scale away (but for its epsilon).
     assert_close(found[1], found[0], tolerance=1e-2)
 
 
@@ -509,7 +504,7 @@ AXES = [
 
 @pytest.mark.parametrize("first", AXES, ids=lambda loss: loss.name)
 def test_channels_first_is_channels_last_transposed(first):
-    teacher, student = views(MAPS, MAPS)
+    teacher, student = random_features(MAPS, MAPS)
     last = type(first).from_config({**first.get_config(), "axis": -1})
     assert_close(
         value(first, np.moveaxis(teacher, -1, 1), np.moveaxis(student, -1, 1)),
@@ -517,16 +512,19 @@ def test_channels_first_is_channels_last_transposed(first):
     )
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("loss", AXES, ids=lambda loss: loss.name)
 def test_axis_is_in_the_config(loss):
     assert type(loss).from_config(loss.get_config()).axis == 1
 
 
+@pytest.mark.one_backend
 def test_margins_may_be_an_array():
     margins = np.array(MARGINS, "float32")
     assert MarginReLU(margins).get_config()["margin"] == margins.tolist()
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "make, message",
     [
@@ -539,8 +537,8 @@ def test_margins_may_be_an_array():
         (lambda: ChannelWiseDistillation(0.0), "`temperature` must"),
         (lambda: LogSumDistance(1.0), "`exponent` must.*exponent=1.0"),
         (lambda: LogSumDistance(np.inf), "`exponent` must.*exponent=inf"),
-        (lambda: FactorTransfer(form="sum"), "\"map\".*form='sum'"),
-        (lambda: FactorTransfer(distance=1), '"l2".*distance=1'),
+        (lambda: FactorTransfer(form="sum"), "'map'.*form='sum'"),
+        (lambda: FactorTransfer(distance=1), "'l2'.*distance=1"),
     ],
 )
 def test_arguments_that_are_refused(make, message):
@@ -549,6 +547,7 @@ def test_arguments_that_are_refused(make, message):
     assert "Received" in str(error.value)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "loss, teacher, student, message",
     [
@@ -557,7 +556,7 @@ def test_arguments_that_are_refused(make, message):
         (MarginReLU([-1.0] * 4), (4, 2, 5), (4, 2, 5), "4 margins"),
         (ChannelWiseDistillation(), (4, 5), (4, 5), "SoftTargets"),
         (ChannelWiseDistillation(), (4, 2, 5), (4, 3, 5), "FeatureAdapter"),
-        (NeuronSelectivity(), (4, 5), (4, 5), "over positions"),
+        (NeuronSelectivity(), (4, 5), (4, 5), "that have positions"),
         (NeuronSelectivity(), (4, 2, 2, 5), (4, 4, 5), "same rank"),
         (InterChannelCorrelation(), (4, 2, 5), (4, 2, 6), "FeatureAdapter"),
         (InterChannelCorrelation(), (4, 2, 1), (4, 2, 1), "two or more"),
@@ -567,7 +566,7 @@ def test_arguments_that_are_refused(make, message):
         (FactorTransfer(form="map"), (4, 2, 2, 5), (4, 4, 5), "same rank"),
     ],
 )
-def test_views_that_do_not_compare(loss, teacher, student, message):
+def test_shapes_that_do_not_compare(loss, teacher, student, message):
     with pytest.raises(ValueError, match=message) as error:
         loss.check_shapes(teacher, student)
     assert "Received" in str(error.value)

@@ -1,6 +1,5 @@
 """One battery for all losses: a row of the table is a loss."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 from typing import NamedTuple
@@ -10,20 +9,23 @@ import numpy as np
 import pytest
 from battery import MaskTokens
 from battery import assert_golden
+from battery import assert_in_config
 from battery import every_check
+from battery import gradient
+from battery import random_features
+from battery import refused
 from battery import scaled
 from battery import shifted
-from battery import views
+from battery import through_json
+from battery import value
 from keras import ops
-from support import BACKEND
 from support import numpy
 
 from keras_kd import losses
-from keras_kd._src.schedules import Annealing
+from keras_kd.schedules import Annealing
 from keras_kd.testing import LossCase
 from keras_kd.testing import assert_close
 from keras_kd.testing import finite_differences
-from keras_kd.testing import value_and_gradient
 
 # --- the losses once more, in NumPy and float64 -----------------------------
 
@@ -114,10 +116,10 @@ class Row(NamedTuple):
     teacher: tuple  # shape of a sample
     student: tuple
     golden: str | None = None  # case in the file of reference values
-    size: float = 1.0  # standard deviation of the views
+    size: float = 1.0  # standard deviation of the features
     shift: bool = False  # adding a constant to a sample changes nothing
     scale: bool = False  # multiplying a sample changes nothing
-    identical: Callable = lambda student: student  # the teacher's view of it
+    identical: Callable = lambda student: student  # the teacher's array of it
     smooth: bool = True  # flat at the minimum
 
     def make(self, **kwargs):
@@ -126,17 +128,19 @@ class Row(NamedTuple):
     def function(self, teacher, student):
         return self.pure(teacher, student, **self.arguments)
 
-    def views(self, samples=6):
-        return views(
+    def features(self, samples=6):
+        return random_features(
             self.teacher, self.student, samples=samples, size=self.size
         )
 
     def case(self):
         return LossCase(
             self.make,
-            *self.views(),
+            *self.features(),
             reference=self.reference,
+            independent=True,
             identical=self.identical,
+            exact_minimum=1e-6,
             smooth=self.smooth,
             invariances=(shifted,) * self.shift + (scaled,) * self.scale,
         )
@@ -231,16 +235,6 @@ LOSSES = {
 every_loss = pytest.mark.parametrize("name", LOSSES)
 
 
-def value(loss, teacher, student, weights=None):
-    return float(numpy(loss(teacher, student, weights)))
-
-
-def gradient(loss, teacher, student, weights=None):
-    return value_and_gradient(
-        lambda student: loss(teacher, student, weights), student
-    )[1]
-
-
 # --- the right numbers ------------------------------------------------------
 
 
@@ -256,79 +250,19 @@ def test_value_and_gradient_are_those_of_the_published_code(name):
     assert_golden(LOSSES[name].case(), LOSSES[name].golden)
 
 
-@every_loss
-def test_batch_of_one(name):
-    row = LOSSES[name]
-    teacher, student = row.views(samples=1)
-    exact = [view.astype("float64") for view in (teacher, student)]
-    assert_close(
-        value(row.make(), teacher, student), row.reference(*exact).mean()
-    )
-    assert np.isfinite(gradient(row.make(), teacher, student)).all()
-
-
-@every_loss
-def test_identical_views_are_the_minimum(name):
-    row = LOSSES[name]
-    _, student = row.views()
-    case = row.case()._replace(teacher=row.identical(student))
-    # Eagerly: compiled, a corner's slope may be taken from beside the corner.
-    found, slope = case.value_and_gradient(row.make(), compiled_as="nothing")
-    assert abs(found) < 1e-6
-    assert np.isfinite(slope).all()
-    assert np.abs(slope).max() < 1e-6
-
-
-@every_loss
-def test_value_is_positive_away_from_the_minimum(name):
-    row = LOSSES[name]
-    assert value(row.make(), *row.views()) > 1e-3
-
-
 @pytest.mark.parametrize(
     "name", [name for name, row in LOSSES.items() if row.shift]
 )
 def test_the_gradient_has_no_part_along_a_shift(name):
     row = LOSSES[name]
-    sums = gradient(row.make(), *row.views()).sum(axis=-1)
+    sums = gradient(row.make(), *row.features()).sum(axis=-1)
     assert np.abs(sums).max() < 1e-6
-
-
-@every_loss
-def test_a_huge_sample_of_weight_0_is_absent(name):
-    row = LOSSES[name]
-    teacher, student = row.views()
-    teacher[2] *= 1e4
-    weights = np.array([1.0, 0.5, 0.0, 2.0, 0.0, 1.0], "float32")
-    kept = weights > 0
-    loss = row.make()
-    assert_close(
-        value(loss, teacher, student, weights),
-        value(loss, teacher[kept], student[kept], weights[kept]),
-    )
-    slope = gradient(loss, teacher, student, weights)
-    assert_close(
-        slope[kept],
-        gradient(loss, teacher[kept], student[kept], weights[kept]),
-    )
-    assert np.all(slope[~kept] == 0.0)
-
-
-@pytest.mark.skipif(BACKEND == "torch", reason="Keras runs PyTorch eagerly")
-@every_loss
-def test_compiled_equals_eager_without_weights(name):
-    case = LOSSES[name].case()
-    fast, eager = (
-        case.value_and_gradient(case.make(), compiled_as=how)
-        for how in ("fit", "nothing")
-    )
-    assert_close(fast, eager)
 
 
 @every_loss
 def test_function_gives_one_value_a_sample_or_position(name):
     row = LOSSES[name]
-    teacher, student = row.views()
+    teacher, student = row.features()
     expected = row.reference(
         teacher.astype("float64"), student.astype("float64")
     )
@@ -345,7 +279,7 @@ def test_rounding_at_a_high_temperature():
     # multiplies that: for small logits, some 1e-5 of the value. The gradient
     # is a difference of probabilities, and stays exact.
     row = LOSSES["soft_targets_T20"]._replace(size=1.0)
-    teacher, student = row.views()
+    teacher, student = row.features()
     exact = teacher.astype("float64")
     expected = row.reference(exact, student.astype("float64"))
     error = np.abs(numpy(row.function(teacher, student)) - expected)
@@ -356,64 +290,32 @@ def test_rounding_at_a_high_temperature():
     )
 
 
-@every_loss
-def test_views_may_be_lists(name):
-    row = LOSSES[name]
-    teacher, student = row.views()
-    weights = [1.0, 2.0, 0.0, 1.0, 3.0, 1.0]
-    assert_close(
-        value(row.make(), teacher.tolist(), student.tolist(), weights),
-        value(row.make(), teacher, student, np.array(weights, "float32")),
-    )
-
-
 @pytest.mark.parametrize(
     "name", [name for name, row in LOSSES.items() if len(row.student) == 1]
 )
 def test_two_classes(name):
-    row = LOSSES[name]._replace(teacher=(2,), student=(2,))
-    teacher, student = row.views()
-    exact = teacher.astype("float64")
-    assert_close(
-        value(row.make(), teacher, student),
-        row.reference(exact, student.astype("float64")).mean(),
-    )
+    two = LOSSES[name]._replace(teacher=(2,), student=(2,)).case()
+    found, slope = two.value_and_gradient(two.make())
+    assert_close(found, np.mean(two.expected()))
     expected = finite_differences(
-        lambda s: row.reference(exact, s).mean(), student
+        lambda student: np.mean(two.expected(student)), two.student
     )
     if name == "standardized":
         # Two z-scores are always +-0.707: nothing is left to learn from.
         assert np.abs(expected).max() < 1e-5
-        assert np.abs(gradient(row.make(), teacher, student)).max() < 1e-5
+        assert np.abs(slope).max() < 1e-5
     else:
-        assert_close(gradient(row.make(), teacher, student), expected)
-
-
-# --- the minimum, and what changes nothing ----------------------------------
+        assert_close(slope, expected)
 
 
 # --- weights and masks ------------------------------------------------------
-
-
-@pytest.mark.parametrize("shape", [(6,), (6, 1)])
-@every_loss
-def test_weights_of_samples_reach_each_position(name, shape):
-    row = LOSSES[name]
-    teacher, student = row.views()
-    weights = np.array([1.0, 3.0, 0.0, 0.5, 2.0, 1.0], "float32")
-    values = row.reference(teacher.astype("float64"), student.astype("float64"))
-    values = values.reshape(6, -1).mean(axis=1)
-    assert_close(
-        value(row.make(), teacher, student, weights.reshape(shape)),
-        np.sum(weights * values) / np.sum(weights),
-    )
 
 
 # As many tokens as samples: a wrong broadcast would go unnoticed by shapes.
 TOKENS = (4, 4, 5)
 
 
-def token_views():
+def token_features():
     random = np.random.default_rng(1)
     return random.normal(size=(2, *TOKENS)).astype("float32")
 
@@ -430,7 +332,7 @@ every_token_loss = pytest.mark.parametrize("name", TOKEN_LOSSES)
 
 @every_token_loss
 def test_weights_of_samples_and_of_tokens_agree(name):
-    teacher, student = token_views()
+    teacher, student = token_features()
     loss = TOKEN_LOSSES[name]()
     weights = np.array([1.0, 0.0, 3.0, 0.5], "float32")
     each = np.repeat(weights[:, None], 4, axis=1)
@@ -454,7 +356,7 @@ MASK = np.array(
 @pytest.mark.parametrize("reduction", ["mean_with_sample_weight", "mean"])
 @every_token_loss
 def test_masked_tokens_are_absent(name, reduction):
-    teacher, student = token_views()
+    teacher, student = token_features()
     loss = TOKEN_LOSSES[name]()
     loss.reduction = reduction
 
@@ -472,7 +374,7 @@ def test_masked_tokens_are_absent(name, reduction):
 
 @every_token_loss
 def test_weights_and_masks_join(name):
-    teacher, student = token_views()
+    teacher, student = token_features()
     loss = TOKEN_LOSSES[name]()
     weights = np.array([1.0, 2.0, 1.0, 0.0], "float32")
     each = np.repeat(weights[:, None], 4, axis=1)[MASK]
@@ -484,7 +386,7 @@ def test_weights_and_masks_join(name):
 
 @every_token_loss
 def test_the_callers_weights_stay_as_they_are(name):
-    teacher, student = token_views()
+    teacher, student = token_features()
     weights = ops.convert_to_tensor(np.ones((4, 4), "float32"))
     TOKEN_LOSSES[name]()(teacher, MaskTokens(MASK)(student), weights)
     assert np.all(numpy(weights) == 1.0)
@@ -494,7 +396,7 @@ def test_the_callers_weights_stay_as_they_are(name):
 def test_mask_of_an_embedding_is_heard(name):
     tokens = np.array([[1, 2, 3, 0], [4, 0, 0, 0]])
     student = keras.layers.Embedding(5, 5, mask_zero=True)(tokens)
-    teacher = token_views()[0][:2]
+    teacher = token_features()[0][:2]
     kept = tokens > 0
     loss = TOKEN_LOSSES[name]()
     assert_close(
@@ -509,7 +411,7 @@ def test_mask_of_an_embedding_is_heard(name):
 
 @pytest.mark.parametrize("form", ["code", "paper"])
 def test_masked_tokens_draw_no_attention(form):
-    teacher, student = token_views()
+    teacher, student = token_features()
     mask = np.array([[1, 1, 1, 0]] * 4, "bool")
     loss = losses.AttentionTransfer(form=form)
 
@@ -529,7 +431,7 @@ def test_masked_tokens_draw_no_attention(form):
 
 
 def test_eq_2_of_attention_transfer_is_that_of_the_shorter_sequence():
-    teacher, student = token_views()
+    teacher, student = token_features()
     mask = np.array([[1, 1, 1, 0]] * 4, "bool")
     loss = losses.AttentionTransfer(form="paper")
     assert_close(
@@ -540,7 +442,7 @@ def test_eq_2_of_attention_transfer_is_that_of_the_shorter_sequence():
 
 @pytest.mark.parametrize("form", ["code", "paper"])
 def test_a_sample_masked_altogether_is_absent(form):
-    teacher, student = token_views()
+    teacher, student = token_features()
     mask = np.array([[True] * 4] * 3 + [[False] * 4])
     loss = losses.AttentionTransfer(form=form)
     assert_close(
@@ -550,7 +452,7 @@ def test_a_sample_masked_altogether_is_absent(form):
 
 
 def test_a_mask_of_the_students_tokens_is_not_the_teachers():
-    teacher, student = token_views()
+    teacher, student = token_features()
     teacher = np.concatenate([teacher, teacher[:, ::-1]], axis=1)
     mask = np.array([[1, 1, 1, 0]] * 4, "bool")
     emptied = np.where(mask[..., None], student, 0.0).astype("float32")
@@ -564,14 +466,14 @@ def test_a_mask_of_the_students_tokens_is_not_the_teachers():
 # --- extreme inputs ---------------------------------------------------------
 
 
-def extreme_views(row, magnitude, dtype):
+def extreme_features(row, magnitude, dtype):
     random = np.random.default_rng(2)
-    views = []
+    features = []
     for shape in (row.teacher, row.student):
-        view = random.uniform(-magnitude, magnitude, size=(4, *shape))
-        view[0] = magnitude * np.sign(view[0])
-        views.append(ops.cast(view.astype("float32"), dtype))
-    return views
+        array = random.uniform(-magnitude, magnitude, size=(4, *shape))
+        array[0] = magnitude * np.sign(array[0])
+        features.append(ops.cast(array.astype("float32"), dtype))
+    return features
 
 
 @pytest.mark.parametrize(
@@ -579,12 +481,12 @@ def extreme_views(row, magnitude, dtype):
     [("float32", 1e4), ("float16", 100.0), ("bfloat16", 100.0)],
 )
 @every_loss
-def test_extreme_views(name, dtype, magnitude):
+def test_extreme_features(name, dtype, magnitude):
     row = LOSSES[name]
-    teacher, student = extreme_views(row, magnitude, dtype)
+    teacher, student = extreme_features(row, magnitude, dtype)
     exact = [
-        numpy(ops.cast(view, "float32")).astype("float64")
-        for view in (teacher, student)
+        numpy(ops.cast(array, "float32")).astype("float64")
+        for array in (teacher, student)
     ]
     expected = row.reference(*exact).mean()
 
@@ -603,7 +505,7 @@ def test_extreme_views(name, dtype, magnitude):
 )
 def test_silent_features_do_not_explode(name):
     row = LOSSES[name]
-    teacher, student = row.views()
+    teacher, student = row.features()
     student[0] = 0.0
     slope = gradient(row.make(), teacher, student)
     assert np.abs(slope).max() < 10.0
@@ -613,7 +515,7 @@ def test_silent_features_do_not_explode(name):
 @pytest.mark.parametrize("scale", [1e-10, 1e10, 1e25])
 def test_cosine_of_tiny_and_huge_features(scale):
     row = LOSSES["cosine"]
-    teacher, student = row.views()
+    teacher, student = row.features()
     assert_close(
         value(row.make(), teacher, student * np.float32(scale)),
         value(row.make(), teacher, student),
@@ -642,7 +544,7 @@ def test_a_confidently_wrong_student_gets_a_full_gradient():
 def test_probabilities_in_the_place_of_logits(
     teacher_from_logits, student_from_logits
 ):
-    teacher, student = LOSSES["soft_targets_T4"].views()
+    teacher, student = LOSSES["soft_targets_T4"].features()
     loss = losses.SoftTargets(
         teacher_from_logits=teacher_from_logits,
         student_from_logits=student_from_logits,
@@ -677,8 +579,8 @@ def test_probabilities_of_exactly_0_are_finite():
 
 
 def test_channels_first_is_channels_last_transposed():
-    teacher, student = LOSSES["mse"].views()
-    first = [np.moveaxis(view, -1, 1) for view in (teacher, student)]
+    teacher, student = LOSSES["mse"].features()
+    first = [np.moveaxis(array, -1, 1) for array in (teacher, student)]
     weights = np.array([1.0, 3.0, 0.0, 0.5, 2.0, 1.0], "float32")
     for loss in (losses.FeatureMatching, losses.AttentionTransfer):
         assert_close(
@@ -689,7 +591,7 @@ def test_channels_first_is_channels_last_transposed():
 
 @pytest.mark.parametrize("power", [1, 3])
 def test_power_of_attention_transfer(power):
-    teacher, student = LOSSES["attention_code"].views()
+    teacher, student = LOSSES["attention_code"].features()
     maps = []
     for features in (teacher, student):
         strength = (np.abs(features) ** power).mean(-1).reshape(6, -1)
@@ -702,7 +604,7 @@ def test_power_of_attention_transfer(power):
 
 @pytest.mark.parametrize("loss", [losses.SoftTargets, losses.BinarySoftTargets])
 def test_temperature_can_be_assigned(loss):
-    teacher, student = LOSSES["soft_targets_T1"].views()
+    teacher, student = LOSSES["soft_targets_T1"].features()
     moved = loss(temperature=1.0)
     before = value(moved, teacher, student)
     moved.temperature = 3.0
@@ -718,7 +620,7 @@ def test_a_loss_of_ones_own():
                 ops.abs(teacher_features - student_features), axis=-1
             )
 
-    teacher, student = token_views()
+    teacher, student = token_features()
     weights = np.array([1.0, 0.0, 3.0, 0.5], "float32")
     gaps = np.abs(teacher - student).max(axis=-1).mean(axis=1)
     assert_close(
@@ -730,11 +632,7 @@ def test_a_loss_of_ones_own():
 # --- compiled, saved, refused -----------------------------------------------
 
 
-def through_json(loss):
-    text = json.dumps(keras.saving.serialize_keras_object(loss))
-    return keras.saving.deserialize_keras_object(json.loads(text))
-
-
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "loss, arguments",
     [
@@ -752,8 +650,7 @@ def through_json(loss):
     ],
 )
 def test_each_argument_is_in_the_config(loss, arguments):
-    config = through_json(loss(**arguments)).get_config()
-    assert {key: config[key] for key in arguments} == arguments
+    assert_in_config(loss, **arguments)
 
 
 @pytest.mark.parametrize(
@@ -770,11 +667,12 @@ def test_serialization_of_a_scheduled_temperature(loss, schedule):
     found = copy.get_config()["temperature"]
     assert type(found) is type(schedule)
     assert found.get_config() == schedule.get_config()
-    views = LOSSES["soft_targets_T1"].views()
-    assert value(copy, *views) == value(first, *views)
-    assert value(first, *views) == value(loss(temperature=8.0), *views)
+    features = LOSSES["soft_targets_T1"].features()
+    assert value(copy, *features) == value(first, *features)
+    assert value(first, *features) == value(loss(temperature=8.0), *features)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "temperature", [0, -1, float("nan"), float("inf"), "x", None]
 )
@@ -787,21 +685,16 @@ def test_temperature_that_is_none(loss, temperature):
         loss().temperature = temperature
 
 
-def refused(make, message):
-    with pytest.raises(ValueError, match=message) as error:
-        make()
-    assert "Received" in str(error.value)
-
-
+@pytest.mark.one_backend
 def test_unknown_distance_and_form():
     refused(
         lambda: losses.FeatureMatching("l3"),
-        r"`distance` must be one of \['cosine', 'huber', 'l1', 'mse'\]. "
+        "`distance` must be one of 'mse', 'l1', 'huber', 'cosine'. "
         "Received: distance='l3'",
     )
     refused(
         lambda: losses.AttentionTransfer(form="book"),
-        '"code".*"paper".*Received: form=\'book\'',
+        "'code'.*'paper'.*Received: form='book'",
     )
 
 
@@ -827,20 +720,22 @@ MISFITS: list[tuple[Any, tuple, tuple, str]] = [
     (losses.SoftTargets, (4, 1), (4, 5), "same classes"),
     (losses.FeatureMatching, (4, 8, 6), (4, 8, 5), "FeatureAdapter"),
     (losses.FeatureMatching, (4, 8, 1), (4, 8, 5), "FeatureAdapter"),
-    (losses.FeatureMatching, (4, 5), (4, 8, 5), "views of the same shape"),
+    (losses.FeatureMatching, (4, 5), (4, 8, 5), "features of the same shape"),
     (losses.AttentionTransfer, (4, 5), (4, 5), "rank, 3 or more"),
     (losses.AttentionTransfer, (4, 16, 5), (4, 4, 4, 5), "the same rank"),
 ]
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("loss, teacher, student, message", MISFITS)
-def test_views_that_do_not_compare(loss, teacher, student, message):
+def test_shapes_that_do_not_compare(loss, teacher, student, message):
     refused(lambda: loss().check_shapes(teacher, student), message)
     # Likewise where the loss is used alone: no silent broadcasting.
-    views = np.ones(teacher, "float32"), np.ones(student, "float32")
-    refused(lambda: loss()(*views), message)
+    features = np.ones(teacher, "float32"), np.ones(student, "float32")
+    refused(lambda: loss()(*features), message)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("loss", [*CLASS_LOSSES, losses.FeatureMatching])
 def test_unknown_sizes_are_no_misfit(loss):
     loss().check_shapes((None, None, 5), (None, 8, 5))

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from battery import MaskTokens
-from battery import views
+from battery import random_features
 from support import numpy
 
 import keras_kd as kd
@@ -39,11 +39,11 @@ LOSSES = {
 
 
 def tokens(name):
-    teacher, student = views((4, 3), (4, 3), samples=len(LENGTHS))
+    teacher, student = random_features((4, 3), (4, 3), samples=len(LENGTHS))
     if name == "variational":  # means, then variances
         student = np.concatenate([student, 0.5 + student**2], axis=-1)
-    for view in (teacher, student):
-        view[~MASK] += 50.0
+    for array in (teacher, student):
+        array[~MASK] += 50.0
     return teacher, student
 
 
@@ -113,7 +113,7 @@ def test_masked_tokens_may_lie_anywhere(name):
         back = np.argsort(places)
         mixed[sample] = MASK[sample, back]
         teacher[sample], student[sample] = (
-            view[sample, back] for view in (teacher, student)
+            array[sample, back] for array in (teacher, student)
         )
     teacher_cut, student_cut = tokens(name)
     assert_close(
@@ -126,7 +126,7 @@ def test_masked_tokens_may_lie_anywhere(name):
     "name", ["attention_code", "attention_paper", "factor_map"]
 )
 def test_of_other_positions_the_masked_ones_are_zeros(name):
-    teacher, student = views((8, 3), (4, 3), samples=len(LENGTHS))
+    teacher, student = random_features((8, 3), (4, 3), samples=len(LENGTHS))
     student[LENGTHS.index(0)] = 0.0
     weights = (np.array(LENGTHS) > 0).astype("float32")
     emptied = np.where(MASK[:, :, None], student, np.float32(0.0))

@@ -4,13 +4,11 @@ import keras
 import numpy as np
 import pytest
 from battery import every_check
-from battery import views
+from battery import random_features
 from keras import ops
 from support import numpy
 
 import keras_kd as kd
-from keras_kd._src.losses.collaborative_targets import least_loss
-from keras_kd._src.losses.collaborative_targets import min_logit
 from keras_kd.testing import LossCase
 from keras_kd.testing import assert_close
 
@@ -47,13 +45,13 @@ def target_of(combine, peers, label):
 def reference(combine):
     def values(teacher, student, labels=None):
         result = []
-        for place in range(len(student[0])):
-            label = -1 if labels is None else labels[place]
-            peers = [logits[place] for logits in teacher]
+        for index in range(len(student[0])):
+            label = -1 if labels is None else labels[index]
+            peers = [logits[index] for logits in teacher]
             target = target_of(combine, peers, label) / 2.0
             result.append(
                 sum(
-                    4.0 * divergence(target, logits[place] / 2.0)
+                    4.0 * divergence(target, logits[index] / 2.0)
                     for logits in student
                 )
             )
@@ -63,7 +61,7 @@ def reference(combine):
 
 
 def case(combine, peers):
-    made = views(*[(CLASSES,)] * (2 * peers), size=2.0)
+    made = random_features(*[(CLASSES,)] * (2 * peers), size=2.0)
     return LossCase(
         lambda **arguments: kd.losses.CollaborativeTargets(
             combine, 2.0, **arguments
@@ -77,21 +75,21 @@ def case(combine, peers):
 
 
 @keras.saving.register_keras_serializable(package="keras_kd_tests")
-class PlacedPredictions(kd.losses.PastPredictions):
-    """The battery hands labels over; the places are those of the samples."""
+class IndexedPredictions(kd.losses.PastPredictions):
+    """A case has labels only: here they are the sample indices."""
 
     def __init__(self, num_samples=12, num_classes=CLASSES, **kwargs):
         super().__init__(num_samples, num_classes, **kwargs)
         self.bank.rows.assign(ROWS)
 
     def __call__(self, teacher, student, sample_weight=None, *, labels):
-        places = ops.cast(labels, "int32")
+        indices = ops.cast(labels, "int32")
         return super().__call__(
             teacher,
             student,
             sample_weight,
-            sample_index=places,
-            labels=ops.take(ops.convert_to_tensor(TRUE), places),
+            sample_index=indices,
+            labels=ops.take(ops.convert_to_tensor(TRUE), indices),
         )
 
 
@@ -99,15 +97,15 @@ TRUE = np.array([0, 3, 2, 4, 2, 0, 1, 1, 4, -1, 3, 2], "int32")
 ROWS = np.random.default_rng(2).dirichlet(np.ones(CLASSES), 12)
 # Three samples did not come yet, one of them without a label.
 ROWS[[2, 5, 9]] = 0.0
-PLACES = np.array([7, 2, 9, 0, 5, 8], "int32")
+INDICES = np.array([7, 2, 9, 0, 5, 8], "int32")
 
 
 def past_reference(teacher, student, labels):
     result = []
-    for logits, place in zip(student, labels):
-        target = ROWS[place]
+    for logits, index in zip(student, labels):
+        target = ROWS[index]
         if not target.any():
-            target = np.eye(CLASSES)[TRUE[place]] * (TRUE[place] >= 0)
+            target = np.eye(CLASSES)[TRUE[index]] * (TRUE[index] >= 0)
         q = log_softmax(logits)
         result.append(
             sum(p * (np.log(p) - q[c]) for c, p in enumerate(target) if p > 0)
@@ -122,9 +120,9 @@ CASES = {
         for peers in (2, 3)
     },
     "past_predictions": LossCase(
-        PlacedPredictions,
-        *views((CLASSES,), (CLASSES,), size=2.0),
-        labels=PLACES,
+        IndexedPredictions,
+        *random_features((CLASSES,), (CLASSES,), size=2.0),
+        labels=INDICES,
         reference=past_reference,
         identical=None,
     ),
@@ -136,26 +134,32 @@ def test_loss(case, check):
     check(case)
 
 
-def test_the_target_is_no_worse_than_the_best_peer():
+@pytest.mark.parametrize("combine", ["min_logit", "least_loss"])
+def test_the_target_is_no_worse_than_the_best_peer(combine):
     """Of each sample, in its cross-entropy with the label."""
-    logits = np.stack(views((CLASSES,), (CLASSES,), (CLASSES,), size=2.0))
+    peers = random_features((CLASSES,), (CLASSES,), (CLASSES,), size=2.0)
     labels = np.array([0, 3, 1, 4, 2, 0], "int32")
+    best = np.min(
+        [
+            [-log_softmax(each)[c] for each, c in zip(peer, labels)]
+            for peer in peers
+        ],
+        axis=0,
+    )
+    # The gradient is the student's probabilities less the target's.
+    even = [np.zeros_like(peer) for peer in peers]
+    loss = kd.losses.CollaborativeTargets(combine, 1.0, reduction="sum")
+    case = LossCase(None, peers, even, labels)
+    _, slopes = case.value_and_gradient(loss)
+    target = 1 / CLASSES - slopes[0].astype("float64")
+    losses = -np.log(target[np.arange(6), labels])
+    assert np.all(losses <= best + 1e-6)
 
-    def losses(answers):
-        return [
-            -log_softmax(each)[label] for each, label in zip(answers, labels)
-        ]
 
-    best = np.min([losses(peer) for peer in logits], axis=0)
-    for combine in (min_logit, least_loss):
-        target = numpy(combine(ops.convert_to_tensor(logits), labels))
-        assert np.all(np.array(losses(target)) <= best + 1e-6)
-
-
-def write(bank, rows, places, weights):
+def write(bank, rows, indices, weights):
     bank.write(
         ops.convert_to_tensor(np.array(rows, "float32")),
-        ops.convert_to_tensor(np.array(places, "int32")),
+        ops.convert_to_tensor(np.array(indices, "int32")),
         ops.convert_to_tensor(np.array(weights, "float32")),
     )
     return numpy(bank.rows.value)
@@ -166,7 +170,7 @@ def test_the_bank_keeps_one_row_a_sample():
     rows = write(
         bank, [[0.2, 0.8], [0.6, 0.4], [1.0, 0.0]], [1, 1, 3], [1, 1, 0]
     )
-    # A place that came twice holds the mean; one of weight 0 nothing.
+    # An index that came twice holds the mean; one of weight 0 nothing.
     expected = np.array([[0, 0], [0.4, 0.6], [0, 0], [0, 0]])
     assert_close(rows, expected, 1e-6)
     rows = write(bank, [[0.5, 0.5], [0.9, 0.1]], [1, 1], [0, 2])
@@ -187,6 +191,7 @@ def test_only_training_writes():
     )
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("missing", ["labels", "sample_index"])
 def test_what_is_missing_is_named(missing):
     loss = kd.losses.PastPredictions(4, 2)
@@ -196,6 +201,7 @@ def test_what_is_missing_is_named(missing):
         loss(np.ones((1, 2)), np.ones((1, 2)), **context)
 
 
+@pytest.mark.one_backend
 def test_sizes_are_checked():
     with pytest.raises(ValueError, match="num_samples"):
         kd.losses.PastPredictions(0, 2)

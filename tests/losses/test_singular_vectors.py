@@ -16,8 +16,8 @@ from support import functional_model
 from support import numpy
 
 import keras_kd as kd
-from keras_kd._src.losses.singular_vectors import SingularVectors
-from keras_kd._src.losses.singular_vectors import singular_vectors
+from keras_kd.losses import SingularVectors
+from keras_kd.losses import singular_vectors
 from keras_kd.testing import LossCase
 from keras_kd.testing import assert_close
 
@@ -25,9 +25,9 @@ from keras_kd.testing import assert_close
 def published(vectors, axis=-1):
     """Loops, and the decomposition of the map itself, not of its square."""
 
-    def leading(view, count):
-        channels = view.shape[axis if axis < 0 else axis - 1]
-        rows = np.moveaxis(view, axis if axis < 0 else axis - 1, -1)
+    def leading(array, count):
+        channels = array.shape[axis if axis < 0 else axis - 1]
+        rows = np.moveaxis(array, axis if axis < 0 else axis - 1, -1)
         _, scales, right = np.linalg.svd(rows.reshape(-1, channels))
         count = min(count, len(scales))
         return scales[:count], list(right[:count])
@@ -46,7 +46,7 @@ def published(vectors, axis=-1):
         return pairs
 
     def of_sample(teacher, student):
-        layers = [paired(*views) for views in zip(teacher, student)]
+        layers = [paired(*features) for features in zip(teacher, student)]
         value = 0.0
         for lower, upper in zip(layers, layers[1:]):
             for (t0, s0), (t1, s1) in zip(lower, upper):
@@ -76,11 +76,11 @@ def maps(*shapes, seed, turned=0.0, order=(0, 1, 2, 3)):
     """
     random = np.random.default_rng(3)  # the directions: of both sides
     own = np.random.default_rng(seed)
-    views = []
+    features = []
     for *sizes, channels in shapes:
         positions = int(np.prod(sizes))
-        view = np.zeros((6, positions, channels))
-        for sample in view:
+        array = np.zeros((6, positions, channels))
+        for sample in array:
             right = random.normal(size=(channels, channels))
             right = right + turned * own.normal(size=right.shape)
             right, _ = np.linalg.qr(right)
@@ -89,16 +89,16 @@ def maps(*shapes, seed, turned=0.0, order=(0, 1, 2, 3)):
                 sample += 0.5**place * np.outer(
                     left[:, place], right[:, direction]
                 )
-        views.append(view.reshape(6, *sizes, channels).astype("float32"))
-    return views
+        features.append(array.reshape(6, *sizes, channels).astype("float32"))
+    return features
 
 
-def negated(view):
-    return -view
+def negated(array):
+    return -array
 
 
-def mirrored(view):
-    return view[:, ::-1].copy()
+def mirrored(array):
+    return array[:, ::-1].copy()
 
 
 # One name, or JAX would compile each new loss of a check anew.
@@ -177,7 +177,7 @@ def test_a_direction_that_is_rounding_is_none():
     """A map that is the same everywhere has one direction, not four."""
     teacher = maps((3, 2, 4), (3, 4), seed=1)
     student = maps((1, 4), (1, 4), seed=2, turned=1.0)
-    everywhere = [view.repeat(9, axis=1) for view in student]
+    everywhere = [array.repeat(9, axis=1) for array in student]
     assert_close(
         numpy(singular_vectors(teacher, everywhere)),
         numpy(singular_vectors(teacher, student)),
@@ -190,8 +190,8 @@ def test_a_direction_that_is_rounding_is_none():
 
 def test_an_empty_map_has_no_direction():
     teacher = maps((3, 4), (3, 4), seed=1)
-    empty = [np.zeros_like(view) for view in teacher]
-    t0, t1 = (np.linalg.svd(view)[2][:, 0] for view in teacher)
+    empty = [np.zeros_like(array) for array in teacher]
+    t0, t1 = (np.linalg.svd(array)[2][:, 0] for array in teacher)
     t0, t1 = (
         t * np.sign(t.max(1, keepdims=True) + t.min(1, keepdims=True))
         for t in (t0, t1)
@@ -214,7 +214,7 @@ def test_axis_two_is_the_later_port():
 def test_channels_first_is_channels_last_transposed():
     case = CASES["two_of_three_layers"]
     first = case.change(
-        lambda view: np.moveaxis(view, -1, 1).copy(), "teacher", "student"
+        lambda array: np.moveaxis(array, -1, 1).copy(), "teacher", "student"
     )
     assert_close(first.value(case.make(axis=1)), case.value(case.make()))
 
@@ -254,6 +254,7 @@ def test_the_student_learns_through_an_adapter():
     assert np.isfinite(terms).all() and terms[-1] < 0.9 * terms[0]
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "teacher, student, message",
     [
@@ -270,17 +271,20 @@ def test_layers_that_do_not_compare(teacher, student, message):
         SingularVectors(2).check_shapes(teacher, student)
 
 
+@pytest.mark.one_backend
 def test_layers_that_compare():
     layers = [(None, None, None, 3), (None, 2, 1, 3)]
     SingularVectors(2).check_shapes(layers, [(4, 8, 3), (4, 2, 3)])
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("vectors", [0, -1, 1.0, True, None])
 def test_numbers_of_vectors_that_are_none(vectors):
     with pytest.raises(ValueError, match="`vectors` must be .*Received"):
         SingularVectors(vectors)
 
 
+@pytest.mark.one_backend
 def test_each_argument_is_in_the_config():
     loss = SingularVectors(3, axis=1)
     config = keras.saving.serialize_keras_object(loss)

@@ -1,26 +1,27 @@
 """Transformers: attention maps, and relations among tokens."""
 
 import functools
-import json
 
 import keras
 import numpy as np
 import pytest
 from battery import MaskTokens
+from battery import assert_in_config
 from battery import every_check
-from battery import views
+from battery import gradient
+from battery import random_features
+from battery import value
 from support import numpy
 
 import keras_kd as kd
-from keras_kd._src.losses.attention_divergence import AttentionDivergence
-from keras_kd._src.losses.attention_divergence import attention_divergence
-from keras_kd._src.losses.attention_map_matching import AttentionMapMatching
-from keras_kd._src.losses.attention_map_matching import attention_map_matching
-from keras_kd._src.losses.attention_relation import SelfAttentionRelation
-from keras_kd._src.losses.attention_relation import self_attention_relation
+from keras_kd.losses import AttentionDivergence
+from keras_kd.losses import AttentionMapMatching
+from keras_kd.losses import SelfAttentionRelation
+from keras_kd.losses import attention_divergence
+from keras_kd.losses import attention_map_matching
+from keras_kd.losses import self_attention_relation
 from keras_kd.testing import LossCase
 from keras_kd.testing import assert_close
-from keras_kd.testing import value_and_gradient
 
 MAPS = (2, 3, 4)  # heads, queries, keys
 
@@ -31,7 +32,7 @@ def softmax(scores):
 
 
 def maps(size=1.0):
-    return [softmax(view) for view in views(MAPS, MAPS, size=size)]
+    return [softmax(array) for array in random_features(MAPS, MAPS, size=size)]
 
 
 def divergence(p, q):
@@ -99,17 +100,17 @@ def relations(heads, present=None):
     return values
 
 
-def turned(view):
-    """All tokens of a view turned alike: their products remain."""
-    return -view
+def turned(array):
+    """All tokens of a array turned alike: their products remain."""
+    return -array
 
 
-def rows_scaled(view):
-    return view * np.float32(3.0)
+def rows_scaled(array):
+    return array * np.float32(3.0)
 
 
-def rows_shifted(view):
-    return view + np.float32(2.0)
+def rows_shifted(array):
+    return array + np.float32(2.0)
 
 
 CASES = {
@@ -118,7 +119,7 @@ CASES = {
     ),
     "scores": LossCase(
         functools.partial(AttentionMapMatching, from_scores=True),
-        *views(MAPS, MAPS),
+        *random_features(MAPS, MAPS),
         reference=squared_difference,
     ),
     "divergence": LossCase(
@@ -129,19 +130,19 @@ CASES = {
     ),
     "divergence_of_scores": LossCase(
         functools.partial(AttentionDivergence, from_scores=True),
-        *views(MAPS, MAPS),
+        *random_features(MAPS, MAPS),
         reference=divergence_of_scores,
         invariances=(rows_shifted,),
     ),
     "relation": LossCase(
         functools.partial(SelfAttentionRelation, 2),
-        *views((3, 8), (3, 4)),
+        *random_features((3, 8), (3, 4)),
         reference=relations(2),
         invariances=(turned,),
     ),
     "relation_of_projections": LossCase(
         functools.partial(SelfAttentionRelation, 2),
-        *views((3, 4, 2), (3, 1, 4)),
+        *random_features((3, 4, 2), (3, 1, 4)),
         reference=relations(2),
         invariances=(turned,),
     ),
@@ -151,16 +152,6 @@ CASES = {
 @every_check(CASES)
 def test_contract(case, check):
     check(case)
-
-
-def value(loss, teacher, student, weights=None):
-    return float(numpy(loss(teacher, student, weights)))
-
-
-def gradient(loss, teacher, student, weights=None):
-    return value_and_gradient(
-        lambda student: loss(teacher, student, weights), student
-    )[1]
 
 
 @pytest.mark.parametrize(
@@ -186,12 +177,12 @@ def test_function_gives_the_values(name, function):
 
 
 def test_masked_scores_count_as_0_as_in_the_published_code():
-    teacher, student = views(MAPS, MAPS)
+    teacher, student = random_features(MAPS, MAPS)
     emptied = teacher.copy(), student.copy()
-    for view, fill in zip((teacher, student), (-10000.0, -100.0)):
-        view[..., 3] = fill
-    for view in emptied:
-        view[..., 3] = 0.0
+    for array, fill in zip((teacher, student), (-10000.0, -100.0)):
+        array[..., 3] = fill
+    for array in emptied:
+        array[..., 3] = 0.0
     loss = AttentionMapMatching(from_scores=True)
     assert_close(value(loss, teacher, student), value(loss, *emptied))
     slope = gradient(loss, teacher, student)
@@ -202,7 +193,7 @@ def test_masked_scores_count_as_0_as_in_the_published_code():
 
 def test_masked_keys_are_absent_from_the_divergence():
     teacher, student = maps()
-    masked = [np.pad(view, [(0, 0)] * 3 + [(0, 2)]) for view in maps()]
+    masked = [np.pad(array, [(0, 0)] * 3 + [(0, 2)]) for array in maps()]
     loss = AttentionDivergence()
     assert_close(value(loss, *masked), value(loss, teacher, student))
     slope = gradient(loss, *masked)
@@ -211,7 +202,7 @@ def test_masked_keys_are_absent_from_the_divergence():
 
 
 def test_divergence_of_scores_is_that_of_their_softmax():
-    teacher, student = views(MAPS, MAPS)
+    teacher, student = random_features(MAPS, MAPS)
     assert_close(
         value(AttentionDivergence(from_scores=True), teacher, student),
         value(AttentionDivergence(), softmax(teacher), softmax(student)),
@@ -239,11 +230,11 @@ def masked_relation(teacher, student, weights=None):
 
 @pytest.mark.parametrize("shape", [(4, 8), (4, 2, 4)])
 def test_padded_tokens_are_neither_queries_nor_keys(shape):
-    teacher, student = views(shape, shape, samples=4)
+    teacher, student = random_features(shape, shape, samples=4)
     other = teacher.copy(), student.copy()
-    for view in other:
-        view[~MASK] += 50.0
-    exact = [view.astype("float64") for view in (teacher, student)]
+    for array in other:
+        array[~MASK] += 50.0
+    exact = [array.astype("float64") for array in (teacher, student)]
     expected = relations(2, MASK)(*exact)[MASK].mean()
     assert_close(value(masked_relation, *other), expected)
     slope = gradient(masked_relation, *other)
@@ -253,7 +244,7 @@ def test_padded_tokens_are_neither_queries_nor_keys(shape):
 
 
 def test_a_padded_text_is_the_text_without_padding():
-    teacher, student = views((4, 8), (4, 8), samples=4)
+    teacher, student = random_features((4, 8), (4, 8), samples=4)
     loss = SelfAttentionRelation(2)
     first = value(loss, teacher[:1, :3], student[:1, :3])
     last = value(loss, teacher[3:], student[3:])
@@ -265,7 +256,7 @@ def test_a_padded_text_is_the_text_without_padding():
 
 
 def test_weights_of_tokens_are_a_mask():
-    teacher, student = views((4, 8), (4, 8), samples=4)
+    teacher, student = random_features((4, 8), (4, 8), samples=4)
     loss = SelfAttentionRelation(2)
     assert_close(
         value(loss, teacher, student, MASK.astype("float32")),
@@ -278,7 +269,7 @@ def test_weights_of_tokens_are_a_mask():
 
 
 def test_weights_of_samples_and_a_mask_join():
-    teacher, student = views((4, 8), (4, 8), samples=4)
+    teacher, student = random_features((4, 8), (4, 8), samples=4)
     weights = np.array([1.0, 2.0, 1.0, 0.0], "float32")
     loss = SelfAttentionRelation(2)
     assert_close(
@@ -288,7 +279,7 @@ def test_weights_of_samples_and_a_mask_join():
 
 
 def test_heads_are_split_anew():
-    teacher, student = views((3, 8), (3, 8))
+    teacher, student = random_features((3, 8), (3, 8))
     loss = SelfAttentionRelation(2)
     folded = teacher.reshape(6, 3, 4, 2), student.reshape(6, 3, 1, 8)
     assert_close(value(loss, *folded), value(loss, teacher, student))
@@ -380,6 +371,7 @@ def test_maps_of_keras_attention_as_it_is(loss, rate):
 # --- arguments --------------------------------------------------------------
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "loss, arguments",
     [
@@ -389,18 +381,17 @@ def test_maps_of_keras_attention_as_it_is(loss, rate):
     ],
 )
 def test_each_argument_is_in_the_config(loss, arguments):
-    text = json.dumps(keras.saving.serialize_keras_object(loss(**arguments)))
-    copy = keras.saving.deserialize_keras_object(json.loads(text))
-    config = copy.get_config()
-    assert {key: config[key] for key in arguments} == arguments
+    assert_in_config(loss, **arguments)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("heads", [0, -1, 2.0, "2", None])
 def test_relation_heads_that_are_none(heads):
     with pytest.raises(ValueError, match="positive integer.*Received"):
         SelfAttentionRelation(heads)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "make, teacher, student, message",
     [
@@ -413,7 +404,7 @@ def test_relation_heads_that_are_none(heads):
         (SelfAttentionRelation, (4, 5, 8, 12), (4, 5, 6, 4), "by 24 and"),
     ],
 )
-def test_views_that_do_not_compare(make, teacher, student, message):
+def test_shapes_that_do_not_compare(make, teacher, student, message):
     with pytest.raises(ValueError, match=message) as error:
         make().check_shapes(teacher, student)
     assert "Received: " in str(error.value)
@@ -421,6 +412,7 @@ def test_views_that_do_not_compare(make, teacher, student, message):
         make()(np.ones(teacher, "float32"), np.ones(student, "float32"))
 
 
+@pytest.mark.one_backend
 def test_unknown_sizes_are_no_misfit():
     shapes = (None, 2, None, None), (None, 2, 5, 5)
     AttentionMapMatching().check_shapes(*shapes)

@@ -8,9 +8,7 @@ from support import BACKEND
 from support import numpy
 
 from keras_kd import losses
-from keras_kd._src.losses.recompute import fold_chunks
-from keras_kd._src.losses.recompute import map_chunks
-from keras_kd._src.losses.vocabulary_chunks import chunked_soft_targets
+from keras_kd.losses import chunked_soft_targets
 from keras_kd.testing import assert_close
 from keras_kd.testing import compiled
 from keras_kd.testing import finite_differences
@@ -238,36 +236,10 @@ def test_trains_the_variables_of_a_layer():
         assert_close(old - new, slope)
 
 
-# --- chunks -----------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size, chunk", [(10, 4), (8, 4), (3, 4), (4, 4)])
-def test_chunks_cover_an_axis_in_order(size, chunk):
-    axis = ops.arange(size, dtype="float32")
-
-    def fold(state, start, length):
-        (state,) = state
-        return (2.0 * state + ops.sum(ops.slice(axis, (start,), (length,))),)
-
-    expected = 0.0
-    for start in range(0, size, chunk):
-        expected = 2.0 * expected + sum(range(size)[start : start + chunk])
-    zero = ops.convert_to_tensor(0.0)
-    assert float(fold_chunks(fold, (zero,), size, chunk)[0]) == expected
-
-    def step(state, start, length):
-        part = ops.slice(axis, (start,), (length,))
-        return fold((state,), start, length)[0], (part, part[None] + state)
-
-    state, (joined, raised) = map_chunks(step, zero, size, chunk)
-    assert float(state) == expected
-    np.testing.assert_array_equal(numpy(joined), np.arange(size))
-    assert tuple(raised.shape) == (1, size)
-
-
 # --- refused ----------------------------------------------------------------
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "change",
     [
@@ -284,6 +256,7 @@ def test_shapes_that_do_not_fit(change):
         in_chunks({**both_sides(), **change})
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("chunk_size", [0, -1, 2.0, True, None])
 def test_chunk_size_that_is_no_count(chunk_size):
     with pytest.raises(ValueError, match="`chunk_size` must be.*Received"):

@@ -1,11 +1,10 @@
-"""What the tests of rules share: lessons, and their NumPy counterparts."""
+"""What the tests of rules share: inputs, and the rules' values by NumPy."""
 
 import numpy as np
 from keras import ops
 
 import keras_kd as kd
-from keras_kd._src.rules.rule_inputs import loss_after_rules
-from keras_kd._src.rules.rule_inputs import mended
+from keras_kd.rules import apply_rules
 
 TEACHER = np.array(
     [
@@ -32,36 +31,45 @@ LABELS = np.array([0, 2, -1, 1, 2, 0], "int32")
 WEIGHT = np.array([1.0, 0.5, 2.0, 0.0, 1.0, 3.0])
 
 
-def lesson(student=STUDENT, views=None, training=False, dtype="float32"):
-    views = views or {}
+def rule_inputs(
+    student=STUDENT, features=None, training=False, dtype="float32"
+):
+    features = features or {}
     return kd.rules.RuleInputs(
         ops.convert_to_tensor(TEACHER, dtype),
         ops.convert_to_tensor(student, dtype),
         ops.convert_to_tensor(WEIGHT, "float32"),
         LABELS,
         teacher_features={
-            text: ops.convert_to_tensor(view, dtype)
-            for text, view in views.items()
+            tap: ops.convert_to_tensor(feature, dtype)
+            for tap, feature in features.items()
         },
         training=training,
     )
 
 
-def mend(rule, **kwargs):
-    return mended([rule], lesson(**kwargs))
+def applied(rule, **kwargs):
+    return apply_rules([rule], rule_inputs(**kwargs))
 
 
 def weight_of(rule, **kwargs):
-    return ops.convert_to_numpy(mend(rule, **kwargs).sample_weight)
+    return ops.convert_to_numpy(applied(rule, **kwargs).sample_weight)
 
 
-def loss_of(rule, temperature=2.0, **kwargs):
+def soft_loss(inputs, temperature=2.0):
+    """The soft targets' value of what a rule returned."""
+    context = {}
+    if inputs.temperature is not None:
+        context = {"temperature": inputs.temperature}
+    return kd.losses.SoftTargets(temperature)(*inputs[:3], **context)
+
+
+def loss_of(rule, **kwargs):
     """The soft targets' value as a function of the student's logits."""
-    loss = kd.losses.SoftTargets(temperature)
 
     def value(student):
-        given = lesson(**kwargs)._replace(student_logits=student)
-        return loss_after_rules(loss, [rule], given, {})
+        inputs = rule_inputs(**kwargs)._replace(student_logits=student)
+        return soft_loss(apply_rules([rule], inputs))
 
     return value
 
@@ -78,12 +86,32 @@ def entropy(p):
     return -np.sum(p * np.log(np.maximum(p, 1e-300)), axis=-1)
 
 
-def cross_entropy(logits):
+def normalized_entropy(logits, temperature=1.0):
+    return entropy(softmax(logits / temperature)) / np.log(logits.shape[-1])
+
+
+def cross_entropy(logits, labels=LABELS):
     """With the labels; NaN where there is none."""
     p = softmax(logits)
     return np.array(
-        [-np.log(p[i, y]) if y >= 0 else np.nan for i, y in enumerate(LABELS)]
+        [-np.log(p[i, y]) if y >= 0 else np.nan for i, y in enumerate(labels)]
     )
+
+
+def by_loss(teacher=TEACHER, student=STUDENT, labels=LABELS):
+    ratio = cross_entropy(student, labels) / cross_entropy(teacher, labels)
+    return np.where(labels < 0, 1.0, 1 - np.exp(-ratio))
+
+
+def by_difficulty(gamma, student=STUDENT, labels=LABELS):
+    right = np.exp(-cross_entropy(student, labels))
+    return np.where(labels < 0, 1.0, (1 - right) ** gamma)
+
+
+def by_votes(members):
+    choices = np.stack([member.argmax(axis=-1) for member in members])
+    counts = [np.bincount(column).max() for column in choices.T]
+    return np.array(counts) / len(members)
 
 
 def soft_targets(teacher, student, weight, temperature):

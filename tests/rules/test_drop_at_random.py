@@ -10,16 +10,19 @@ from support import functional_model
 from support import numpy
 
 import keras_kd as kd
-from keras_kd._src.rules.rule_inputs import mended
+from keras_kd.rules import apply_rules
 
 
 def weights(rule, batches, training=True, weight=(1.0, 2.0, 0.0)):
     logits = ops.zeros((3, 4))
-    lesson = kd.rules.RuleInputs(
+    inputs = kd.rules.RuleInputs(
         logits, logits, ops.convert_to_tensor(weight), training=training
     )
     return np.stack(
-        [numpy(mended([rule], lesson).sample_weight) for _ in range(batches)]
+        [
+            numpy(apply_rules([rule], inputs).sample_weight)
+            for _ in range(batches)
+        ]
     )
 
 
@@ -65,12 +68,12 @@ def distiller(rate=0.5, seed=5, hard_weight=0.0):
             kd.Transfer(
                 kd.losses.SoftTargets(),
                 rules=[kd.rules.DropAtRandom(rate, seed=seed)],
-                name="told",
+                name="soft",
             )
         ],
         hard_weight=hard_weight,
     )
-    # Its statistics would move in a batch that teaches nothing.
+    # Its statistics would move in a batch without the term.
     model.student.get_layer("norm").trainable = False
     model.compile(keras.optimizers.SGD(0.1), cross_entropy())
     return model
@@ -84,13 +87,13 @@ def one_step_each(model, steps):
         before = model.student.get_weights()
         logs = model.train_on_batch(x, y, return_dict=True)
         model.reset_metrics()
-        losses.append(float(logs["told_loss"]))
+        losses.append(float(logs["soft_loss"]))
         after = model.student.get_weights()
         moved.append(any(np.any(a != b) for a, b in zip(before, after)))
     return moved, losses
 
 
-def test_a_step_without_the_term_teaches_nothing():
+def test_a_step_without_the_term_trains_nothing():
     moved, losses = one_step_each(distiller(), 12)
     assert True in moved and False in moved
     assert moved == [loss > 0 for loss in losses]
@@ -106,7 +109,7 @@ def test_two_transfers_draw_apart():
             kd.Transfer(
                 kd.losses.SoftTargets(),
                 rules=[kd.rules.DropAtRandom(0.5, seed=seed)],
-                name=f"told_{seed}",
+                name=f"soft_{seed}",
             )
             for seed in (0, 1)
         ],
@@ -118,14 +121,14 @@ def test_two_transfers_draw_apart():
     for _ in range(20):
         logs = model.train_on_batch(x, y, return_dict=True)
         model.reset_metrics()
-        patterns.add((logs["told_0_loss"] > 0, logs["told_1_loss"] > 0))
+        patterns.add((logs["soft_0_loss"] > 0, logs["soft_1_loss"] > 0))
     assert len(patterns) == 4
 
 
-def test_evaluation_hears_the_teacher():
+def test_evaluation_drops_nothing():
     model = distiller(rate=0.99)
     logs = model.evaluate(*data(), return_dict=True, verbose=0)
-    assert logs["told_loss"] > 0.0
+    assert logs["soft_loss"] > 0.0
 
 
 def test_a_resumed_run_goes_on_with_the_draws(tmp_path):
@@ -143,7 +146,8 @@ def test_a_resumed_run_goes_on_with_the_draws(tmp_path):
     assert rule.get_config()["rate"] == 0.5
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("rate", [1.0, -0.1, "often"])
 def test_a_rate_that_is_none_is_refused(rate):
-    with pytest.raises(ValueError, match="`rate` must be a number"):
+    with pytest.raises(ValueError, match="`rate` must be a finite"):
         kd.rules.DropAtRandom(rate)

@@ -10,7 +10,7 @@ from support import functional_model
 from support import numpy
 
 import keras_kd as kd
-from keras_kd._src.rules.rule_inputs import mended
+from keras_kd.rules import apply_rules
 
 LOGITS = np.array(
     [
@@ -30,39 +30,39 @@ def probabilities(logits):
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
-def lesson(weight=None, labels=LABELS):
+def rule_inputs(weight=None, labels=LABELS):
     return kd.rules.RuleInputs(
         ops.convert_to_tensor(LOGITS), ops.zeros((5, 3)), weight, labels
     )
 
 
-def mend(rule, **kwargs):
-    result = mended([rule], lesson(**kwargs))
+def applied(rule, **kwargs):
+    result = apply_rules([rule], rule_inputs(**kwargs))
     return numpy(result.teacher_logits), numpy(result.sample_weight)
 
 
 def shifted(logits, label):
-    mended_logits = logits.copy()
+    changed = logits.copy()
     best = int(logits.argmax())
-    mended_logits[label], mended_logits[best] = logits[best], logits[label]
-    return mended_logits
+    changed[label], changed[best] = logits[best], logits[label]
+    return changed
 
 
 def lifted(logits, label, margin):
-    mended_logits = logits.copy()
+    changed = logits.copy()
     others = [logit for c, logit in enumerate(logits) if c != label]
-    mended_logits[label] = max(logits[label], max(others) + margin)
-    return mended_logits
+    changed[label] = max(logits[label], max(others) + margin)
+    return changed
 
 
 def test_drop_wrong_weighs_only_what_the_teacher_has_wrong():
-    logits, weight = mend(kd.rules.DropWrong(keep=0.25))
+    logits, weight = applied(kd.rules.DropWrong(keep=0.25))
     np.testing.assert_array_equal(logits, LOGITS)
     np.testing.assert_allclose(weight, [1.0, 0.25, 1.0, 1.0, 1.0])
 
 
 def test_drop_unsure_weighs_by_the_confidence():
-    logits, weight = mend(kd.rules.DropUnsure(below=0.6, keep=0.5))
+    logits, weight = applied(kd.rules.DropUnsure(below=0.6, keep=0.5))
     confidence = probabilities(LOGITS).max(axis=-1)
     assert 0 < np.sum(confidence < 0.6) < len(LOGITS)
     np.testing.assert_allclose(weight, np.where(confidence < 0.6, 0.5, 1.0))
@@ -71,12 +71,12 @@ def test_drop_unsure_weighs_by_the_confidence():
 
 def test_weights_multiply_those_of_the_data():
     given = np.array([0.0, 2.0, 2.0, 1.0, 3.0], "float32")
-    _, weight = mend(kd.rules.DropWrong(keep=0.5), weight=given)
+    _, weight = applied(kd.rules.DropWrong(keep=0.5), weight=given)
     np.testing.assert_allclose(weight, given * [1.0, 0.5, 1.0, 1.0, 1.0])
 
 
 def test_probability_shift_swaps_where_the_teacher_is_wrong():
-    logits, weight = mend(kd.rules.ProbabilityShift())
+    logits, weight = applied(kd.rules.ProbabilityShift())
     expected = LOGITS.copy()
     for place, label in enumerate(LABELS):
         if label >= 0:
@@ -88,7 +88,7 @@ def test_probability_shift_swaps_where_the_teacher_is_wrong():
 
 @pytest.mark.parametrize("margin", [0.0, 0.5, 3.0])
 def test_lift_true_class_lets_it_lead_by_the_margin(margin):
-    logits, _ = mend(kd.rules.LiftTrueClass(margin))
+    logits, _ = applied(kd.rules.LiftTrueClass(margin))
     expected = LOGITS.copy()
     for place, label in enumerate(LABELS):
         if label >= 0:
@@ -99,7 +99,7 @@ def test_lift_true_class_lets_it_lead_by_the_margin(margin):
 
 @pytest.mark.parametrize("below", [0.001, 0.1, 0.99])
 def test_clip_tail_leaves_the_others_their_proportions(below):
-    logits, _ = mend(kd.rules.ClipTail(below))
+    logits, _ = applied(kd.rules.ClipTail(below))
     before, after = probabilities(LOGITS), probabilities(logits)
     for p, q in zip(before, after):
         stays = (p >= below) | (p == p.max())
@@ -109,9 +109,9 @@ def test_clip_tail_leaves_the_others_their_proportions(below):
 
 def test_rules_apply_one_after_another():
     rules = [kd.rules.ProbabilityShift(), kd.rules.DropWrong()]
-    weight = numpy(mended(rules, lesson()).sample_weight)
+    weight = numpy(apply_rules(rules, rule_inputs()).sample_weight)
     np.testing.assert_array_equal(weight, np.ones(5))
-    weight = numpy(mended(rules[::-1], lesson()).sample_weight)
+    weight = numpy(apply_rules(rules[::-1], rule_inputs()).sample_weight)
     np.testing.assert_array_equal(weight, [1.0, 0.0, 1.0, 1.0, 1.0])
 
 
@@ -124,7 +124,7 @@ def test_extreme_logits_stay_finite():
         kd.rules.DropUnsure(),
         kd.rules.DropWrong(),
     ):
-        result = mended(
+        result = apply_rules(
             [rule],
             kd.rules.RuleInputs(
                 ops.convert_to_tensor(extreme), None, None, np.array([1, 1])
@@ -134,7 +134,7 @@ def test_extreme_logits_stay_finite():
         assert np.isfinite(numpy(result.sample_weight)).all()
 
 
-def test_audit_says_which_samples_each_rule_touches():
+def test_audit_says_which_samples_each_rule_changes():
     rules = [kd.rules.DropWrong(), kd.rules.ClipTail(0.001)]
     report = kd.rules.audit(rules, LOGITS, LABELS)
     assert [touched.rule for touched in report] == ["drop_wrong", "clip_tail"]
@@ -160,25 +160,25 @@ def distiller(rules, teacher=None, hard_weight=0.0, **kwargs):
         functional_model(4, name="student"),
         [
             kd.Transfer(
-                kd.losses.SoftTargets(**kwargs), rules=rules, name="told"
+                kd.losses.SoftTargets(**kwargs), rules=rules, name="soft"
             )
         ],
         hard_weight=hard_weight,
     )
 
 
-def test_a_step_teaches_what_the_rules_left():
+def test_a_step_is_computed_of_what_the_rules_left():
     x, y = data()
     rules = [kd.rules.DropWrong(), kd.rules.ClipTail(0.3)]
     model = distiller(rules, temperature=2.0)
     model.compile("sgd", cross_entropy())
-    value = model.evaluate(x, y, return_dict=True, verbose=0)["told_loss"]
-    told = numpy(model.teacher(x))
-    right = told.argmax(axis=-1) == y
+    value = model.evaluate(x, y, return_dict=True, verbose=0)["soft_loss"]
+    logits = numpy(model.teacher(x))
+    right = logits.argmax(axis=-1) == y
     assert 0 < right.sum() < len(y)
-    p = probabilities(told)
-    told = np.where((p < 0.3) & (p < p.max(-1, keepdims=True)), -1e4, told)
-    p = probabilities(told / 2.0)
+    p = probabilities(logits)
+    tail = (p < 0.3) & (p < p.max(-1, keepdims=True))
+    p = probabilities(np.where(tail, -1e4, logits) / 2.0)
     q = probabilities(numpy(model.student(x)) / 2.0)
     log_p = np.log(np.maximum(p, 1e-30))
     divergence = 4.0 * np.sum(p * (log_p - np.log(q)), axis=-1)
@@ -190,7 +190,7 @@ def test_a_dropped_sample_keeps_its_label():
     model = distiller([kd.rules.DropUnsure(below=0.999)], hard_weight=1.0)
     model.compile("sgd", cross_entropy())
     logs = model.fit(x, y, verbose=0).history
-    assert logs["told_loss"] == [0.0]
+    assert logs["soft_loss"] == [0.0]
     assert logs["hard_loss"][0] > 0.1
     assert logs["loss"][0] == pytest.approx(logs["hard_loss"][0], rel=1e-5)
 
@@ -198,11 +198,10 @@ def test_a_dropped_sample_keeps_its_label():
 def test_dropping_samples_is_training_without_them():
     x, y = data()
     model = distiller([kd.rules.DropWrong()])
-    # Batch normalisation would still see the dropped ones.
+    # Batch normalization would still see the dropped ones.
     model.student.get_layer("norm").trainable = False
     start = model.student.get_weights()
-    told = numpy(model.teacher(x))
-    right = told.argmax(axis=-1) == y
+    right = numpy(model.teacher(x)).argmax(axis=-1) == y
     ends = []
     for rules, chosen in [
         ([kd.rules.DropWrong()], np.ones(len(y), bool)),
@@ -240,6 +239,7 @@ def test_rules_are_saved_with_the_distiller(tmp_path):
 # --- errors -------------------------------------------------------------------
 
 
+@pytest.mark.one_backend
 def test_errors_say_what_to_do():
     soft, hint = kd.losses.SoftTargets(), kd.losses.FeatureMatching()
     rule = kd.rules.DropWrong()
@@ -251,11 +251,11 @@ def test_errors_say_what_to_do():
         kd.Transfer(
             kd.losses.SoftTargets(teacher_from_logits=False), rules=[rule]
         )
-    with pytest.raises(ValueError, match="`keep` must be a number"):
+    with pytest.raises(ValueError, match="`keep` must be a finite"):
         kd.rules.DropWrong(keep=2.0)
-    with pytest.raises(ValueError, match="`below` must be a number"):
+    with pytest.raises(ValueError, match="`below` must be a finite"):
         kd.rules.ClipTail(-0.1)
-    with pytest.raises(ValueError, match="`margin` must be a number"):
+    with pytest.raises(ValueError, match="`margin` must be a finite"):
         kd.rules.LiftTrueClass("much")
 
 
@@ -270,4 +270,4 @@ def test_rules_that_need_labels_say_so_in_training():
 def test_rules_refuse_maps():
     maps = kd.rules.RuleInputs(ops.zeros((2, 4, 4, 3)), None, None)
     with pytest.raises(ValueError, match=r"\(2, 4, 4, 3\)"):
-        mended([kd.rules.ClipTail()], maps)
+        apply_rules([kd.rules.ClipTail()], maps)

@@ -89,7 +89,6 @@ def fit(chain, **kwargs):
         y,
         validation_data=samples(24, seed=1),
         batch_size=8,
-        shuffle=False,
         verbose=0,
         **kwargs,
     )

@@ -1,6 +1,6 @@
-"""A chain that can be killed: `resumable_chain.py FOLDER STAGE STEP`.
+"""Chains that can be killed: `resumable_chain.py (FOLDER STAGE STEP)...`.
 
-Trains three densely guided stages; kills itself at a training step of a
+Each trains three densely guided stages; kills itself at a training step of a
 stage, or while the student of a stage is written (STEP "save"). Prints the
 epochs that it trains.
 """
@@ -48,17 +48,13 @@ class KillAt(keras.callbacks.Callback):
 
 
 def main(folder, stage, step):
-    if BACKEND == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(0)
     teacher = chains.model_of(12)
 
     def stage_of(name):
         at = step if name == stage else ""
         callbacks = [lambda: KillAt(name, at)]
-        return chains.stage_of(name, callbacks, taught_by="all", transfers=None)
+        return chains.stage_of(name, callbacks, teachers="all", transfers=None)
 
     stages = [stage_of(name) for name in chains.WIDTHS]
     # The processes draw no seeds of the same state.
@@ -67,4 +63,9 @@ def main(folder, stage, step):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    for start in range(1, len(sys.argv), 3):
+        main(*sys.argv[start : start + 3])

@@ -1,5 +1,6 @@
 """A chain killed in a stage, and while it saves, ends as one that was not."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -15,11 +16,11 @@ PROGRAM = pathlib.Path(__file__).with_name("resumable_chain.py")
 FILES = [f"{place}_{name}.keras" for place, name in enumerate(WIDTHS, 1)]
 
 
-def run(folder, stage="", step=""):
-    folder.mkdir(exist_ok=True)
+def run(*chains):
+    """Runs chains in a new process; each is a folder, a stage and a step."""
     paths = [PROGRAM.parents[2], PROGRAM.parents[1]]
     return subprocess.run(
-        [sys.executable, str(PROGRAM), str(folder), stage, step],
+        [sys.executable, str(PROGRAM), *map(str, itertools.chain(*chains))],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))},
@@ -32,26 +33,27 @@ def finished(folder):
 
 
 def test_killed_and_resumed_equals_not_killed(tmp_path):
-    whole = run(tmp_path / "whole")
-    assert whole.returncode == 0, whole.stderr
-    folder = tmp_path / "killed"
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    folder.mkdir()
 
     # Five batches an epoch: in the middle of the second epoch.
-    first = run(folder, "medium", "8")
+    first = run((whole, "", ""), (folder, "medium", "8"))
+    assert finished(whole) == list(WIDTHS)
     assert first.returncode == -signal.SIGKILL, first.stderr
     assert finished(folder) == ["large"]
 
-    second = run(folder, "medium", "save")
+    second = run((folder, "medium", "save"))
     assert second.returncode == -signal.SIGKILL, second.stderr
     assert second.stdout.split("\n")[:-1] == ["medium 1", "medium 2"]
     assert finished(folder) == ["large"]
     assert not (folder / "2_medium.keras").exists()
 
-    third = run(folder)
+    third = run((folder, "", ""))
     assert third.returncode == 0, third.stderr
     assert third.stdout.split("\n")[:-1] == [f"small {e}" for e in range(3)]
     for file in FILES:
-        one = keras.saving.load_model(tmp_path / "whole" / file)
+        one = keras.saving.load_model(whole / file)
         two = keras.saving.load_model(folder / file)
         for a, b in zip(one.get_weights(), two.get_weights(), strict=True):
             np.testing.assert_array_equal(a, b)

@@ -14,14 +14,12 @@ from support import subclassed_model
 from support import weights_of
 
 import keras_kd as kd
-from keras_kd._src.distillation.taps import Tap
-from keras_kd._src.distillation.taps import run_tapped
 from keras_kd.students import with_teacher_head
 from keras_kd.testing import assert_close
 
 
 def randomized(model, seed=0):
-    """Other statistics than those that a normalisation starts with, too."""
+    """Other statistics than those that a normalization starts with, too."""
     random = np.random.default_rng(seed)
     model.set_weights(
         [
@@ -81,10 +79,9 @@ def backbone_model(strides=2, size=8, channels=4):
     )
 
 
-def tapped(model, x, *texts):
-    taps = [Tap(text) for text in texts]
-    output, views = run_tapped(model, x, taps, training=False)
-    return [output, *(views[text] for text in texts)]
+def tapped(model, x, *taps):
+    features = kd.extract_features(model, x, ["", *taps])
+    return list(features.values())
 
 
 # --- the head ---------------------------------------------------------------
@@ -150,11 +147,11 @@ def projected_by_hand(x, weights, last):
 
 
 @pytest.mark.parametrize("activation", ["relu", None])
-@pytest.mark.parametrize("view", ["map", "vector"])
-def test_values_of_the_projector(view, activation):
-    layer = {"map": "stage3", "vector": "pool"}[view]
+@pytest.mark.parametrize("kind", ["map", "vector"])
+def test_values_of_the_projector(kind, activation):
+    layer = {"map": "stage3", "vector": "pool"}[kind]
     backbone = backbone_model(strides=1)  # twice the teacher's size
-    if view == "vector":
+    if kind == "vector":
         backbone.add(layers.GlobalAveragePooling2D())
     student = randomized(
         with_teacher_head(
@@ -172,10 +169,10 @@ def test_values_of_the_projector(view, activation):
         w.astype("float64")
         for w in student.get_layer("projector").get_weights()
     ]
-    inner = {"map": (3, 3, 2, 2), "vector": (2, 2)}[view]
+    inner = {"map": (3, 3, 2, 2), "vector": (2, 2)}[kind]
     assert weights[5].shape == inner  # 6 channels, by 3
     features = numpy(features).astype("float64")
-    if view == "map":
+    if kind == "map":
         features = features.reshape(2, 4, 2, 4, 2, 4).mean(axis=(2, 4))
     expected = projected_by_hand(features, weights, activation)
     # Three layers of float32, each rounded and divided by a deviation.
@@ -368,6 +365,7 @@ def nested_teacher():
     )
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "teacher, layer, message",
     [
@@ -403,11 +401,12 @@ def any_size():
     return keras.Sequential([keras.Input((None, None, 2)), layers.Conv2D(4, 3)])
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "backbone, layer, arguments, message",
     [
         (backbone_model, "pool", {}, "rank of the teacher's.*Received"),
-        (two_outputs, "stage3", {}, "one view.*Received"),
+        (two_outputs, "stage3", {}, "one feature tensor.*Received"),
         (any_size, "stage3", {}, "known where the teacher's are.*Received"),
         (lambda: keras.Sequential([layers.Dense(3)]), "stage3", {}, "built"),
         (lambda: "resnet", "stage3", {}, "`backbone` must be.*'resnet'"),
@@ -421,6 +420,7 @@ def test_backbones_and_arguments(backbone, layer, arguments, message):
         with_teacher_head(backbone(), functional_teacher(), layer, **arguments)
 
 
+@pytest.mark.one_backend
 def test_maps_of_unknown_sizes():
     def model(size, strides, **kwargs):
         inputs = keras.Input((None, size, 2))

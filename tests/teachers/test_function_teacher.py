@@ -13,11 +13,10 @@ from support import numpy
 from support import weights_of
 
 import keras_kd as kd
-from keras_kd._src.specs import output_spec
-from keras_kd._src.teachers import host_call as host_calls
-from keras_kd._src.teachers.function_teacher import FunctionTeacher
-from keras_kd._src.teachers.host_call import host_call
+from keras_kd.teachers import FunctionTeacher
+from keras_kd.teachers import fingerprint
 from keras_kd.testing import assert_close
+from keras_kd.testing import value_and_gradient
 
 MATRIX = np.random.default_rng(1).normal(size=(4, 3)).astype("float32")
 SAMPLES = np.random.default_rng(2).normal(size=(6, 4)).astype("float32")
@@ -40,10 +39,10 @@ def registered(array):
 
 
 def constant(row):
-    def answer(array):
+    def same_row(array):
         return np.tile(np.asarray(row), (len(array), 1))
 
-    return answer
+    return same_row
 
 
 def student(units=3):
@@ -75,31 +74,34 @@ def compiled(function, inputs):
 # --- the call to the host ---------------------------------------------------
 
 
-def test_a_host_call_gives_what_the_function_gives_many_times():
-    double = Recorder()
+def test_a_compiled_step_gets_what_the_function_returns_many_times():
+    recorder = Recorder()
+    teacher = FunctionTeacher(recorder, (4,), 3)
 
     def step(x):
-        return host_call(double, 2.0 * x, (3,))
+        return teacher(2.0 * x)
 
     for seed in range(20):
         x = np.random.default_rng(seed).normal(size=(256, 4)).astype("float32")
         assert_close(compiled(step, x), 2.0 * x @ MATRIX)
-        assert_close(double.given[-1], 2.0 * x)
-    assert {type(array) for array in double.given} == {np.ndarray}
+        assert_close(recorder.given[-1], 2.0 * x)
+    assert {type(array) for array in recorder.given} == {np.ndarray}
 
 
-def test_a_host_call_takes_batches_larger_than_a_copy_buffer():
+def test_batches_larger_than_a_copy_buffer():
     # pure_callback hangs here on one core.
     x = np.ones((64, 3 * 64 * 64), "float32")
-    answer = compiled(lambda x: host_call(lambda a: a[:, :2], x, (2,)), x)
-    assert_close(answer, np.ones((64, 2)))
+    teacher = FunctionTeacher(lambda a: a[:, :2], x.shape[1:], 2)
+    assert_close(compiled(teacher, x), np.ones((64, 2)))
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="JAX's call off the CPU")
 def test_where_buffers_are_not_the_hosts(monkeypatch):
-    monkeypatch.setattr(host_calls, "_buffer_callback", lambda device: None)
-    answer = compiled(lambda x: host_call(registered, x, (3,)), SAMPLES)
-    assert_close(answer, SAMPLES @ MATRIX)
+    import jax
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    teacher = FunctionTeacher(registered, (4,), 3)
+    assert_close(compiled(teacher, SAMPLES), SAMPLES @ MATRIX)
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="PyTorch's compiler")
@@ -110,12 +112,12 @@ def test_pytorchs_compiler_leaves_the_function_alone():
     teacher = FunctionTeacher(recorder, (4,), 3)
     step = torch.compile(lambda x: teacher(x) * 2.0, backend="eager")
     for factor in (1.0, 3.0):
-        answer = step(ops.convert_to_tensor(factor * SAMPLES))
-        assert_close(numpy(answer), 2.0 * factor * SAMPLES @ MATRIX)
+        doubled = step(ops.convert_to_tensor(factor * SAMPLES))
+        assert_close(numpy(doubled), 2.0 * factor * SAMPLES @ MATRIX)
     assert [type(array) for array in recorder.given] == 2 * [np.ndarray]
 
 
-def test_xla_is_told_on_tensorflow_alone():
+def test_xla_is_off_for_it_on_tensorflow_alone():
     teacher = FunctionTeacher(registered, (4,), 3)
     assert teacher.supports_jit == (BACKEND != "tensorflow")
 
@@ -131,8 +133,6 @@ def test_the_function_may_keep_and_change_its_array():
 
 
 def test_no_gradient_flows():
-    from keras_kd._src.testing.gradients import value_and_gradient
-
     teacher = FunctionTeacher(registered, (4,), 3)
     _, gradient = value_and_gradient(
         lambda x: ops.sum(x[:, :3] * teacher(x)), SAMPLES
@@ -147,34 +147,34 @@ def test_inferring_shapes_does_not_call_the_function():
     teacher = FunctionTeacher(recorder, (4,), 3)
     inputs = keras.Input((4,))
     assert teacher(inputs).shape == (None, 3)
-    spec = output_spec(lambda x: teacher(x) + 1.0, inputs)
+    spec = layers.Lambda(lambda x: teacher(x) + 1.0)(inputs)
     assert spec.shape == (None, 3) and spec.dtype == "float32"
     assert teacher.compute_output_shape((7, 4)) == (7, 3)
     kd.Distiller(teacher, student())
     assert recorder.given == []
 
 
-# --- answers ----------------------------------------------------------------
+# --- outputs ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_logits_are_the_functions(policy):
     keras.config.set_dtype_policy(policy)
     teacher = FunctionTeacher(registered, (4,), 3)
-    answer = teacher(ops.convert_to_tensor(SAMPLES))
-    assert keras.backend.standardize_dtype(answer.dtype) == "float32"
-    assert_close(numpy(answer), SAMPLES @ MATRIX)
+    logits = teacher(ops.convert_to_tensor(SAMPLES))
+    assert keras.backend.standardize_dtype(logits.dtype) == "float32"
+    assert_close(numpy(logits), SAMPLES @ MATRIX)
 
 
 def test_probabilities_become_their_logits():
     row = [0.7, 0.25, 0.05]
-    teacher = FunctionTeacher(constant(row), (4,), 3, answers="probabilities")
+    teacher = FunctionTeacher(constant(row), (4,), 3, from_logits=False)
     made = numpy(ops.softmax(teacher(SAMPLES)))
     assert_close(made, np.tile(row, (6, 1)))
 
 
 def test_zeros_get_the_floor():
-    arguments = {"answers": "probabilities", "floor": 0.01}
+    arguments = {"from_logits": False, "floor": 0.01}
     teacher = FunctionTeacher(constant([1.0, 0.0]), (4,), 2, **arguments)
     assert_close(
         numpy(ops.softmax(teacher(SAMPLES)))[0],
@@ -184,12 +184,16 @@ def test_zeros_get_the_floor():
     assert default.floor == 0.01 / 50
 
 
-@pytest.mark.parametrize("answers", ["logits", "probabilities"])
-def test_columns_are_put_at_their_classes(answers):
+@pytest.mark.parametrize("from_logits", [True, False])
+def test_columns_are_put_at_their_classes(from_logits):
     row = np.array([0.2, 0.8])
-    given = np.log(row) + 3.0 if answers == "logits" else row
     teacher = FunctionTeacher(
-        constant(given), (4,), 4, answers=answers, classes=[3, 1], floor=0.05
+        constant(np.log(row) + 3.0 if from_logits else row),
+        (4,),
+        4,
+        from_logits=from_logits,
+        classes=[3, 1],
+        floor=0.05,
     )
     expected = np.array([0.05, 0.8, 0.05, 0.2]) / 1.1
     assert_close(numpy(ops.softmax(teacher(SAMPLES)))[0], expected)
@@ -203,32 +207,35 @@ def test_the_input_type_is_the_functions():
 
 
 @pytest.mark.parametrize(
-    "row, answers, message",
+    "row, from_logits, message",
     [
-        ([1.0, 2.0], "logits", r"shape \(6, 2\).*shape \(6, 3\)"),
-        ([1.0, np.nan, 2.0], "logits", "6 entries NaN or infinite"),
-        (["a", "b", "c"], "logits", "type <U1"),
-        ([2.0, -1.0, 0.0], "probabilities", "entries from -1 to 2"),
-        ([0.9, 0.9, 0.9], "probabilities", "rows that sum to 2.7"),
+        ([1.0, 2.0], True, r"shape \(6, 2\).*shape \(6, 3\)"),
+        ([1.0, np.nan, 2.0], True, "6 entries NaN or infinite"),
+        (["a", "b", "c"], True, "type <U1"),
+        ([2.0, -1.0, 0.0], False, "entries from -1 to 2"),
+        ([0.9, 0.9, 0.9], False, "rows that sum to 2.7"),
     ],
 )
-def test_an_answer_that_cannot_be_used_is_refused(row, answers, message):
-    teacher = FunctionTeacher(constant(row), (4,), 3, answers=answers)
-    with pytest.raises(Exception, match=f"(?s)function answer of.*{message}"):
+def test_an_array_that_cannot_be_used_is_refused(row, from_logits, message):
+    teacher = FunctionTeacher(constant(row), (4,), 3, from_logits=from_logits)
+    with pytest.raises(Exception, match=f"(?s)function same_row of.*{message}"):
         compiled(teacher, SAMPLES)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "changes, message",
     [
         ({"function": 3}, "`function` must be"),
         ({"function": layers.Dense(2)}, "a Keras model is a teacher itself"),
         ({"num_classes": 0}, "`num_classes` must be"),
-        ({"answers": "odds"}, "`answers` must be"),
+        ({"from_logits": "odds"}, "`from_logits` must be"),
         ({"floor": 0.5}, "`floor` must be"),
         ({"floor": 0.0}, "`floor` must be"),
         ({"classes": [0, 3]}, "from 0 to 2"),
         ({"classes": [1, 1]}, "`classes` must hold"),
+        ({"version": 2}, r"`version` must be a text.*version=2 \(of type int"),
+        ({"version": ""}, "`version` must be a text"),
     ],
 )
 def test_arguments_are_checked(changes, message):
@@ -252,7 +259,7 @@ def forest(x, y):
 @pytest.mark.parametrize(
     "make", [forest, lambda x, y: LogisticRegression().fit(x, y)]
 )
-def test_a_classifier_is_asked_for_its_probabilities(make):
+def test_a_classifier_gives_its_probabilities(make):
     x, y = iris()
     classifier = make(x, y)
     teacher = FunctionTeacher.of_classifier(classifier, (4,))
@@ -280,10 +287,11 @@ def test_classes_that_are_no_integers_need_their_numbers():
     with pytest.raises(ValueError, match="setosa.*`classes=`"):
         FunctionTeacher.of_classifier(classifier, (4,))
     teacher = FunctionTeacher.of_classifier(classifier, (4,), classes=[2, 0, 1])
-    said = classifier.predict(x) == "versicolor"
-    np.testing.assert_array_equal(numpy(teacher(x)).argmax(-1) == 0, said)
+    expected = classifier.predict(x) == "versicolor"
+    np.testing.assert_array_equal(numpy(teacher(x)).argmax(-1) == 0, expected)
 
 
+@pytest.mark.one_backend
 def test_classifiers_without_probabilities_are_refused():
     x, y = iris()
     with pytest.raises(ValueError, match="fitted"):
@@ -301,12 +309,12 @@ def test_a_student_learns_from_a_forest_without_labels():
     classifier = forest(x, y)
     distiller = distiller_of(FunctionTeacher.of_classifier(classifier, (4,)))
     distiller.fit(x, epochs=20, verbose=0)
-    said = distiller.predict(x, verbose=0).argmax(-1)
+    classes = distiller.predict(x, verbose=0).argmax(-1)
     # 0.33 by chance.
-    assert np.mean(said == classifier.predict(x)) > 0.85
+    assert np.mean(classes == classifier.predict(x)) > 0.85
 
 
-def test_the_function_is_asked_once_a_step():
+def test_the_function_runs_once_a_step():
     recorder = Recorder()
     distiller = distiller_of(FunctionTeacher(recorder, (4,), 3))
     x = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
@@ -320,15 +328,16 @@ def test_the_function_is_asked_once_a_step():
     assert np.isfinite(logs["soft_targets_loss"])
 
 
-def test_a_wrong_answer_in_fit_names_the_function():
+def test_a_wrong_array_in_fit_names_the_function():
     distiller = distiller_of(FunctionTeacher(constant([1.0, 2.0]), (4,), 3))
-    with pytest.raises(Exception, match="(?s)function answer of.*Expected"):
+    with pytest.raises(Exception, match="(?s)function same_row of.*Expected"):
         distiller.fit(SAMPLES, verbose=0)
 
 
 # --- saving and telling apart -----------------------------------------------
 
 
+@pytest.mark.one_backend
 def test_a_plain_function_is_not_saved():
     with pytest.raises(ValueError, match="needs not be"):
         FunctionTeacher(constant([1.0]), (4,), 1).get_config()
@@ -342,18 +351,63 @@ def test_a_registered_function_is_saved(tmp_path):
     assert_close(numpy(loaded(SAMPLES)), numpy(teacher(SAMPLES)))
 
 
-def test_fingerprints_tell_functions_apart():
-    def of(function, **kwargs):
-        teacher = FunctionTeacher(function, (4,), 3, **kwargs)
-        return teacher.fingerprint_bytes()
+@pytest.mark.one_backend
+def test_fingerprints_tell_versions_and_settings_apart():
+    def of(function=registered, version="1", **kwargs):
+        return fingerprint(
+            FunctionTeacher(function, (4,), 3, version=version, **kwargs)
+        ).tolist()
 
     recorder = Recorder()
-    assert of(recorder) == of(registered)
-    assert of(registered) != of(constant([0.0, 1.0, 2.0]))
-    assert of(registered) != of(registered, classes=[1, 0, 2])
-    calls = len(recorder.given)
-    assert of(recorder, probe=False) == of(registered, probe=False)
-    assert len(recorder.given) == calls
+    assert of(recorder) == of() == of(name="other")
+    assert recorder.given == []
+    settings = [
+        {},
+        {"version": "2"},
+        {"classes": [1, 0, 2]},
+        {"from_logits": False},
+        {"floor": 0.1},
+        {"input_dtype": "float64"},
+    ]
+    prints = [of(**arguments) for arguments in settings]
+    for place, each in enumerate(prints):
+        assert each not in prints[:place]
+    # As it is in every process.
+    teacher = FunctionTeacher(registered, (4,), 3, version="1")
+    assert teacher.fingerprint_bytes() == (
+        b"[('classes', (0, 1, 2)), ('floor', 0.0033333333333333335), "
+        b"('from_logits', True), ('input_dtype', 'float32'), "
+        b"('input_shape', (4,)), ('name', None), ('num_classes', 3), "
+        b"('version', '1')]"
+    )
+
+
+@pytest.mark.one_backend
+def test_a_function_without_a_version_gives_a_warning_once():
+    teacher = FunctionTeacher(registered, (4,), 3, name="api")
+    with pytest.warns(UserWarning) as warned:
+        first = fingerprint(teacher)
+        second = fingerprint(teacher)
+    np.testing.assert_array_equal(first, second)
+    # PyTorch has warnings of its own.
+    (warning,) = [each for each in warned if each.category is UserWarning]
+    message = str(warning.message)
+    assert "teacher 'api' is the function registered" in message
+    assert "`FunctionTeacher(..., version='2024-05')`" in message
+
+
+def test_a_changed_function_is_refused_by_its_version(tmp_path):
+    def states_of(version):
+        teacher = FunctionTeacher(registered, (4,), 3, version=version)
+        distiller = distiller_of(teacher, loss=None)
+        distiller.fit(SAMPLES, verbose=0)
+        return distiller
+
+    path = tmp_path / "state.weights.h5"
+    states_of("2024-05").save_weights(path)
+    states_of("2024-05").load_weights(path)
+    with pytest.raises(ValueError, match="is not the one that this training"):
+        states_of("2024-06").load_weights(path)
 
 
 # --- models of other libraries, wrapped by Keras ----------------------------
@@ -412,24 +466,9 @@ def test_a_wrapped_model_of_the_backend_teaches(tmp_path):
     changed = weights_of(distiller.student)
     assert not np.array_equal(weights[0], changed[0])
     assert_close(
-        numpy(distiller.ask_teacher((SAMPLES,))[1].teacher.output),
+        numpy(distiller.complete_batch((SAMPLES,))[1].teacher.output),
         teacher.predict(SAMPLES, verbose=0),
     )
-
-
-def test_another_function_is_another_teacher():
-    def other(x):
-        return np.stack([x[:, 0], x[:, 1], -x[:, 0]], axis=-1)
-
-    def same(x):
-        return np.stack([x[:, 0], x[:, 1], -x[:, 0]], axis=-1)
-
-    def another(x):
-        return np.stack([x[:, 1], x[:, 0], -x[:, 0]], axis=-1)
-
-    teachers = [FunctionTeacher(f, (4,), 3) for f in (other, same, another)]
-    prints = [kd.fingerprint.fingerprint(each).tolist() for each in teachers]
-    assert prints[0] == prints[1] != prints[2]
 
 
 def test_xla_is_off_on_tensorflow_alone():
@@ -438,7 +477,7 @@ def test_xla_is_off_on_tensorflow_alone():
 
 
 def test_a_loaded_distiller_goes_on_with_its_function(tmp_path):
-    teacher = FunctionTeacher(lambda x: x[:, :3], (4,), 3)
+    teacher = FunctionTeacher(lambda x: x[:, :3], (4,), 3, version="1")
     distiller = distiller_of(teacher, loss=None)
     distiller.fit(SAMPLES, verbose=0)
     distiller.save(tmp_path / "distiller.keras")
@@ -450,20 +489,20 @@ def test_a_loaded_distiller_goes_on_with_its_function(tmp_path):
         assert loaded.jit_compile is False
 
 
-def test_a_function_follows_a_model_as_the_teacher():
+def test_a_function_takes_the_place_of_a_model():
     inputs = keras.Input((4,))
     model = keras.Model(inputs, keras.layers.Dense(3)(inputs))
     distiller = distiller_of(model, loss=None, jit_compile=BACKEND != "torch")
     distiller.fit(SAMPLES, verbose=0)
-    asked = []
+    sizes = []
 
     def function(x):
-        asked.append(len(x))
+        sizes.append(len(x))
         return x[:, :3]
 
-    distiller.set_teacher(FunctionTeacher(function, (4,), 3, probe=False))
-    asked.clear()
+    distiller.set_teacher(FunctionTeacher(function, (4,), 3))
+    sizes.clear()
     for run in (distiller.fit, distiller.evaluate):
         run(SAMPLES, verbose=0)
-        assert sum(asked) == len(SAMPLES)
-        asked.clear()
+        assert sum(sizes) == len(SAMPLES)
+        sizes.clear()

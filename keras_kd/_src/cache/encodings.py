@@ -1,33 +1,294 @@
-"""What is common to the ways in which a teacher's answers are stored."""
+"""Encodings: how a teacher's predictions are stored, and restored."""
 
+import ml_dtypes
 import numpy as np
 from keras import ops
 
-from keras_kd._src.cache.dense import Dense
-from keras_kd._src.cache.int8 import Int8
-from keras_kd._src.cache.top_k import TopK
+from keras_kd._src.arguments import integer
+from keras_kd._src.arguments import number
+from keras_kd._src.arguments import one_of
+from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.top_k_targets import log_of_others
+
+# What NumPy's file format has no name for is stored as the bits that it is.
+STORED_TYPES = {"float32": "<f4", "float16": "<f2", "bfloat16": "<u2"}
+LOWEST = float(np.finfo("float16").min)
+
+
+class Encoding:
+    """A way to store one output of a teacher, in five steps.
+
+    `prepare` runs with the teacher, on its device; `calibrate` finds what all
+    samples share; `pack` makes what goes to the disk; `unpack` makes what a
+    batch carries; `restore` runs in the student's step.
+    """
+
+    kind = None  # Its name in a cache's files.
+    needs_samples = False  # Whether there is something to calibrate.
+
+    def prepare(self, output):
+        return {"values": ops.cast(output, "float32")}
+
+    def calibrate(self, prepared):
+        return {}
+
+    def restore(self, carried, shape):
+        return ops.cast(carried["values"], "float32")
+
+    def bytes_per_sample(self, shape):
+        """Bytes of one sample's output; its record has 8 more for its index.
+
+        Args:
+            shape: of the output, without the batch.
+        """
+        return sum(dtype.itemsize for dtype in self.fields(shape).values())
+
+
+class Dense(Encoding):
+    """All values of an output, as they are.
+
+    For logits of few classes, embeddings and feature maps. float16 keeps
+    three digits of values up to 65,504, bfloat16 two of any; float32 keeps a
+    float32 teacher's predictions bit for bit.
+
+        stored = round_to(dtype, value)
+
+    Args:
+        dtype: `"float16"`, `"bfloat16"` or `"float32"`.
+
+    Raises:
+        ValueError: another type; or, while writing, a value that overflows.
+
+    Example:
+    >>> Dense("float16").bytes_per_sample((10,))
+    20
+    """
+
+    kind = "dense"
+
+    def __init__(self, dtype="float16"):
+        self.dtype = one_of(dtype, "dtype", tuple(STORED_TYPES))
+
+    def fields(self, shape):
+        return {"values": np.dtype((STORED_TYPES[self.dtype], tuple(shape)))}
+
+    def pack(self, prepared, constants):
+        values = prepared["values"]
+        with np.errstate(over="ignore"):
+            packed = values.astype(getattr(ml_dtypes, self.dtype, self.dtype))
+        if not np.isfinite(packed).all():
+            largest = float(np.abs(values).max())
+            raise ValueError(
+                f"A value of the teacher is too large for {self.dtype}. "
+                f"Received: {largest:.6g}. Store it as "
+                "`cache.Dense('bfloat16')` or `cache.Dense('float32')`."
+            )
+        return {"values": packed.view(STORED_TYPES[self.dtype])}
+
+    def unpack(self, fields, constants):
+        values = fields["values"]
+        if self.dtype == "bfloat16":  # PyTorch takes none from NumPy.
+            values = (values.astype("uint32") << 16).view("float32")
+        return {"values": values}
+
+    def get_config(self):
+        return {"dtype": self.dtype}
+
+
+class Int8(Encoding):
+    """Integers from -127 to 127, with a scale for each channel.
+
+    For feature maps, hidden states and embeddings: a quarter of float32. The
+    last axis is the channels'. A channel's scale is its largest value among
+    some samples (512, spread over the data if it is an array, else its first)
+    divided by 127; larger values are cut off there.
+
+        stored = round(value / scale_channel);  value = stored * scale_channel
+
+    Args:
+        scale: None, or positive numbers, one a channel, to begin with.
+
+    Raises:
+        ValueError: a scale isn't positive, or they aren't one a channel.
+
+    Example:
+    >>> Int8().bytes_per_sample((7, 7, 512))
+    25088
+    """
+
+    kind = "int8"
+    needs_samples = True
+
+    def __init__(self, scale=None):
+        self.scale = scale if scale is None else [float(s) for s in scale]
+        if scale is not None and not all(s > 0 for s in self.scale):
+            raise ValueError(
+                "Argument `scale` must be positive numbers, one a channel. "
+                f"Received: scale={scale!r}."
+            )
+
+    def fields(self, shape):
+        channels = tuple(shape[-1:])  # None where an output is one number.
+        scales = channels if self.scale is None else (len(self.scale),)
+        if not channels or scales != channels:
+            raise ValueError(
+                "Int8 has a scale for each channel, the last axis of an "
+                f"output. Received: an output of shape {tuple(shape)}, and "
+                f"scale={self.scale}. Give as many, or store `cache.Dense()`."
+            )
+        return {"values": np.dtype(("i1", tuple(shape)))}
+
+    def calibrate(self, prepared):
+        if self.scale is not None:
+            return {"scale": self.scale}
+        values = np.abs(prepared["values"])
+        largest = values.max(axis=tuple(range(values.ndim - 1)))
+        # A channel that is always 0 needs a scale, too.
+        scale = np.where(largest > 0, largest / 127, 1.0)
+        return {"scale": scale.astype("float32").tolist()}
+
+    def pack(self, prepared, constants):
+        scale = np.asarray(constants["scale"], "float32")
+        scaled = np.rint(prepared["values"] / scale)
+        return {"values": np.clip(scaled, -127, 127)}
+
+    def unpack(self, fields, constants):
+        scale = np.asarray(constants["scale"], "float32")
+        return {"values": fields["values"] * scale}
+
+    def get_config(self):
+        return {"scale": self.scale}
+
+
+class TopK(Encoding):
+    """The likeliest classes' log-probabilities, and one value for the others.
+
+    For logits of many classes: 32 of 1000 classes take 130 bytes, dense
+    float16 2000. The other classes share one log-probability, such that at
+    `temperature` their mass is the teacher's own: nothing is left over or
+    renormalized there, and near there little. So any loss of logits at any
+    temperature may be trained with it. Which of the others is likelier is
+    lost: with few classes, or at a high temperature, that is much of what a
+    teacher knows (`cache.plan` says how much, in nats). Logits are kept up to
+    their offset, of which soft targets know nothing, but `LogitMatching` does:
+    store `Dense` for that.
+
+        value_i = log_softmax(logits)_i for the k largest
+        rest = T * (logsumexp_others(log_softmax(logits) / T) - log(K - k))
+
+    Args:
+        k: how many classes to keep, less than there are.
+        temperature: T at which the left-over mass is exact: that of the
+            training to come, or the lowest of them.
+
+    Raises:
+        ValueError: an argument isn't positive; `k` classes or fewer; the
+            teacher predicts probabilities.
+
+    Example:
+    >>> TopK(32).bytes_per_sample((1000,))
+    130
+    """
+
+    kind = "top_k"
+
+    def __init__(self, k, temperature=1.0):
+        self.k = integer(k, "k")
+        self.temperature = number(temperature, "temperature", above=0)
+
+    def fields(self, shape):
+        *places, classes = shape
+        if self.k >= classes:
+            raise ValueError(
+                f"Top-k needs more classes than it keeps. Received: k={self.k}"
+                f", and an output of shape {tuple(shape)}, so {classes} "
+                "classes. Lower k, or store `cache.Dense()`."
+            )
+        smallest = np.min_scalar_type(classes - 1).newbyteorder("<")
+        return {
+            "indices": np.dtype((smallest, (*places, self.k))),
+            "values": np.dtype(("<f2", (*places, self.k))),
+            "rest": np.dtype(("<f2", tuple(places))),
+        }
+
+    def prepare(self, output):
+        (logits,) = in_full_precision(output)
+        classes = logits.shape[-1]
+        log_probs = ops.log_softmax(logits, axis=-1)
+        values, indices = ops.top_k(log_probs, self.k)
+        indices = ops.cast(indices, "int32")
+        tempered = log_probs / self.temperature
+        of_others = log_of_others(tempered, indices) - np.log(classes - self.k)
+        return {
+            "indices": indices,
+            "values": values,
+            "rest": self.temperature * of_others,
+            "like_probabilities": _like_probabilities(logits),
+        }
+
+    def pack(self, prepared, constants):
+        if prepared["like_probabilities"].all():
+            raise ValueError(
+                "Top-k stores logits, and the teacher's output looks like "
+                "probabilities. Received: values from 0 to 1, and rows that "
+                "sum to 1. Store what goes into the softmax, as in "
+                '`outputs={"logits": cache.TopK(...)}`; or all of it, with '
+                '`cache.Dense("float32")`, for a loss with '
+                "`teacher_from_logits=False`."
+            )
+        # A lower log-probability than float16 has is as good as none.
+        return {
+            "indices": prepared["indices"],
+            "values": np.maximum(prepared["values"], LOWEST),
+            "rest": np.maximum(prepared["rest"], LOWEST),
+        }
+
+    def unpack(self, fields, constants):
+        # PyTorch has no operations on unsigned integers.
+        return {**fields, "indices": fields["indices"].astype("int32")}
+
+    def restore(self, carried, shape):
+        *places, classes = shape
+        if not places:
+            return self._rows(carried, classes)
+        # Such as tokens: a row for each.
+        flat = {
+            name: ops.reshape(values, (-1, *values.shape[len(shape) :]))
+            for name, values in carried.items()
+        }
+        return ops.reshape(self._rows(flat, classes), (-1, *shape))
+
+    def _rows(self, carried, classes):
+        rest = ops.cast(carried["rest"], "float32")[:, None]
+        count = ops.shape(rest)[0]
+        rows = ops.arange(count, dtype="int32")[:, None]
+        rows = ops.broadcast_to(rows, (count, self.k))
+        places = ops.stack([rows, carried["indices"]], axis=-1)
+        return ops.scatter_update(
+            ops.broadcast_to(rest, (count, classes)),
+            ops.reshape(places, (-1, 2)),
+            ops.reshape(ops.cast(carried["values"], "float32"), (-1,)),
+        )
+
+    def get_config(self):
+        return {"k": self.k, "temperature": self.temperature}
+
+
+def _like_probabilities(logits):
+    in_range = ops.all(logits >= 0.0, axis=-1)
+    sum_to_one = ops.abs(ops.sum(logits, axis=-1) - 1.0) < 1e-2
+    return ops.logical_and(in_range, sum_to_one)
+
 
 KINDS = {encoding.kind: encoding for encoding in (Dense, TopK, Int8)}
 
 
-def round_trip(encoding, view):
-    """A view as a student is told it: stored, and read again.
-
-    Args:
-        encoding: `Dense`, `TopK` or `Int8`.
-        view: array of shape `(batch, ...)`.
-
-    Returns:
-        A float32 NumPy array of the same shape.
-
-    Example:
-    >>> float(round_trip(Dense("bfloat16"), np.array([[1.001]]))[0, 0])
-    1.0
-    """
-    shape = view.shape[1:]
+def round_trip(encoding, output):
+    """An output of shape `(batch, ...)`, stored and read again; float32."""
+    shape = output.shape[1:]
+    prepared = encoding.prepare(ops.convert_to_tensor(output))
     prepared = {
-        name: ops.convert_to_numpy(value)
-        for name, value in encoding.prepare(ops.convert_to_tensor(view)).items()
+        name: ops.convert_to_numpy(value) for name, value in prepared.items()
     }
     constants = encoding.calibrate(prepared)
     stored = {

@@ -1,52 +1,29 @@
-"""A writer's part of a cache: records, appended shard by shard."""
+"""Part: what one writer stores, shard by shard."""
 
-import contextlib
-import os
 import re
 import time
-import zlib
 
 import numpy as np
 
 from keras_kd._src.atomic_write import atomic_write
-from keras_kd._src.cache.part_journal import PartJournal
-from keras_kd._src.cache.part_journal import broken
-from keras_kd._src.cache.probes import of_a_shard
+from keras_kd._src.cache.format import check_shard
+from keras_kd._src.cache.format import checksummed_json
+from keras_kd._src.cache.format import read_part
+from keras_kd._src.cache.format import write_array
+from keras_kd._src.cache.input_checksums import checksums_of_shard
 from keras_kd._src.cache.records import SAMPLE_INDEX
-from keras_kd._src.cache.records import runs_of
-from keras_kd._src.cache.rows import check_shards
-from keras_kd._src.cache.rows import checked_rows
-from keras_kd._src.cache.sealed import sealed
-from keras_kd._src.cache.sealed import unsealed
 
-SHARD_BYTES = 2**24
-COMMIT_SECONDS = 30  # No more of the teacher's time is lost to a kill.
-MOST_RUNS = 64  # Of a shard, in the journal; else they are in the records.
+SHARD_BYTES = 2**27
+# No more of the teacher's time is lost to a kill: this, or such a share of it
+# where a shard for each half minute would become too many.
+COMMIT_SECONDS, COMMIT_SHARE = 30, 1 / 64
 
 
-class PartWriter:
-    """Appends records to a part; goes on where a killed writer ended.
+class Part:
+    """A writer's part: shards, and `part.json`, which says what they are.
 
-    A shard counts as soon as the journal `shards.jsonl` has its line, which
-    is written after its records are on the disk. What is behind the last such
-    shard is cut off by the next writer.
-
-    Args:
-        folder: the part's folder, a `pathlib.Path`.
-        dtype: type of a record.
-        shard_samples: records in a shard, at most; None for about 16 MB.
-
-    Raises:
-        ValueError: another process is writing this part.
-
-    Example:
-    >>> import pathlib, tempfile
-    >>> folder = pathlib.Path(tempfile.mkdtemp()) / "parts" / "0"
-    >>> with PartWriter(folder, np.dtype([("sample_index", "<i8")])) as part:
-    ...     part.append(np.array([(0,), (1,)], part.dtype))
-    ...     part.finish()
-    >>> PartJournal(folder).samples
-    2
+    A shard counts as soon as `part.json` names it, which is written anew after
+    each. So a kill loses the shard that is not yet named, and nothing else.
     """
 
     def __init__(self, folder, dtype, shard_samples=None):
@@ -55,140 +32,102 @@ class PartWriter:
         self.shard_samples = shard_samples or max(
             1, SHARD_BYTES // dtype.itemsize
         )
+        self._begun_at = time.monotonic()
         self._begin_shard()
 
     def _begin_shard(self):
-        self._keys, self._checksum, self._probes = [], 0, []
-        self._begun_at = time.monotonic()
+        self._records, self._input_checksums, self._samples = [], [], 0
+        self._shard_begun_at = time.monotonic()
 
     def __enter__(self):
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._open_files = contextlib.ExitStack()
-        with contextlib.ExitStack() as on_error:
-            on_error.callback(self._open_files.close)
-            self._journal_file = self._opened("shards.jsonl")
-            lock(self._journal_file, self.folder)
-            self.journal = PartJournal(self.folder)
-            self._journal_file.truncate(self.journal.bytes)
-            self._rows_file = self._opened("rows.npy")
-            self._cut_off_unfinished()
-            for file in (self._journal_file, self._rows_file):
-                file.seek(0, os.SEEK_END)
-            on_error.pop_all()
+        self._lock = (self.folder / "lock").open("wb")
+        try:
+            _lock(self._lock, self.folder)
+        except BaseException:
+            self._lock.close()
+            raise
+        for file in self.folder.glob("unfinished_*"):
+            file.unlink()  # Of a writer that was killed.
         return self
 
     def __exit__(self, *exception):
-        # What no line of the journal counts is left out: half a shard is none.
-        self._open_files.close()
-
-    def _opened(self, name):
-        path = self.folder / name
-        path.touch()
-        return self._open_files.enter_context(path.open("rb+"))
-
-    def _cut_off_unfinished(self):
-        begun = self._rows_file.seek(0, os.SEEK_END)
-        self._write_header()
-        end = self._rows_file.tell()
-        end += self.journal.samples * self.dtype.itemsize
-        if begun < end and self.journal.samples:
-            what = f"rows.npy of {begun} bytes, expected {end} or more"
-            raise ValueError(broken(self.folder.name, what))
-        self._rows_file.truncate(end)
-
-    def _write_header(self):
-        # NumPy leaves room in it for any number of rows.
-        self._rows_file.seek(0)
-        np.lib.format.write_array_header_2_0(
-            self._rows_file,
-            {
-                "descr": np.lib.format.dtype_to_descr(self.dtype),
-                "fortran_order": False,
-                "shape": (self.journal.samples,),
-            },
-        )
-        self._rows_file.flush()
+        self._lock.close()
 
     def begin(self, describe):
-        """What the part is made with; written down by its first writer.
+        """What the part is made with: `describe()`, of its first writer."""
+        # Without it, shards that are there would be lost unseen.
+        known = any(self.folder.glob("*.npy"))
+        if known or (self.folder / "part.json").exists():
+            self.description = read_part(self.folder)
+        else:
+            self.description = {**describe(), "shards": [], "finished": False}
+            self._write_description()
+        return self.description
 
-        Args:
-            describe: function that returns it, a dict.
-
-        Returns:
-            The dict.
-        """
-        path = self.folder / "part.json"
-        if self.journal.shards or path.exists():
-            return read_description(self.folder)
-        text = sealed(describe())
-        atomic_write(path, lambda file: file.write_text(text))
-        return read_description(self.folder)
+    @property
+    def shards(self):
+        return self.description["shards"]
 
     def stored_keys(self):
-        """The keys of all samples that are in the part already."""
-        path = self.folder / "rows.npy"
-        part = {"name": self.folder.name, "samples": self.journal.samples}
-        rows = checked_rows(path, part, self.dtype)
-        check_shards(rows, part["name"], self.journal.shards)
-        return np.array(rows[SAMPLE_INDEX])
+        """The keys of all samples that are in the part; checks its shards."""
+        keys = [np.zeros(0, "int64")]
+        for shard in self.shards:
+            records = check_shard(self.folder, shard, self.dtype)
+            keys.append(np.array(records[SAMPLE_INDEX]))
+        self._remove_unnamed()
+        return np.concatenate(keys)
 
-    def append(self, records, probes=()):
-        """Adds records; they count once their shard is committed.
+    def _remove_unnamed(self):
+        # A kill may come between a shard and its name in `part.json`.
+        named = {shard["file"] for shard in self.shards}
+        for file in self.folder.glob("[0-9]*-????????.npy"):
+            if file.name not in named:
+                file.unlink()
 
-        Args:
-            records: array of the part's type, of shape `(n,)`.
-            probes: `(key, checksum)` of the inputs of some samples.
-        """
-        data = records.view("u1").data
-        write(self._rows_file, data)
-        self._checksum = zlib.crc32(data, self._checksum)
-        self._keys.append(np.array(records[SAMPLE_INDEX]))
-        self._probes += probes
-        appended = sum(map(len, self._keys))
-        late = time.monotonic() - self._begun_at > COMMIT_SECONDS
-        if appended >= self.shard_samples or late:
+    def append(self, records, input_checksums=()):
+        """Adds records, which count once their shard is committed."""
+        self._records.append(records)
+        self._samples += len(records)
+        self._input_checksums += input_checksums
+        if self._samples >= self.shard_samples or self._is_late():
             self.commit()
+
+    def _is_late(self):
+        now = time.monotonic()
+        most = max(COMMIT_SECONDS, COMMIT_SHARE * (now - self._begun_at))
+        return now - self._shard_begun_at > most
 
     def commit(self):
         """Makes a shard of what was appended since the last one."""
-        if not any(map(len, self._keys)):
+        if not self._samples:
             return
-        os.fsync(self._rows_file.fileno())
-        keys = np.concatenate(self._keys)
-        runs = runs_of(keys)
-        line = {
-            "samples": len(keys),
-            "checksum": self._checksum,
-            "runs": runs.tolist() if runs.shape[1] <= MOST_RUNS else None,
-            "probes": of_a_shard(self._probes),
+        stem = f"{len(self.shards):05}"
+        shard = {
+            **write_array(self.folder, stem, self._records),
+            "samples": self._samples,
+            "input_checksums": checksums_of_shard(self._input_checksums),
         }
-        self._write_line(line)
+        self.shards.append(shard)
+        self.description["finished"] = False
+        self._write_description()
         self._begin_shard()
-
-    def _write_line(self, entry):
-        write(self._journal_file, self.journal.line(entry))
-        os.fsync(self._journal_file.fileno())
 
     def finish(self):
         """Commits the last shard, and says that the part is whole."""
         self.commit()
-        self._write_header()
-        os.fsync(self._rows_file.fileno())
-        if not self.journal.finished:
-            self._write_line({"finished": True})
+        if not self.description["finished"]:
+            self.description["finished"] = True
+            self._write_description()
+
+    def _write_description(self):
+        text = checksummed_json(self.description)
+        path = self.folder / "part.json"
+        atomic_write(path, lambda file: file.write_text(text))
 
 
 def checked_name(name):
-    """A part's name, which is a folder's.
-
-    Raises:
-        ValueError: it has other signs than letters, digits, `_` and `-`.
-
-    Example:
-    >>> checked_name("worker-7")
-    'worker-7'
-    """
+    """A part's name, if it can be a folder's."""
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ValueError(
             "A part's name is made of letters, digits, '_' and '-', for "
@@ -197,27 +136,8 @@ def checked_name(name):
     return name
 
 
-def read_description(folder):
-    """What a part was begun with, from its `part.json`.
-
-    Raises:
-        ValueError: it is missing or damaged.
-    """
-    path = folder / "part.json"
-    if not path.is_file():
-        raise ValueError(broken(folder.name, "part.json is missing"))
-    message = broken(folder.name, "part.json is damaged")
-    return unsealed(path.read_bytes(), message)
-
-
-def write(file, data):
-    """Writes bytes, so that they outlive the process."""
-    file.write(data)
-    file.flush()
-
-
-def lock(file, folder):
-    """Holds a file against other processes that would write it, too."""
+def _lock(file, folder):
+    """Holds a part against other writers; the system frees it after a kill."""
     try:
         import fcntl
     except ImportError:  # Windows

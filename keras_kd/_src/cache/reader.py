@@ -1,79 +1,183 @@
-"""open: answers that were stored."""
+"""StoredRecords: finds the records of samples in the files of a cache."""
 
-from keras_kd._src.cache.remote import storage_at
-from keras_kd._src.cache.teacher_cache import TeacherCache
-from keras_kd._src.specs import check_teacher
+import numpy as np
+
+from keras_kd._src.cache.data.keys import Numbering
+from keras_kd._src.cache.format import check_file
+from keras_kd._src.cache.format import damaged
+from keras_kd._src.cache.format import map_file
+from keras_kd._src.cache.format import rows_of_file
+from keras_kd._src.cache.records import SAMPLE_INDEX
+from keras_kd._src.cache.records import ShardMaps
+from keras_kd._src.cache.records import blocks_read
+from keras_kd._src.cache.records import gather
+from keras_kd._src.cache.records import most_maps
+
+CHECKED_AT_OPEN = 2**28  # Bytes: about a fifth of a second.
 
 
-def open(
-    path,
-    *,
-    teacher=None,
-    class_names=None,
-    preprocessing=None,
-    dataset_id=None,
-    verify="auto",
-    memory=False,
-    check_inputs=True,
-    cache_dir=None,
-):
-    """Opens stored answers; see `TeacherCache`.
+class StoredRecords:
+    """The records of a cache, mapped into memory when they are first used."""
 
-    Args:
-        path: the cache's folder, or a url of object storage that `fsspec`
-            knows, as `"s3://bucket/answers"`: its files are then copied when
-            they are first used.
-        teacher: the live teacher, to check by its weights that the answers
-            are its own; None for any. A layer without weights, as `Rescaling`,
-            is not seen: name it in `preprocessing`.
-        class_names: what the cache must have been written with; None for any.
-        preprocessing: likewise.
-        dataset_id: likewise.
-        verify: `"full"` looks at all checksums; `"auto"` at those of as many
-            shards as have 256 MB, spread over the cache; `"sizes"` at none.
-            Sizes and the manifest are always looked at.
-        memory: whether to read all records into memory now, in their order,
-            which is faster where they fit. Otherwise they come from the file
-            batch by batch, and the system keeps in memory what it can.
-        check_inputs: whether inputs that are joined are compared with those
-            that the teacher was asked about: some of each shard, by checksum.
-            False where the student's differ, as in size.
-        cache_dir: where copies of remote files are kept; `~/.cache/keras_kd`
-            by default.
+    def __init__(self, storage, manifest):
+        self.storage, self.manifest = storage, manifest
+        self.shards = [
+            (number, shard)
+            for number, part in enumerate(manifest.parts)
+            for shard in part["shards"]
+        ]
+        self._part_of = np.array([number for number, _ in self.shards])
+        samples = np.array([shard["samples"] for _, shard in self.shards])
+        self._ends = np.cumsum(samples)
+        self._begins = self._ends - samples
+        self._open()
 
-    Returns:
-        A `TeacherCache`.
+    def __getstate__(self):
+        # Memory maps are opened anew in another process.
+        kept = {**vars(self)}
+        for name in ("_index", "_maps", "_in_memory", "_on_disk", "_most"):
+            del kept[name]
+        return kept
 
-    Raises:
-        ValueError: there is no whole cache, a part is missing or damaged, it
-            was written with something else, or an argument is none of these.
+    def __setstate__(self, state):
+        vars(self).update(state)
+        self._open()
 
-    Example:
-    >>> import tempfile, keras, keras_kd as kd
-    >>> teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    >>> folder = tempfile.mkdtemp()
-    >>> kd.cache.write(teacher, keras.ops.ones((8, 4)), folder, verbose=0)
-    >>> open(folder, teacher=teacher, verify="full")
-    <TeacherCache of 8 samples: output (3,) dense>
-    """
-    if verify not in ("full", "auto", "sizes"):
-        raise ValueError(
-            "Argument `verify` must be 'full', 'auto' or 'sizes'. Received: "
-            f"verify={verify!r}."
+    def _open(self):
+        self._maps = self._of_files({})
+        self._in_memory = None
+        self._on_disk = True
+        self._most = most_maps()
+        about = self.manifest.content["index"]
+        # That of scattered samples may be large; records say whose they are.
+        small = about["bytes"] <= CHECKED_AT_OPEN
+        mapped = self._mapped(*self._index_file(), check=small)
+        rows = rows_of_file(mapped, 2 * about["runs"], np.dtype("<i8"))
+        self._index = rows.reshape(2, -1)
+
+    def _index_file(self):
+        about = self.manifest.content["index"]
+        message = (
+            f"The index of the cache {self.storage.name!r} is damaged. Copy "
+            "it again, or make it anew with `keras_kd.cache.merge`."
         )
-    if teacher is not None:
-        check_teacher(teacher)
-    cache = TeacherCache(storage_at(path, cache_dir), check_inputs)
-    manifest, name = cache.manifest, cache.name
-    manifest.check(
-        name,
-        class_names=class_names,
-        preprocessing=preprocessing,
-        dataset_id=dataset_id,
-    )
-    if teacher is not None:
-        manifest.check_teacher(name, teacher)
-    cache.stored.verify(verify)
-    if memory:
-        cache.stored.load()
-    return cache
+        return about["file"], about, message
+
+    def _shard_file(self, number):
+        part, shard = self.shards[number]
+        name = self.manifest.parts[part]["name"]
+        return f"parts/{name}/{shard['file']}", shard, damaged(name)
+
+    def _mapped(self, path, about, message, check):
+        try:
+            mapped = map_file(self.storage.local(path), about, message)
+            if check:
+                check_file(mapped, about, message)
+        except ValueError as error:
+            self.storage.drop(path, error)
+            raise
+        return mapped
+
+    def load(self):
+        """Reads all records into memory."""
+        self._in_memory = np.concatenate(
+            [self._shard(number)[1] for number in range(len(self.shards))]
+        )
+
+    def _shard(self, number):
+        # What was just fetched, for the most part, is checked whole.
+        check = not self.storage.is_local
+        mapped = self._mapped(*self._shard_file(number), check=check)
+        samples = self.shards[number][1]["samples"]
+        return mapped, rows_of_file(mapped, samples, self.manifest.dtype)
+
+    def verify(self, extent):
+        """Raises a `ValueError` unless the files are those of the manifest."""
+        files = [self._shard_file(n) for n in range(len(self.shards))]
+        sizes = self.storage.sizes([path for path, _, _ in files])
+        for (path, about, message), size in zip(files, sizes):
+            if size != about["bytes"]:
+                error = ValueError(
+                    f"{message} Received: {path} of {size} bytes, expected "
+                    f"{about['bytes']}."
+                )
+                self.storage.drop(path, error)
+                raise error
+        if extent == "full":
+            files.append(self._index_file())
+        elif extent == "sizes" or not self.storage.is_local:
+            return
+        else:
+            total = sum(about["bytes"] for _, about, _ in files)
+            files = files[:: -(-total // CHECKED_AT_OPEN)]
+        for file in files:
+            self._mapped(*file, check=True)
+
+    def rows_of(self, keys):
+        """The rows of keys, counted over all shards."""
+        run = np.searchsorted(self._index[0], keys, side="right") - 1
+        rows = self._index[1][run]
+        missing = (rows < 0) | (keys < 0)
+        if missing.any():
+            sample = Numbering(self.manifest.views).sample(keys[missing][0])
+            raise ValueError(
+                f"The cache {self.storage.name!r} has no predictions for "
+                f"sample {sample}. Received: sample_index {sample}; the cache "
+                f"holds {self.manifest.samples} samples. Is it the cache of "
+                "this data, and are samples numbered as they were then?"
+            )
+        return rows + keys - self._index[0][run]
+
+    def records(self, keys):
+        """`(records, parts)`: by field, and the number of each one's part."""
+        rows = self.rows_of(keys)
+        shards = np.searchsorted(self._ends, rows, side="right")
+        if self._in_memory is None:
+            records = self._gathered(shards, rows - self._begins[shards])
+        else:
+            records = gather(self._in_memory, rows)
+        if not np.array_equal(records[SAMPLE_INDEX], keys):
+            raise ValueError(
+                f"The records of the cache {self.storage.name!r} are not those "
+                "of the samples that its index says. Check it with "
+                "`cache.open(path, verify='full')`."
+            )
+        return records, self._part_of[shards]
+
+    def _gathered(self, shards, rows):
+        # Of more shards than may be mapped at once, some after others.
+        if len(self.shards) > self._most < len(np.unique(shards)):
+            halves = zip(np.array_split(shards, 2), np.array_split(rows, 2))
+            first, second = (self._gathered(*half) for half in halves)
+            return {
+                name: np.concatenate([first[name], second[name]])
+                for name in first
+            }
+        maps = self._maps_of(shards)
+        before = blocks_read()
+        # For the first batch, then as long as batches come from a disk.
+        if self._on_disk:
+            maps.prefetch(shards, rows)
+        records = maps.gather(shards, rows)
+        self._on_disk = blocks_read() > before
+        return records
+
+    def _maps_of(self, shards):
+        """Maps that hold the shards, too; the oldest others make room."""
+        maps = self._maps  # Another thread may replace it.
+        if (maps.starts[shards] < 0).any():
+            needed = np.unique(shards).tolist()
+            files, maps = dict(maps.files), None
+            missing = [number for number in needed if number not in files]
+            for number in list(files):
+                if len(files) + len(missing) <= self._most:
+                    break
+                if number not in needed:
+                    del files[number]
+            self._maps = self._of_files(files)  # Closes what makes room.
+            files |= {number: self._shard(number) for number in missing}
+            maps = self._maps = self._of_files(files)
+        return maps
+
+    def _of_files(self, files):
+        return ShardMaps(dict(files), len(self.shards), self.manifest.dtype)

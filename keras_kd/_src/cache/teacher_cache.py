@@ -1,25 +1,92 @@
-"""TeacherCache: stored answers, in the place of a teacher."""
+"""TeacherCache: cached predictions, in the place of a teacher."""
 
 import keras
 import numpy as np
 
-from keras_kd._src.cache.batches import rows_at
-from keras_kd._src.cache.joining import join
-from keras_kd._src.cache.manifest import Manifest
-from keras_kd._src.cache.numbering import Numbering
-from keras_kd._src.cache.probes import Probes
-from keras_kd._src.cache.stored_records import StoredRecords
+from keras_kd._src.arguments import one_of
+from keras_kd._src.cache.data.batches import rows_at
+from keras_kd._src.cache.data.join import join
+from keras_kd._src.cache.data.keys import Numbering
+from keras_kd._src.cache.format import Manifest
+from keras_kd._src.cache.input_checksums import InputChecksums
+from keras_kd._src.cache.reader import StoredRecords
+from keras_kd._src.cache.remote import storage_at
 from keras_kd._src.distillation.batch import Predictions
 from keras_kd._src.distillation.teacher import Teacher
+from keras_kd._src.specs import check_teacher
+
+
+def open(
+    path,
+    *,
+    teacher=None,
+    metadata=None,
+    verify="auto",
+    memory=False,
+    check_inputs=True,
+    cache_dir=None,
+):
+    """Opens cached predictions; see `TeacherCache`.
+
+    Args:
+        path: the cache's folder, or a url of object storage that `fsspec`
+            knows, as `"s3://bucket/cache"`: its files are then copied when
+            they are first used.
+        teacher: the live teacher, to check by its weights that the
+            predictions are its own; None for any. A layer without weights, as
+            `Rescaling`, is not seen: name it in `metadata`. Nor is a Python
+            function without a version.
+        metadata: dict of what the cache must have been written with; what
+            isn't named may be anything.
+        verify: `"full"` compares all checksums; `"auto"` those of as many
+            shards as have 256 MB, spread over the cache; `"sizes"` none.
+            Sizes and the manifest are always checked.
+        memory: whether to read all records into memory now, in their order,
+            which is faster where they fit. Otherwise they come from the files
+            batch by batch, and the system keeps in memory what it can.
+        check_inputs: whether inputs that are joined are compared with those
+            that the teacher had: some of each shard, by checksum. False where
+            the student's differ, as in size.
+        cache_dir: where copies of remote files are kept; `~/.cache/keras_kd`
+            by default (`keras_kd` in `$XDG_CACHE_HOME`). Those of caches that
+            are no longer used are yours to delete, as are files whose names
+            begin with `unfinished_` when no process is running.
+
+    Returns:
+        A `TeacherCache`.
+
+    Raises:
+        ValueError: there is no whole cache, a file is missing or damaged, it
+            was written with something else, or an argument is none of these.
+
+    Example:
+    >>> import tempfile, keras_kd as kd
+    >>> teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> folder = tempfile.mkdtemp()
+    >>> kd.cache.write(teacher, keras.ops.ones((8, 4)), folder, verbose=0)
+    >>> kd.cache.open(folder, teacher=teacher, verify="full")
+    <TeacherCache of 8 samples: output (3,) dense>
+    """
+    one_of(verify, "verify", ("full", "auto", "sizes"))
+    if teacher is not None:
+        check_teacher(teacher)
+    cache = TeacherCache(storage_at(path, cache_dir), check_inputs)
+    cache.manifest.check_metadata(cache.name, metadata)
+    if teacher is not None:
+        cache.manifest.check_teacher(cache.name, teacher)
+    cache.stored.verify(verify)
+    if memory:
+        cache.stored.load()
+    return cache
 
 
 class TeacherCache(Teacher):
-    """What a teacher answered, by sample; a teacher itself to a `Distiller`.
+    """Cached predictions by sample; a teacher to a `Distiller`.
 
-    Made by `keras_kd.cache.open`. It holds a memory map and no weights. Each
-    batch must bring its answers along: `join` adds them to a data set, in any
-    order and any batches, as each sample says which it is. Batches without
-    answers are evaluated on the student's own loss and metrics.
+    Made by `keras_kd.cache.open`. It holds memory maps and no weights. Each
+    batch must bring its predictions along: `join` adds them to a data set, in
+    any order and any batches, as each sample says which it is. Batches without
+    predictions are evaluated on the student's own loss and metrics.
 
     Args:
         storage: the cache's files.
@@ -32,14 +99,14 @@ class TeacherCache(Teacher):
     >>> x, y = np.ones((8, 4)), np.zeros(8)
     >>> folder = tempfile.mkdtemp()
     >>> kd.cache.write(teacher, x, folder, verbose=0)
-    >>> answers = kd.cache.open(folder)
-    >>> distiller = kd.Distiller(answers, student)
+    >>> cached = kd.cache.open(folder)
+    >>> distiller = kd.Distiller(cached, student)
     >>> distiller.compile(
     ...     "adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     ... )
-    >>> history = distiller.fit(answers.join(x, y, batch_size=4), verbose=0)
+    >>> history = distiller.fit(cached.join(x, y, batch_size=4), verbose=0)
     >>> sorted(distiller.evaluate(x, y, verbose=0, return_dict=True))
-    ['hard_loss', 'loss', 'student_losses']
+    ['hard_loss', 'student_losses']
     """
 
     join = join
@@ -59,11 +126,11 @@ class TeacherCache(Teacher):
         self.numbering = Numbering(self.manifest.views)
         self.stored = StoredRecords(storage, self.manifest)
         self.tag = self.manifest.tag
-        self._probes = Probes(
+        self._input_checksums = InputChecksums(
             [shard for part in self.manifest.parts for shard in part["shards"]]
         )
 
-    # --- what a distiller asks of a teacher ---------------------------------
+    # --- what a distiller needs of a teacher --------------------------------
 
     def describe(self):
         """How `Distiller.summary` names it."""
@@ -130,7 +197,7 @@ class TeacherCache(Teacher):
             for text, shape in self.shapes.items()
         }
 
-    # --- answers ------------------------------------------------------------
+    # --- predictions ---------------------------------------------------------
 
     def __len__(self):
         return self.manifest.samples
@@ -144,27 +211,73 @@ class TeacherCache(Teacher):
 
     @property
     def views_per_sample(self):
-        """How many views of each sample the teacher was asked about."""
+        """How many augmented views of each sample the cache holds."""
         return self.numbering.count
 
-    def read(self, sample_index, view=None):
-        """What a batch carries of the answers about some samples.
+    @property
+    def metadata(self):
+        """What `write` was told about the data, a dict."""
+        return dict(self.manifest.metadata)
+
+    def predictions_of(self, sample_index, view=None):
+        """The teacher's predictions for some samples, as a student gets them.
 
         Args:
-            sample_index: whole numbers of shape `(batch,)`.
-            view: which view of each, if the cache holds several.
+            sample_index: integers of shape `(batch,)`.
+            view: which augmented view of each, if the cache holds several.
+
+        Returns:
+            Dict, name of the output -> float32 NumPy array `(batch, ...)`.
+
+        Raises:
+            ValueError: the cache has no predictions for a sample.
+        """
+        carried = self.read(sample_index, view)
+        return keras.tree.map_structure(
+            keras.ops.convert_to_numpy, self.restore(carried, by="name")
+        )
+
+    def read(self, sample_index, view=None):
+        """What a batch carries of the predictions for some samples.
+
+        Args:
+            sample_index: integers of shape `(batch,)`.
+            view: which augmented view of each, if the cache holds several.
 
         Returns:
             Dict, name of the output -> dict of NumPy arrays, as the encoding
             has them.
 
         Raises:
-            ValueError: the cache has no answer about a sample.
+            ValueError: the cache has no predictions for a sample.
         """
         targets = {"sample_index": sample_index}
         if view is not None:
             targets["view"] = np.broadcast_to(view, np.shape(sample_index))
         return self._read(self.numbering.keys(targets))
+
+    def add_to(self, batch):
+        """A batch, with the predictions for its samples.
+
+        Args:
+            batch: `(x, y)` or `(x, y, sample_weight)`, with `"sample_index"`
+                (and `"view"`) in `y`.
+
+        Returns:
+            The same, with `"predictions"` in `y`: what `read` returns, under
+            the cache's `tag`, so that no other cache's are taken for its own.
+
+        Raises:
+            ValueError: a sample has no index or no predictions, or isn't the
+                one that the teacher had.
+        """
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        keys = self.numbering.keys(y)
+        self.check_batch(x, keys)
+        y = {key: value for key, value in y.items() if key != "view"}
+        predictions = {self.tag: self._read(keys)}
+        weights = () if sample_weight is None else (sample_weight,)
+        return x, {**y, "predictions": predictions}, *weights
 
     def _read(self, keys):
         return self._carried(*self.stored.records(keys))
@@ -176,52 +289,14 @@ class TeacherCache(Teacher):
             for output in self.manifest.outputs
         }
 
-    def views(self, sample_index, view=None):
-        """The teacher's views of some samples, as a student is told them.
-
-        Args:
-            sample_index: whole numbers of shape `(batch,)`.
-            view: which view of each, if the cache holds several.
-
-        Returns:
-            Dict, name of the output -> float32 NumPy array.
-        """
-        carried = self.read(sample_index, view)
-        return keras.tree.map_structure(
-            keras.ops.convert_to_numpy, self.restore(carried, by="name")
-        )
-
     def restore(self, carried, by="tap"):
-        """The views, from what a batch carries; in the student's step."""
+        """The outputs, from what a batch carries; in the student's step."""
         return {
             getattr(output, by): output.encoding.restore(
                 carried[output.name], output.shape
             )
             for output in self.manifest.outputs
         }
-
-    def add_to(self, batch):
-        """A batch, with the answers to its samples.
-
-        Args:
-            batch: `(x, y)` or `(x, y, sample_weight)`, with `"sample_index"`
-                (and `"view"`) in `y`.
-
-        Returns:
-            The same, with `"answers"` in `y`: what `read` returns, under the
-            cache's `tag`, so that no other cache's are taken for its own.
-
-        Raises:
-            ValueError: a sample has no index or no answer, or isn't the one
-                that the teacher was asked about.
-        """
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        keys = self.numbering.keys(y)
-        self.check_batch(x, keys)
-        y = {key: value for key, value in y.items() if key != "view"}
-        answers = {self.tag: self._read(keys)}
-        weights = () if sample_weight is None else (sample_weight,)
-        return x, {**y, "answers": answers}, *weights
 
     def carried_spec(self):
         """What `add_to` adds, as `KerasTensor`s of any batch size."""
@@ -233,22 +308,22 @@ class TeacherCache(Teacher):
         )
 
     def check_arrays(self, arrays, sample_index):
-        """Raises a `ValueError` if rows aren't what the teacher saw."""
-        places = self._probes.places(sample_index)
+        """Raises a `ValueError` if rows aren't what the teacher had."""
+        places = self._input_checksums.places(sample_index)
         if self.check_inputs and len(places):
             self.check_batch(rows_at(arrays, places), sample_index[places])
 
     def check_batch(self, inputs, keys):
-        """Raises a `ValueError` if inputs aren't what the teacher saw."""
+        """Raises a `ValueError` if inputs aren't what the teacher had."""
         if not self.check_inputs:
             return
-        key = self._probes.differing(inputs, keys)
+        key = self._input_checksums.differing(inputs, keys)
         if key is not None:
             raise ValueError(
                 f"Sample {self.numbering.sample(key)} is not what the teacher "
-                f"of the cache {self.name!r} was asked about: its values, "
-                "order, type or shape differ. Use the data and preprocessing "
-                "that the cache was written with; with random augmentation, "
-                "write and join `cache.Views`. If only size or type are meant "
-                "to differ: `cache.open(path, check_inputs=False)`."
+                f"of the cache {self.name!r} was run on: its values, order, "
+                "type or shape differ. Use the data and preprocessing that "
+                "the cache was written with; with random augmentation, write "
+                "and join `cache.AugmentedViews`. If only size or type are "
+                "meant to differ: `cache.open(path, check_inputs=False)`."
             )

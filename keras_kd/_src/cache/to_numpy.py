@@ -4,12 +4,7 @@ import numpy as np
 
 
 def to_numpy(value):
-    """A tensor of any library as a NumPy array; None stays None.
-
-    Example:
-    >>> to_numpy([1, 2]).tolist()
-    [1, 2]
-    """
+    """A tensor of any library as a NumPy array; None stays None."""
     if value is None:  # A structure may lack a part, such as the labels.
         return None
     if hasattr(value, "detach"):

@@ -1,33 +1,43 @@
-"""write: asks a teacher about each sample once, and stores its answers."""
+"""write: runs a teacher on each sample once, and stores its predictions."""
+
+import inspect
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
 
-from keras_kd._src.cache.asking import AskedTeacher
-from keras_kd._src.cache.asking import encodings_by_tap
-from keras_kd._src.cache.asking import stored_outputs
-from keras_kd._src.cache.batches import batches_of
-from keras_kd._src.cache.batches import calibration_batches
-from keras_kd._src.cache.batches import check_list
-from keras_kd._src.cache.batches import count_of
-from keras_kd._src.cache.batches import is_arrays
-from keras_kd._src.cache.manifest import check_same
-from keras_kd._src.cache.manifest import describe
-from keras_kd._src.cache.merging import merge
-from keras_kd._src.cache.numbering import Numbering
-from keras_kd._src.cache.part import PartWriter
+from keras_kd._src.arguments import integer
+from keras_kd._src.cache.data.augmented_views import AugmentedViews
+from keras_kd._src.cache.data.batches import batches_of
+from keras_kd._src.cache.data.batches import calibration_batches
+from keras_kd._src.cache.data.batches import check_list
+from keras_kd._src.cache.data.batches import count_of
+from keras_kd._src.cache.data.batches import is_arrays
+from keras_kd._src.cache.data.keys import KeySet
+from keras_kd._src.cache.data.keys import Numbering
+from keras_kd._src.cache.encodings import KINDS
+from keras_kd._src.cache.encodings import Dense
+from keras_kd._src.cache.format import check_same
+from keras_kd._src.cache.format import part_folders
+from keras_kd._src.cache.format import read_part
+from keras_kd._src.cache.format import settings_of
+from keras_kd._src.cache.input_checksums import InputChecksums
+from keras_kd._src.cache.input_checksums import checksums_of_batch
+from keras_kd._src.cache.merge import merge
+from keras_kd._src.cache.part import Part
 from keras_kd._src.cache.part import checked_name
-from keras_kd._src.cache.part import read_description
-from keras_kd._src.cache.paths import local_path
-from keras_kd._src.cache.paths import part_folders
+from keras_kd._src.cache.records import SAMPLE_INDEX
+from keras_kd._src.cache.records import StoredOutput
 from keras_kd._src.cache.records import record_type
-from keras_kd._src.cache.views import Views
-from keras_kd._src.cache.whole_numbers import check_whole
-from keras_kd._src.cache.writing import Writing
-from keras_kd._src.cache.writing import check_finite
+from keras_kd._src.cache.remote import local_path
+from keras_kd._src.distillation.layer_paths import find_layer
+from keras_kd._src.distillation.taps import Tap
+from keras_kd._src.distillation.taps import run_tapped
 from keras_kd._src.specs import check_teacher
+from keras_kd._src.specs import input_spec
+from keras_kd._src.specs import output_spec
 
-CALIBRATION_SAMPLES = 512  # From which scales are learnt.
+CALIBRATION_SAMPLES = 512  # From which scales are learned.
 
 
 def write(
@@ -40,60 +50,62 @@ def write(
     batch_size=256,
     samples=None,
     views=None,
-    class_names=None,
-    preprocessing=None,
-    dataset_id=None,
+    metadata=None,
     shard_samples=None,
     check_inputs=True,
     verbose=1,
 ):
-    """Asks a teacher about each sample once, and stores what it answers.
+    """Runs a teacher on each sample once, and stores its predictions.
 
-    A distiller that is given the stored answers in the place of the teacher
-    trains at the student's own speed. A call that was interrupted, even
-    killed, is made again as it was: it goes on where it ended, and asks about
-    no sample twice. A reader sees the cache when it is whole.
+    A distiller that is given the cached predictions in the place of the
+    teacher trains at the student's own speed. A call that was interrupted,
+    even killed, is made again as it was: it goes on where it ended, and runs
+    the teacher on no sample twice. A reader sees the cache when it is whole.
 
-    Where the images are augmented at random, the answers belong to views that
-    never come again: write `Views` of them.
+    Where the images are augmented at random, the predictions belong to images
+    that never come again: write `AugmentedViews` of them.
 
     Args:
         teacher: a built Keras model, or any that teaches: an `Ensemble`, a
-            `FunctionTeacher`.
+            `FunctionTeacher` (of whose function the cache only knows what its
+            fingerprint does: state a version that changes with it).
         dataset: an array, whose rows are the samples 0, 1, 2..., or a dict or
-            list of them for several inputs; `Views`; or batches
+            list of them for several inputs; `AugmentedViews`; or batches
             `(x, {"labels": y, "sample_index": i})` in any form that `fit`
-            takes, with whole numbers from 0 as `i` and labels only for a
-            teacher that is shown them (an `Ensemble` weighted by confidence
-            needs them). It must end.
+            takes, with integers from 0 as `i` and labels only for a teacher
+            that uses them (an `Ensemble` weighted by confidence needs them).
+            It must end.
         path: the cache's folder, local.
         outputs: how the teacher's output is stored: `Dense`, `TopK` or `Int8`
             (default: `Dense("float16")`); or a dict, tap text -> one of them,
             for several places in the teacher (`""` is the output).
         part: None for the only writer. Of several writers, each names its
             own part; `merge` then makes one cache of all.
-        batch_size: samples that the teacher is asked about at once, where the
-            data is no batches. With that of the training, JAX and TensorFlow
-            round the answers as a live teacher's.
+        batch_size: samples that the teacher is run on at once, where the data
+            is no batches. With that of the training, JAX and TensorFlow
+            round the predictions as a live teacher's.
         samples: how many there are, for the bar where the data does not tell,
             and for the check that none is missing.
-        views: the `Views` that the batches are of, with `"view"` in `y`, where
-            several writers share them.
-        class_names: list of the names of the teacher's classes, one for each.
-        preprocessing: what was done to the inputs: text, anything else that
-            JSON can hold, or a Keras layer.
-        dataset_id: text that names the data and its version.
-        shard_samples: samples in a shard, at most; about 16 MB by default. A
-            kill costs one shard, and 30 seconds at most.
+        views: the `AugmentedViews` that the batches are of, with `"view"` in
+            `y`, where several writers share them.
+        metadata: dict of what the predictions belong to, each by a name of
+            your choice: text, anything else that JSON can hold, or a Keras
+            layer, such as `{"preprocessing": "x / 255", "dataset_id": "mnist
+            3.0.1"}`. `"class_names"` is a list, one for each class. All
+            writers must say the same, and `open` compares.
+        shard_samples: samples after which a shard is complete (or up to one
+            batch more); about 128 MB by default. A kill costs the shard that
+            is being written, and 30 seconds at most, or a sixty-fourth of the
+            time so far.
         check_inputs: whether a call that goes on compares some inputs with
             those of then, by checksum. False where they round otherwise.
         verbose: 1 for a progress bar, 0 for silence.
 
     Raises:
-        ValueError: an argument is none of these; the teacher can't be asked,
+        ValueError: an argument is none of these; the teacher can't be run,
             or not without labels; a tap or an encoding doesn't fit; a sample
-            has no index or comes twice; the teacher's answer is not finite;
-            the folder holds other answers.
+            has no index or comes twice; a prediction is not finite; the
+            folder holds other predictions.
 
     Example:
     >>> import tempfile, keras_kd as kd
@@ -101,15 +113,15 @@ def write(
     >>> folder = tempfile.mkdtemp()
     >>> x = np.ones((8, 4), "float32")
     >>> write(teacher, x, folder, outputs=kd.cache.TopK(2), verbose=0)
-    >>> kd.cache.open(folder).views([3])["output"].shape
+    >>> kd.cache.open(folder).predictions_of([3])["output"].shape
     (1, 3)
     """
     check_teacher(teacher)
     check_list(dataset, teacher)
-    check_whole("batch_size", batch_size)
+    batch_size = integer(batch_size, "batch_size")
     outputs = encodings_by_tap(outputs)
     path = local_path(path)
-    replayed = dataset if isinstance(dataset, Views) else views
+    replayed = dataset if isinstance(dataset, AugmentedViews) else views
     settings_of_views = replayed.settings() if replayed else None
     numbering = Numbering(settings_of_views)
     batches = batches_of(dataset, batch_size, numbering)
@@ -118,26 +130,18 @@ def write(
         dataset, batches, batch_size, _wanted(outputs)
     )
     outputs = stored_outputs(teacher, outputs, first[0].inputs)
-    asked = AskedTeacher(teacher, outputs)
+    recorder = RecordingTeacher(teacher, outputs)
     for batch in first:
-        asked.check_labels(batch.labels)
-    settings = describe(
-        teacher,
-        outputs,
-        views=settings_of_views,
-        class_names=class_names,
-        preprocessing=preprocessing,
-        dataset_id=dataset_id,
-    )
+        recorder.check_labels(batch.labels)
+    settings = settings_of(teacher, outputs, settings_of_views, metadata)
     folder = path / "parts" / checked_name("0" if part is None else part)
-    _check_neighbours(path, settings)
-    with PartWriter(folder, record_type(outputs), shard_samples) as writer:
-        begun = writer.begin(lambda: _begun(settings, asked, first))
+    _check_neighbors(path, settings)
+    with Part(folder, record_type(outputs), shard_samples) as opened:
+        begun = opened.begin(lambda: _begun(settings, recorder, first))
         check_same(path, begun["settings"], settings)
         total = _total(dataset, None if part else samples, numbering.count)
-        constants = begun["constants"]
-        about = asked, constants, total, numbering, verbose, check_inputs
-        Writing(*about).run(batches, writer)
+        writing = Writing(recorder, opened, numbering, check_inputs)
+        writing.run(batches, total, verbose)
     if part is None:
         merge(path, samples=samples)
 
@@ -148,31 +152,32 @@ def _wanted(outputs):
 
 
 def _total(dataset, samples, count):
-    if isinstance(dataset, Views):
+    if isinstance(dataset, AugmentedViews):
         return len(dataset)
     if is_arrays(dataset):
         return count_of(dataset)
     return None if samples is None else samples * count
 
 
-def _check_neighbours(path, settings):
+def _check_neighbors(path, settings):
     for folder in part_folders(path):
         if (folder / "part.json").exists():  # Or it is just begun.
-            check_same(path, read_description(folder)["settings"], settings)
+            check_same(path, read_part(folder)["settings"], settings)
 
 
-def _begun(settings, asked, first):
-    constants = {output.name: {} for output in asked.stored}
-    scaled = [out for out in asked.stored if out.encoding.needs_samples]
+def _begun(settings, recorder, first):
+    """What a part's first writer writes down about it."""
+    constants = {output.name: {} for output in recorder.stored}
+    scaled = [out for out in recorder.stored if out.encoding.needs_samples]
     if scaled:
-        asked_first = [asked.ask(each.inputs, each.labels) for each in first]
+        recorded = [recorder.record(each.inputs, each.labels) for each in first]
         prepared = keras.tree.map_structure(
-            lambda *parts: np.concatenate(parts), *asked_first
+            lambda *parts: np.concatenate(parts), *recorded
         )
         keys = np.concatenate([each.keys for each in first])
         for output in scaled:
             values = prepared[output.name]
-            check_finite(output.name, values, keys)
+            _check_finite(output.name, values, keys)
             constants[output.name] = output.encoding.calibrate(values)
     return {
         "settings": settings,
@@ -181,7 +186,7 @@ def _begun(settings, asked, first):
             "keras_kd": _version(),
             "keras": keras.__version__,
             "backend": keras.backend.backend(),
-            "teacher": asked.teacher.name,
+            "teacher": recorder.teacher.name,
         },
     }
 
@@ -190,3 +195,208 @@ def _version():
     import keras_kd
 
     return keras_kd.__version__
+
+
+# --- the teacher -------------------------------------------------------------
+
+
+def encodings_by_tap(outputs):
+    """What `write` takes as `outputs`, as a dict: tap text -> encoding."""
+    if outputs is None:
+        outputs = Dense("float16")
+    by_tap = outputs if isinstance(outputs, dict) else {"": outputs}
+    known = tuple(KINDS.values())
+    if not by_tap or not all(isinstance(e, known) for e in by_tap.values()):
+        raise ValueError(
+            "Argument `outputs` must be a way to store the teacher's output, "
+            '`cache.Dense("float16")`, `cache.TopK(32)` or `cache.Int8()`, or '
+            "a dict, tap text -> one of them, such as "
+            '`{"": cache.Dense("float16"), "stage3": cache.Int8()}`. Received: '
+            f"outputs={outputs!r}."
+        )
+    return by_tap
+
+
+def stored_outputs(teacher, outputs, inputs):
+    """A list of `StoredOutput`, with the shapes that a batch of inputs gives.
+
+    Args:
+        teacher: a built Keras model.
+        outputs: as `write` takes them.
+        inputs: a batch, for a teacher that doesn't say what it takes.
+    """
+    outputs = encodings_by_tap(outputs)
+    taps = [Tap(text) for text in outputs]
+    for tap in taps:
+        find_layer(teacher, tap.path)
+    spec = input_spec(teacher)
+    if spec is None:
+        spec = keras.tree.map_structure(
+            lambda a: keras.KerasTensor((None, *a.shape[1:]), str(a.dtype)),
+            inputs,
+        )
+    features = output_spec(lambda x: _features(teacher, x, taps), spec)
+    return [
+        StoredOutput(tap.text, _shape_of(tap, features[tap.text]), encoding)
+        for tap, encoding in zip(taps, outputs.values())
+    ]
+
+
+def _shape_of(tap, feature):
+    nested = keras.tree.is_nested(feature)
+    shape = None if nested else tuple(feature.shape[1:])
+    if shape is None or None in shape:
+        shapes = keras.tree.map_structure(lambda part: part.shape, feature)
+        raise ValueError(
+            "Each output that is stored must be one tensor of a known shape. "
+            f"Received: {shape or shapes} at tap {tap.text or 'output'!r}. "
+            "Name one entry of it, as in '[logits]', and give the teacher "
+            "inputs of one size."
+        )
+    return shape
+
+
+def _features(teacher, inputs, taps, **arguments):
+    return run_tapped(teacher, inputs, taps, training=False, **arguments)[1]
+
+
+class RecordingTeacher(keras.Model):
+    """A teacher whose output is what is stored of it.
+
+    Run by `predict_on_batch`: compiled, in inference mode. What the encodings
+    can do there is done there, so that less leaves the device.
+    """
+
+    def __init__(self, teacher, outputs):
+        super().__init__(dtype="float32", autocast=False)
+        self.teacher = teacher
+        self.stored = outputs
+        self.taps = [Tap(output.tap) for output in outputs]
+        parameters = inspect.signature(teacher.call).parameters
+        self.takes_labels = "labels" in parameters
+        self.built = True
+
+    def call(self, batch):
+        inputs, *labels = batch
+        arguments = {"labels": labels[0]} if self.takes_labels else {}
+        features = _features(self.teacher, inputs, self.taps, **arguments)
+        return {
+            output.name: output.encoding.prepare(features[output.tap])
+            for output in self.stored
+        }
+
+    def check_labels(self, labels):
+        """Raises a `ValueError` if the teacher needs labels that are None."""
+        if labels is None and getattr(self.teacher, "needs_labels", False):
+            raise ValueError(
+                f"The predictions of the teacher {self.teacher.name!r} depend "
+                "on the labels, so without them others would be stored. "
+                "Received: a batch without labels; arrays bring none. Give "
+                'batches `(x, {"labels": y, "sample_index": i})` or '
+                "`cache.AugmentedViews(x, y, ...)`, or take a teacher that "
+                'needs none: an Ensemble with `weights="entropy"`, or with '
+                "equal ones."
+            )
+
+    def record(self, inputs, labels=None):
+        """What is prepared of a batch, as NumPy arrays."""
+        self.check_labels(labels)
+        labels = [labels] if self.takes_labels else []
+        return self.predict_on_batch([inputs, *labels])
+
+
+# --- the pass over the data --------------------------------------------------
+
+
+class Writing:
+    """One pass of a teacher over batches, into a part."""
+
+    def __init__(self, recorder, part, numbering, check_inputs):
+        self.recorder = recorder
+        self.part = part
+        self.numbering = numbering
+        self.check_inputs = check_inputs
+
+    def run(self, batches, total, verbose):
+        """Runs the teacher on what the part does not hold yet."""
+        stored, seen = (KeySet(total or 1024) for _ in range(2))
+        keys, done = self.part.stored_keys(), 0
+        shards = self.part.shards if self.check_inputs else []
+        checksums = InputChecksums(shards)
+        stored.add(keys)
+        # Of what is left: the time for it is told by what is done now.
+        left = total and max(0, total - len(keys))
+        bar = keras.utils.Progbar(left, verbose=verbose, unit_name="sample")
+        storing = None
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            for batch in batches:
+                self._check_new(batch.keys, seen)
+                self._check_inputs(batch, checksums)
+                seen.add(batch.keys)
+                missing = ~stored.has(batch.keys)
+                if missing.any():
+                    prepared = self.recorder.record(batch.inputs, batch.labels)
+                    # Now: what makes batches may use its arrays again.
+                    of_inputs = checksums_of_batch(batch.inputs, batch.keys)
+                    if storing:
+                        storing.result()
+                    # While the teacher runs on the next batch.
+                    recorded = batch.keys, prepared, missing, of_inputs
+                    storing = beside.submit(self._store, *recorded)
+                    done += int(missing.sum())
+                    bar.update(done)
+        if storing:
+            storing.result()
+        self.part.finish()
+        bar.update(done, finalize=True)
+
+    def _check_new(self, keys, seen):
+        distinct, counts = np.unique(keys, return_counts=True)
+        twice = distinct[seen.has(distinct) | (counts > 1)]
+        if len(twice):
+            raise ValueError(comes_again(self.numbering.sample(twice[0])))
+
+    def _check_inputs(self, batch, checksums):
+        key = checksums.differing(batch.inputs, batch.keys)
+        if key is not None:
+            raise ValueError(
+                f"The part {self.part.folder.name!r} was begun with other "
+                f"data. Received: for sample {self.numbering.sample(key)} "
+                "another input than the teacher had then; its values, order, "
+                "type or shape differ. Go on with the data of then, or write "
+                "to another folder. If it only rounds otherwise: "
+                "`cache.write(..., check_inputs=False)`."
+            )
+
+    def _store(self, keys, prepared, missing, of_inputs):
+        records = np.empty(len(keys), self.part.dtype)
+        records[SAMPLE_INDEX] = keys
+        constants = self.part.description["constants"]
+        for output in self.recorder.stored:
+            values, name = prepared[output.name], output.name
+            _check_finite(name, values, keys)
+            output.put(records, output.encoding.pack(values, constants[name]))
+        self.part.append(records[missing], of_inputs)
+
+
+def comes_again(sample):
+    """The error about a sample that is in the data twice."""
+    return (
+        "Samples come more than once in the data; each is stored once. "
+        f"Received: sample {sample} again. Write the data without `repeat`, "
+        "in one pass; augmented views of samples as `cache.AugmentedViews`."
+    )
+
+
+def _check_finite(name, prepared, keys):
+    for values in prepared.values():
+        if np.isfinite(values.sum(dtype="float64")):
+            continue
+        bad = ~np.isfinite(values.reshape(len(keys), -1)).all(axis=1)
+        if bad.any():
+            raise ValueError(
+                "The teacher's predictions are not finite. "
+                f"Received: NaN or infinity at {name!r} for the "
+                f"samples {keys[bad][:5].tolist()}. Look at its weights and "
+                "its input scaling; what was stored before is kept."
+            )

@@ -1,1 +1,1 @@
-"""Callbacks: what changes while training."""
+"""What happens between the epochs of `fit`."""

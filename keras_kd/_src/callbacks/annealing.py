@@ -1,114 +1,132 @@
-"""What the annealing callbacks share."""
+"""Annealing: a temperature or a weight that changes from epoch to epoch."""
 
 import keras
 
+from keras_kd._src.arguments import number
 from keras_kd._src.schedules import Annealing
 
 
-class AnnealingCallback(keras.callbacks.Callback):
-    """Moves hyperparameters of a `Distiller` along a curve.
+class _EpochAnnealing(keras.callbacks.Callback):
+    """Sets hyperparameters of a `Distiller` as each epoch begins."""
 
-    Per epoch, it sets the value as the epoch begins. Per step, it hands the
-    step a schedule before the first one is compiled: setting a value in each
-    step would bring JAX' whole training state back to the model each time.
-
-    Args:
-        start: value in the first epoch (or step).
-        end: value in the last of the `epochs`, and from then on.
-        epochs: over how many epochs the value moves; counted from epoch 0.
-        curve: `"linear"`, `"cosine"`, `"exponential"`, or a function
-            `(progress, start, end)`, progress from 0 to 1; of `keras.ops` if
-            `per="step"`.
-        per: `"epoch"` or `"step"`.
-        transfer: name of the transfer.
-
-    Example:
-    >>> import keras_kd as kd
-    >>> annealing = kd.callbacks.TemperatureAnnealing(8.0, 2.0, epochs=4)
-    >>> isinstance(annealing, AnnealingCallback), annealing.epochs
-    (True, 4)
-    """
-
-    # Names of the hyperparameters that it moves; set by the subclasses.
-    hyperparameter = None
-
-    def __init__(
-        self, start, end, *, epochs, curve="linear", per="epoch", transfer=None
-    ):
+    def __init__(self, start, end, *, epochs, curve, transfer):
         super().__init__()
-        if per not in ("epoch", "step"):
-            raise ValueError(
-                'Argument `per` must be "epoch" or "step". Received: '
-                f"per={per!r}."
-            )
         # Of the epochs 0 to epochs - 1, the last has the end value.
-        self.annealing = Annealing(
-            start, end, steps=max(epochs - 1, 1), curve=curve
-        )
-        self.epochs = epochs
-        self.per = per
+        steps = max(epochs - 1, 1)
+        self.annealing = Annealing(start, end, steps=steps, curve=curve)
         self.transfer = transfer
 
     def on_train_begin(self, logs=None):
-        self._targets = self.select(self.model)
-        for hyperparameter in self._targets:
+        known = self.model.hyperparameters()
+        self._annealed = [known[key] for key in known if self.wants(key)]
+        if not self._annealed:
+            raise ValueError(
+                f"{type(self).__name__} found nothing to anneal. Received: "
+                f"transfer={self.transfer!r}; this distiller has "
+                f"{sorted(known)}."
+            )
+        for hyperparameter in self._annealed:
             hyperparameter.moves = True
-        self._schedule = None
 
     def on_epoch_begin(self, epoch, logs=None):
-        if self.per == "epoch":
-            value = float(self.annealing(epoch))
-            for hyperparameter in self._targets:
-                hyperparameter.assign(value)
-        elif self._schedule is None:
-            self._schedule = self._per_step(epoch)
-            for hyperparameter in self._targets:
-                hyperparameter.schedule = self._schedule
-            self.model.make_train_function(force=True)
+        value = float(self.annealing(epoch))
+        for hyperparameter in self._annealed:
+            hyperparameter.assign(value)
 
-    def on_train_end(self, logs=None):
-        if self._schedule is not None:
-            for hyperparameter in self._targets:
-                hyperparameter.schedule = None
-            self.model.train_function = None
+    def wants(self, key):
+        """Whether to set the hyperparameter that has this key in the logs."""
+        raise NotImplementedError
 
-    def _per_step(self, epoch):
-        # Counted from the step at which epoch 0 began, also in a resumed run.
-        steps_per_epoch = self.params.get("steps")
-        if not steps_per_epoch:
-            raise ValueError(
-                f"{type(self).__name__}(per='step') needs to know the number "
-                "of steps in an epoch. Received a dataset of unknown length. "
-                "Pass `steps_per_epoch` to `fit`, or use `per='epoch'`."
-            )
-        return Annealing(
-            self.annealing.start,
-            self.annealing.end,
-            steps=max(self.epochs * steps_per_epoch - 1, 1),
-            curve=self.annealing.curve,
-            offset=self.model.training_step - epoch * steps_per_epoch,
+
+class TemperatureAnnealing(_EpochAnnealing):
+    """Annealing KD: moves the temperature of soft targets, epoch by epoch.
+
+    A high temperature at first shows the student how the classes relate; a
+    low one at the end lets it fit the teacher's predictions. It takes effect
+    in compiled steps without compiling again, is logged as
+    `<transfer>_temperature`, and goes on where it was in a resumed run. To
+    change it in each training step, give the loss a schedule:
+    `SoftTargets(temperature=keras_kd.schedules.Annealing(...))`.
+
+        value at epoch e = curve(e / (epochs - 1), start, end), then `end`
+
+    Args:
+        start: temperature in the first epoch, positive.
+        end: temperature in the last of the `epochs` and after, positive.
+        epochs: over how many epochs it moves.
+        curve: `"linear"`, `"cosine"`, `"exponential"`, or a function
+            `(progress, start, end)`, progress from 0 to 1.
+        transfer: name of the transfer to anneal; all that have a temperature
+            by default.
+
+    Raises:
+        ValueError: an argument is out of its range; the distiller has no such
+            transfer (when `fit` begins).
+
+    Example:
+    >>> import keras_kd as kd
+    >>> annealing = kd.callbacks.TemperatureAnnealing(8.0, 1.0, epochs=10)
+    >>> # distiller.fit(x, y, epochs=20, callbacks=[annealing])
+
+    Reference: Jafari et al., 2021, "Annealing Knowledge Distillation",
+    arXiv 2104.07163 (which anneals from high to 1).
+    """
+
+    def __init__(self, start, end, *, epochs, curve="linear", transfer=None):
+        number(start, "start", above=0)
+        number(end, "end", above=0)
+        super().__init__(
+            start, end, epochs=epochs, curve=curve, transfer=transfer
         )
 
-    def select(self, distiller):
-        """The hyperparameters of the distiller that this callback moves."""
-        wanted = {
-            key: hyperparameter
-            for key, hyperparameter in distiller.hyperparameters().items()
-            if self.wants(key, hyperparameter)
-        }
-        if not wanted:
-            raise ValueError(
-                f"{type(self).__name__} found nothing to move. Received: "
-                f"transfer={self.transfer!r}; this distiller has "
-                f"{sorted(distiller.hyperparameters())}."
-            )
-        return list(wanted.values())
-
-    def wants(self, key, hyperparameter):
-        """Whether to move the hyperparameter that has this key in the logs."""
-        if hyperparameter.name != self.hyperparameter:
-            return False
-        return self.transfer in (
-            None,
-            key.removesuffix("_" + hyperparameter.name),
+    def wants(self, key):
+        name, _, hyperparameter = key.rpartition("_")
+        return hyperparameter == "temperature" and (
+            self.transfer in (None, name)
         )
+
+
+class WeightAnnealing(_EpochAnnealing):
+    """Teacher annealing: moves the weight of one loss term, epoch by epoch.
+
+    To warm a term up (from 0), to fade the teacher out (to 0), or to bring
+    the labels in late. It takes effect in compiled steps without compiling
+    again, is logged as `<transfer>_weight` or `hard_weight`, and goes on
+    where it was in a resumed run. To change it in each training step, give
+    the transfer a schedule: `Transfer(..., weight=
+    keras_kd.schedules.Annealing(...))`, or `hard_weight` of the distiller.
+
+        value at epoch e = curve(e / (epochs - 1), start, end), then `end`
+
+    Args:
+        start: weight in the first epoch, non-negative.
+        end: weight in the last of the `epochs` and after, non-negative.
+        transfer: name of the transfer, or `"hard"` for the compiled loss.
+        epochs: over how many epochs it moves.
+        curve: `"linear"`, `"cosine"`, `"exponential"`, or a function
+            `(progress, start, end)`, progress from 0 to 1.
+
+    Raises:
+        ValueError: an argument is out of its range; the distiller has no such
+            transfer (when `fit` begins).
+
+    Example:
+    >>> import keras_kd as kd
+    >>> fade = kd.callbacks.WeightAnnealing(
+    ...     0.9, 0.0, transfer="soft_targets", epochs=10
+    ... )
+    >>> # distiller.fit(x, y, epochs=20, callbacks=[fade])
+
+    Reference: Clark et al., 2019, "BAM! Born-Again Multi-Task Networks",
+    arXiv 1907.04829 (teacher annealing).
+    """
+
+    def __init__(self, start, end, *, transfer, epochs, curve="linear"):
+        number(start, "start", least=0)
+        number(end, "end", least=0)
+        super().__init__(
+            start, end, epochs=epochs, curve=curve, transfer=transfer
+        )
+
+    def wants(self, key):
+        return key == f"{self.transfer}_weight"

@@ -15,6 +15,12 @@ from keras_kd._src.specs import last_activations
 
 # A term below this share of the total changes nothing.
 LEAST_SHARE = 1e-3
+# How errors begin in which Keras and TensorFlow quote another one.
+WRAPPED = (
+    "Exception encountered when calling",
+    "Could not automatically infer",
+    "in user code:",
+)
 # Activations whose values are probabilities.
 PROBABILITIES = {"softmax", "sigmoid"}
 # So many samples tell a teacher from one that guesses.
@@ -37,9 +43,15 @@ def claim(transfers, training_step):
     for transfer in transfers:
         for kind, part in _parts(transfer):
             earlier = _steps_of.get(part)
-            if earlier is not None and earlier is not training_step:
-                _warn_of_reuse(transfer, kind, earlier)
-            _steps_of[part] = training_step
+            steps = 0 if earlier is None else _number(earlier)
+            if not steps:
+                _steps_of[part] = training_step
+            elif earlier is not training_step:
+                _warn_of_reuse(transfer, kind, steps)
+
+
+def _number(variable):
+    return int(ops.convert_to_numpy(variable.value))
 
 
 def _parts(transfer):
@@ -50,15 +62,13 @@ def _parts(transfer):
             yield f"adapter {adapter.name!r}", adapter
 
 
-def _warn_of_reuse(transfer, kind, earlier):
-    steps = int(ops.convert_to_numpy(earlier.value))
-    if steps:
-        warn(
-            f"The {kind} of transfer {transfer.name!r} was trained in another "
-            f"Distiller already. Received: one with {steps} training steps "
-            "behind it, whose weights and schedules go on from there. Make a "
-            "new `Transfer` for each Distiller."
-        )
+def _warn_of_reuse(transfer, kind, steps):
+    warn(
+        f"The {kind} of transfer {transfer.name!r} was trained in another "
+        f"Distiller already. Received: one with {steps} training steps behind "
+        "it, whose weights and schedules go on from there. Make a new "
+        "`Transfer` for each Distiller."
+    )
 
 
 def warn_of_temperature(teacher, transfers):
@@ -88,7 +98,8 @@ def warn_of_temperature(teacher, transfers):
 def uses_labels(teacher, transfers, metrics):
     """Whether anything but the compiled loss has a use for labels."""
     return bool(
-        metrics
+        metrics.others
+        or metrics.weighted_others
         or teacher.takes_labels
         or any(
             "labels" in getattr(transfer.loss, "required_context", ())
@@ -120,11 +131,15 @@ def own_errors():
         yield
     except ValueError as error:
         own = error
-        while own is not None and not _is_ours(own):
+        while own is not None and (_is_wrapped(own) or not _is_ours(own)):
             own = own.__cause__ or own.__context__
         if own is None or own is error:
             raise
         raise own from None
+
+
+def _is_wrapped(error):
+    return str(error).startswith(WRAPPED)
 
 
 def _is_ours(error):

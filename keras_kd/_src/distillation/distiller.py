@@ -133,7 +133,7 @@ class Distiller(keras_compat.Model):
             ["hard_loss", *self._term_names(), "student_losses"]
         )
         self._teacher_metrics = TeacherMetrics()
-        self._teacher = None
+        self._teacher = self._output_inspection = None
         self._teacher_state = {}  # What a loaded one expects of its teacher.
         self._start_checks(loss=None)
         if teacher is not None:
@@ -171,7 +171,8 @@ class Distiller(keras_compat.Model):
         teacher.check_student(self.student)
         if self._teacher_state:
             teacher.check_state(self._teacher_state)
-        self._match_features(teacher)
+        with checks.own_errors():
+            self._match_features(teacher)
         self._teacher_state = teacher.load_state(self._teacher_state)
         self._teacher = teacher
         self.supports_jit = teacher.supports_jit
@@ -421,7 +422,9 @@ class Distiller(keras_compat.Model):
         separate_buffers(
             self.trainable_variables + self.non_trainable_variables
         )
-        if checks.uses_labels(self._teacher, self.transfers, super().metrics):
+        if checks.uses_labels(
+            self._teacher, self.transfers, self._teacher_metrics
+        ):
             self._check_labels = False
         with checks.own_errors(), keras_compat.usable_after_errors(self):
             yield
@@ -448,6 +451,8 @@ class Distiller(keras_compat.Model):
         self._loss_given = loss
         self.check_probabilities = self.in_first_epoch = True
         self._check_labels = loss is None
+        if self._output_inspection is not None:
+            self._output_inspection.reset()
 
     def end_first_batch(self):
         """Warns of what the first batch shows; for the monitor of `fit`."""

@@ -261,7 +261,8 @@ class LiveTeacher(Teacher):
         # First of all, as Keras wraps what is raised while a model is traced.
         for tap in taps:
             find_layer(self.model, tap.path)
-        return super().feature_specs(taps, inputs)
+        with explained("teacher", self.model, inputs):
+            return super().feature_specs(taps, inputs)
 
 
 class StudentAsTeacher(Teacher):

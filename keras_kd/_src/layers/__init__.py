@@ -1,1 +1,1 @@
-"""Adapters: layers that join a student's view to a teacher's."""
+"""Layers: adapters of features, and banks of samples."""

@@ -10,7 +10,8 @@ from keras_kd._src.resize import resize_axis
 class AttentionAdapter(keras.layers.Layer):
     """Matches the heads and token counts of attention maps.
 
-    The teacher's heads are learned mixtures of the student's: the mixing
+    For attention transfer between transformers of different shapes. The
+    teacher's heads are learned mixtures of the student's: the mixing
     weights are a softmax over the student's heads, so each row of a mixed map
     still sums to 1. Token axes are averaged down or interpolated up, and the
     rows made to sum to what they summed to before. With equal heads and

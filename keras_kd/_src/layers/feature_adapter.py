@@ -5,18 +5,19 @@ import math
 import keras
 from keras import ops
 
-from keras_kd._src.resize import resize_axis
+from keras_kd._src.layers.positions import check_target
+from keras_kd._src.layers.positions import match_positions
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class FeatureAdapter(keras.layers.Layer):
-    """Matches whatever differs between two feature tensors.
+    """Matches whatever differs between two feature tensors (FitNets).
 
-    FitNets' regressor, for any pair: positions are resized (averaged down,
-    interpolated up), maps and token sequences are turned into each other,
-    positions are averaged away for a vector, and a linear projection, the one
-    trained part, changes the channels. What does not differ is left alone;
-    an adapter between equal shapes has no weights.
+    The regressor of FitNets, for layers of any two models: positions are
+    resized (averaged down, interpolated up), maps and token sequences are
+    turned into each other, positions are averaged away for a vector, and a
+    linear projection, the one trained part, changes the channels. What does
+    not differ is left alone; an adapter between equal shapes has no weights.
 
         adapted = resize(features) @ kernel + bias
 
@@ -65,12 +66,7 @@ class FeatureAdapter(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape):
-        if self.target_shape is None:
-            raise ValueError(
-                "FeatureAdapter needs `target_shape`, the shape to adapt to "
-                "without its batch axis. Received: target_shape=None. Pass it "
-                "to a `Transfer`, or give it a shape."
-            )
+        check_target(self)
         source, target = self._to_last(input_shape[1:]), self._target()
         self._check(source, target)
         if source[-1] != target[-1]:
@@ -85,12 +81,12 @@ class FeatureAdapter(keras.layers.Layer):
     def call(self, inputs):
         target = self._target()
         features = self._channels_last(inputs)
-        spread = len(features.shape) == 2 and len(target) > 1
-        if not spread:
-            features = _match_positions(features, target[:-1])
+        repeats = len(features.shape) == 2 and len(target) > 1
+        if not repeats:
+            features = _resized(features, target[:-1])
         if self.projection is not None:
             features = self.projection(features)
-        if spread:
+        if repeats:
             for size in target[:-1]:
                 features = ops.expand_dims(features, axis=-2)
                 features = ops.repeat(features, size, axis=-2)
@@ -156,7 +152,7 @@ def _square(tokens):
     return side if side > 1 and tokens - side * side <= 8 else None
 
 
-def _match_positions(features, positions):
+def _resized(features, positions):
     """Resizes `(batch, ..., channels)` to the given positions."""
     channels = features.shape[-1]
     if not positions and len(features.shape) > 2:
@@ -170,9 +166,6 @@ def _match_positions(features, positions):
         side = math.isqrt(positions[0])
         square = side * side == positions[0]
         grid = (side, side) if square else tuple(features.shape[1:3])
-        features = _match_positions(features, grid)
+        features = _resized(features, grid)
         features = ops.reshape(features, (-1, math.prod(grid), channels))
-    for axis, size in enumerate(positions, start=1):
-        if size is not None and features.shape[axis] != size:
-            features = resize_axis(features, axis, size)
-    return features
+    return match_positions(features, positions)

@@ -1,8 +1,9 @@
-"""MaskedGeneration: the teacher's map from a part of the student's."""
+"""MaskedGeneration: generates the teacher's map from a masked student's."""
 
 import keras
 from keras import ops
 
+from keras_kd._src.arguments import number
 from keras_kd._src.layers.positions import channels_last
 from keras_kd._src.layers.positions import check_same_rank
 from keras_kd._src.layers.positions import check_target
@@ -17,12 +18,12 @@ CONVOLUTIONS = {
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class MaskedGeneration(keras.layers.Layer):
-    """Masked generative distillation (MGD), as the adapter of a transfer.
+    """Masked generative distillation (MGD): its mask and generator.
 
     The student's map is hidden at random positions, and a small generator has
     to restore the teacher's whole map from the rest. So each of the student's
-    positions must tell of its surroundings, which plain imitation does not
-    ask for. The generator is trained with the student and no part of it:
+    positions must describe its surroundings, which plain imitation does not
+    require. The generator is trained with the student and no part of it:
 
         Transfer(
             FeatureMatching(),
@@ -83,13 +84,8 @@ class MaskedGeneration(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if not 0.0 <= mask_ratio < 1.0:
-            raise ValueError(
-                "Argument `mask_ratio` must be at least 0 and less than 1. "
-                f"Received: mask_ratio={mask_ratio!r}."
-            )
         self.target_shape = target_shape and tuple(target_shape)
-        self.mask_ratio = mask_ratio
+        self.mask_ratio = number(mask_ratio, "mask_ratio", least=0.0, below=1.0)
         self.axis = axis
         self.seed = seed
         self.masks = keras.random.SeedGenerator(seed)

@@ -1,18 +1,23 @@
-"""MemoryBank: what both sides last said of each sample of the data."""
+"""MemoryBank: the last embeddings of each sample, of teacher and student."""
 
 import math
 
 import keras
 from keras import ops
 
+from keras_kd._src.arguments import integer
+from keras_kd._src.arguments import number
+from keras_kd._src.layers.sample_rows import SampleRows
+
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class MemoryBank(keras.layers.Layer):
-    """A row of unit length for each sample, of the teacher and the student.
+    """A memory bank: an embedding of each sample, for contrastive losses.
 
     It lets a loss contrast a sample with thousands of others that are not in
-    its batch. What it holds is no trained weight: rows follow the embeddings
-    while training, and are saved and resumed with the distiller.
+    its batch. It holds a row of unit length for each sample and side, teacher
+    and student. Rows are not trained: they follow the embeddings in training
+    steps, and are saved and resumed with the distiller.
 
         row = unit_length(momentum * row + (1 - momentum) * embedding)
 
@@ -36,8 +41,8 @@ class MemoryBank(keras.layers.Layer):
 
     Example:
     >>> bank = MemoryBank(num_samples=5, dim=2, momentum=0.0)
-    >>> view = ops.array([[0.6, 0.8]])
-    >>> bank.write(view, view, ops.array([2]), ops.ones(1))
+    >>> embedding = ops.array([[0.6, 0.8]])
+    >>> bank.write(embedding, embedding, ops.array([2]), ops.ones(1))
     >>> [round(float(entry), 3) for entry in bank.student_rows[2]]
     [0.6, 0.8]
 
@@ -49,14 +54,9 @@ class MemoryBank(keras.layers.Layer):
         self, num_samples, dim=128, *, momentum=0.5, seed=None, **kwargs
     ):
         super().__init__(**kwargs)
-        self.num_samples = whole_number(num_samples, "num_samples", least=2)
-        self.dim = whole_number(dim, "dim", least=1)
-        if not 0.0 <= momentum < 1.0:
-            raise ValueError(
-                "Argument `momentum` must be at least 0 and less than 1. "
-                f"Received: momentum={momentum!r}."
-            )
-        self.momentum = momentum
+        self.num_samples = integer(num_samples, "num_samples", least=2)
+        self.dim = integer(dim, "dim")
+        self.momentum = number(momentum, "momentum", least=0.0, below=1.0)
         self.seed = seed
         self.draws = keras.random.SeedGenerator(seed)
         rows = self.num_samples, self.dim
@@ -91,13 +91,13 @@ class MemoryBank(keras.layers.Layer):
         data: each sample's draw is uniform, together they are not independent.
 
         Args:
-            sample_index: places in the data, int32 of shape `(batch,)`.
+            sample_index: sample indices, int32 of shape `(batch,)`.
             num_negatives: how many to draw for each.
             training: False draws the same each time, and leaves the generator
                 as it is.
 
         Returns:
-            Places in the data, int32 of shape `(batch, num_negatives)`.
+            Sample indices, int32 of shape `(batch, num_negatives)`.
         """
         others = self.num_samples - 1
         keys = keras.random.uniform(
@@ -112,7 +112,7 @@ class MemoryBank(keras.layers.Layer):
         """How much each draw counts: a sample's own class does not.
 
         Args:
-            negatives: places in the data, of shape `(batch, num_negatives)`.
+            negatives: sample indices, of shape `(batch, num_negatives)`.
             classes: of the batch, int32 of shape `(batch,)`; -1 or None: not
                 known.
 
@@ -157,36 +157,26 @@ class MemoryBank(keras.layers.Layer):
         return constants
 
     def write(self, teacher, student, sample_index, weight, classes=None):
-        """Moves the rows of the batch's samples to their embeddings.
+        """Moves the rows of the batch's samples toward their embeddings.
 
         Args:
             teacher: embeddings of unit length, shape `(batch, dim)`.
             student: likewise.
-            sample_index: places in the data, int32 of shape `(batch,)`.
+            sample_index: sample indices, int32 of shape `(batch,)`.
             weight: shape `(batch,)`; a sample of weight 0 is not written.
             classes: None, or int32 of shape `(batch,)`.
         """
-        # Where a place comes twice, all of its entries write the same row:
-        # which of them is written last is then of no importance.
-        same = ops.equal(sample_index[:, None], sample_index[None, :])
-        same = ops.cast(ops.logical_and(same, (weight > 0)[None, :]), "float32")
-        number = ops.sum(same, axis=1, keepdims=True)
-        mean = same / ops.maximum(number, 1.0)
-        for rows, view in (
+        batch = SampleRows(sample_index, weight)
+        for rows, embeddings in (
             (self.teacher_rows, teacher),
             (self.student_rows, student),
         ):
-            old = ops.take(ops.convert_to_tensor(rows), sample_index, axis=0)
-            view = ops.matmul(mean, ops.stop_gradient(view))
-            new = self.momentum * old + (1.0 - self.momentum) * view
-            new = ops.where(number > 0, ops.normalize(new, axis=-1), old)
-            put_rows(rows, sample_index, new)
+            mean = batch.mean(ops.stop_gradient(embeddings))
+            new = self.momentum * batch.read(rows) + (1 - self.momentum) * mean
+            batch.write(rows, ops.normalize(new, axis=-1))
         if classes is not None:
-            old = ops.take(ops.convert_to_tensor(self.classes), sample_index)
-            # Of one place there is one class: the largest is any of them.
-            new = ops.where(same > 0, classes[None, :], -1)
-            new = ops.where(number[:, 0] > 0, ops.max(new, axis=1), old)
-            put_rows(self.classes, sample_index, new)
+            # Of one sample there is one class: the largest is any of them.
+            batch.write(self.classes, batch.largest(classes))
 
     def get_config(self):
         return {
@@ -206,36 +196,3 @@ def _log_mean(scores, share, weight):
     log_weight = ops.log(ops.where(present, weight, 1.0))
     total = ops.logsumexp(ops.where(present, scores + log_weight, -1e9))
     return total - ops.log(ops.maximum(ops.sum(weight), 1e-12))
-
-
-def put_rows(variable, index, values):
-    """Writes rows of a variable, without a gradient; for use inside a step.
-
-    Example:
-    >>> rows = keras.Variable([[0.0], [0.0]], trainable=False)
-    >>> put_rows(rows, ops.array([1]), ops.array([[2.0]]))
-    >>> float(rows[1, 0])
-    2.0
-    """
-    rows = ops.convert_to_tensor(variable)
-    rows = ops.scatter_update(rows, index[:, None], values)
-    variable.assign(ops.stop_gradient(rows))
-
-
-def whole_number(value, name, least):
-    """The argument as an integer, `least` or more.
-
-    Raises:
-        ValueError: it is no whole number, or less than that.
-
-    Example:
-    >>> whole_number(128, "dim", least=1)
-    128
-    """
-    whole = not isinstance(value, bool) and hasattr(value, "__index__")
-    if not whole or value < least:
-        raise ValueError(
-            f"Argument `{name}` must be a whole number of {least} or more. "
-            f"Received: {name}={value!r} (of type {type(value).__name__})."
-        )
-    return int(value)

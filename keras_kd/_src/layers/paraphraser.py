@@ -1,11 +1,11 @@
 """Paraphraser and Translator: the two sides of factor transfer."""
 
 import itertools
-import math
 
 import keras
 from keras import ops
 
+from keras_kd._src.arguments import number
 from keras_kd._src.layers.positions import channels_last
 from keras_kd._src.layers.positions import check_same_rank
 from keras_kd._src.layers.positions import check_target
@@ -14,11 +14,11 @@ from keras_kd._src.layers.positions import match_positions
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class Paraphraser(keras.layers.Layer):
-    """Codes the teacher's map: its factors are what the student learns (FT).
+    """Encodes the teacher's map as factors, for factor transfer (FT).
 
     A convolutional auto-encoder. Train it before the student, without labels,
     to reconstruct the teacher's map, then freeze it: a transfer trains its
-    adapters, and factors that follow the student would say nothing.
+    adapters, and factors that follow the student would carry nothing.
 
         maps = keras.Model(teacher.input, teacher.get_layer("stage3").output)
         maps = maps.predict(x)
@@ -83,12 +83,7 @@ class Paraphraser(keras.layers.Layer):
 
     def __init__(self, rate=0.5, *, data_format=None, **kwargs):
         super().__init__(**kwargs)
-        if not (rate > 0 and math.isfinite(rate)):
-            raise ValueError(
-                "Argument `rate` must be a finite positive number, such as "
-                f"0.5. Received: rate={rate!r}."
-            )
-        self.rate = float(rate)
+        self.rate = number(rate, "rate", above=0.0)
         self.data_format = data_format or keras.config.image_data_format()
         self.encoder = self.decoder = ()
 
@@ -211,14 +206,14 @@ class Translator(keras.layers.Layer):
 def _convolutions(layer, name, channels):
     """3x3 convolutions from each number of channels to the next."""
     convolutions = []
-    for number, (before, filters) in enumerate(itertools.pairwise(channels)):
+    for place, (before, filters) in enumerate(itertools.pairwise(channels)):
         convolution = keras.layers.Conv2D(
             filters,
             3,
             padding="same",
             data_format="channels_last",  # TensorFlow's CPU has no other.
             activation=_leaky_relu,
-            name=f"{name}_{number}",
+            name=f"{name}_{place}",
             # What is frozen before it is built, as on loading, stays so.
             trainable=layer.trainable,
             dtype=layer.dtype_policy,

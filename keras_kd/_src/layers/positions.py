@@ -1,32 +1,17 @@
-"""What adapters of one rank share: the channels' place, and positions."""
+"""What adapters share: the channels' axis, and resized positions."""
 
 from keras_kd._src.resize import resize_axis
 
 
 def channels_last(shape, axis):
-    """A shape with its channels' axis moved to the end.
-
-    Args:
-        shape: a shape with batch axis.
-        axis: the channels' axis.
-
-    Example:
-    >>> channels_last((None, 3, 8, 4), axis=1)
-    (None, 8, 4, 3)
-    """
+    """A shape, with its batch axis, whose channels are moved to the end."""
     shape = list(shape)
     channels = shape.pop(axis)
     return (*shape, channels)
 
 
 def check_same_rank(layer, source, target):
-    """Raises a `ValueError` unless features can be resized to the target.
-
-    Args:
-        layer: the adapter, for the error.
-        source: the student's shape with batch axis, channels last.
-        target: the teacher's.
-    """
+    """Raises a `ValueError` unless features can be resized to the target."""
     differ = source[1:-1] != target[1:-1]
     unknown = None in (source[-1], target[-1]) or (
         differ and None in source[1:-1] + target[1:-1]
@@ -51,21 +36,7 @@ def check_target(layer):
 
 
 def match_positions(features, positions):
-    """Resizes `(batch, ..., channels)` to the given positions.
-
-    Args:
-        features: a tensor.
-        positions: sizes of the axes between; None leaves one as it is.
-
-    Returns:
-        Shape `(batch, *positions, channels)`.
-
-    Example:
-    >>> import keras
-    >>> features = keras.ops.ones((2, 8, 8, 3))
-    >>> match_positions(features, (4, 2)).shape == (2, 4, 2, 3)
-    True
-    """
+    """Resizes `(batch, ..., channels)` to positions; None keeps one."""
     for axis, size in enumerate(positions, start=1):
         if size is not None and features.shape[axis] != size:
             features = resize_axis(features, axis, size)

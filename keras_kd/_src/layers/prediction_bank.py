@@ -1,19 +1,19 @@
-"""PredictionBank: what a model last answered about each sample."""
+"""PredictionBank: a model's last predictions of each sample."""
 
 import keras
 from keras import ops
 
-from keras_kd._src.layers.memory_bank import put_rows
-from keras_kd._src.layers.memory_bank import whole_number
+from keras_kd._src.arguments import integer
+from keras_kd._src.layers.sample_rows import SampleRows
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class PredictionBank(keras.layers.Layer):
-    """A row of class probabilities for each sample of the data.
+    """The last class probabilities of each sample, for self-distillation.
 
-    It lets a model learn from what it said an epoch ago. The rows are no
-    trained weights: they are written in the steps, and saved and resumed with
-    the distiller. It takes `4 * num_samples * num_classes` bytes, and as much
+    It lets a model learn from its previous-epoch predictions. The rows are not
+    trained: they are written in training steps, and saved and resumed with the
+    distiller. It takes `4 * num_samples * num_classes` bytes, and as much
     again while a step writes. With several replicas (TensorFlow) only the
     first one's samples are written.
 
@@ -35,8 +35,8 @@ class PredictionBank(keras.layers.Layer):
 
     def __init__(self, num_samples, num_classes, **kwargs):
         super().__init__(**kwargs)
-        self.num_samples = whole_number(num_samples, "num_samples", least=1)
-        self.num_classes = whole_number(num_classes, "num_classes", least=2)
+        self.num_samples = integer(num_samples, "num_samples")
+        self.num_classes = integer(num_classes, "num_classes", least=2)
         self.rows = self.add_weight(
             name="rows",
             shape=(self.num_samples, self.num_classes),
@@ -52,7 +52,7 @@ class PredictionBank(keras.layers.Layer):
         """The rows of some samples, and which of them have one.
 
         Args:
-            sample_index: places in the data, int32 of shape `(batch,)`.
+            sample_index: sample indices, int32 of shape `(batch,)`.
 
         Returns:
             `(rows, known)`, of shapes `(batch, num_classes)` and `(batch,)`.
@@ -61,23 +61,16 @@ class PredictionBank(keras.layers.Layer):
         return rows, ops.any(rows > 0, axis=-1)
 
     def write(self, probabilities, sample_index, sample_weight):
-        """Puts the answers in their samples' rows.
+        """Puts predictions in their samples' rows.
 
         Args:
             probabilities: shape `(batch, num_classes)`. Of a sample that
                 comes more than once, the mean is written.
-            sample_index: places in the data, int32 of shape `(batch,)`.
+            sample_index: sample indices, int32 of shape `(batch,)`.
             sample_weight: shape `(batch,)`; of weight 0 nothing is written.
         """
-        # Where a place comes twice, all of its entries write the same row:
-        # which of them is written last is then of no importance.
-        same = ops.equal(sample_index[:, None], sample_index[None, :])
-        same = ops.logical_and(same, (sample_weight > 0)[None, :])
-        same = ops.cast(same, "float32")
-        number = ops.sum(same, axis=1, keepdims=True)
-        mean = ops.matmul(same, probabilities) / ops.maximum(number, 1.0)
-        old, _ = self.read(sample_index)
-        put_rows(self.rows, sample_index, ops.where(number > 0, mean, old))
+        batch = SampleRows(sample_index, sample_weight)
+        batch.write(self.rows, batch.mean(probabilities))
 
     def get_config(self):
         return {

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_kd._src.arguments import integer
+
 # The authors' Kaiming initialization with a=1, in Keras' words.
 PLAIN = {"use_bias": False, "kernel_initializer": "lecun_uniform"}
 
@@ -86,11 +88,8 @@ class ReviewFusion(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if mid_channels is not None and mid_channels < 1:
-            raise ValueError(
-                "Argument `mid_channels` must be a positive whole number, or "
-                f"None. Received: mid_channels={mid_channels!r}."
-            )
+        if mid_channels is not None:
+            mid_channels = integer(mid_channels, "mid_channels")
         self.mid_channels = mid_channels
         self.data_format = data_format or keras.config.image_data_format()
         self._axis = 1 if self.data_format == "channels_first" else -1
@@ -118,8 +117,8 @@ class ReviewFusion(keras.layers.Layer):
 
     def call(self, inputs, training=False):
         results, fused = [], None
-        for stage, view in reversed(list(zip(self.stages, inputs))):
-            result, fused = stage(self._as_maps(view), fused, training=training)
+        for stage, maps in reversed(list(zip(self.stages, inputs))):
+            result, fused = stage(self._as_maps(maps), fused, training=training)
             results.insert(0, result)
         return [*map(self._as_given, results, self.target_shapes)]
 
@@ -128,8 +127,8 @@ class ReviewFusion(keras.layers.Layer):
         if self.stages and targets != [each.target for each in self.stages]:
             raise ValueError(
                 f"ReviewFusion {self.name!r} was built for another teacher. "
-                f"Received: teacher views {targets} (channels last). Give each "
-                "transfer an adapter of its own."
+                f"Received: teacher features {targets} (channels last). Give "
+                "each transfer an adapter of its own."
             )
         return [
             (shape[0], *target)
@@ -144,10 +143,10 @@ class ReviewFusion(keras.layers.Layer):
             "data_format": self.data_format,
         }
 
-    def _as_maps(self, view):
-        if len(view.shape) == 2:
-            return view[:, None, None, :]
-        return ops.moveaxis(view, self._axis, -1)
+    def _as_maps(self, features):
+        if len(features.shape) == 2:
+            return features[:, None, None, :]
+        return ops.moveaxis(features, self._axis, -1)
 
     def _as_given(self, maps, shape):
         if len(shape) == 1:
@@ -183,8 +182,8 @@ class _Stage(keras.layers.Layer):
         if self.attention:
             deeper = _nearest(deeper, maps.shape[1:3])
             both = ops.concatenate([fused, deeper], axis=-1)
-            shares = self.attention(both)
-            fused = fused * shares[..., :1] + deeper * shares[..., 1:]
+            gates = self.attention(both)
+            fused = fused * gates[..., :1] + deeper * gates[..., 1:]
         fused = _nearest(fused, self.target[:-1])
         return self.expand_norm(self.expand(fused), training=training), fused
 

@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from keras_kd._src.arguments import number
 from keras_kd._src.layers.positions import channels_last
 from keras_kd._src.layers.positions import check_same_rank
 from keras_kd._src.layers.positions import check_target
@@ -13,7 +14,9 @@ from keras_kd._src.layers.positions import match_positions
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class VariationalRegressor(keras.layers.Layer):
-    """The adapter of `VariationalInformation`: means and variances.
+    """Predicts the teacher's features: the means and variances of VID.
+
+    The adapter of a transfer of `VariationalInformation`.
 
     Three projections at each position (1x1 convolutions without biases, ReLU
     in between) predict the teacher's features; a trained variance for each
@@ -62,13 +65,10 @@ class VariationalRegressor(keras.layers.Layer):
         self, target_shape=None, *, initial_variance=5.0, axis=-1, **kwargs
     ):
         super().__init__(**kwargs)
-        if not 1e-5 < initial_variance < math.inf:
-            raise ValueError(
-                "Argument `initial_variance` must be a finite number of more "
-                f"than 1e-5. Received: initial_variance={initial_variance!r}."
-            )
         self.target_shape = target_shape and tuple(target_shape)
-        self.initial_variance = initial_variance
+        self.initial_variance = number(
+            initial_variance, "initial_variance", above=1e-5
+        )
         self.axis = axis
         self.projections = []
         self.rho = None
@@ -79,12 +79,12 @@ class VariationalRegressor(keras.layers.Layer):
         source, target = channels_last(input_shape, self.axis), self._target()
         check_same_rank(self, source, target)
         channels = source[-1]
-        for number in range(3):
+        for place in range(3):
             dense = keras.layers.Dense(
                 target[-1],
-                activation="relu" if number < 2 else None,
+                activation="relu" if place < 2 else None,
                 use_bias=False,
-                name=f"projection_{number}",
+                name=f"projection_{place}",
                 dtype=self.dtype_policy,
                 trainable=self.trainable,
             )

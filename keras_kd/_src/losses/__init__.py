@@ -1,1 +1,1 @@
-"""Losses: each compares a teacher view with a student view."""
+"""The losses, a method a file, and what they share."""

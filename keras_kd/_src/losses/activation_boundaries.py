@@ -1,10 +1,9 @@
 """Activation boundaries: which neurons of the teacher fire, and which not."""
 
-import math
-
 import keras
 from keras import ops
 
+from keras_kd._src.arguments import number
 from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.losses.distillation_loss import in_full_precision
 
@@ -12,7 +11,7 @@ from keras_kd._src.losses.distillation_loss import in_full_precision
 def activation_boundaries(
     teacher_features, student_features, *, margin=1.0, mask=None
 ):
-    """Squared hinge on the side of 0 on which the teacher's neurons are.
+    """AB: squared hinge on the side of 0 on which the teacher's neurons are.
 
         value = sum of max(0, margin - s)^2 where t > 0
                      + max(0, margin + s)^2 elsewhere
@@ -49,14 +48,14 @@ def activation_boundaries(
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class ActivationBoundaries(DistillationLoss):
-    """The student's neurons fire where the teacher's do (AB).
+    """Activation boundaries (AB): neurons fire where the teacher's do.
 
     A ReLU network decides by which of its neurons are on; how strongly they
     fire matters less. Only the teacher's signs count, so a student of another
     scale can follow. Tap both sides before the activation (`"relu1:input"`):
     behind a ReLU no neuron is ever off with a margin. Where channels or
     positions differ, give the transfer a `FeatureAdapter`, or, as the
-    authors do, a 1x1 convolution and a batch normalisation.
+    authors do, a 1x1 convolution and a batch normalization.
 
         value = sum of max(0, margin - s)^2 where t > 0
                      + max(0, margin + s)^2 elsewhere
@@ -95,17 +94,12 @@ class ActivationBoundaries(DistillationLoss):
 
     def __init__(self, margin=1.0, **kwargs):
         super().__init__(**kwargs)
-        if not (margin > 0 and math.isfinite(margin)):
-            raise ValueError(
-                "Argument `margin` must be a finite positive number (the "
-                f"paper's is 1). Received: margin={margin!r}."
-            )
-        self.margin = float(margin)
+        self.margin = number(margin, "margin", above=0.0)
 
     def call(self, teacher_features, student_features, *, mask):
         return activation_boundaries(
             teacher_features, student_features, margin=self.margin, mask=mask
         )
 
-    def get_config(self):
-        return {**super().get_config(), "margin": self.margin}
+    def options(self):
+        return {"margin": self.margin}

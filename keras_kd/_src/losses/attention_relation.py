@@ -5,16 +5,18 @@ import math
 import keras
 from keras import ops
 
+from keras_kd._src.arguments import integer
 from keras_kd._src.keras_compat import get_keras_mask
 from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.losses.distillation_loss import broadcast_weights
 from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.probabilities import kl_divergence
 
 
 def self_attention_relation(
     teacher_vectors, student_vectors, *, relation_heads=48, present=None
 ):
-    """Divergence of the relations that tokens have to each other.
+    """MiniLMv2: divergence of the relations that tokens have to each other.
 
         relation(A) = softmax_keys(A_r A_r^T / sqrt(d_r)),  r: relation head
         value = mean_r sum_keys relation(teacher) * (log relation(teacher)
@@ -46,10 +48,7 @@ def self_attention_relation(
         _log_relation(vectors, relation_heads, present)
         for vectors in in_full_precision(teacher_vectors, student_vectors)
     )
-    divergence = ops.sum(
-        ops.exp(teacher_log_probs) * (teacher_log_probs - student_log_probs),
-        axis=-1,
-    )
+    divergence = kl_divergence(teacher_log_probs, student_log_probs)
     return ops.mean(divergence, axis=1)
 
 
@@ -67,7 +66,7 @@ def _log_relation(vectors, relation_heads, present):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class SelfAttentionRelation(DistillationLoss):
-    """MiniLMv2: the student's tokens relate as the teacher's do.
+    """Self-attention relation (MiniLMv2): how tokens relate to each other.
 
     Compares tokens with tokens, so that depth, width and head count of the
     student are free and no adapter is needed. Tap the projections of one
@@ -89,8 +88,8 @@ class SelfAttentionRelation(DistillationLoss):
         value = mean_r sum_keys relation(teacher) * (log relation(teacher)
                                                      - log relation(student))
 
-    Masked tokens (a Keras mask on the student's view, or on what the tapped
-    attention layer is given) and tokens of weight 0 are left out, as queries
+    Masked tokens (a Keras mask on the student's vectors, or on the inputs of
+    the tapped attention layer) and tokens of weight 0 are left out, as queries
     and as keys. The mean is over the batch's tokens, where the paper takes
     each text's mean first.
 
@@ -111,7 +110,7 @@ class SelfAttentionRelation(DistillationLoss):
 
     Raises:
         ValueError: `relation_heads` is no positive integer, or does not divide
-            the units; the views are no token sequences of the same length.
+            the units; these are no token sequences of the same length.
 
     Example:
     >>> loss = SelfAttentionRelation(relation_heads=1)
@@ -125,12 +124,7 @@ class SelfAttentionRelation(DistillationLoss):
 
     def __init__(self, relation_heads=48, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(relation_heads, int) or relation_heads < 1:
-            raise ValueError(
-                "Argument `relation_heads` must be a positive integer. "
-                f"Received: relation_heads={relation_heads!r}."
-            )
-        self.relation_heads = relation_heads
+        self.relation_heads = integer(relation_heads, "relation_heads")
 
     def __call__(self, teacher_vectors, student_vectors, sample_weight=None):
         # The base class uses a mask for the values, one for each query; as
@@ -153,8 +147,8 @@ class SelfAttentionRelation(DistillationLoss):
             present=sample_weight > 0.0,
         )
 
-    def _values_shape(self, view):
-        return list(ops.shape(view)[:2])
+    def _values_shape(self, vectors):
+        return list(ops.shape(vectors)[:2])
 
     def check_shapes(self, teacher_shape, student_shape):
         shapes = tuple(teacher_shape), tuple(student_shape)
@@ -179,5 +173,5 @@ class SelfAttentionRelation(DistillationLoss):
                 f"{math.gcd(*units)} and its divisors: take one of these."
             )
 
-    def get_config(self):
-        return {**super().get_config(), "relation_heads": self.relation_heads}
+    def options(self):
+        return {"relation_heads": self.relation_heads}

@@ -3,13 +3,17 @@
 import keras
 from keras import ops
 
+from keras_kd._src.arguments import one_of
 from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.losses.distillation_loss import in_full_precision
-from keras_kd._src.resize import resize_axis
+from keras_kd._src.losses.features import check_positions
+from keras_kd._src.losses.features import mask_of_both
+from keras_kd._src.losses.features import mean_of_present
+from keras_kd._src.losses.features import same_positions
 
 
 def attention_map(features, *, power=2, axis=-1, total=ops.mean):
-    """The unit-length map of activation strength over positions.
+    """Attention map (AT): the strength of activations over positions.
 
         map = total_channels |features|^power, flattened and divided by its
         L2 norm
@@ -45,7 +49,7 @@ def attention_transfer(
     axis=-1,
     mask=None,
 ):
-    """Difference of the two attention maps of each sample.
+    """AT: difference of the two attention maps of each sample.
 
         code:  mean_positions (map(teacher) - map(student))^2
         paper: |map(teacher) - map(student)|_2           (Eq. 2)
@@ -91,64 +95,9 @@ def attention_transfer(
     return ops.sqrt(ops.maximum(squares, 1e-24))
 
 
-def same_positions(teacher, student, axis):
-    """Both with the positions of the smaller one, averaged down.
-
-    Example:
-    >>> views = same_positions(ops.ones((1, 4, 2)), ops.ones((1, 2, 3)), -1)
-    >>> views[0].shape == (1, 2, 2)
-    True
-    """
-    channels = axis % len(teacher.shape)
-    for position in range(1, len(teacher.shape)):
-        if position == channels:
-            continue
-        sizes = teacher.shape[position], student.shape[position]
-        if sizes[0] != sizes[1] and None not in sizes:
-            teacher = resize_axis(teacher, position, min(sizes))
-            student = resize_axis(student, position, min(sizes))
-    return teacher, student
-
-
-def mask_of_both(mask, teacher, student, axis):
-    """A mask of the student's, or None where the teacher's positions differ.
-
-    Example:
-    >>> mask = ops.ones((1, 2), "bool")
-    >>> mask_of_both(mask, ops.ones((1, 4, 3)), ops.ones((1, 2, 3)), -1)
-    """
-    shapes = [list(view.shape) for view in (teacher, student)]
-    for shape in shapes:
-        del shape[axis]
-    return mask if shapes[0][1:] == shapes[1][1:] else None
-
-
-def mean_of_present(values, mask):
-    """Mean over a sample of the values that a mask keeps; the others are 0.
-
-    Args:
-        values: shape `(batch, numbers)`, as many for each position.
-        mask: shape `(batch, positions...)`, or None.
-
-    Returns:
-        Shape `(batch,)`.
-
-    Example:
-    >>> mask = ops.array([[True, False]])
-    >>> float(mean_of_present(ops.array([[3.0, 0.0]]), mask)[0])
-    3.0
-    """
-    means = ops.mean(values, axis=-1)
-    if mask is None:
-        return means
-    mask = ops.reshape(ops.cast(mask, means.dtype), (ops.shape(mask)[0], -1))
-    # The floor is for a sample without any position, whose values are 0.
-    return means / ops.maximum(ops.mean(mask, axis=-1), 1e-12)
-
-
 @keras.saving.register_keras_serializable(package="keras_kd")
 class AttentionTransfer(DistillationLoss):
-    """The student learns where the teacher's activations are strong.
+    """Attention transfer (AT): where the teacher's activations are strong.
 
     Needs no adapter when only channels or map sizes differ: channels are
     summed away, and the larger map is averaged down. Masked tokens are absent
@@ -175,7 +124,7 @@ class AttentionTransfer(DistillationLoss):
         The weighted mean over samples, a scalar.
 
     Raises:
-        ValueError: `form` is unknown; a view has no positions; ranks differ.
+        ValueError: `form` is unknown; a side has no positions; ranks differ.
 
     Example:
     >>> loss = AttentionTransfer(form="paper")
@@ -189,41 +138,17 @@ class AttentionTransfer(DistillationLoss):
 
     def __init__(self, *, power=2, form="code", axis=-1, **kwargs):
         super().__init__(**kwargs)
-        if form not in ("code", "paper"):
-            raise ValueError(
-                'Argument `form` must be "code" (the authors\' implementation) '
-                f'or "paper" (their Eq. 2). Received: form={form!r}.'
-            )
         self.power = power
-        self.form = form
+        self.form = one_of(form, "form", ("code", "paper"))
         self.axis = axis
 
     def call(self, teacher_features, student_features, *, mask):
         return attention_transfer(
-            teacher_features,
-            student_features,
-            power=self.power,
-            form=self.form,
-            axis=self.axis,
-            mask=mask,
+            teacher_features, student_features, mask=mask, **self.options()
         )
 
     def check_shapes(self, teacher_shape, student_shape):
-        ranks = len(teacher_shape), len(student_shape)
-        if ranks[0] != ranks[1] or ranks[0] < 3:
-            raise ValueError(
-                "AttentionTransfer compares feature maps or token sequences "
-                "of the same rank, 3 or more. Received: teacher "
-                f"{tuple(teacher_shape)}, student {tuple(student_shape)}. Tap "
-                "layers that have positions, and where one side is a map and "
-                "the other a sequence, give the transfer "
-                "`adapter=keras_kd.layers.FeatureAdapter()`."
-            )
+        check_positions(self, teacher_shape, student_shape)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "power": self.power,
-            "form": self.form,
-            "axis": self.axis,
-        }
+    def options(self):
+        return {"power": self.power, "form": self.form, "axis": self.axis}

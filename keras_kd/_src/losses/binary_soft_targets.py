@@ -3,13 +3,13 @@
 import keras
 from keras import ops
 
-from keras_kd._src.losses.class_counts import check_same_classes
 from keras_kd._src.losses.distillation_loss import in_full_precision
-from keras_kd._src.losses.tempered_loss import TemperedLoss
+from keras_kd._src.losses.logit_divergence import LogitDivergence
+from keras_kd._src.losses.probabilities import check_same_classes
 
 
 def binary_soft_targets(teacher_logits, student_logits, *, temperature=4.0):
-    """Divergence of tempered yes/no probabilities, summed over the labels.
+    """Binary soft targets: KL of tempered yes/no probabilities, summed.
 
         p = sigmoid(teacher_logits / T);  q = sigmoid(student_logits / T)
         value = T^2 * sum_labels p log(p / q) + (1 - p) log((1 - p) / (1 - q))
@@ -44,8 +44,8 @@ def binary_soft_targets(teacher_logits, student_logits, *, temperature=4.0):
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class BinarySoftTargets(TemperedLoss):
-    """Soft targets where each output is a yes/no question of its own.
+class BinarySoftTargets(LogitDivergence):
+    """Binary soft targets (multi-label KD): each output is a yes or a no.
 
     For binary classifiers (one output) and multi-label models (one output a
     label), whose probabilities come from a sigmoid and need not sum to 1.
@@ -53,7 +53,7 @@ class BinarySoftTargets(TemperedLoss):
         value = T^2 * sum_labels KL(Bernoulli(p) || Bernoulli(q)), in nats
         p = sigmoid(teacher / T);  q = sigmoid(student / T)
 
-    The sum over labels is the divergence of all answers together; Keras'
+    The sum over labels is the divergence of all outputs together; Keras'
     `BinaryCrossentropy` takes the mean, so with many labels lower the weight.
 
     Args:
@@ -80,15 +80,11 @@ class BinarySoftTargets(TemperedLoss):
     Reference: Yang et al., 2023, arXiv 2308.06453.
     """
 
+    expects_logits = False
+    divergence = staticmethod(binary_soft_targets)
+
     def __init__(self, temperature=4.0, **kwargs):
         super().__init__(temperature, **kwargs)
-
-    def call(self, teacher_logits, student_logits):
-        return binary_soft_targets(
-            teacher_logits,
-            student_logits,
-            temperature=ops.convert_to_tensor(self.temperature),
-        )
 
     def check_shapes(self, teacher_shape, student_shape):
         check_same_classes(self, teacher_shape, student_shape)

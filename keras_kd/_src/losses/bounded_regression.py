@@ -3,9 +3,9 @@
 import keras
 from keras import ops
 
+from keras_kd._src.arguments import number
 from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.losses.distillation_loss import in_full_precision
-from keras_kd._src.losses.true_class import number_of
 
 
 def bounded_regression(teacher_outputs, student_outputs, labels, *, margin=0.0):
@@ -66,12 +66,12 @@ def _targets(labels, outputs):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class BoundedRegression(DistillationLoss):
-    """Regression to the labels, until the student is better than the teacher.
+    """Teacher-bounded regression: labels, until the student is better.
 
     A teacher's numbers may be far off, without bound, so they are no targets:
     the teacher's error is taken as a bound, and samples on which the student
     is better by the margin are left alone. Not for classes: `labels` are the
-    numbers to be predicted (any number, -1 included: give an unlabelled sample
+    numbers to be predicted (any number, -1 included: give an unlabeled sample
     the weight 0).
 
         error(x) = sum_outputs (x - labels)^2
@@ -108,12 +108,12 @@ class BoundedRegression(DistillationLoss):
 
     def __init__(self, *, margin=0.0, **kwargs):
         super().__init__(**kwargs)
-        self.margin = number_of(margin, "margin")
+        self.margin = number(margin, "margin", least=0.0)
 
     def call(self, teacher_outputs, student_outputs, *, labels):
         return bounded_regression(
             teacher_outputs, student_outputs, labels, margin=self.margin
         )
 
-    def get_config(self):
-        return {**super().get_config(), "margin": self.margin}
+    def options(self):
+        return {"margin": self.margin}

@@ -4,13 +4,15 @@ import keras
 from keras import ops
 
 from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.features import channel_rows
+from keras_kd._src.losses.probabilities import kl_divergence
 from keras_kd._src.losses.tempered_loss import TemperedLoss
 
 
 def channel_wise_distillation(
     teacher_features, student_features, *, temperature=4.0, axis=-1, mask=None
 ):
-    """Divergence of each channel's distribution over positions, times T^2.
+    """CWD: divergence of each channel's softmax over positions, times T^2.
 
         p = softmax_positions(teacher_features / T), q that of the student
         value = T^2 / channels * sum_channels KL(p || q)
@@ -42,10 +44,7 @@ def channel_wise_distillation(
         _log_probs(channel_rows(features, axis) / temperature, mask)
         for features in (teacher_features, student_features)
     )
-    divergence = ops.sum(
-        ops.exp(teacher_log_probs) * (teacher_log_probs - student_log_probs),
-        axis=-1,
-    )
+    divergence = kl_divergence(teacher_log_probs, student_log_probs)
     return temperature**2 * ops.mean(divergence, axis=-1)
 
 
@@ -57,31 +56,12 @@ def _log_probs(rows, mask):
     return ops.log_softmax(rows, axis=-1)
 
 
-def channel_rows(features, axis=-1):
-    """Features as one row of positions for each channel.
-
-    Args:
-        features: shape `(batch, positions..., channels)`.
-        axis: the channels' axis.
-
-    Returns:
-        Shape `(batch, channels, positions)`.
-
-    Example:
-    >>> channel_rows(ops.ones((2, 4, 3, 5))).shape == (2, 5, 12)
-    True
-    """
-    features = ops.moveaxis(features, axis, 1)
-    batch, channels = ops.shape(features)[0], features.shape[1]
-    return ops.reshape(features, (batch, channels, -1))
-
-
 @keras.saving.register_keras_serializable(package="keras_kd")
 class ChannelWiseDistillation(TemperedLoss):
-    """Each channel is strong where the teacher's is (CWD).
+    """Channel-wise distillation (CWD): where each channel is strong.
 
     For dense prediction (segmentation, detection): on class maps a channel
-    is one class, and its softmax over positions says where the class is. It
+    is one class, and its softmax over positions shows where the class is. It
     works on hidden features, too, behind a `FeatureAdapter` where the shapes
     differ. How strong a channel is altogether is left to the student.
 
@@ -107,8 +87,8 @@ class ChannelWiseDistillation(TemperedLoss):
         The weighted mean over samples, a scalar.
 
     Raises:
-        ValueError: `temperature` is not positive; shapes differ; the views
-            have no positions.
+        ValueError: `temperature` is not positive; shapes differ, or have no
+            positions.
 
     Example:
     >>> loss = ChannelWiseDistillation(temperature=1.0)
@@ -138,14 +118,11 @@ class ChannelWiseDistillation(TemperedLoss):
         if len(teacher_shape) < 3:
             raise ValueError(
                 "ChannelWiseDistillation compares distributions over "
-                "positions. Received: views of shape "
+                "positions. Received: features of shape "
                 f"{tuple(teacher_shape)}, which have none. Tap layers whose "
                 "outputs are maps or sequences; for class logits use "
                 "`keras_kd.losses.SoftTargets`."
             )
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "axis": self.axis,
-        }
+    def options(self):
+        return {"axis": self.axis}

@@ -1,56 +1,27 @@
-"""Collaborative targets (KDCL): what several peers know together."""
+"""Collaborative targets: one target made of several peers' predictions."""
 
 import keras
 from keras import ops
 
-from keras_kd._src.losses.class_counts import check_two_classes
+from keras_kd._src.arguments import one_of
 from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.probabilities import check_two_classes
 from keras_kd._src.losses.soft_targets import soft_targets
 from keras_kd._src.losses.tempered_loss import TemperedLoss
 from keras_kd._src.losses.true_class import true_class
 
 
-def min_logit(logits, labels):
-    """The harshest of all peers about each wrong class.
-
-        target_c = min over peers of (logit_c - logit of the true class)
-
-    It is the target of least cross-entropy that can be made class by class.
-
-    Args:
-        logits: shape `(peers, batch, classes)`.
-        labels: class numbers, shape `(batch,)`; -1, a sample without a label,
-            gives the mean of the logits.
-
-    Returns:
-        Logits, shape `(batch, classes)`.
-
-    Example:
-    >>> logits = ops.array([[[3.0, 1.0]], [[1.0, 0.0]]])
-    >>> [float(value) for value in min_logit(logits, [0])[0]]
-    [0.0, -2.0]
-
-    Reference: Guo et al., CVPR 2020, "Online Knowledge Distillation via
-    Collaborative Learning".
-    """
+def _min_logit(logits, labels):
+    """For each wrong class the least logit of all peers, (batch, classes)."""
+    # The target of least cross-entropy that can be made class by class.
     true = ops.cast(true_class(labels, logits[0]), logits.dtype)
     known = ops.any(true > 0, axis=-1, keepdims=True)
     own = ops.sum(logits * true, axis=-1, keepdims=True)
     return ops.where(known, ops.min(logits - own, axis=0), _mean(logits))
 
 
-def least_loss(logits, labels):
-    """For each sample the logits of the peer whose cross-entropy is least.
-
-    Args, Returns: as in `min_logit`.
-
-    Example:
-    >>> logits = ops.array([[[3.0, 1.0]], [[1.0, 0.0]]])
-    >>> [float(value) for value in least_loss(logits, [0])[0]]
-    [3.0, 1.0]
-
-    Reference: Guo et al., CVPR 2020, where it is called KDCL-Naive.
-    """
+def _least_loss(logits, labels):
+    """For each sample the logits of the peer with the least cross-entropy."""
     true = ops.cast(true_class(labels, logits[0]), logits.dtype)
     known = ops.any(true > 0, axis=-1, keepdims=True)
     losses = -ops.sum(ops.log_softmax(logits, axis=-1) * true, axis=-1)
@@ -64,18 +35,18 @@ def _mean(logits, labels=None):
 
 
 COMBINATIONS = {
-    "min_logit": min_logit,
-    "least_loss": least_loss,
+    "min_logit": _min_logit,
+    "least_loss": _least_loss,
     "mean": _mean,
 }
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class CollaborativeTargets(TemperedLoss):
-    """All peers learn from one target that is made of their answers (KDCL).
+    """Collaborative learning (KDCL): peers learn from one joint target.
 
-    For students that train together and differ in size: one that knows less
-    does not hold the others back, as the target takes of each what is best.
+    For students that train together and differ in size: a weaker one does not
+    hold the others back, as the target takes of each what is best.
     `schemes.collaborative_learning` makes the transfer.
 
         value = T^2 * sum_peers sum_classes p * (log p - log q_peer), in nats
@@ -83,6 +54,7 @@ class CollaborativeTargets(TemperedLoss):
 
         "min_logit"   target_c = min_peers (logit_c - logit of the true class)
         "least_loss"  the logits of the peer with the least cross-entropy
+                      (KDCL-Naive)
         "mean"        the mean of all logits, without labels
 
     The paper's KDCL-Linear and KDCL-General, which solve for the peers'
@@ -107,12 +79,12 @@ class CollaborativeTargets(TemperedLoss):
 
     Raises:
         ValueError: `combine` is not known, `temperature` is not positive;
-            there is one view alone, or class counts differ.
+            there is one peer alone, or class counts differ.
 
     Example:
     >>> loss = CollaborativeTargets("mean", temperature=1.0)
-    >>> views = [[[2.0, 0.0]], [[0.0, 0.0]]]
-    >>> round(float(loss(views, views)), 4)
+    >>> logits = [[[2.0, 0.0]], [[0.0, 0.0]]]
+    >>> round(float(loss(logits, logits)), 4)
     0.1936
 
     Reference: Guo et al., CVPR 2020, "Online Knowledge Distillation via
@@ -125,12 +97,7 @@ class CollaborativeTargets(TemperedLoss):
 
     def __init__(self, combine="min_logit", temperature=2.0, **kwargs):
         super().__init__(temperature, **kwargs)
-        if combine not in COMBINATIONS:
-            raise ValueError(
-                f"Argument `combine` must be one of {sorted(COMBINATIONS)}. "
-                f"Received: combine={combine!r}."
-            )
-        self.combine = combine
+        self.combine = one_of(combine, "combine", [*COMBINATIONS])
 
     @property
     def required_context(self):
@@ -151,12 +118,12 @@ class CollaborativeTargets(TemperedLoss):
         ):
             raise ValueError(
                 f"{type(self).__name__} joins the logits of two or more peers, "
-                "each of shape (batch, classes). Received: views of the shapes "
+                "each of shape (batch, classes). Received: logits of shapes "
                 f"{[tuple(shape) for shape in teacher_shape]}. Give the "
                 "transfer a list of taps, one for each peer's output."
             )
         for shape in [*teacher_shape, *student_shape]:
             check_two_classes(self, teacher_shape[0], shape)
 
-    def get_config(self):
-        return {**super().get_config(), "combine": self.combine}
+    def options(self):
+        return {"combine": self.combine}

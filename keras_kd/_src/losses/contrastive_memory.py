@@ -1,56 +1,25 @@
-"""Contrastive distillation with a memory: which row of all the data is mine."""
+"""Contrastive representation distillation, with a memory of all the data."""
 
 import math
 
 import keras
 from keras import ops
 
+from keras_kd._src.arguments import integer
 from keras_kd._src.layers.memory_bank import MemoryBank
-from keras_kd._src.layers.memory_bank import whole_number
 from keras_kd._src.losses.distillation_loss import in_full_precision
-from keras_kd._src.losses.feature_matching import unit_length
+from keras_kd._src.losses.features import unit_length
 from keras_kd._src.losses.tempered_loss import TemperedLoss
-from keras_kd._src.losses.true_class import one_a_sample
-
-
-def contrastive_memory(scores, share, log_constant, *, num_samples):
-    """How hard it is to tell each sample's own row from those drawn.
-
-        p_j = exp(score_j) / Z,   noise = num_negatives / num_samples
-        value = -log(p_own / (p_own + noise))
-                - sum_j share_j log(noise / (p_j + noise))
-
-    Args:
-        scores: shape `(batch, 1 + num_negatives)`, the own first.
-        share: how much each of the others counts, `(batch, num_negatives)`.
-        log_constant: log Z.
-        num_samples: how many samples the data has.
-
-    Returns:
-        Values in nats, shape `(batch,)`.
-
-    Example:
-    >>> scores, share = ops.array([[9.0, -9.0]]), ops.ones((1, 1))
-    >>> value = contrastive_memory(scores, share, 0.0, num_samples=1)
-    >>> bool(value[0] < 1e-3)
-    True
-
-    Reference: Tian, Krishnan and Isola, 2020, arXiv 1910.10699.
-    """
-    log_noise = math.log(share.shape[1] / num_samples)
-    # log p - log noise: of this the probability to be the own is the sigmoid.
-    evidence = scores - log_constant - log_noise
-    own = ops.softplus(-evidence[:, 0])
-    return own + ops.sum(share * ops.softplus(evidence[:, 1:]), axis=1)
+from keras_kd._src.losses.true_class import one_per_sample
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class ContrastiveMemory(TemperedLoss):
-    """Contrastive distillation (CRD) with negatives from all of the data.
+    """Contrastive representation distillation (CRD) with a memory.
 
-    As `ContrastiveRepresentation`, but a sample is told from 16,384 others
-    and not from its batch alone, so batches may be small. It is the paper's
-    form, and needs to know which sample is which:
+    As `ContrastiveRepresentation`, but a sample is contrasted with 16,384
+    others from all of the data and not with its batch alone, so batches may
+    be small. It is the paper's form, and needs each sample's index:
 
         Transfer(ContrastiveMemory(num_samples=len(x)),
                  teacher="pool", student="pool",
@@ -72,7 +41,7 @@ class ContrastiveMemory(TemperedLoss):
     Z is estimated on the first training batch, and stays. Negatives are drawn
     in the step, none of them twice, as the authors' data loader does in its
     "exact" mode. It draws from other classes only; here those of the sample's
-    own class are drawn, too, and do not count once their class was seen (the
+    own class are drawn, too, and do not count once their class is known (the
     others count the more). The 1e-7 that the authors add to p + noise is left
     out: logarithms are finite here. Their "relax" mode, which takes the
     positive from the sample's class, is not offered.
@@ -84,14 +53,14 @@ class ContrastiveMemory(TemperedLoss):
     `8 * batch * num_negatives * dim`, 1.1 GB).
 
     Validation writes nothing, and its draws are the same each time. As its
-    samples have no rows, the term says nothing there; any index in range, such
-    as zeros, will do. An index out of range is not noticed in a compiled step:
-    depending on the backend it is ignored or an error.
+    samples have no rows, the term means nothing there; any index in range,
+    such as zeros, will do. An index out of range is not noticed in a compiled
+    step: depending on the backend it is ignored or an error.
 
     Args:
         num_samples: how many samples the data has, at least 2.
         dim: width of the embeddings, as the adapters make them.
-        num_negatives: how many others each sample is told from. With fewer
+        num_negatives: how many others a sample is contrasted with. With fewer
             others in the data, they are repeated.
         temperature: of the scores, 0.07 in the paper, or a
             `LearningRateSchedule` over training steps.
@@ -104,7 +73,7 @@ class ContrastiveMemory(TemperedLoss):
     Call arguments:
         teacher_embedding: shape `(batch, dim)`.
         student_embedding: shape `(batch, dim)`.
-        sample_index: each sample's place in the data, in
+        sample_index: each sample's index in the data, in
             `[0, num_samples)`, integers of shape `(batch,)`, in any order.
         labels: class numbers, shape `(batch,)`; -1 for none.
         sample_weight: optional, shape `(batch,)`.
@@ -121,9 +90,9 @@ class ContrastiveMemory(TemperedLoss):
     >>> loss = ContrastiveMemory(
     ...     10, 2, num_negatives=9, other_classes=False, seed=0
     ... )
-    >>> place, view = ops.array([3, 7]), ops.eye(2)
-    >>> first = loss(view, view, sample_index=place, training=True)
-    >>> bool(loss(view, view, sample_index=place) < first)  # rows followed
+    >>> index, rows = ops.array([3, 7]), ops.eye(2)
+    >>> first = loss(rows, rows, sample_index=index, training=True)
+    >>> bool(loss(rows, rows, sample_index=index) < first)  # rows followed
     True
 
     Reference: Tian, Krishnan and Isola, 2020, arXiv 1910.10699.
@@ -144,7 +113,7 @@ class ContrastiveMemory(TemperedLoss):
         **kwargs,
     ):
         super().__init__(temperature, **kwargs)
-        self.num_negatives = whole_number(num_negatives, "num_negatives", 1)
+        self.num_negatives = integer(num_negatives, "num_negatives")
         self.other_classes = other_classes
         self.memory = MemoryBank(num_samples, dim, momentum=momentum, seed=seed)
 
@@ -166,18 +135,22 @@ class ContrastiveMemory(TemperedLoss):
         training,
         labels=None,
     ):
-        memory, index = self.memory, one_a_sample(sample_index, "sample_index")
-        classes = one_a_sample(labels, "labels") if self.other_classes else None
+        memory, classes = self.memory, None
+        index = one_per_sample(sample_index, "sample_index")
+        if self.other_classes:
+            classes = one_per_sample(labels, "labels")
         teacher, student = (
-            unit_length(view, -1)
-            for view in in_full_precision(teacher_embedding, student_embedding)
+            unit_length(embedding, -1)
+            for embedding in in_full_precision(
+                teacher_embedding, student_embedding
+            )
         )
         negatives = memory.draw(index, self.num_negatives, training=training)
         share = memory.share(negatives, classes)
         temperature = ops.convert_to_tensor(self.temperature)
         scores = [
-            _products(view, rows, index, negatives) / temperature
-            for view, rows in (
+            _products(embedding, rows, index, negatives) / temperature
+            for embedding, rows in (
                 (student, memory.teacher_rows),
                 (teacher, memory.student_rows),
             )
@@ -189,7 +162,7 @@ class ContrastiveMemory(TemperedLoss):
             memory.write(teacher, student, index, sample_weight, classes)
         number = memory.num_samples
         return sum(
-            contrastive_memory(each, share, constants[side], num_samples=number)
+            _noise_contrastive(each, share, constants[side], number)
             for side, each in enumerate(scores)
         )
 
@@ -205,9 +178,8 @@ class ContrastiveMemory(TemperedLoss):
                     "`teacher_adapter=` likewise, or the loss another `dim`."
                 )
 
-    def get_config(self):
+    def options(self):
         return {
-            **super().get_config(),
             "num_samples": self.memory.num_samples,
             "dim": self.memory.dim,
             "num_negatives": self.num_negatives,
@@ -225,3 +197,13 @@ def _products(embedding, rows, sample_index, negative_index):
     products = ops.matmul(embedding, ops.transpose(rows))
     index = ops.concatenate([sample_index[:, None], negative_index], axis=1)
     return ops.take_along_axis(products, index, axis=1)
+
+
+def _noise_contrastive(scores, share, log_constant, num_samples):
+    """How hard it is to tell each sample's own row (first) from the others."""
+    # `share` is how much each of the others counts.
+    log_noise = math.log(share.shape[1] / num_samples)
+    # log p - log noise: of this the probability to be the own is the sigmoid.
+    evidence = scores - log_constant - log_noise
+    own = ops.softplus(-evidence[:, 0])
+    return own + ops.sum(share * ops.softplus(evidence[:, 1:]), axis=1)

@@ -1,17 +1,17 @@
-"""Contrastive representation distillation: which answer belongs to whom."""
+"""Contrastive representation distillation, with the batch's negatives."""
 
 import keras
 from keras import ops
 
 from keras_kd._src.losses.distillation_loss import in_full_precision
-from keras_kd._src.losses.feature_matching import unit_length
+from keras_kd._src.losses.features import unit_length
 from keras_kd._src.losses.tempered_loss import TemperedLoss
 
 
 def contrastive_representation(
     teacher_embedding, student_embedding, sample_weight, *, temperature=0.07
 ):
-    """How hard it is to find each sample's counterpart in the batch.
+    """CRD: how hard it is to find each sample's counterpart in the batch.
 
         s_ij = cosine(student_i, teacher_j) / temperature
         value_i = (log sum_j w_j exp(s_ij) - s_ii
@@ -28,8 +28,8 @@ def contrastive_representation(
         Values in nats, shape `(batch,)`; 0 for a batch of one.
 
     Example:
-    >>> views = ops.eye(2)
-    >>> value = contrastive_representation(views, views, ops.ones(2))
+    >>> embedding = ops.eye(2)
+    >>> value = contrastive_representation(embedding, embedding, ops.ones(2))
     >>> bool(value[0] < 1e-5)
     True
 
@@ -55,12 +55,13 @@ def _log_sum(scores, weight):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class ContrastiveRepresentation(TemperedLoss):
-    """The student's embedding is to be nearest to the teacher's of that sample.
+    """Contrastive representation distillation (CRD) within the batch.
 
-    A lower bound of the mutual information of the two representations: it
-    passes on what makes a sample differ from the others, structure included.
-    Both sides go through a trained projection to the same width (128 in the
-    paper):
+    The student's embedding of a sample is to be nearer to the teacher's of
+    that sample than to the others: a lower bound of the mutual information of
+    the two representations: it passes on what makes a sample differ from the
+    others, structure included. Both sides go through a trained projection to
+    the same width (128 in the paper):
 
         Transfer(ContrastiveRepresentation(), teacher="pool", student="pool",
                  adapter=keras.layers.Dense(128),

@@ -5,14 +5,16 @@ import math
 import keras
 from keras import ops
 
+from keras_kd._src.arguments import integer
+from keras_kd._src.arguments import number
+from keras_kd._src.arguments import one_of
 from keras_kd._src.losses.distillation_loss import DistillationLoss
-from keras_kd._src.losses.relations import check_samples
-from keras_kd._src.losses.relations import directions
-from keras_kd._src.losses.relations import divided
+from keras_kd._src.losses.features import absolute
+from keras_kd._src.losses.relations import SampleRelation
+from keras_kd._src.losses.relations import divide_no_nan
 from keras_kd._src.losses.relations import mean_over_partners
 from keras_kd._src.losses.relations import present_rows
-
-FORMS = ("adjacent", "kernel")
+from keras_kd._src.losses.relations import unit_vectors
 
 
 def correlation_congruence(
@@ -24,7 +26,7 @@ def correlation_congruence(
     order=2,
     sample_weight=None,
 ):
-    """Congruence of the relations between samples, in one of two forms.
+    """CC: congruence of the relations between samples, in one of two forms.
 
         adjacent: sum_d |t_i - s_i|_d |t_j - s_j|_d,
             j the next sample of the batch; their mean is the loss
@@ -41,7 +43,7 @@ def correlation_congruence(
         gamma: of the Gaussian kernel, for `"kernel"`.
         order: of the Taylor expansion, for `"kernel"`.
         sample_weight: optional, shape `(batch,)`; a sample of weight 0 is
-            skipped: its neighbours become each other's.
+            skipped: its neighbors become each other's.
 
     Returns:
         Values of shape `(batch,)`, whose mean is the loss, without a unit for
@@ -66,9 +68,7 @@ def correlation_congruence(
 
 
 def _adjacent(teacher, student, weight):
-    error = teacher - student
-    # Not abs: JAX gives it the slope 1 at 0, where the views agree.
-    error = error * ops.stop_gradient(ops.sign(error))
+    error = absolute(teacher - student)
     order = _present_first(weight)
     error = ops.take(error, order, axis=0)
     sorted_weight = ops.take(weight, order, axis=0)
@@ -80,7 +80,7 @@ def _adjacent(teacher, student, weight):
     products = ops.sum(error * next_error, axis=-1)
     # So that the mean over samples is the mean over pairs, by their weights.
     pairs = ops.sum(sorted_weight * next_weight)
-    values = products * divided(next_weight * ops.sum(weight), pairs)
+    values = products * divide_no_nan(next_weight * ops.sum(weight), pairs)
     return ops.take(values, ops.argsort(order), axis=0)
 
 
@@ -92,7 +92,7 @@ def _present_first(weight):
 
 
 def _kernel(rows, gamma, order):
-    units = directions(rows)
+    units = unit_vectors(rows)
     cosines = ops.matmul(units, ops.transpose(units))
     term = math.exp(-2.0 * gamma) * ops.ones_like(cosines)
     total = term
@@ -103,8 +103,8 @@ def _kernel(rows, gamma, order):
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class CorrelationCongruence(DistillationLoss):
-    """CC: the relations between samples, in one of two published forms.
+class CorrelationCongruence(SampleRelation):
+    """Correlation congruence (CC): relations of samples, in two forms.
 
     Two different losses go by this name. The benchmark repositories multiply
     the errors of samples that follow each other in the batch (the default,
@@ -114,7 +114,7 @@ class CorrelationCongruence(DistillationLoss):
     (usual weight 0.003 for the root of the sum, divided by the square of the
     batch; here it is squared and so is smaller: start at 1).
 
-        adjacent: value = mean over the batch - 1 pairs of neighbours i, j of
+        adjacent: value = mean over the batch - 1 pairs of neighbors i, j of
                   sum_d |t_i - s_i|_d |t_j - s_j|_d
         kernel:   value = mean_ij (K_ij(teacher) - K_ij(student))^2,
                   K = exp(-2 gamma) sum_p (2 gamma)^p / p! cosine^p
@@ -141,7 +141,7 @@ class CorrelationCongruence(DistillationLoss):
 
     Raises:
         ValueError: `form`, `gamma` or `order` is unknown or out of range; the
-            views differ in size (`"adjacent"`) or in their batches.
+            sides differ in size (`"adjacent"`) or in their batches.
 
     Example:
     >>> loss = CorrelationCongruence()
@@ -151,49 +151,18 @@ class CorrelationCongruence(DistillationLoss):
     Reference: Peng et al., 2019, arXiv 1904.01802.
     """
 
-    per_sample = True
+    relation = staticmethod(correlation_congruence)
 
     def __init__(self, form="adjacent", *, gamma=0.4, order=2, **kwargs):
         super().__init__(**kwargs)
-        if form not in FORMS:
-            raise ValueError(
-                'Argument `form` must be "adjacent" (of the benchmark '
-                'repositories) or "kernel" (of the paper). Received: '
-                f"form={form!r}."
-            )
-        if not isinstance(gamma, (int, float)) or not 0 < gamma < math.inf:
-            raise ValueError(
-                "Argument `gamma` must be a positive number. Received: "
-                f"gamma={gamma!r}."
-            )
-        if not isinstance(order, int) or order < 1:
-            raise ValueError(
-                "Argument `order` must be a whole number, 1 or more. "
-                f"Received: order={order!r}."
-            )
-        self.form = form
-        self.gamma = float(gamma)
-        self.order = order
-
-    def call(self, teacher_features, student_features, *, sample_weight):
-        return correlation_congruence(
-            teacher_features,
-            student_features,
-            form=self.form,
-            gamma=self.gamma,
-            order=self.order,
-            sample_weight=sample_weight,
-        )
+        self.form = one_of(form, "form", ("adjacent", "kernel"))
+        self.gamma = number(gamma, "gamma", above=0.0)
+        self.order = integer(order, "order")
 
     def check_shapes(self, teacher_shape, student_shape):
-        check_samples(self, teacher_shape, student_shape)
+        super().check_shapes(teacher_shape, student_shape)
         if self.form == "adjacent":
-            super().check_shapes(teacher_shape, student_shape)
+            DistillationLoss.check_shapes(self, teacher_shape, student_shape)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "form": self.form,
-            "gamma": self.gamma,
-            "order": self.order,
-        }
+    def options(self):
+        return {"form": self.form, "gamma": self.gamma, "order": self.order}

@@ -1,14 +1,15 @@
-"""Decoupled distillation: the true class and the others, weighed apart."""
+"""Decoupled distillation: the true class and the others, weighted apart."""
 
 import keras
 from keras import ops
 
-from keras_kd._src.losses.class_counts import check_two_classes
+from keras_kd._src.arguments import number
 from keras_kd._src.losses.distillation_loss import in_full_precision
-from keras_kd._src.losses.tempered_loss import TemperedLoss
-from keras_kd._src.losses.tempered_loss import beside_logits
-from keras_kd._src.losses.tempered_loss import of_values
-from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.losses.logit_divergence import LogitDivergence
+from keras_kd._src.losses.probabilities import kl_divergence
+from keras_kd._src.losses.probabilities import log_probabilities
+from keras_kd._src.losses.tempered_loss import broadcast_to_logits
+from keras_kd._src.losses.tempered_loss import squeeze_temperature
 from keras_kd._src.losses.true_class import true_class
 
 # A logit so low that its probability is exactly 0 next to any that a model
@@ -25,7 +26,7 @@ def decoupled_kd(
     target_weight=1.0,
     non_target_weight=8.0,
 ):
-    """Soft targets in two parts: the true class, and the others among them.
+    """DKD: soft targets in two parts, the true class and all others.
 
         value = T^2 * (target_weight * KL(b_t || b_s)
                        + non_target_weight * KL(o_t || o_s))
@@ -39,7 +40,7 @@ def decoupled_kd(
         teacher_logits: shape `(batch, ..., classes)`.
         student_logits: the same shape.
         labels: class numbers, shape `(batch,)` or `(batch, ...)`. A sample of
-            label -1 is unlabelled: its value is that of `soft_targets`.
+            label -1 is unlabeled: its value is that of `soft_targets`.
         temperature: T, a positive number, or one a sample, shape `(batch,)`.
         target_weight: of the first part, alpha in the paper.
         non_target_weight: of the second part, beta in the paper.
@@ -61,23 +62,24 @@ def decoupled_kd(
         teacher_logits, student_logits
     )
     is_target = true_class(labels, teacher_logits)
-    labelled = ops.any(is_target, axis=-1)
-    temperature = beside_logits(temperature, teacher_logits)
-    teacher = ops.log_softmax(teacher_logits / temperature, axis=-1)
-    student = ops.log_softmax(student_logits / temperature, axis=-1)
-    target = _divergence(
+    labeled = ops.any(is_target, axis=-1)
+    temperature = broadcast_to_logits(temperature, teacher_logits)
+    teacher, student = log_probabilities(
+        teacher_logits, student_logits, temperature
+    )
+    target = kl_divergence(
         _target_or_not(teacher, is_target), _target_or_not(student, is_target)
     )
     # Without a label no class is excluded: this part is then the whole.
-    others = _divergence(
+    others = kl_divergence(
         _among_others(teacher, is_target), _among_others(student, is_target)
     )
     value = ops.where(
-        labelled,
+        labeled,
         target_weight * target + non_target_weight * others,
         others,
     )
-    return of_values(temperature) ** 2 * value
+    return squeeze_temperature(temperature) ** 2 * value
 
 
 def _target_or_not(log_probs, is_target):
@@ -102,18 +104,14 @@ def _without(log_probs, is_target):
     return ops.where(is_target, excluded, log_probs)
 
 
-def _divergence(teacher, student):
-    return ops.sum(ops.exp(teacher) * (teacher - student), axis=-1)
-
-
 @keras.saving.register_keras_serializable(package="keras_kd")
-class DecoupledKD(TemperedLoss):
-    """Soft targets with a weight of its own for the non-target classes.
+class DecoupledKD(LogitDivergence):
+    """Decoupled KD (DKD): a weight of its own for the non-target classes.
 
-    In plain soft targets, what the teacher says of the classes beside the
-    true one counts the less the surer the teacher is. Here it counts the same
-    for each sample. It needs labels, and more than two classes: with two, only
-    one class is not the target, and the second part is exactly 0.
+    In plain soft targets, the classes beside the true one count the less the
+    surer the teacher is. Here they count the same for each sample. It needs
+    labels, and more than two classes: with two, only one class is not the
+    target, and the second part is exactly 0.
 
         value = T^2 * (target_weight * KL(b_t || b_s)
                        + non_target_weight * KL(o_t || o_s))
@@ -128,7 +126,7 @@ class DecoupledKD(TemperedLoss):
 
         WeightAnnealing(0.0, 1.0, transfer="decoupled_kd", epochs=21)
 
-    Unlabelled samples (label -1) learn by plain soft targets. The authors'
+    Unlabeled samples (label -1) learn by plain soft targets. The authors'
     code masks by a logit of -1000 and takes log(softmax); here both parts come
     from log-probabilities, with the same value wherever theirs is finite.
 
@@ -163,7 +161,7 @@ class DecoupledKD(TemperedLoss):
     Reference: Zhao et al., 2022, arXiv 2203.08679.
     """
 
-    expects_logits = True
+    divergence = staticmethod(decoupled_kd)
 
     def __init__(
         self,
@@ -174,27 +172,18 @@ class DecoupledKD(TemperedLoss):
         **kwargs,
     ):
         super().__init__(temperature, **kwargs)
-        self.target_weight = number_of(target_weight, "target_weight")
-        self.non_target_weight = number_of(
-            non_target_weight, "non_target_weight"
+        self.target_weight = number(target_weight, "target_weight", least=0.0)
+        self.non_target_weight = number(
+            non_target_weight, "non_target_weight", least=0.0
         )
 
     def call(self, teacher_logits, student_logits, *, labels, temperature=None):
-        return decoupled_kd(
-            teacher_logits,
-            student_logits,
-            labels,
-            temperature=self.temperature_or(temperature),
-            target_weight=self.target_weight,
-            non_target_weight=self.non_target_weight,
+        return self.tempered_divergence(
+            teacher_logits, student_logits, labels, temperature=temperature
         )
 
-    def check_shapes(self, teacher_shape, student_shape):
-        check_two_classes(self, teacher_shape, student_shape)
-
-    def get_config(self):
+    def options(self):
         return {
-            **super().get_config(),
             "target_weight": self.target_weight,
             "non_target_weight": self.non_target_weight,
         }

@@ -3,10 +3,10 @@
 import keras
 from keras import ops
 
-from keras_kd._src.losses.class_counts import check_two_classes
+from keras_kd._src.arguments import number
 from keras_kd._src.losses.distillation_loss import in_full_precision
-from keras_kd._src.losses.tempered_loss import TemperedLoss
-from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.losses.logit_divergence import LogitDivergence
+from keras_kd._src.losses.relations import relative_weights
 
 
 def dist(
@@ -18,7 +18,7 @@ def dist(
     inter_weight=1.0,
     intra_weight=1.0,
 ):
-    """One minus the correlation of class probabilities, both ways.
+    """DIST: one minus the correlation of class probabilities, both ways.
 
         p = softmax(teacher_logits / T);  q = softmax(student_logits / T)
         inter = 1 - correlation over classes (p, q), of the sample
@@ -61,37 +61,15 @@ def dist(
     return temperature**2 * (inter_weight * inter + intra_weight * intra)
 
 
-def relative_weights(sample_weight, view):
-    """Weights of samples, with a mean of 1 over those that are present.
-
-    Args:
-        sample_weight: shape `(batch,)`, or None for weights of 1.
-        view: shape `(batch, ...)`; gives the number of samples and the dtype.
-
-    Returns:
-        Shape `(batch,)`; zeros where all weights are 0.
-
-    Example:
-    >>> weights = relative_weights([2.0, 0.0, 6.0], ops.zeros((3, 1)))
-    >>> [float(weight) for weight in weights]
-    [0.5, 0.0, 1.5]
-    """
-    if sample_weight is None:
-        return ops.ones_like(view[:, 0])
-    weight = ops.cast(ops.convert_to_tensor(sample_weight), view.dtype)
-    present = ops.sum(ops.cast(weight > 0, view.dtype))
-    return weight * (present / ops.maximum(ops.sum(weight), 1e-30))
-
-
 def _correlation(first, second, weight, axis):
-    first = _centred(first, weight, axis)
-    second = _centred(second, weight, axis)
+    first = _centered(first, weight, axis)
+    second = _centered(second, weight, axis)
     product = ops.sum(weight * first * second, axis=axis)
     norms = _norm(first, weight, axis) * _norm(second, weight, axis)
     return product / (norms + 1e-8)
 
 
-def _centred(values, weight, axis):
+def _centered(values, weight, axis):
     # Where nobody is present the sums are 0, and the divisor must not be.
     size = values.shape[1] if axis == 1 else ops.maximum(ops.sum(weight), 1e-30)
     mean = ops.sum(weight * values, axis=axis, keepdims=True) / size
@@ -105,8 +83,8 @@ def _norm(values, weight, axis):
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class DIST(TemperedLoss):
-    """The student keeps the teacher's preferences, not its probabilities.
+class DIST(LogitDivergence):
+    """DIST: the student keeps the teacher's ranking, not its probabilities.
 
     For teachers much stronger than the student, whose exact probabilities are
     out of its reach. It correlates the probabilities of each sample over the
@@ -124,7 +102,7 @@ class DIST(TemperedLoss):
     mind that each replica sees its own. With one sample (or one of a weight
     above 0) nothing varies over the batch: the correlation counts as 0, the
     term as 1, and it has no gradient. With two classes each correlation over
-    the classes is 1 or -1: only the intra-class term teaches.
+    the classes is 1 or -1: only the intra-class term has a gradient.
 
     Args:
         temperature: T, a positive number or a `LearningRateSchedule` over
@@ -143,7 +121,7 @@ class DIST(TemperedLoss):
 
     Raises:
         ValueError: `temperature` is not positive; a weight is negative; class
-            counts differ, or the views are not of two axes.
+            counts differ, or the logits are not of two axes.
 
     Example:
     >>> loss = DIST(intra_weight=0.0)
@@ -154,7 +132,7 @@ class DIST(TemperedLoss):
     """
 
     per_sample = True
-    expects_logits = True
+    divergence = staticmethod(dist)
 
     def __init__(
         self,
@@ -165,31 +143,25 @@ class DIST(TemperedLoss):
         **kwargs,
     ):
         super().__init__(temperature, **kwargs)
-        self.inter_weight = number_of(inter_weight, "inter_weight")
-        self.intra_weight = number_of(intra_weight, "intra_weight")
+        self.inter_weight = number(inter_weight, "inter_weight", least=0.0)
+        self.intra_weight = number(intra_weight, "intra_weight", least=0.0)
 
     def call(self, teacher_logits, student_logits, *, sample_weight):
-        return dist(
-            teacher_logits,
-            student_logits,
-            sample_weight,
-            temperature=ops.convert_to_tensor(self.temperature),
-            inter_weight=self.inter_weight,
-            intra_weight=self.intra_weight,
+        return self.tempered_divergence(
+            teacher_logits, student_logits, sample_weight
         )
 
     def check_shapes(self, teacher_shape, student_shape):
-        check_two_classes(self, teacher_shape, student_shape)
+        super().check_shapes(teacher_shape, student_shape)
         if len(student_shape) != 2:
             raise ValueError(
-                "DIST correlates one answer a sample. Received: outputs of "
+                "DIST needs one prediction a sample. Received: outputs of "
                 f"shape {tuple(student_shape)}. Tap layers that give a shape "
                 "of (batch, classes), or use `keras_kd.losses.SoftTargets`."
             )
 
-    def get_config(self):
+    def options(self):
         return {
-            **super().get_config(),
             "inter_weight": self.inter_weight,
             "intra_weight": self.intra_weight,
         }

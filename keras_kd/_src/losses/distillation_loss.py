@@ -10,31 +10,34 @@ from keras_kd._src.keras_compat import get_keras_mask
 
 
 class DistillationLoss(keras.losses.Loss):
-    """Base class of the losses: compares a teacher view with a student view.
+    """Base class of the losses: compares features of teacher and student.
 
-    To write your own, implement `call(teacher_features, student_features)` and return
-    one value per sample (or token, or pixel), not reduced. The weighted mean,
-    Keras masks, float32 arithmetic under mixed precision and the scaling under
-    several replicas are done here and in `keras.losses.Loss`.
+    To write your own, implement `call(teacher_features, student_features)`
+    and return one value per sample (or token, or pixel), not reduced. The
+    weighted mean, Keras masks, float32 arithmetic under mixed precision and
+    the scaling under several replicas are done here and in
+    `keras.losses.Loss`. Features may be any outputs, logits among them.
 
         value = sum(weight * values) / sum(weight)
 
     A sample of weight 0 (or a masked token) is therefore absent: the others
     get the loss and the gradient that they would have got without it.
 
-    What `call` takes by keyword only, a `Transfer` hands to it:
+    What `call` takes by keyword only, a `Transfer` passes to it:
 
     - `labels`, the batch's labels;
     - `sample_weight`, one a sample, where samples are compared to each other;
     - `mask`, True at positions that count, where positions are compared with
-      each other; of the shape of the view without its `axis`;
-    - `sample_index`, each sample's place in the data, where something is
+      each other; of the shape of the features without their `axis`;
+    - `sample_index`, each sample's index in the data, where something is
       kept of each (see `Distiller` for the data's form);
     - `training`, whether it is a training step, where something is kept;
     - `temperature`, one a sample, where a rule sets it; else left out.
 
-    A loss with `joint = True` gets the views of all taps at once, as lists. A
-    layer that it keeps as an attribute is saved with the distiller.
+    A loss with `joint = True` gets the features of all taps at once, as
+    lists. Return arguments of your own from `options()`, and they are saved
+    with the loss; a layer that it keeps as an attribute is saved with the
+    distiller.
 
     Args:
         reduction: how the values become one number, as in
@@ -44,8 +47,8 @@ class DistillationLoss(keras.losses.Loss):
             `floatx`), whatever the precision of the models.
 
     Call arguments:
-        teacher_features: what the teacher answered, shape `(batch, ...)`.
-        student_features: what the student answered, shape `(batch, ...)`.
+        teacher_features: the teacher's, shape `(batch, ...)`.
+        student_features: the student's, shape `(batch, ...)`.
         sample_weight: optional, shape `(batch,)` or that of the values.
         labels, sample_index, training, temperature: by keyword, where `call`
             names them; `training` is False by default.
@@ -54,24 +57,25 @@ class DistillationLoss(keras.losses.Loss):
         The loss, a scalar unless `reduction` is `None`.
 
     Raises:
-        ValueError: `check_shapes` found views that the loss can't compare; a
-            keyword that `call` needs is missing.
+        ValueError: `check_shapes` found features that the loss can't compare;
+            a keyword that `call` needs is missing.
 
     Example:
     >>> class AbsoluteError(DistillationLoss):
     ...     def call(self, teacher_features, student_features):
-    ...         return ops.mean(ops.abs(teacher_features - student_features), axis=-1)
+    ...         error = ops.abs(teacher_features - student_features)
+    ...         return ops.mean(error, axis=-1)
     >>> loss = AbsoluteError()
     >>> float(loss([[1.0, 3.0]], [[0.0, 0.0]]))
     2.0
     """
 
-    # True where `call` returns one value per sample whatever the view's rank,
+    # True where `call` returns one value per sample whatever the rank,
     # False where it returns one per position (all axes but the `axis`).
     per_sample = False
-    # True where the views are logits: their scale is then inspected.
+    # True where the features are logits: a check warns of probabilities.
     expects_logits = False
-    # True where `call` takes the views of all taps at once, as lists.
+    # True where `call` takes the features of all taps at once, as lists.
     joint = False
     axis = -1
 
@@ -86,7 +90,7 @@ class DistillationLoss(keras.losses.Loss):
 
     @property
     def required_context(self):
-        """What `call` takes besides the views: its keyword-only arguments."""
+        """What `call` takes by keyword only, besides the features."""
         return self._keywords
 
     def __call__(
@@ -119,18 +123,18 @@ class DistillationLoss(keras.losses.Loss):
         )
 
     def _tensors(self, teacher_features, student_features):
-        views = teacher_features, student_features
+        sides = teacher_features, student_features
         if self.joint:
-            views = [[ops.convert_to_tensor(v) for v in view] for view in views]
-            self.check_shapes(*([v.shape for v in view] for view in views))
+            sides = [[ops.convert_to_tensor(x) for x in side] for side in sides]
+            self.check_shapes(*([x.shape for x in side] for side in sides))
         else:
-            views = [ops.convert_to_tensor(view) for view in views]
-            self.check_shapes(*(view.shape for view in views))
-        return views
+            sides = [ops.convert_to_tensor(side) for side in sides]
+            self.check_shapes(*(side.shape for side in sides))
+        return sides
 
-    def _values_shape(self, view):
-        view = view[0] if self.joint else view
-        shape = list(ops.shape(view))
+    def _values_shape(self, features):
+        features = features[0] if self.joint else features
+        shape = list(ops.shape(features))
         if self.per_sample:
             return shape[:1]
         del shape[self.axis]
@@ -149,14 +153,11 @@ class DistillationLoss(keras.losses.Loss):
             if sample_weight is None:
                 sample_weight = ops.ones(self._values_shape(student_features))
             context = {**context, "sample_weight": sample_weight}
-        needs = [
-            name for name in self.required_context if name != "temperature"
-        ]
-        for name in needs:
-            if context.get(name) is None:
+        for name in self.required_context:
+            if name != "temperature" and context.get(name) is None:
                 raise ValueError(
                     f"{type(self).__name__} needs `{name}`. Received: {name}="
-                    "None. In a `Transfer`, train on data that has them; used "
+                    "None. In a `Transfer`, train on data that has it; used "
                     f"alone, pass `{name}=` by keyword."
                 )
         return {
@@ -166,18 +167,27 @@ class DistillationLoss(keras.losses.Loss):
         }
 
     def check_shapes(self, teacher_shape, student_shape):
-        """Raises a `ValueError` unless views of these shapes compare."""
+        """Raises a `ValueError` unless features of these shapes compare."""
         if not same_shape(teacher_shape, student_shape):
             raise ValueError(
-                f"{type(self).__name__} compares views of the same shape. "
+                f"{type(self).__name__} compares features of the same shape. "
                 f"Received: teacher {tuple(teacher_shape)}, student "
                 f"{tuple(student_shape)}. Give the transfer "
                 "`adapter=keras_kd.layers.FeatureAdapter()` to bring the "
-                "student's view to the teacher's shape, or tap other layers."
+                "student's features to the teacher's shape, or tap other "
+                "layers."
             )
 
+    def options(self):
+        """The loss's own arguments by name, to be saved with it."""
+        return {}
+
     def get_config(self):
-        return {"reduction": self.reduction, "name": self.name}
+        return {
+            "reduction": self.reduction,
+            "name": self.name,
+            **self.options(),
+        }
 
     @classmethod
     def from_config(cls, config):
@@ -192,7 +202,7 @@ class DistillationLoss(keras.losses.Loss):
 
 
 class _Reduction(keras.losses.Loss):
-    """Reduces values as a loss does; they come from a function of the views."""
+    """Reduces values as a loss does; they come from a function."""
 
     def __init__(self, loss, values):
         super().__init__(loss.name, loss.reduction, loss.dtype)
@@ -212,24 +222,14 @@ def in_full_precision(*tensors):
 
 
 def same_shape(first, second):
-    """Whether two shapes agree, as far as they are known.
-
-    Example:
-    >>> same_shape((None, 3), (8, 3)), same_shape((8, 2), (8, 3))
-    (True, False)
-    """
+    """Whether two shapes agree, as far as they are known."""
     return len(first) == len(second) and all(
         a == b or a is None or b is None for a, b in zip(first, second)
     )
 
 
 def broadcast_weights(sample_weight, shape):
-    """Weights of samples (or of tokens) as weights of values of a shape.
-
-    Example:
-    >>> broadcast_weights([1.0, 2.0], (2, 3)).shape == (2, 3)
-    True
-    """
+    """Weights of samples (or of tokens) as weights of values of a shape."""
     weight = ops.convert_to_tensor(sample_weight)
     if len(weight.shape) > len(shape) and weight.shape[-1] == 1:
         weight = ops.squeeze(weight, axis=-1)
@@ -239,16 +239,16 @@ def broadcast_weights(sample_weight, shape):
     return ops.copy(ops.broadcast_to(weight, shape))
 
 
-def _empty_masked(view, mask, axis):
+def _empty_masked(features, mask, axis):
     mask = ops.cast(mask, "bool")
-    positions = list(view.shape)
+    positions = list(features.shape)
     if len(positions) > len(mask.shape):
         del positions[axis]
     if not same_shape(positions[: len(mask.shape)], mask.shape):
-        return view  # the other side's positions: this mask is not theirs
-    while len(mask.shape) < len(view.shape):
+        return features  # of other positions: this mask is not theirs
+    while len(mask.shape) < len(features.shape):
         mask = ops.expand_dims(mask, axis=axis)
-    return ops.where(mask, view, ops.zeros_like(view))
+    return ops.where(mask, features, ops.zeros_like(features))
 
 
 def _weight_of_masked(sample_weight, mask):

@@ -3,12 +3,15 @@
 import keras
 from keras import ops
 
-from keras_kd._src.losses.attention_transfer import mask_of_both
-from keras_kd._src.losses.attention_transfer import mean_of_present
-from keras_kd._src.losses.attention_transfer import same_positions
+from keras_kd._src.arguments import one_of
 from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.losses.distillation_loss import in_full_precision
-from keras_kd._src.losses.feature_matching import unit_length
+from keras_kd._src.losses.features import absolute
+from keras_kd._src.losses.features import check_positions
+from keras_kd._src.losses.features import mask_of_both
+from keras_kd._src.losses.features import mean_of_present
+from keras_kd._src.losses.features import same_positions
+from keras_kd._src.losses.features import unit_length
 
 
 def factor_transfer(
@@ -20,7 +23,7 @@ def factor_transfer(
     axis=-1,
     mask=None,
 ):
-    """Mean distance of two factors, scaled to unit length.
+    """FT: mean distance of two factors, scaled to unit length.
 
         l1: value = mean |unit(t) - unit(s)|
         l2: value = mean (unit(t) - unit(s))^2
@@ -59,16 +62,13 @@ def factor_transfer(
         for factor in factors
     )
     error = teacher - student
-    if distance == "l2":
-        return mean_of_present(ops.square(error), mask)
-    # Not abs: JAX gives it the slope 1 at 0, where the factors agree.
-    distances = error * ops.stop_gradient(ops.sign(error))
+    distances = ops.square(error) if distance == "l2" else absolute(error)
     return mean_of_present(distances, mask)
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class FactorTransfer(DistillationLoss):
-    """The student reproduces the teacher's factors (FT).
+    """Factor transfer (FT): the student reproduces the teacher's factors.
 
     A paraphraser, an auto-encoder of the teacher's last map, is trained
     before, and its code, the factors, is what the student learns to produce,
@@ -112,48 +112,23 @@ class FactorTransfer(DistillationLoss):
 
     def __init__(self, *, form="factor", distance="l1", axis=-1, **kwargs):
         super().__init__(**kwargs)
-        if form not in ("factor", "map"):
-            raise ValueError(
-                'Argument `form` must be "factor" (all numbers, the authors\') '
-                'or "map" (their mean squares over channels). Received: '
-                f"form={form!r}."
-            )
-        if distance not in ("l1", "l2"):
-            raise ValueError(
-                'Argument `distance` must be "l1" or "l2". Received: '
-                f"distance={distance!r}."
-            )
-        self.form = form
-        self.distance = distance
+        self.form = one_of(form, "form", ("factor", "map"))
+        self.distance = one_of(distance, "distance", ("l1", "l2"))
         self.axis = axis
 
     def call(self, teacher_factors, student_factors, *, mask):
         return factor_transfer(
-            teacher_factors,
-            student_factors,
-            form=self.form,
-            distance=self.distance,
-            axis=self.axis,
-            mask=mask,
+            teacher_factors, student_factors, mask=mask, **self.options()
         )
 
     def check_shapes(self, teacher_shape, student_shape):
         if self.form == "factor":
             super().check_shapes(teacher_shape, student_shape)
-            return
-        ranks = len(teacher_shape), len(student_shape)
-        if ranks[0] != ranks[1] or ranks[0] < 3:
-            raise ValueError(
-                'FactorTransfer(form="map") compares maps or sequences of the '
-                f"same rank, 3 or more. Received: teacher "
-                f"{tuple(teacher_shape)}, student {tuple(student_shape)}. Tap "
-                "layers that have positions, or give the transfer "
-                "`adapter=keras_kd.layers.FeatureAdapter()`."
-            )
+        else:
+            check_positions(self, teacher_shape, student_shape)
 
-    def get_config(self):
+    def options(self):
         return {
-            **super().get_config(),
             "form": self.form,
             "distance": self.distance,
             "axis": self.axis,

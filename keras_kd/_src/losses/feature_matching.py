@@ -3,8 +3,12 @@
 import keras
 from keras import ops
 
+from keras_kd._src.arguments import one_of
 from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.features import absolute
+from keras_kd._src.losses.features import huber
+from keras_kd._src.losses.features import unit_length
 
 
 def _squared(teacher, student, axis):
@@ -12,15 +16,11 @@ def _squared(teacher, student, axis):
 
 
 def _absolute(teacher, student, axis):
-    error = teacher - student
-    # Not abs: JAX gives it the slope 1 at 0, where the views agree.
-    return ops.mean(error * ops.stop_gradient(ops.sign(error)), axis=axis)
+    return ops.mean(absolute(teacher - student), axis=axis)
 
 
 def _huber(teacher, student, axis):
-    error = ops.abs(teacher - student)
-    quadratic = ops.minimum(error, 1.0)
-    return ops.mean(quadratic * (error - 0.5 * quadratic), axis=axis)
+    return ops.mean(huber(teacher - student), axis=axis)
 
 
 def _cosine(teacher, student, axis):
@@ -28,23 +28,6 @@ def _cosine(teacher, student, axis):
         unit_length(teacher, axis) * unit_length(student, axis), axis=axis
     )
     return 1.0 - product
-
-
-def unit_length(vectors, axis):
-    """Vectors of length 1 along an axis; zeros stay zeros.
-
-    Example:
-    >>> [round(float(v), 3) for v in unit_length(ops.array([3.0, 4.0]), 0)]
-    [0.6, 0.8]
-    """
-    # Divided by the largest entry first: squares of large entries overflow,
-    # those of small ones vanish. The scale is no part of the direction.
-    largest = ops.max(ops.abs(vectors), axis=axis, keepdims=True)
-    scale = ops.where(largest > 1e-12, largest, ops.ones_like(largest))
-    vectors = vectors / ops.stop_gradient(scale)
-    # 1 or more now, but for zeros, whose gradient the floor keeps small.
-    squares = ops.sum(ops.square(vectors), axis=axis, keepdims=True)
-    return vectors / ops.sqrt(ops.maximum(squares, 0.5))
 
 
 DISTANCES = {
@@ -58,7 +41,7 @@ DISTANCES = {
 def feature_matching(
     teacher_features, student_features, *, distance="mse", axis=-1
 ):
-    """Distance of two feature tensors at each position.
+    """FitNets: distance of two feature tensors at each position.
 
         mse:    mean_channels (t - s)^2
         l1:     mean_channels |t - s|
@@ -89,7 +72,7 @@ def feature_matching(
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class FeatureMatching(DistillationLoss):
-    """The FitNets hint: match a hidden layer of the teacher.
+    """Feature matching (FitNets hint): match a hidden layer of the teacher.
 
     Guides the student's middle, where soft targets reach only from the end.
     Where the shapes differ, give the transfer a `FeatureAdapter`, which is
@@ -128,25 +111,13 @@ class FeatureMatching(DistillationLoss):
 
     def __init__(self, distance="mse", *, axis=-1, **kwargs):
         super().__init__(**kwargs)
-        if distance not in DISTANCES:
-            raise ValueError(
-                f"Argument `distance` must be one of {sorted(DISTANCES)}. "
-                f"Received: distance={distance!r}."
-            )
-        self.distance = distance
+        self.distance = one_of(distance, "distance", [*DISTANCES])
         self.axis = axis
 
     def call(self, teacher_features, student_features):
         return feature_matching(
-            teacher_features,
-            student_features,
-            distance=self.distance,
-            axis=self.axis,
+            teacher_features, student_features, **self.options()
         )
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "distance": self.distance,
-            "axis": self.axis,
-        }
+    def options(self):
+        return {"distance": self.distance, "axis": self.axis}

@@ -5,11 +5,13 @@ from keras import ops
 
 from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.features import check_layers
+from keras_kd._src.losses.features import refuse_layers
 from keras_kd._src.resize import resize_axis
 
 
 def flow_of_solution(teacher_features, student_features, *, axis=-1):
-    """Squared difference of the two sides' Gram matrices between layers.
+    """FSP: squared difference of the Gram matrices between layers.
 
         G_cd = mean_positions lower_c * upper_d
         value = sum over pairs of layers of mean_cd (G(teacher) - G(student))^2
@@ -67,7 +69,7 @@ def _positions_joined(features):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class FlowOfSolution(DistillationLoss):
-    """FSP: how the teacher's features change from one layer to the next.
+    """Flow of solution procedure (FSP): how features change between layers.
 
     The student learns the way to the solution, not the features on it: the
     correlations between the channels of a block's input and of its output.
@@ -97,8 +99,8 @@ class FlowOfSolution(DistillationLoss):
         The weighted mean over samples, a scalar.
 
     Raises:
-        ValueError: there are fewer than two taps; a view has no positions;
-            the layers of a pair differ in rank; channels differ.
+        ValueError: there are fewer than two taps; a layer has no positions;
+            the layers of a side differ in rank; channels differ.
 
     Example:
     >>> loss = FlowOfSolution()
@@ -124,36 +126,15 @@ class FlowOfSolution(DistillationLoss):
         )
 
     def check_shapes(self, teacher_shape, student_shape):
-        sides = [tuple(map(tuple, teacher_shape))]
-        sides += [tuple(map(tuple, student_shape))]
-        if len(sides[0]) < 2 or len(sides[0]) != len(sides[1]):
-            self._refuse(
-                sides,
-                "two taps or more on each side, from the lower layer to the "
-                "upper one. Name them, as in `teacher=['stage1', 'stage2']`",
-            )
-        for side in sides:
-            ranks = {len(shape) for shape in side}
-            if len(ranks) > 1 or min(ranks) < 3:
-                self._refuse(
-                    sides,
-                    "feature maps or token sequences, all of the same rank, 3 "
-                    "or more, on a side. Tap layers that have positions",
-                )
-        for teacher, student in zip(*sides):
-            if teacher[self.axis] != student[self.axis]:
-                self._refuse(
-                    sides,
-                    "as many channels in each layer of the student as in the "
-                    "teacher's. Give the transfer "
-                    "`adapter=keras_kd.layers.FeatureAdapter()`",
+        check_layers(self, teacher_shape, student_shape)
+        for side in (teacher_shape, student_shape):
+            if len({len(shape) for shape in side}) > 1:
+                refuse_layers(
+                    self,
+                    teacher_shape,
+                    student_shape,
+                    "layers of the same rank on a side: maps, or sequences",
                 )
 
-    def _refuse(self, sides, needs):
-        raise ValueError(
-            f"FlowOfSolution needs {needs}. Received: teacher {sides[0]}, "
-            f"student {sides[1]}."
-        )
-
-    def get_config(self):
-        return {**super().get_config(), "axis": self.axis}
+    def options(self):
+        return {"axis": self.axis}

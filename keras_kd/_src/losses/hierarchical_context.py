@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_kd._src.arguments import integer
 from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.losses.distillation_loss import in_full_precision
 from keras_kd._src.resize import resize_axis
@@ -13,7 +14,7 @@ from keras_kd._src.resize import resize_matrix
 def hierarchical_context(
     teacher_features, student_features, *, sizes=(4, 2, 1), axis=-1, mask=None
 ):
-    """Squared difference of features as they are, and averaged down.
+    """ReviewKD: squared difference of features, also averaged down.
 
         value = (e_0 + e_1 / 2 + e_2 / 4 + ...) / (1 + 1/2 + 1/4 + ...)
         e_0 = mean (t - s)^2;  e_k the same of the maps, average-pooled to
@@ -78,15 +79,15 @@ def _of_present_tokens(error, mask, sizes):
     for size in sizes:
         longer = ops.cast(number > size, error.dtype)
         weight = weight * (1.0 - longer / 2.0)
-        shares = _shares(present, size)
-        pooled = ops.matmul(ops.transpose(shares, (0, 2, 1)), error)
+        parts = _pooling_weights(present, size)
+        pooled = ops.matmul(ops.transpose(parts, (0, 2, 1)), error)
         total = total + longer * weight * _mean_square(pooled)
         weights = weights + longer * weight
     return total / weights
 
 
-def _shares(present, size):
-    """Shape `(batch, tokens, size)`: each token's share in each mean."""
+def _pooling_weights(present, size):
+    """Shape `(batch, tokens, size)`: each token's weight in each mean."""
     length = present.shape[1]
     # One matrix for each number of tokens; 0 where that is not averaged down.
     matrices = np.zeros((length + 1, length, size), "float32")
@@ -95,13 +96,13 @@ def _shares(present, size):
     number = ops.sum(present, axis=1, keepdims=True)
     place = ops.maximum(ops.cumsum(present, axis=1) - 1.0, 0.0)
     row = ops.cast(number * length + place, "int32")
-    shares = ops.take(matrices.reshape(-1, size), row, axis=0)
-    return ops.cast(shares, present.dtype) * present[:, :, None]
+    weights = ops.take(matrices.reshape(-1, size), row, axis=0)
+    return ops.cast(weights, present.dtype) * present[:, :, None]
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class HierarchicalContext(DistillationLoss):
-    """The loss of ReviewKD: features matched in detail and in the large.
+    """Hierarchical context loss (HCL, ReviewKD): features at several scales.
 
     Averaged-down copies of the maps ask for the same content in the same part
     of the image, where the full map asks for the same value at each pixel.
@@ -135,8 +136,8 @@ class HierarchicalContext(DistillationLoss):
         The weighted mean over samples, a scalar.
 
     Raises:
-        ValueError: `sizes` are no positive whole numbers; shapes differ, or a
-            view has no positions, or their number is unknown.
+        ValueError: `sizes` are no positive integers; shapes differ, or have
+            no positions, or an unknown number of them.
 
     Example:
     >>> loss = HierarchicalContext()
@@ -150,21 +151,12 @@ class HierarchicalContext(DistillationLoss):
 
     def __init__(self, *, sizes=(4, 2, 1), axis=-1, **kwargs):
         super().__init__(**kwargs)
-        if not all(isinstance(size, int) and size > 0 for size in sizes):
-            raise ValueError(
-                "Argument `sizes` must be positive whole numbers. Received: "
-                f"sizes={sizes!r}."
-            )
-        self.sizes = list(sizes)
+        self.sizes = [integer(size, "sizes") for size in sizes]
         self.axis = axis
 
     def call(self, teacher_features, student_features, *, mask):
         return hierarchical_context(
-            teacher_features,
-            student_features,
-            sizes=self.sizes,
-            axis=self.axis,
-            mask=mask,
+            teacher_features, student_features, mask=mask, **self.options()
         )
 
     def check_shapes(self, teacher_shape, student_shape):
@@ -181,9 +173,5 @@ class HierarchicalContext(DistillationLoss):
                 "built for one size of the input."
             )
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "sizes": self.sizes,
-            "axis": self.axis,
-        }
+    def options(self):
+        return {"sizes": self.sizes, "axis": self.axis}

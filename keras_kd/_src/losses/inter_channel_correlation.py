@@ -3,14 +3,14 @@
 import keras
 from keras import ops
 
-from keras_kd._src.losses.channel_wise import channel_rows
 from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.losses.distillation_loss import in_full_precision
-from keras_kd._src.losses.feature_matching import unit_length
+from keras_kd._src.losses.features import channel_rows
+from keras_kd._src.losses.features import unit_length
 
 
 def inter_channel_correlation(teacher_features, student_features, *, axis=-1):
-    """Squared distance of the channels' correlations, for each channel.
+    """ICKD: squared distance of the channels' correlations, a channel.
 
         correlations(f)[i] = (<f_i, f_1>, ..., <f_i, f_C>), a unit vector
         value = 1 / C * sum_i |correlations(t)[i] - correlations(s)[i]|^2
@@ -49,13 +49,13 @@ def _correlations(features, axis):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class InterChannelCorrelation(DistillationLoss):
-    """The student's channels respond together where the teacher's do (ICKD).
+    """Inter-channel correlation (ICKD): which channels respond together.
 
-    Correlated channels say the same thing: the student takes over how diverse
+    Correlated channels are redundant: the student takes over how diverse
     the teacher's channels are, and need not copy any of them in place. Maps
     may differ in size. Where the channels' numbers differ, give the transfer
     a `FeatureAdapter` (the authors: a 1x1 convolution and a batch
-    normalisation), which suits the last map before the pooling.
+    normalization), which suits the last map before the pooling.
 
         correlations(f)[i] = (<f_i, f_1>, ..., <f_i, f_C>), a unit vector
         value = 1 / C * sum_i |correlations(t)[i] - correlations(s)[i]|^2
@@ -80,7 +80,7 @@ class InterChannelCorrelation(DistillationLoss):
 
     Raises:
         ValueError: the channels differ in number, or there is only one; a
-            view has no positions.
+            side has no positions.
 
     Example:
     >>> loss = InterChannelCorrelation()
@@ -118,5 +118,5 @@ class InterChannelCorrelation(DistillationLoss):
                 "give the transfer `adapter=keras_kd.layers.FeatureAdapter()`."
             )
 
-    def get_config(self):
-        return {**super().get_config(), "axis": self.axis}
+    def options(self):
+        return {"axis": self.axis}

@@ -3,9 +3,9 @@
 import keras
 from keras import ops
 
-from keras_kd._src.losses.class_counts import check_same_classes
 from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.probabilities import check_same_classes
 
 
 def logit_matching(teacher_logits, student_logits):
@@ -35,7 +35,7 @@ def logit_matching(teacher_logits, student_logits):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class LogitMatching(DistillationLoss):
-    """Squared error of logits: soft targets in the limit of high temperature.
+    """Logit matching (MSE of logits): KD in the limit of high temperature.
 
     The student learns the logits themselves, small ones included; it has no
     temperature to choose. Often the better choice for regression outputs and

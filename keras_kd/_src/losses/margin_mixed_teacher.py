@@ -3,17 +3,16 @@
 import keras
 from keras import ops
 
-from keras_kd._src.losses.class_counts import check_two_classes
+from keras_kd._src.arguments import number
 from keras_kd._src.losses.distillation_loss import in_full_precision
-from keras_kd._src.losses.tempered_loss import TemperedLoss
-from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.losses.logit_divergence import LogitDivergence
 from keras_kd._src.losses.true_class import true_class
 
 
 def margin_mixed_teacher(
     teacher_logits, student_logits, labels, *, temperature=1.0, margin=0.2
 ):
-    """Soft targets of a teacher that is right by a margin.
+    """Minifinetuning (MFT): soft targets of a teacher right by a margin.
 
         p = softmax(teacher_logits / T);  q = softmax(student_logits / T)
         lead = p[true class] - max of p over the other classes
@@ -67,8 +66,8 @@ def _corrected(teacher, is_target, margin):
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class MarginMixedTeacher(TemperedLoss):
-    """Soft targets that are never wrong: the teacher mixed with the label.
+class MarginMixedTeacher(LogitDivergence):
+    """Minifinetuning (MFT): the teacher, mixed with the label where wrong.
 
     For fine-tuning on little data with the model before it as the teacher
     (minifinetuning): where the teacher is right by the margin, it is followed
@@ -83,7 +82,7 @@ class MarginMixedTeacher(TemperedLoss):
         value = T^2 * KL(target || q)
 
     The mixture is made at the temperature T. The code in NVIDIA's ModelOpt has
-    the same c where the teacher's first answer is wrong; where it is right, it
+    the same c where the teacher's top class is wrong; where it is right, it
     raises the true class by the margin in any case (to 1 at most), and samples
     that keep the margin are not left as they are.
 
@@ -98,7 +97,7 @@ class MarginMixedTeacher(TemperedLoss):
         teacher_logits: shape `(batch, ..., classes)`.
         student_logits: the same shape.
         labels: class numbers, shape `(batch,)` or `(batch, ...)`; an
-            unlabelled sample (-1) learns by plain soft targets.
+            unlabeled sample (-1) learns by plain soft targets.
         sample_weight: optional, shape `(batch,)` or `(batch, ...)`.
 
     Returns:
@@ -116,26 +115,14 @@ class MarginMixedTeacher(TemperedLoss):
     Reference: Belcak et al., 2025, arXiv 2506.15702.
     """
 
-    expects_logits = True
+    divergence = staticmethod(margin_mixed_teacher)
 
     def __init__(self, temperature=1.0, *, margin=0.2, **kwargs):
         super().__init__(temperature, **kwargs)
-        self.margin = number_of(margin, "margin", 0.0, 1.0)
+        self.margin = number(margin, "margin", least=0.0, below=1.0)
 
     def call(self, teacher_logits, student_logits, *, labels):
-        return margin_mixed_teacher(
-            teacher_logits,
-            student_logits,
-            labels,
-            temperature=ops.convert_to_tensor(self.temperature),
-            margin=self.margin,
-        )
+        return self.tempered_divergence(teacher_logits, student_logits, labels)
 
-    def check_shapes(self, teacher_shape, student_shape):
-        check_two_classes(self, teacher_shape, student_shape)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "margin": self.margin,
-        }
+    def options(self):
+        return {"margin": self.margin}

@@ -11,7 +11,7 @@ from keras_kd._src.losses.distillation_loss import in_full_precision
 
 
 def margin_of_batch_norm(layer):
-    """Expected negative response of each channel of a batch normalisation.
+    """Margin (OFD): expected negative response of a batch normalization.
 
     The margin of `MarginReLU` for a teacher that is tapped right behind the
     layer, before the activation. The layer's outputs are taken to be normal.
@@ -68,13 +68,13 @@ def _negative_mean(mean, deviation):
 
 
 def margin_relu(teacher_features, student_features, *, margin, axis=-1):
-    """Squared distance to the teacher behind a margin ReLU, in part.
+    """OFD: squared distance to the teacher behind a margin ReLU, in part.
 
         target = max(t, margin)
         value = sum of (s - target)^2 where s > target or target > 0
 
-    Where the teacher is negative, a student that is still lower is let be:
-    behind its ReLU there is no difference.
+    Where the teacher is negative, a student that is still lower costs
+    nothing: behind its ReLU there is no difference.
 
     Args:
         teacher_features: pre-activations, shape `(batch, ..., channels)`.
@@ -108,13 +108,13 @@ def margin_relu(teacher_features, student_features, *, margin, axis=-1):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class MarginReLU(DistillationLoss):
-    """The student learns the teacher's pre-activations, in part (OFD).
+    """Margin ReLU (OFD): the teacher's pre-activations, matched in part.
 
     Positive responses are matched in full. Of a negative one only that it is
     negative, down to a margin, is asked for. Tap both sides right before the
-    activation (`"relu1:input"`), where the teacher's batch normalisation
+    activation (`"relu1:input"`), where the teacher's batch normalization
     ends: `margin_of_batch_norm(layer)` gives its margin. The authors' adapter
-    is a 1x1 convolution and a batch normalisation, on the student's side.
+    is a 1x1 convolution and a batch normalization, on the student's side.
 
         target = max(t, margin)
         value = sum of (s - target)^2 where s > target or target > 0
@@ -125,7 +125,7 @@ class MarginReLU(DistillationLoss):
 
     Args:
         margin: numbers of 0 or less, one a channel, or one for all. The
-            default is that of a batch normalisation as it starts.
+            default is that of a batch normalization as it starts.
         axis: the channels' axis; 1 for channels-first maps.
         reduction, name, dtype: as in `DistillationLoss`.
 
@@ -164,12 +164,7 @@ class MarginReLU(DistillationLoss):
         self.axis = axis
 
     def call(self, teacher_features, student_features):
-        return margin_relu(
-            teacher_features,
-            student_features,
-            margin=self.margin,
-            axis=self.axis,
-        )
+        return margin_relu(teacher_features, student_features, **self.options())
 
     def check_shapes(self, teacher_shape, student_shape):
         super().check_shapes(teacher_shape, student_shape)
@@ -178,15 +173,11 @@ class MarginReLU(DistillationLoss):
         if not single and channels not in (None, len(self.margin)):
             raise ValueError(
                 "MarginReLU needs one margin a channel. Received: "
-                f"{len(self.margin)} margins for a teacher view of shape "
+                f"{len(self.margin)} margins for teacher features of shape "
                 f"{tuple(teacher_shape)}, whose axis {self.axis} is that of "
-                "the channels. Compute them from the batch normalisation "
+                "the channels. Compute them from the batch normalization "
                 "that is tapped, or give one number for all."
             )
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "margin": self.margin,
-            "axis": self.axis,
-        }
+    def options(self):
+        return {"margin": self.margin, "axis": self.axis}

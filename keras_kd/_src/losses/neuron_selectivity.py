@@ -5,15 +5,16 @@ import math
 import keras
 from keras import ops
 
-from keras_kd._src.losses.attention_transfer import same_positions
-from keras_kd._src.losses.channel_wise import channel_rows
 from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.losses.distillation_loss import in_full_precision
-from keras_kd._src.losses.feature_matching import unit_length
+from keras_kd._src.losses.features import channel_rows
+from keras_kd._src.losses.features import check_positions
+from keras_kd._src.losses.features import same_positions
+from keras_kd._src.losses.features import unit_length
 
 
 def neuron_selectivity(teacher_features, student_features, *, axis=-1):
-    """Maximum mean discrepancy of two sets of channels, squared kernel.
+    """NST: maximum mean discrepancy (MMD) of two sets of channels.
 
         k(a, b) = <a, b>^2 of channels a, b, as unit vectors over positions
         value = mean k(t, t') + mean k(s, s') - 2 mean k(t, s)
@@ -69,7 +70,7 @@ def _mean_kernel(first, second):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class NeuronSelectivity(DistillationLoss):
-    """The student's channels respond where the teacher's do, as sets (NST).
+    """Neuron selectivity transfer (NST): sets of channels respond alike.
 
     Each channel is a sample of patterns over the map; the student's are to be
     distributed as the teacher's. No channel is paired with another, so their
@@ -96,7 +97,7 @@ class NeuronSelectivity(DistillationLoss):
         The weighted mean over samples, a scalar.
 
     Raises:
-        ValueError: a view has no positions; ranks differ.
+        ValueError: a side has no positions; ranks differ.
 
     Example:
     >>> loss = NeuronSelectivity()
@@ -118,16 +119,7 @@ class NeuronSelectivity(DistillationLoss):
         )
 
     def check_shapes(self, teacher_shape, student_shape):
-        ranks = len(teacher_shape), len(student_shape)
-        if ranks[0] != ranks[1] or ranks[0] < 3:
-            raise ValueError(
-                "NeuronSelectivity compares channels over positions, in views "
-                "of the same rank, 3 or more. Received: teacher "
-                f"{tuple(teacher_shape)}, student {tuple(student_shape)}. Tap "
-                "layers that have positions, and where one side is a map and "
-                "the other a sequence, give the transfer "
-                "`adapter=keras_kd.layers.FeatureAdapter()`."
-            )
+        check_positions(self, teacher_shape, student_shape)
 
-    def get_config(self):
-        return {**super().get_config(), "axis": self.axis}
+    def options(self):
+        return {"axis": self.axis}

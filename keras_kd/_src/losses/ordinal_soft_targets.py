@@ -3,15 +3,16 @@
 import keras
 from keras import ops
 
-from keras_kd._src.losses.class_counts import check_two_classes
+from keras_kd._src.arguments import one_of
 from keras_kd._src.losses.distillation_loss import in_full_precision
-from keras_kd._src.losses.tempered_loss import TemperedLoss
+from keras_kd._src.losses.features import absolute
+from keras_kd._src.losses.logit_divergence import LogitDivergence
 
 
 def ordinal_soft_targets(
     teacher_logits, student_logits, *, temperature=1.0, power=2
 ):
-    """Earth mover's distance of tempered class probabilities, times T^power.
+    """Earth mover's distance (EMD) of tempered probabilities, times T^power.
 
         p = softmax(teacher_logits / T);  q = softmax(student_logits / T)
         value = T^power * sum_k |sum_(j <= k) (p_j - q_j)|^power
@@ -43,17 +44,13 @@ def ordinal_soft_targets(
     student = ops.softmax(student_logits / temperature, axis=-1)
     # The last sum is 0 but for rounding: both sides have spent all.
     moved = ops.cumsum(teacher - student, axis=-1)[..., :-1]
-    if power == 1:
-        # Not abs: JAX gives it the slope 1 at 0, where the sides agree.
-        size = moved * ops.stop_gradient(ops.sign(moved))
-    else:
-        size = ops.square(moved)
+    size = absolute(moved) if power == 1 else ops.square(moved)
     return temperature**power * ops.sum(size, axis=-1)
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class OrdinalSoftTargets(TemperedLoss):
-    """Soft targets for classes that have an order: ages, grades, bins.
+class OrdinalSoftTargets(LogitDivergence):
+    """Ordinal soft targets (EMD): for classes in an order, as ages or grades.
 
     Soft targets take any two classes for equally different; here probability
     in the wrong class costs the more the farther it is from where the teacher
@@ -94,29 +91,11 @@ class OrdinalSoftTargets(TemperedLoss):
     Reference: Hou, Yu and Samaras, 2016, arXiv 1611.05916.
     """
 
-    expects_logits = True
+    divergence = staticmethod(ordinal_soft_targets)
 
     def __init__(self, temperature=1.0, *, power=2, **kwargs):
         super().__init__(temperature, **kwargs)
-        if power not in (1, 2):
-            raise ValueError(
-                f"Argument `power` must be 1 or 2. Received: power={power!r}."
-            )
-        self.power = power
+        self.power = one_of(power, "power", (1, 2))
 
-    def call(self, teacher_logits, student_logits):
-        return ordinal_soft_targets(
-            teacher_logits,
-            student_logits,
-            temperature=ops.convert_to_tensor(self.temperature),
-            power=self.power,
-        )
-
-    def check_shapes(self, teacher_shape, student_shape):
-        check_two_classes(self, teacher_shape, student_shape)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "power": self.power,
-        }
+    def options(self):
+        return {"power": self.power}

@@ -1,46 +1,31 @@
-"""Past predictions (PS-KD): a model learns from what it said an epoch ago."""
+"""Progressive self-distillation: previous-epoch predictions as targets."""
 
 import keras
 from keras import ops
 
 from keras_kd._src.layers.prediction_bank import PredictionBank
-from keras_kd._src.losses.class_counts import check_two_classes
 from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.losses.distillation_loss import in_full_precision
-from keras_kd._src.losses.true_class import one_a_sample
+from keras_kd._src.losses.probabilities import check_two_classes
+from keras_kd._src.losses.true_class import one_per_sample
 from keras_kd._src.losses.true_class import true_class
 
 
 def divergence_from(probabilities, logits):
-    """Kullback-Leibler divergence of class probabilities from given ones.
-
-        value = sum_classes p * (log p - log softmax(logits)), 0 log 0 = 0
-
-    Args:
-        probabilities: p, shape `(..., classes)`; a row of zeros gives 0.
-        logits: shape `(..., classes)`.
-
-    Returns:
-        Values in nats, shape `(...)`.
-
-    Example:
-    >>> value = divergence_from(ops.array([[1.0, 0.0]]), ops.zeros((1, 2)))
-    >>> round(float(value[0]), 4)
-    0.6931
-    """
+    """KL divergence from probabilities, some of which may be exactly 0."""
     logs = ops.log(ops.where(probabilities > 0, probabilities, 1.0))
     return ops.sum(probabilities * (logs - ops.log_softmax(logits)), axis=-1)
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class PastPredictions(DistillationLoss):
-    """Progressive self-distillation: last epoch's answers soften the labels.
+    """Progressive self-distillation (PS-KD): previous-epoch predictions.
 
-    For a model without a teacher: as it gets better, it trusts its own last
-    answers more, which tells it how hard each sample is. In the paper that
-    makes it as accurate as a teacher would, and far better calibrated. It
-    takes a `SelfDistiller`, each sample's place in the data, and two weights
-    that add up to 1:
+    For a model without a teacher: as it gets better, it trusts its own
+    predictions of the previous epoch more, which measure how hard each sample
+    is. In the paper that makes it as accurate as a teacher would, and far
+    better calibrated. It takes a `SelfDistiller`, each sample's index, and
+    two weights that add up to 1:
 
         steps = epochs * steps_per_epoch
         distiller = SelfDistiller(
@@ -52,20 +37,20 @@ class PastPredictions(DistillationLoss):
         distiller.fit(x, {"labels": y, "sample_index": np.arange(len(x))})
 
         value = sum_classes p * (log p - log softmax(student_logits)), in nats
-        p = what the model answered when the sample came last; its label until
+        p = the model's prediction when the sample came last; its label until
             it came for the first time
 
     With weight alpha and labels 1 - alpha, the gradient is that of the
     cross-entropy with (1 - alpha) * label + alpha * p, as in the paper. There
     alpha grows linearly with the epochs to 0.8; here with the steps.
 
-    Keras takes no `class_weight` with such a dict of labels and places: give
+    Keras takes no `class_weight` with such a dict of labels and indices: give
     `sample_weight` in its place. Each output needs a transfer and a loss of
     its own.
 
     Validation writes nothing, and there the term compares with the training
-    samples' rows: it says nothing, and any index in range, such as zeros, will
-    do.
+    samples' rows: its value means nothing, and any index in range, such as
+    zeros, will do.
 
     Args:
         num_samples: how many samples the training data has.
@@ -73,16 +58,16 @@ class PastPredictions(DistillationLoss):
         reduction, name, dtype: as in `DistillationLoss`.
 
     Call arguments:
-        teacher_logits: what the model answers now, to be kept, shape
-            `(batch, classes)`; in a `SelfDistiller` its own output.
+        teacher_logits: the model's output now, to be kept, shape
+            `(batch, classes)`; in a `SelfDistiller` its own.
         student_logits: the same, with a gradient.
-        sample_index: each sample's place in the data, in `[0, num_samples)`,
+        sample_index: each sample's index in the data, in `[0, num_samples)`,
             integers of shape `(batch,)`.
         labels: class numbers, shape `(batch,)`; for a sample with -1 the value
             is 0 until it came once.
         sample_weight: optional, shape `(batch,)`; a sample of weight 0 is not
             kept.
-        training: whether to keep the answers; False by default.
+        training: whether to keep the predictions; False by default.
 
     Returns:
         The weighted mean over samples, a scalar in nats.
@@ -93,11 +78,11 @@ class PastPredictions(DistillationLoss):
 
     Example:
     >>> loss = PastPredictions(num_samples=10, num_classes=2)
-    >>> said, place = ops.array([[0.0, 0.0]]), ops.array([3])
-    >>> batch = dict(sample_index=place, labels=ops.array([0]), training=True)
-    >>> round(float(loss(said, said, **batch)), 4)  # the label
+    >>> logits, index = ops.array([[0.0, 0.0]]), ops.array([3])
+    >>> batch = dict(sample_index=index, labels=ops.array([0]), training=True)
+    >>> round(float(loss(logits, logits, **batch)), 4)  # the label
     0.6931
-    >>> round(float(loss(said, said, **batch)), 4)  # what it said before
+    >>> round(float(loss(logits, logits, **batch)), 4)  # its prediction before
     0.0
 
     Reference: Kim et al., 2021, "Self-Knowledge Distillation with Progressive
@@ -122,7 +107,7 @@ class PastPredictions(DistillationLoss):
         training,
     ):
         logits, now = in_full_precision(student_logits, teacher_logits)
-        index = one_a_sample(sample_index, "sample_index")
+        index = one_per_sample(sample_index, "sample_index")
         past, known = self.bank.read(index)
         label = ops.cast(true_class(labels, logits), past.dtype)
         target = ops.where(known[:, None], past, label)
@@ -137,13 +122,12 @@ class PastPredictions(DistillationLoss):
             raise ValueError(
                 f"{type(self).__name__} keeps one row of {known} classes a "
                 f"sample. Received: logits of shape {tuple(student_shape)}. "
-                "Give it `num_classes` as the model has, and one answer a "
-                "sample."
+                "Give it `num_classes` as the model has, and tap an output "
+                "with one prediction a sample."
             )
 
-    def get_config(self):
+    def options(self):
         return {
-            **super().get_config(),
             "num_samples": self.bank.num_samples,
             "num_classes": self.bank.num_classes,
         }

@@ -1,20 +1,19 @@
-"""Probabilistic knowledge transfer: each sample's likely neighbours."""
+"""Probabilistic knowledge transfer: each sample's likely neighbors."""
 
 import keras
 from keras import ops
 
-from keras_kd._src.losses.distillation_loss import DistillationLoss
-from keras_kd._src.losses.relations import check_samples
-from keras_kd._src.losses.relations import directions
-from keras_kd._src.losses.relations import divided
+from keras_kd._src.losses.relations import SampleRelation
+from keras_kd._src.losses.relations import divide_no_nan
 from keras_kd._src.losses.relations import mean_over_partners
 from keras_kd._src.losses.relations import present_rows
+from keras_kd._src.losses.relations import unit_vectors
 
 
 def probabilistic_transfer(
     teacher_features, student_features, *, sample_weight=None
 ):
-    """Divergence of the two sides' probabilities of being neighbours.
+    """PKT: divergence of the sides' probabilities of being neighbors.
 
         c_ij = (cosine(x_i, x_j) + 1) / 2;  p_ij = c_ij / sum_j c_ij
         value_i = mean_j p_ij log((p_ij + 1e-7) / (q_ij + 1e-7)),
@@ -40,24 +39,24 @@ def probabilistic_transfer(
     teacher, student, weight = present_rows(
         teacher_features, student_features, sample_weight
     )
-    teacher_probs = _neighbour_probs(teacher, weight)
-    student_probs = _neighbour_probs(student, weight)
+    teacher_probs = _neighbor_probs(teacher, weight)
+    student_probs = _neighbor_probs(student, weight)
     log_ratio = ops.log(teacher_probs + 1e-7) - ops.log(student_probs + 1e-7)
     return mean_over_partners(teacher_probs * log_ratio, weight)
 
 
-def _neighbour_probs(rows, weight):
-    units = directions(rows)
+def _neighbor_probs(rows, weight):
+    units = unit_vectors(rows)
     cosines = ops.matmul(units, ops.transpose(units))
     # Rounding may take a cosine below -1: no logarithm of that.
     affinities = ops.maximum(0.5 * (cosines + 1.0), 0.0)
     total = ops.sum(weight * affinities, axis=-1, keepdims=True)
-    return divided(affinities, total)
+    return divide_no_nan(affinities, total)
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class ProbabilisticTransfer(DistillationLoss):
-    """PKT: the teacher's probabilities that two samples are neighbours.
+class ProbabilisticTransfer(SampleRelation):
+    """Probabilistic knowledge transfer (PKT): which samples are neighbors.
 
     Each sample gets a distribution over the batch, from the cosine similarity
     of the features. No adapter, whatever the two sizes. Usual weight: 30000,
@@ -84,7 +83,7 @@ class ProbabilisticTransfer(DistillationLoss):
         The weighted mean over pairs, a scalar.
 
     Raises:
-        ValueError: a view has no axis after the batch; batches differ.
+        ValueError: features have no axis after the batch; batches differ.
 
     Example:
     >>> loss = ProbabilisticTransfer()
@@ -94,12 +93,4 @@ class ProbabilisticTransfer(DistillationLoss):
     Reference: Passalis and Tefas, 2018, arXiv 1803.10837.
     """
 
-    per_sample = True
-
-    def call(self, teacher_features, student_features, *, sample_weight):
-        return probabilistic_transfer(
-            teacher_features, student_features, sample_weight=sample_weight
-        )
-
-    def check_shapes(self, teacher_shape, student_shape):
-        check_samples(self, teacher_shape, student_shape)
+    relation = staticmethod(probabilistic_transfer)

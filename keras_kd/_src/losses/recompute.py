@@ -1,6 +1,6 @@
 """Work in chunks, and gradients that recompute what they need.
 
-The only module of the losses that speaks to the backends themselves: automatic
+The only module of the losses that calls the backends themselves: automatic
 differentiation would keep each chunk's intermediate results for the backward
 pass, and so undo what the chunks are for.
 """
@@ -12,25 +12,9 @@ BACKEND = keras.backend.backend()
 
 
 def with_gradient(forward, backward):
-    """A function of arrays that brings its own gradient.
-
-    Args:
-        forward: takes the arrays, returns the result and a list of arrays to
-            be kept for the backward pass.
-        backward: takes that list and the gradient with respect to the result,
-            returns a tuple of one gradient an array, None for no gradient.
-
-    Returns:
-        A function of the same arrays, which returns the result alone. It can
-        be differentiated once.
-
-    Example:
-    >>> double = with_gradient(
-    ...     lambda x: (2.0 * x, []), lambda kept, upstream: (2.0 * upstream,)
-    ... )
-    >>> float(double(ops.convert_to_tensor(3.0)))
-    6.0
-    """
+    """A function of arrays with its own gradient, differentiable once."""
+    # forward: arrays -> result, arrays kept for the backward pass;
+    # backward: these, the result's gradient -> a gradient (or None) an array.
     if BACKEND == "jax":
         import jax
 
@@ -69,24 +53,7 @@ def _torch_function(forward, backward):
 
 
 def fold_chunks(step, state, size, chunk):
-    """Takes a state through the chunks of an axis, one after another.
-
-    Args:
-        step: takes the state, a chunk's start and its length; returns the
-            state, of the same structure and shapes.
-        state: a tuple of tensors.
-        size: length of the axis, a Python integer.
-        chunk: length of a chunk, a Python integer; the last may be shorter.
-
-    Returns:
-        The last state.
-
-    Example:
-    >>> zero = (ops.convert_to_tensor(0.0),)
-    >>> total = fold_chunks(lambda s, start, n: (s[0] + n,), zero, 10, 4)
-    >>> float(total[0])
-    10.0
-    """
+    """The state after `step(state, start, length)` of each chunk in turn."""
     full, rest = divmod(size, chunk)
     if full:
         state = ops.fori_loop(
@@ -96,25 +63,7 @@ def fold_chunks(step, state, size, chunk):
 
 
 def map_chunks(step, state, size, chunk):
-    """Takes a state through the chunks, and joins what each chunk gives.
-
-    Args:
-        step: takes the state, a chunk's start and its length; returns the
-            state and a tuple of arrays whose last axis is the chunk.
-        state: a tensor.
-        size: length of the axis, a Python integer.
-        chunk: length of a chunk; the last may be shorter.
-
-    Returns:
-        The last state, and a tuple of arrays whose last axis is the whole.
-
-    Example:
-    >>> def step(state, start, length):
-    ...     return state + length, (ops.zeros((2, length)),)
-    >>> state, (joined,) = map_chunks(step, ops.convert_to_tensor(0.0), 10, 4)
-    >>> float(state), tuple(joined.shape)
-    (10.0, (2, 10))
-    """
+    """As `fold_chunks`; `step` also gives arrays, joined on their last axis."""
     chunk = min(chunk, size)
     return {
         "jax": _map_on_jax,
@@ -157,7 +106,7 @@ def _map_on_tensorflow(step, state, size, chunk):
     import tensorflow as tf
 
     full, rest = divmod(size, chunk)
-    # The first chunk, taken out of the loop, tells what the parts are like.
+    # The first chunk, taken out of the loop, shows shapes and dtypes.
     state, parts = step(state, 0, chunk)
     stacks = tuple(
         tf.TensorArray(part.dtype, full, element_shape=part.shape).write(

@@ -3,17 +3,16 @@
 import keras
 from keras import ops
 
-from keras_kd._src.losses.distillation_loss import DistillationLoss
-from keras_kd._src.losses.relations import check_samples
-from keras_kd._src.losses.relations import differences
-from keras_kd._src.losses.relations import directions
-from keras_kd._src.losses.relations import huber
+from keras_kd._src.losses.features import huber
+from keras_kd._src.losses.relations import SampleRelation
 from keras_kd._src.losses.relations import mean_over_partners
+from keras_kd._src.losses.relations import pairwise_differences
 from keras_kd._src.losses.relations import present_rows
+from keras_kd._src.losses.relations import unit_vectors
 
 
 def relational_angle(teacher_features, student_features, *, sample_weight=None):
-    """Huber difference of the cosines of the angles between three samples.
+    """RKD-A: Huber difference of the angles' cosines between three samples.
 
         e_ij = (x_j - x_i) / |x_j - x_i|;  cosine_ijk = <e_ij, e_ik>
         value_i = mean_jk huber(cosine_ijk(teacher) - cosine_ijk(student))
@@ -44,13 +43,13 @@ def relational_angle(teacher_features, student_features, *, sample_weight=None):
 
 
 def _cosines(rows):
-    units = directions(differences(rows))
+    units = unit_vectors(pairwise_differences(rows))
     return ops.matmul(units, ops.transpose(units, (0, 2, 1)))
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class RelationalAngle(DistillationLoss):
-    """The angle term of RKD: the angles between three samples of the teacher.
+class RelationalAngle(SampleRelation):
+    """Relational KD, angles (RKD-A): the angles that three samples form.
 
     A relation of a higher order than a distance, and one that no scale of the
     features touches. No adapter, whatever the two sizes. It takes
@@ -74,7 +73,7 @@ class RelationalAngle(DistillationLoss):
         The weighted mean over triplets, a scalar.
 
     Raises:
-        ValueError: a view has no axis after the batch; batches differ.
+        ValueError: features have no axis after the batch; batches differ.
 
     Example:
     >>> loss = RelationalAngle()
@@ -84,12 +83,4 @@ class RelationalAngle(DistillationLoss):
     Reference: Park et al., 2019, arXiv 1904.05068.
     """
 
-    per_sample = True
-
-    def call(self, teacher_features, student_features, *, sample_weight):
-        return relational_angle(
-            teacher_features, student_features, sample_weight=sample_weight
-        )
-
-    def check_shapes(self, teacher_shape, student_shape):
-        check_samples(self, teacher_shape, student_shape)
+    relation = staticmethod(relational_angle)

@@ -3,19 +3,18 @@
 import keras
 from keras import ops
 
-from keras_kd._src.losses.distillation_loss import DistillationLoss
-from keras_kd._src.losses.relations import check_samples
-from keras_kd._src.losses.relations import differences
-from keras_kd._src.losses.relations import divided
-from keras_kd._src.losses.relations import huber
+from keras_kd._src.losses.features import huber
+from keras_kd._src.losses.relations import SampleRelation
+from keras_kd._src.losses.relations import divide_no_nan
 from keras_kd._src.losses.relations import mean_over_partners
+from keras_kd._src.losses.relations import pairwise_differences
 from keras_kd._src.losses.relations import present_rows
 
 
 def relational_distance(
     teacher_features, student_features, *, sample_weight=None
 ):
-    """Huber difference of the two sides' relative distances between samples.
+    """RKD-D: Huber difference of relative distances between samples.
 
         d_ij = |x_i - x_j| / mean of |x_i - x_j| over all pairs that differ
         value_i = mean_j huber(d_ij(teacher) - d_ij(student))
@@ -45,19 +44,19 @@ def relational_distance(
 
 
 def _distances(rows, weight):
-    squares = ops.sum(ops.square(differences(rows)), axis=-1)
+    squares = ops.sum(ops.square(pairwise_differences(rows)), axis=-1)
     apart = ops.cast(squares > 0, squares.dtype)
     # The floor keeps the root's gradient finite; a sample and itself (or its
     # copy) are at 0, and are no pair that counts in the mean.
     distances = ops.sqrt(ops.maximum(squares, 1e-12)) * apart
     pairs = ops.expand_dims(weight, axis=0) * ops.expand_dims(weight, axis=1)
-    mean = divided(ops.sum(pairs * distances), ops.sum(pairs * apart))
-    return divided(distances, mean)
+    mean = divide_no_nan(ops.sum(pairs * distances), ops.sum(pairs * apart))
+    return divide_no_nan(distances, mean)
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class RelationalDistance(DistillationLoss):
-    """The distance term of RKD: the teacher's distances between samples.
+class RelationalDistance(SampleRelation):
+    """Relational KD, distances (RKD-D): which samples are near, which far.
 
     The student need not reproduce the teacher's features, only which samples
     are near and which are far: no adapter, whatever the two sizes. For
@@ -85,7 +84,7 @@ class RelationalDistance(DistillationLoss):
         The weighted mean over pairs, a scalar.
 
     Raises:
-        ValueError: a view has no axis after the batch; batches differ.
+        ValueError: features have no axis after the batch; batches differ.
 
     Example:
     >>> loss = RelationalDistance()
@@ -95,12 +94,4 @@ class RelationalDistance(DistillationLoss):
     Reference: Park et al., 2019, arXiv 1904.05068.
     """
 
-    per_sample = True
-
-    def call(self, teacher_features, student_features, *, sample_weight):
-        return relational_distance(
-            teacher_features, student_features, sample_weight=sample_weight
-        )
-
-    def check_shapes(self, teacher_shape, student_shape):
-        check_samples(self, teacher_shape, student_shape)
+    relation = staticmethod(relational_distance)

@@ -3,8 +3,7 @@
 import keras
 from keras import ops
 
-from keras_kd._src.losses.distillation_loss import DistillationLoss
-from keras_kd._src.losses.relations import check_samples
+from keras_kd._src.losses.relations import SampleRelation
 from keras_kd._src.losses.relations import mean_over_partners
 from keras_kd._src.losses.relations import present_rows
 
@@ -12,7 +11,7 @@ from keras_kd._src.losses.relations import present_rows
 def similarity_preserving(
     teacher_features, student_features, *, sample_weight=None
 ):
-    """Squared difference of the two sides' row-normalised Gram matrices.
+    """SP: squared difference of the sides' row-normalized Gram matrices.
 
         G = F F^T, each row divided by its L2 norm
         value_i = mean_j (G_ij(teacher) - G_ij(student))^2
@@ -51,8 +50,8 @@ def _similarities(rows, weight):
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class SimilarityPreserving(DistillationLoss):
-    """SP: samples that are alike to the teacher are so to the student.
+class SimilarityPreserving(SampleRelation):
+    """Similarity-preserving KD (SP): samples alike for the teacher stay alike.
 
     Compares the batch's similarities, so the two sides' shapes need nothing
     in common, and no adapter. Usual weight: 3000, on the last feature maps.
@@ -76,7 +75,7 @@ class SimilarityPreserving(DistillationLoss):
         The weighted mean over pairs, a scalar.
 
     Raises:
-        ValueError: a view has no axis after the batch; batches differ.
+        ValueError: features have no axis after the batch; batches differ.
 
     Example:
     >>> loss = SimilarityPreserving()
@@ -86,12 +85,4 @@ class SimilarityPreserving(DistillationLoss):
     Reference: Tung and Mori, 2019, arXiv 1907.09682.
     """
 
-    per_sample = True
-
-    def call(self, teacher_features, student_features, *, sample_weight):
-        return similarity_preserving(
-            teacher_features, student_features, sample_weight=sample_weight
-        )
-
-    def check_shapes(self, teacher_shape, student_shape):
-        check_samples(self, teacher_shape, student_shape)
+    relation = staticmethod(similarity_preserving)

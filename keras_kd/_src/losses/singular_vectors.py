@@ -5,9 +5,12 @@ import math
 import keras
 from keras import ops
 
+from keras_kd._src.arguments import integer
 from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.losses.distillation_loss import in_full_precision
-from keras_kd._src.losses.feature_matching import unit_length
+from keras_kd._src.losses.features import check_layers
+from keras_kd._src.losses.features import refuse_layers
+from keras_kd._src.losses.features import unit_length
 
 # So many more of the student's vectors are offered than are needed: training
 # may bring the teacher's first direction in as the student's fourth.
@@ -18,7 +21,7 @@ NEGLIGIBLE = 1e-6
 
 
 def singular_vectors(teacher_features, student_features, *, vectors=1, axis=-1):
-    """Squared difference of the two sides' kernels between singular vectors.
+    """KD-SVD: squared difference of the kernels between singular vectors.
 
         v_i = i-th right singular vector of (positions x channels), times
               s_i / |s| of the teacher, for i = 1 .. vectors
@@ -52,8 +55,8 @@ def singular_vectors(teacher_features, student_features, *, vectors=1, axis=-1):
     Distillation Using Singular Value Decomposition", arXiv 1807.06819.
     """
     layers = []
-    for views in zip(teacher_features, student_features):
-        teacher, student = (_rows(v, axis) for v in in_full_precision(*views))
+    for pair in zip(teacher_features, student_features):
+        teacher, student = (_rows(x, axis) for x in in_full_precision(*pair))
         layers.append(_paired(ops.stop_gradient(teacher), student, vectors))
     tables = zip(*map(_kernels, zip(*layers)))
     return sum(ops.sum(ops.square(t - s), axis=(1, 2, 3)) for t, s in tables)
@@ -88,12 +91,10 @@ def _paired(teacher, student, vectors):
 
 
 def _right_vectors(rows, count):
-    """Squares of the first singular values, 0 if negligible; and vectors.
-
-    Of shapes (batch, count) and (batch, columns, count), the entry of the
-    largest size positive, as backends differ in signs; no more of them than
-    there are rows or columns.
-    """
+    """Squares of the first singular values, 0 if negligible; and vectors."""
+    # Of shapes (batch, count) and (batch, columns, count), the entry of the
+    # largest size positive, as backends differ in signs; no more of them than
+    # there are rows or columns.
     columns = ops.transpose(rows, (0, 2, 1))
     number, size = rows.shape[1:]
     if number is not None and number < size:
@@ -107,12 +108,9 @@ def _right_vectors(rows, count):
 
 
 def _eigenvectors(gram, count):
-    """The last eigenvectors first; the gradient is that of perturbation.
-
-        d v_i = sum_{j != i} v_j (v_j . dG v_i) / (l_i - l_j)
-
-    The libraries' own is NaN where any two values are equal, used or not.
-    """
+    """The last eigenvectors first; the gradient is that of perturbation."""
+    # d v_i = sum_{j != i} v_j (v_j . dG v_i) / (l_i - l_j)
+    # The libraries' own is NaN where any two values are equal, used or not.
     constant = ops.stop_gradient(gram)
     values, basis = map(ops.stop_gradient, ops.eigh(constant))
     first = ops.flip(values, axis=-1)[:, :count]
@@ -140,10 +138,10 @@ def _kernels(layers):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class SingularVectors(DistillationLoss):
-    """KD-SVD: how a map's main directions move from layer to layer.
+    """Singular vectors (KD-SVD): a map's main directions, layer to layer.
 
-    The leading right singular vector of a map of positions x channels says
-    which channels answer together; the student learns how it changes from
+    The leading right singular vector of a map of positions x channels shows
+    which channels respond together; the student learns how it changes from
     one layer to the next, whatever the two maps' sizes. Takes two taps or more
     a side, lower layer first. Where channels differ, give the transfer
     `adapter=keras_kd.layers.FeatureAdapter()`. Usual weight: 1 (the paper
@@ -196,55 +194,27 @@ class SingularVectors(DistillationLoss):
 
     def __init__(self, vectors=1, *, axis=-1, **kwargs):
         super().__init__(**kwargs)
-        whole = isinstance(vectors, int) and not isinstance(vectors, bool)
-        if not whole or vectors < 1:
-            raise ValueError(
-                "Argument `vectors` must be a positive integer. Received: "
-                f"vectors={vectors!r}."
-            )
-        self.vectors = vectors
+        self.vectors = integer(vectors, "vectors")
         self.axis = axis
 
     def call(self, teacher_features, student_features):
         return singular_vectors(
-            teacher_features,
-            student_features,
-            vectors=self.vectors,
-            axis=self.axis,
+            teacher_features, student_features, **self.options()
         )
 
     def check_shapes(self, teacher_shape, student_shape):
-        sides = [[*map(tuple, side)] for side in (teacher_shape, student_shape)]
-        shapes = sides[0] + sides[1]
-        if len(sides[0]) < 2 or len(sides[0]) != len(sides[1]):
-            self._refuse(sides, "two taps or more a side, lower layer first")
-        if min(map(len, shapes)) < 3:
-            self._refuse(sides, "maps or token sequences: tap other layers")
-        if any(t[self.axis] != s[self.axis] for t, s in zip(*sides)):
-            self._refuse(
-                sides,
-                "the teacher's channels in each layer. Give the transfer "
-                "`adapter=keras_kd.layers.FeatureAdapter()`",
-            )
-        for shape in shapes:
+        check_layers(self, teacher_shape, student_shape)
+        for shape in [*teacher_shape, *student_shape]:
             sizes = math.prod(size or math.inf for size in shape[1:])
             channels = shape[self.axis]
             if min(channels, sizes / channels) < self.vectors:
-                self._refuse(
-                    sides,
+                refuse_layers(
+                    self,
+                    teacher_shape,
+                    student_shape,
                     "as many positions and channels in each map as "
                     f"vectors={self.vectors}. Take fewer, or other layers",
                 )
 
-    def _refuse(self, sides, needs):
-        raise ValueError(
-            f"SingularVectors needs {needs}. Received: teacher {sides[0]}, "
-            f"student {sides[1]}."
-        )
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "vectors": self.vectors,
-            "axis": self.axis,
-        }
+    def options(self):
+        return {"vectors": self.vectors, "axis": self.axis}

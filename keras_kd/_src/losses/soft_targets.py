@@ -3,17 +3,19 @@
 import keras
 from keras import ops
 
-from keras_kd._src.losses.class_counts import check_two_classes
 from keras_kd._src.losses.distillation_loss import in_full_precision
-from keras_kd._src.losses.tempered_loss import TemperedLoss
-from keras_kd._src.losses.tempered_loss import beside_logits
-from keras_kd._src.losses.tempered_loss import of_values
+from keras_kd._src.losses.logit_divergence import LogitDivergence
+from keras_kd._src.losses.probabilities import kl_divergence
+from keras_kd._src.losses.probabilities import log_probabilities
+from keras_kd._src.losses.probabilities import logits_of
+from keras_kd._src.losses.tempered_loss import broadcast_to_logits
+from keras_kd._src.losses.tempered_loss import squeeze_temperature
 
 
 def soft_targets(
     teacher_logits, student_logits, *, temperature=4.0, standardize=False
 ):
-    """Kullback-Leibler divergence of tempered class probabilities, times T^2.
+    """Soft targets (KD): KL divergence of tempered probabilities, times T^2.
 
         p = softmax(teacher_logits / T);  q = softmax(student_logits / T)
         value = T^2 * sum_classes p * (log p - log q)
@@ -22,8 +24,9 @@ def soft_targets(
         teacher_logits: shape `(..., classes)`.
         student_logits: shape `(..., classes)`.
         temperature: T, a positive number, or one a sample, shape `(batch,)`.
-        standardize: whether each sample's logits are z-scored first, so that
-            the student need not reproduce the teacher's scale.
+        standardize: whether each sample's logits are z-scored first (Sun et
+            al., 2024), so that the student need not reproduce the teacher's
+            scale: `(logits - mean) / (std + 1e-7)`, ddof 1.
 
     Returns:
         Values in nats (times T^2), shape `(...)`.
@@ -34,60 +37,43 @@ def soft_targets(
     >>> round(float(value[0]), 3)
     20.0
 
-    Reference: Hinton, Vinyals and Dean, 2015, "Distilling the Knowledge in a
-    Neural Network", arXiv 1503.02531.
+    References:
+        Hinton, Vinyals and Dean, 2015, "Distilling the Knowledge in a Neural
+        Network", arXiv 1503.02531.
+        Sun et al., 2024, "Logit Standardization in Knowledge Distillation",
+        arXiv 2403.01427.
     """
     teacher_logits, student_logits = in_full_precision(
         teacher_logits, student_logits
     )
     if standardize:
-        teacher_logits = standardized(teacher_logits)
-        student_logits = standardized(student_logits)
-    temperature = beside_logits(temperature, teacher_logits)
-    teacher_log_probs = ops.log_softmax(teacher_logits / temperature, axis=-1)
-    student_log_probs = ops.log_softmax(student_logits / temperature, axis=-1)
-    divergence = ops.sum(
-        ops.exp(teacher_log_probs) * (teacher_log_probs - student_log_probs),
-        axis=-1,
-    )
-    return of_values(temperature) ** 2 * divergence
+        teacher_logits = _standardized(teacher_logits)
+        student_logits = _standardized(student_logits)
+    temperature = broadcast_to_logits(temperature, teacher_logits)
+    log_probs = log_probabilities(teacher_logits, student_logits, temperature)
+    return squeeze_temperature(temperature) ** 2 * kl_divergence(*log_probs)
 
 
-def standardized(logits):
-    """Z-scores of each sample's logits, as the authors' code takes them.
-
-        (logits - mean) / (std + 1e-7), std over the classes with ddof = 1
-
-    Args:
-        logits: shape `(..., classes)`, of two or more classes.
-
-    Returns:
-        Shape `(..., classes)`; zeros where all logits are equal.
-
-    Example:
-    >>> [round(float(z), 3) for z in standardized([[1.0, 2.0, 3.0]])[0]]
-    [-1.0, 0.0, 1.0]
-
-    Reference: Sun et al., 2024, "Logit Standardization in Knowledge
-    Distillation", arXiv 2403.01427.
-    """
-    (logits,) = in_full_precision(logits)
-    centred = logits - ops.mean(logits, axis=-1, keepdims=True)
+def _standardized(logits):
+    """Z-scores of each sample's logits, (logits - mean) / (std + 1e-7)."""
+    # As the authors' code: the deviation over the classes has ddof = 1.
+    centered = logits - ops.mean(logits, axis=-1, keepdims=True)
     freedom = max(logits.shape[-1] - 1, 1)
-    variance = ops.sum(ops.square(centred), axis=-1, keepdims=True) / freedom
+    variance = ops.sum(ops.square(centered), axis=-1, keepdims=True) / freedom
     # The floor keeps the root's gradient finite where all logits are equal.
-    return centred / (ops.sqrt(ops.maximum(variance, 1e-14)) + 1e-7)
+    return centered / (ops.sqrt(ops.maximum(variance, 1e-14)) + 1e-7)
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class SoftTargets(TemperedLoss):
-    """Hinton's distillation: the student learns the teacher's probabilities.
+class SoftTargets(LogitDivergence):
+    """Soft targets (KD): the student learns the teacher's probabilities.
 
-    The usual first choice for classifiers. A temperature above 1 brings out
-    what the teacher holds to be likely besides its first answer. The factor
-    T^2 keeps the gradient's size as the temperature changes, so the weights
-    of the terms need not follow it. It is computed from log-probabilities
-    throughout: a confidently wrong student gets a full gradient.
+    Hinton's distillation, the usual first choice for classifiers. A
+    temperature above 1 brings out the classes that the teacher finds likely
+    besides the likeliest. The factor T^2 keeps the gradient's size as the
+    temperature changes, so the weights of the terms need not follow it. It is
+    computed from log-probabilities throughout: a confidently wrong student
+    gets a full gradient.
 
         value = T^2 * sum_classes p * (log p - log q), in nats
         p = softmax(teacher / T);  q = softmax(student / T)
@@ -125,7 +111,7 @@ class SoftTargets(TemperedLoss):
         Sun et al., 2024, arXiv 2403.01427 (`standardize`).
     """
 
-    expects_logits = True
+    divergence = staticmethod(soft_targets)
 
     def __init__(
         self,
@@ -146,41 +132,16 @@ class SoftTargets(TemperedLoss):
             teacher_logits = logits_of(teacher_logits)
         if not self.student_from_logits:
             student_logits = logits_of(student_logits)
-        return soft_targets(
-            teacher_logits,
-            student_logits,
-            temperature=self.temperature_or(temperature),
-            standardize=self.standardize,
+        return self.tempered_divergence(
+            teacher_logits, student_logits, temperature=temperature
         )
 
-    def check_shapes(self, teacher_shape, student_shape):
-        check_two_classes(self, teacher_shape, student_shape)
+    def options(self):
+        return {"standardize": self.standardize}
 
     def get_config(self):
         return {
             **super().get_config(),
-            "standardize": self.standardize,
             "teacher_from_logits": self.teacher_from_logits,
             "student_from_logits": self.student_from_logits,
         }
-
-
-def logits_of(probabilities):
-    """Logits (up to a constant per sample) of softmax probabilities.
-
-    The inverse of the softmax, for models that end in one.
-
-        logits = log(max(probabilities, 1e-30))
-
-    Args:
-        probabilities: shape `(..., classes)`.
-
-    Returns:
-        Shape `(..., classes)`.
-
-    Example:
-    >>> [round(float(v), 3) for v in logits_of([[0.5, 0.5]])[0]]
-    [-0.693, -0.693]
-    """
-    (probabilities,) = in_full_precision(probabilities)
-    return ops.log(ops.maximum(probabilities, 1e-30))

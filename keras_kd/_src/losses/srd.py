@@ -1,10 +1,9 @@
 """Log-sum distance: the feature loss of a simple recipe (SRD)."""
 
-import math
-
 import keras
 from keras import ops
 
+from keras_kd._src.arguments import number
 from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.losses.distillation_loss import in_full_precision
 
@@ -12,7 +11,7 @@ from keras_kd._src.losses.distillation_loss import in_full_precision
 def log_sum_distance(
     teacher_features, student_features, *, exponent=4.0, sample_weight=None
 ):
-    """Twice the logarithm of the batch's summed differences.
+    """SRD: twice the logarithm of the batch's summed differences.
 
         value = 2 log sum_i weight_i sum_elements |t_i - s_i|^exponent
 
@@ -48,13 +47,13 @@ def log_sum_distance(
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class LogSumDistance(DistillationLoss):
-    """The feature loss of SRD: one soft distance for the whole batch.
+    """Log-sum distance (SRD): one soft distance for the whole batch.
 
     A high power stresses the worst differences, and the logarithm keeps them
     from dominating: the gradient depends on their shares, not on their size,
     so the loss needs little tuning and a student of far lower capacity is not
     pressed beyond its means. It is meant for the features before the last
-    layer. Both sides must be normalised, which the paper finds essential:
+    layer. Both sides must be normalized, which the paper finds essential:
 
         kd.Transfer(
             kd.losses.LogSumDistance(),
@@ -107,20 +106,15 @@ class LogSumDistance(DistillationLoss):
 
     def __init__(self, exponent=4.0, **kwargs):
         super().__init__(**kwargs)
-        if not (exponent > 1 and math.isfinite(exponent)):
-            raise ValueError(
-                "Argument `exponent` must be a finite number above 1 (the "
-                f"paper's is 4). Received: exponent={exponent!r}."
-            )
-        self.exponent = float(exponent)
+        self.exponent = number(exponent, "exponent", above=1.0)
 
     def call(self, teacher_features, student_features, *, sample_weight):
         return log_sum_distance(
             teacher_features,
             student_features,
-            exponent=self.exponent,
             sample_weight=sample_weight,
+            **self.options(),
         )
 
-    def get_config(self):
-        return {**super().get_config(), "exponent": self.exponent}
+    def options(self):
+        return {"exponent": self.exponent}

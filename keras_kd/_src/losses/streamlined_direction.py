@@ -3,16 +3,17 @@
 import keras
 from keras import ops
 
-from keras_kd._src.losses.dist import relative_weights
+from keras_kd._src.arguments import number
 from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.losses.distillation_loss import in_full_precision
-from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.losses.features import unit_length
+from keras_kd._src.losses.relations import relative_weights
 
 
 def streamlined_direction(
     teacher_logits, student_logits, sample_weight=None, *, tikhonov=0.1
 ):
-    """Mahalanobis length of each sample's error in the cosines of the batch.
+    """SKD: Mahalanobis length of each sample's error in the batch's cosines.
 
         cosines(z)[i, j] = <z_i, z_j> / (|z_i| |z_j|)
         D = cosines(student_logits) - cosines(teacher_logits)
@@ -49,12 +50,7 @@ def streamlined_direction(
 
 
 def _cosines(vectors):
-    # Divided by the largest entry first: no overflow, and no huge slope at 0.
-    largest = ops.max(ops.abs(vectors), axis=-1, keepdims=True)
-    scale = ops.where(largest > 1e-12, largest, ops.ones_like(largest))
-    vectors = vectors / ops.stop_gradient(scale)
-    squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
-    vectors = vectors / ops.sqrt(ops.maximum(squares, 0.5))
+    vectors = unit_length(vectors, -1)
     return ops.matmul(vectors, ops.transpose(vectors))
 
 
@@ -62,10 +58,10 @@ def _covariance(rows, weight):
     present = ops.sum(weight)
     weight = weight[:, None]
     mean = ops.sum(weight * rows, axis=0) / ops.maximum(present, 1.0)
-    centred = rows - mean
+    centered = rows - mean
     # Of one sample the covariance is undefined: 0 here, as the numerator is.
     freedom = ops.maximum(present - 1.0, 1.0)
-    return ops.matmul(ops.transpose(centred), weight * centred) / freedom
+    return ops.matmul(ops.transpose(centered), weight * centered) / freedom
 
 
 def _identity(weight):
@@ -76,13 +72,13 @@ def _identity(weight):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class StreamlinedDirection(DistillationLoss):
-    """The student's logits point apart as the teacher's do.
+    """Streamlined KD (SKD), its direction term: angles between samples.
 
-    The direction term of streamlined distillation: cosines between all
-    samples of the batch are compared, and errors that are common in the batch
-    count less than rare ones. It complements `SoftTargets`, which looks at
-    each sample alone (the instance term there: T = 4 without the factor T^2).
-    The sides may have different numbers of channels.
+    Cosines between all samples of the batch are compared, and errors that are
+    common in the batch count less than rare ones. It complements
+    `SoftTargets`, which compares each sample alone (the instance term there:
+    T = 4 without the factor T^2). The sides may have different numbers of
+    channels.
 
         cosines(z)[i, j] = <z_i, z_j> / (|z_i| |z_j|)
         D = cosines(student_logits) - cosines(teacher_logits)
@@ -108,7 +104,7 @@ class StreamlinedDirection(DistillationLoss):
         The weighted mean over samples, a scalar without a unit.
 
     Raises:
-        ValueError: `tikhonov` is not above 0; a view is not of two axes.
+        ValueError: `tikhonov` is not above 0; a side is not of two axes.
 
     Example:
     >>> loss = StreamlinedDirection()
@@ -124,7 +120,7 @@ class StreamlinedDirection(DistillationLoss):
 
     def __init__(self, *, tikhonov=0.1, **kwargs):
         super().__init__(**kwargs)
-        self.tikhonov = number_of(tikhonov, "tikhonov", least=1e-6)
+        self.tikhonov = number(tikhonov, "tikhonov", least=1e-6)
 
     def call(self, teacher_logits, student_logits, *, sample_weight):
         return streamlined_direction(
@@ -143,5 +139,5 @@ class StreamlinedDirection(DistillationLoss):
                 "(batch, channels)."
             )
 
-    def get_config(self):
-        return {**super().get_config(), "tikhonov": self.tikhonov}
+    def options(self):
+        return {"tikhonov": self.tikhonov}

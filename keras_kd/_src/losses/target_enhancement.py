@@ -3,17 +3,16 @@
 import keras
 from keras import ops
 
-from keras_kd._src.losses.class_counts import check_two_classes
+from keras_kd._src.arguments import number
 from keras_kd._src.losses.distillation_loss import in_full_precision
-from keras_kd._src.losses.tempered_loss import TemperedLoss
-from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.losses.logit_divergence import LogitDivergence
 from keras_kd._src.losses.true_class import true_class
 
 
 def target_enhancement(
     teacher_logits, student_logits, labels, *, temperature=1.0, exponent=1.5
 ):
-    """Cross-entropy to the teacher, with the true class enhanced.
+    """OFA-KD: cross-entropy to the teacher, with the true class enhanced.
 
         p = softmax(teacher_logits / T);  q = softmax(student_logits / T)
         target = (1 + p)^exponent - 1 for the true class, p^exponent else
@@ -46,29 +45,29 @@ def target_enhancement(
     is_target = true_class(labels, teacher)
     label = ops.cast(is_target, teacher.dtype)
     enhanced = ops.power(teacher + label, exponent) - label
-    labelled = ops.any(is_target, axis=-1, keepdims=True)
-    target = ops.where(labelled, enhanced, teacher)
+    labeled = ops.any(is_target, axis=-1, keepdims=True)
+    target = ops.where(labeled, enhanced, teacher)
     return -ops.sum(target * student, axis=-1)
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class TargetEnhancement(TemperedLoss):
-    """OFA-KD's loss: for teachers of another architecture than the student.
+class TargetEnhancement(LogitDivergence):
+    """Adaptive target enhancement (OFA-KD): for another kind of teacher.
 
-    Where the two are of different kinds (a transformer and a convolutional
-    network), what the teacher says of the other classes is less of use. The
-    exponent raises the true class, the more the surer the teacher is of it,
-    and lowers the others. The paper projects several stages of the student to
-    logits and sums the losses; here that is a `Transfer` from each stage to
-    the teacher's output, with an `adapter` that ends in the teacher's classes.
-    It needs labels.
+    Where teacher and student are of different architectures (a transformer and
+    a convolutional network), the teacher's probabilities of the other classes
+    are of less use. The exponent raises the true class, the more the surer the
+    teacher is of it, and lowers the others. The paper projects several stages
+    of the student to logits and sums the losses; here that is a `Transfer`
+    from each stage to the teacher's output, with an `adapter` that ends in the
+    teacher's classes. It needs labels.
 
         p = softmax(teacher_logits / T);  q = softmax(student_logits / T)
         target = (1 + p)^exponent - 1 for the true class, p^exponent else
         value = - sum_classes target * log q
 
     As in the authors' code, there is no factor T^2, and the value is a
-    cross-entropy: it does not reach 0, nor is it least where the views agree.
+    cross-entropy: it does not reach 0, nor is it least where both sides agree.
     Log-probabilities take the place of log(softmax). Usual weight: 1 for each
     stage, beside `SoftTargets` and a task loss of weight 1.
 
@@ -82,7 +81,7 @@ class TargetEnhancement(TemperedLoss):
         teacher_logits: shape `(batch, ..., classes)`.
         student_logits: the same shape.
         labels: class numbers, shape `(batch,)` or `(batch, ...)`; for an
-            unlabelled sample (-1) nothing is enhanced.
+            unlabeled sample (-1) nothing is enhanced.
         sample_weight: optional, shape `(batch,)` or `(batch, ...)`.
 
     Returns:
@@ -100,26 +99,14 @@ class TargetEnhancement(TemperedLoss):
     Reference: Hao et al., 2023, arXiv 2310.19444.
     """
 
-    expects_logits = True
+    divergence = staticmethod(target_enhancement)
 
     def __init__(self, temperature=1.0, *, exponent=1.5, **kwargs):
         super().__init__(temperature, **kwargs)
-        self.exponent = number_of(exponent, "exponent", 1.0)
+        self.exponent = number(exponent, "exponent", least=1.0)
 
     def call(self, teacher_logits, student_logits, *, labels):
-        return target_enhancement(
-            teacher_logits,
-            student_logits,
-            labels,
-            temperature=ops.convert_to_tensor(self.temperature),
-            exponent=self.exponent,
-        )
+        return self.tempered_divergence(teacher_logits, student_logits, labels)
 
-    def check_shapes(self, teacher_shape, student_shape):
-        check_two_classes(self, teacher_shape, student_shape)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "exponent": self.exponent,
-        }
+    def options(self):
+        return {"exponent": self.exponent}

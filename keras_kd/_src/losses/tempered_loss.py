@@ -11,7 +11,8 @@ class TemperedLoss(DistillationLoss):
 
     A subclass gives the default, and reads `self.temperature` in `call`; or
     `self.temperature_or(temperature)`, if its `call` has the keyword-only
-    argument `temperature=None`, which rules set to one a sample.
+    argument `temperature=None`, which rules set to one a sample. For losses
+    between class logits see `LogitDivergence`.
 
     Args:
         temperature: a positive number, or a `LearningRateSchedule` over
@@ -48,7 +49,7 @@ class TemperedLoss(DistillationLoss):
         self._temperature.assign(value)
 
     def temperature_or(self, temperature):
-        """The temperatures of a batch's samples, or where None its own."""
+        """The given temperatures (one a sample), or its own for None."""
         if temperature is None:
             return ops.convert_to_tensor(self.temperature)
         return temperature
@@ -60,16 +61,8 @@ class TemperedLoss(DistillationLoss):
         }
 
 
-def beside_logits(temperature, logits):
-    """A temperature, or one a sample, in a shape that divides the logits.
-
-    Example:
-    >>> logits = ops.zeros((2, 5, 3))
-    >>> beside_logits(4.0, logits)
-    4.0
-    >>> beside_logits([4.0, 2.0], logits).shape == (2, 1, 1)
-    True
-    """
+def broadcast_to_logits(temperature, logits):
+    """A temperature, or one a sample, in a shape that divides the logits."""
     if isinstance(temperature, (int, float)):
         return temperature
     temperature = ops.cast(ops.convert_to_tensor(temperature), logits.dtype)
@@ -78,13 +71,8 @@ def beside_logits(temperature, logits):
     return ops.reshape(temperature, (-1,) + (1,) * (len(logits.shape) - 1))
 
 
-def of_values(temperature):
-    """A temperature from `beside_logits`, in the shape of a loss's values.
-
-    Example:
-    >>> of_values(beside_logits([4.0, 2.0], ops.zeros((2, 3)))).shape == (2,)
-    True
-    """
+def squeeze_temperature(temperature):
+    """One from `broadcast_to_logits`, in the shape of a loss's values."""
     if isinstance(temperature, (int, float)) or len(temperature.shape) == 0:
         return temperature
     return temperature[..., 0]

@@ -3,19 +3,19 @@
 import keras
 from keras import ops
 
-from keras_kd._src.losses.class_counts import check_two_classes
+from keras_kd._src.arguments import integer
 from keras_kd._src.losses.distillation_loss import in_full_precision
-from keras_kd._src.losses.tempered_loss import TemperedLoss
+from keras_kd._src.losses.logit_divergence import LogitDivergence
 
 
 def top_k_targets(
     target_indices, target_log_probs, student_logits, *, temperature=1.0
 ):
-    """Divergence over k classes and a bucket that holds all others.
+    """Top-k soft targets: KL over k classes and one bucket for all others.
 
     For targets that were stored as the k likeliest classes of each token. The
-    left-over mass is a target, too: without it the student would be taught
-    that the k classes are all there is.
+    left-over mass is a target, too: without it the student would learn that
+    the k classes are all there is.
 
         p_rest = 1 - sum_kept p;  q_rest = 1 - sum_kept q
         value = T^2 * (sum_kept p * (log p - log q)
@@ -25,7 +25,7 @@ def top_k_targets(
         target_indices: the kept classes, integers of shape `(..., k)`, no
             class twice in a row.
         target_log_probs: log-probabilities of these at the same temperature,
-            in nats, shape `(..., k)`. Not renormalised to a sum of 1.
+            in nats, shape `(..., k)`. Not renormalized to a sum of 1.
         student_logits: shape `(..., classes)`, more classes than k.
         temperature: T, a positive number.
 
@@ -96,21 +96,7 @@ def _log_left_over(log_probs):
 
 
 def log_of_others(log_probs, indices):
-    """Log of the mass outside of some classes, from all log-probabilities.
-
-    Args:
-        log_probs: in nats, shape `(..., classes)`.
-        indices: the classes left out, int32 of shape `(..., k)`.
-
-    Returns:
-        Nats, shape `(...)`.
-
-    Example:
-    >>> log_probs = ops.log_softmax(ops.zeros((1, 4)))
-    >>> others = log_of_others(log_probs, ops.zeros((1, 1), "int32"))
-    >>> round(float(ops.exp(others[0])), 4)
-    0.75
-    """
+    """Log of the mass outside of the k classes of `indices`, int32 (..., k)."""
     # Summed up rather than subtracted from 1: a student that is sure of the
     # kept classes would get neither value nor gradient for the others.
     classes, k = log_probs.shape[-1], indices.shape[-1]
@@ -139,14 +125,14 @@ def _check_rest(k, student_shape):
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class TopKTargets(TemperedLoss):
-    """Soft targets of the likeliest classes, the others joined in one.
+class TopKTargets(LogitDivergence):
+    """Top-k soft targets (sparse KD): k classes, and one bucket of all others.
 
-    For large vocabularies, where a token's tail is mostly noise: what the
-    student makes of the tail's single classes is left to it, how much it
-    gives to all of them together is not. Dropping the tail instead teaches
-    an overconfident student. With `keep_top_k` and `top_k_targets` the same
-    is learned from stored targets. Usual weight: 1.
+    For large vocabularies, where a token's tail is mostly noise: the student
+    is free in the tail's single classes, not in how much it gives to all of
+    them together. Dropping the tail instead makes the student overconfident.
+    With `keep_top_k` and `top_k_targets` the same is learned from stored
+    targets. Usual weight: 1.
 
         value = T^2 * (sum_kept p * (log p - log q)
                        + p_rest * (log p_rest - log q_rest)), in nats
@@ -184,32 +170,18 @@ class TopKTargets(TemperedLoss):
     Reference: Anshumann et al., 2025, arXiv 2503.16870.
     """
 
-    expects_logits = True
-
     def __init__(self, k=50, *, temperature=1.0, **kwargs):
         super().__init__(temperature, **kwargs)
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValueError(
-                "Argument `k` must be a positive integer, the number of "
-                f"classes to keep. Received: k={k!r}."
-            )
-        self.k = k
+        self.k = integer(k, "k")
 
-    def call(self, teacher_logits, student_logits):
-        temperature = ops.convert_to_tensor(self.temperature)
-        indices, log_probs = keep_top_k(
-            teacher_logits, k=self.k, temperature=temperature
-        )
-        return top_k_targets(
-            indices, log_probs, student_logits, temperature=temperature
-        )
+    @staticmethod
+    def divergence(teacher_logits, student_logits, *, k, temperature):
+        kept = keep_top_k(teacher_logits, k=k, temperature=temperature)
+        return top_k_targets(*kept, student_logits, temperature=temperature)
 
     def check_shapes(self, teacher_shape, student_shape):
-        check_two_classes(self, teacher_shape, student_shape)
+        super().check_shapes(teacher_shape, student_shape)
         _check_rest(self.k, student_shape)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "k": self.k,
-        }
+    def options(self):
+        return {"k": self.k}

@@ -1,4 +1,4 @@
-"""What the losses share that look at the labels: the true class, checked."""
+"""Labels, checked: what the losses and rules that read them share."""
 
 import math
 
@@ -6,28 +6,12 @@ from keras import ops
 
 
 def true_class(labels, logits):
-    """Where the true class is, for losses that treat it apart.
-
-    Args:
-        labels: class numbers of any dtype, shape `(batch,)`, `(batch, 1)` or
-            `(batch, ...)`, one a position; -1 for none.
-        logits: shape `(batch, ..., classes)`.
-
-    Returns:
-        Booleans that broadcast to the logits; no class is true for -1.
-
-    Raises:
-        ValueError: the labels are one-hot, or of too many axes.
-
-    Example:
-    >>> true_class([1.0, -1.0], ops.zeros((2, 2))).shape == (2, 2)
-    True
-    """
+    """Where the true class is, as booleans of the logits' shape; -1 is none."""
     if isinstance(labels, dict):
         raise ValueError(
-            "The labels must be one set for all outputs. Received: labels told "
-            f"apart by output, {sorted(labels)}. A loss or rule that reads the "
-            "labels can't choose among them: give `fit` one array."
+            "The labels must be one set for all outputs, as a loss or rule "
+            "that reads them can't choose. Received: a dict of labels, with "
+            f"the keys {sorted(labels)}. Give `fit` one array."
         )
     labels = ops.convert_to_tensor(labels)
     rank = len(logits.shape)
@@ -47,15 +31,7 @@ def true_class(labels, logits):
 
 
 def number_of(value, name, least=0.0, most=math.inf):
-    """The argument as a float; least <= value < most.
-
-    Raises:
-        ValueError: it is no number, or not in that range.
-
-    Example:
-    >>> number_of(1, "margin")
-    1.0
-    """
+    """The argument as a float; least <= value < most."""
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -69,22 +45,14 @@ def number_of(value, name, least=0.0, most=math.inf):
     return number
 
 
-def one_a_sample(numbers, name):
-    """Labels or places in the data as int32 of shape `(batch,)`.
-
-    Raises:
-        ValueError: they have more axes.
-
-    Example:
-    >>> one_a_sample([[3.0], [1.0]], "labels").shape == (2,)
-    True
-    """
+def one_per_sample(numbers, name):
+    """Labels or sample indices as int32 of shape `(batch,)`."""
     numbers = ops.convert_to_tensor(numbers)
     if len(numbers.shape) == 2 and numbers.shape[-1] == 1:
         numbers = ops.squeeze(numbers, axis=-1)
     if len(numbers.shape) != 1:
         raise ValueError(
-            f"`{name}` must be whole numbers, one a sample. Received: {name} "
+            f"`{name}` must be integers, one a sample. Received: {name} "
             f"of shape {tuple(numbers.shape)}. Turn one-hot labels into "
             "numbers with `keras.ops.argmax(labels, axis=-1)`."
         )

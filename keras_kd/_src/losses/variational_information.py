@@ -5,10 +5,11 @@ from keras import ops
 
 from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.distillation_loss import same_shape
 
 
 def variational_information(teacher_features, prediction, *, axis=-1):
-    """Negative log-likelihood of the teacher's features under a Gaussian.
+    """VID: negative log-likelihood of the teacher's features, Gaussian.
 
         mean, variance = the two halves of the prediction's channels
         value = mean_channels 1/2 ((teacher - mean)^2 / variance
@@ -43,12 +44,12 @@ def variational_information(teacher_features, prediction, *, axis=-1):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class VariationalInformation(DistillationLoss):
-    """VID: the student's features shall tell what the teacher's are.
+    """Variational information distillation (VID): predict the teacher.
 
     A bound on the mutual information of the two layers. Unlike with a plain
     squared error, each of the teacher's channels counts by how well it can be
     predicted: a channel that the student can't follow gets a large variance,
-    and is let go. The variances are trained, as parts of the adapter, which
+    and counts little. The variances are trained, as parts of the adapter, which
     this loss needs:
 
         Transfer(
@@ -101,10 +102,7 @@ class VariationalInformation(DistillationLoss):
         expected = list(teacher_shape)
         channels = expected[self.axis]
         expected[self.axis] = channels and 2 * channels
-        alike = len(expected) == len(student_shape) and all(
-            a == b or None in (a, b) for a, b in zip(expected, student_shape)
-        )
-        if not alike:
+        if not same_shape(expected, student_shape):
             raise ValueError(
                 "VariationalInformation needs a mean and a variance for each "
                 "of the teacher's channels. Received: teacher "
@@ -113,5 +111,5 @@ class VariationalInformation(DistillationLoss):
                 "`adapter=keras_kd.layers.VariationalRegressor()`."
             )
 
-    def get_config(self):
-        return {**super().get_config(), "axis": self.axis}
+    def options(self):
+        return {"axis": self.axis}

@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from keras_kd._src.arguments import integer
+from keras_kd._src.losses.distillation_loss import same_shape
 from keras_kd._src.losses.recompute import fold_chunks
 from keras_kd._src.losses.recompute import map_chunks
 from keras_kd._src.losses.recompute import with_gradient
@@ -18,7 +20,7 @@ def chunked_soft_targets(
     temperature=1.0,
     chunk_size=4096,
 ):
-    """Soft targets from hidden states, a chunk of the vocabulary at a time.
+    """Soft targets (KD) from hidden states, by chunks of the vocabulary.
 
     For language models, whose logits (batch x length x vocabulary) are often
     the largest thing in memory: both sides' last hidden states and output
@@ -70,7 +72,8 @@ def chunked_soft_targets(
         _side(teacher_hidden, teacher_kernel, teacher_bias),
         _side(student_hidden, student_kernel, student_bias),
     ]
-    _check(sides, chunk_size)
+    chunk_size = integer(chunk_size, "chunk_size")
+    _check(sides)
     positions = ops.shape(sides[1][0])[:-1]
     temperature = ops.cast(temperature, "float32")
     arrays = [temperature]
@@ -92,30 +95,22 @@ def _side(hidden, kernel, bias):
     return hidden, kernel, ops.convert_to_tensor(bias)
 
 
-def _check(sides, chunk_size):
+def _check(sides):
     shapes = [[tuple(array.shape) for array in side] for side in sides]
     (teacher, student) = shapes
     fits = all(
         len(kernel) == 2 and hidden[-1:] == kernel[:1] and bias == kernel[1:]
         for hidden, kernel, bias in shapes
     )
-    same = teacher[1][1:] == student[1][1:]
-    same_positions = len(teacher[0]) == len(student[0]) and all(
-        a == b or None in (a, b) for a, b in zip(teacher[0][:-1], student[0])
-    )
-    if not (fits and same and same_positions):
+    same_classes = teacher[1][1:] == student[1][1:]
+    same_positions = same_shape(teacher[0][:-1], student[0][:-1])
+    if not (fits and same_classes and same_positions):
         raise ValueError(
             "chunked_soft_targets needs hidden states (batch, ..., units), a "
             "kernel (units, classes) and a bias (classes,) on each side, of "
             "the same positions and classes. Received: (hidden, kernel, bias) "
             f"of shapes {teacher} (teacher) and {student} (student). The "
             "kernel of an embedding (classes, units) has to be transposed."
-        )
-    whole = isinstance(chunk_size, int) and not isinstance(chunk_size, bool)
-    if not whole or chunk_size < 1:
-        raise ValueError(
-            "Argument `chunk_size` must be a positive integer, the number of "
-            f"classes at a time. Received: chunk_size={chunk_size!r}."
         )
 
 

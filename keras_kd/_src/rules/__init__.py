@@ -1,1 +1,1 @@
-"""Rules: what a teacher says is filtered or mended before it is taught."""
+"""Rules: target filtering and refinement."""

@@ -1,4 +1,4 @@
-"""Which samples the rules touch, before anything is trained."""
+"""audit: which samples the rules change, before anything is trained."""
 
 from typing import NamedTuple
 
@@ -7,15 +7,17 @@ import numpy as np
 from keras import ops
 
 from keras_kd._src.rules.rule_inputs import RuleInputs
-from keras_kd._src.rules.rule_inputs import mended
+from keras_kd._src.rules.rule_inputs import apply_rules
 
 
 class Touched(NamedTuple):
-    """What one rule did: to which samples, and how many of each class.
+    """Which samples one rule changed, and how many of each class.
+
+    An entry of an `Audit`; look at `samples` to see what a rule takes away.
 
     Attributes:
         rule: the rule's name.
-        samples: the places of the samples in the data, in order.
+        samples: sample indices, in order.
         of_class: how many of each class; by label, or where there is none by
             the teacher's first choice, shape `(classes,)`.
 
@@ -57,38 +59,44 @@ class Audit(list):
 
 
 def audit(
-    rules, teacher_logits, labels=None, *, student_logits=None, views=None
+    rules,
+    teacher_logits,
+    labels=None,
+    *,
+    student_logits=None,
+    teacher_features=None,
 ):
-    """Tries the rules on a teacher's answers: what would each one touch?
+    """Tries rules on a teacher's predictions: which samples would they change?
 
-    Look before you drop: a rule that touches half of the data, or mostly one
-    class, teaches something else than it was meant to. Each rule sees what
-    those before it left, and all of the data as one batch. Nothing is trained:
-    `DropAtRandom` touches nothing, and `DropUnusual` judges all of the data by
+    Look before you drop: a rule that changes half of the data, or mostly one
+    class, does something else than it was meant to. Each rule gets what those
+    before it left, and all of the data as one batch. Nothing is trained:
+    `DropAtRandom` changes nothing, and `DropUnusual` judges all of the data by
     its own mean and deviation. The rules are left as they were, but built.
 
     Args:
         rules: list of rules, as for a `Transfer`.
-        teacher_logits: the teacher's answers to all of the data, in order
+        teacher_logits: the teacher's predictions of all of the data, in order
             (`teacher.predict(x)`), shape `(samples, classes)`.
         labels: class numbers, shape `(samples,)`, -1 for none.
-        student_logits: the student's answers likewise, for rules that read
-            them.
-        views: for rules with taps of their own, dict, tap text -> what the
-            teacher says there, such as `{"members/0": first.predict(x)}`.
+        student_logits: the student's predictions likewise, for rules that
+            read them.
+        teacher_features: for rules with taps of their own: dict, tap text ->
+            the teacher's activations there, such as
+            `{"members/0": first.predict(x)}`.
 
     Returns:
-        An `Audit`: for each rule which samples it touched, that is whose
-        weight, logits or temperature it changed, and how many of each class.
+        An `Audit`: for each rule which samples it changed (their weight,
+        logits or temperature), and how many of each class.
 
     Raises:
-        ValueError: a rule needs labels, the student's logits or views, and
+        ValueError: a rule needs labels, the student's logits or features, and
             there are none.
 
     Example:
-    >>> from keras_kd._src.rules.drop_wrong import DropWrong
+    >>> import keras_kd as kd
     >>> logits = np.array([[0.0, 2.0], [2.0, 0.0], [0.0, 1.0]])
-    >>> report = audit([DropWrong()], logits, labels=[1, 1, 0])
+    >>> report = audit([kd.rules.DropWrong()], logits, labels=[1, 1, 0])
     >>> report[0].samples.tolist(), report[0].of_class.tolist()
     ([1, 2], [1, 1])
     """
@@ -97,55 +105,52 @@ def audit(
     if labels is not None:
         labels = np.asarray(labels).reshape(-1).astype("int32")
         classes = np.where(labels < 0, classes, labels)
-    lesson = _lesson(logits, labels, student_logits, views or {})
-    found = []
-    for rule in rules:
-        _check(rule, lesson)
-        before, lesson = lesson, _tried(rule, lesson)
-        samples = np.flatnonzero(_changed(before, lesson))
-        of_class = np.bincount(classes[samples], minlength=logits.shape[-1])
-        found.append(Touched(rule.name, samples, of_class))
-    return Audit(found, len(logits))
-
-
-def _lesson(logits, labels, student_logits, views):
-    return RuleInputs(
+    features = teacher_features or {}
+    inputs = RuleInputs(
         ops.convert_to_tensor(logits),
         _tensor(student_logits),
         ops.ones((len(logits),)),
         _tensor(labels),
-        teacher_features={text: _tensor(view) for text, view in views.items()},
+        teacher_features={tap: _tensor(each) for tap, each in features.items()},
     )
+    found = []
+    for rule in rules:
+        _check(rule, inputs)
+        before, inputs = inputs, _tried(rule, inputs)
+        samples = np.flatnonzero(_changed(before, inputs))
+        of_class = np.bincount(classes[samples], minlength=logits.shape[-1])
+        found.append(Touched(rule.name, samples, of_class))
+    return Audit(found, len(logits))
 
 
 def _tensor(array):
     return array if array is None else ops.convert_to_tensor(array)
 
 
-def _check(rule, lesson):
+def _check(rule, inputs):
     name = type(rule).__name__
-    if rule.needs_student and lesson.student_logits is None:
+    if rule.needs_student and inputs.student_logits is None:
         raise ValueError(
             f"Rule {name} reads the student's logits. Received: an audit "
             "without them. Pass `student_logits=student.predict(x)`."
         )
-    known = lesson.teacher_features
+    known = inputs.teacher_features
     missing = [t.text for t in rule.teacher_taps if t.text not in known]
     if missing:
         raise ValueError(
             f"Rule {name} reads the teacher at taps of its own. Received: an "
-            f"audit without {missing}. Pass `views=`, a dict from each tap to "
-            "what the teacher says there."
+            f"audit without {missing}. Pass `teacher_features=`, a dict from "
+            "each tap to the teacher's activations there."
         )
 
 
-def _tried(rule, lesson):
+def _tried(rule, inputs):
     if not rule.built:
-        rule.build(tuple(lesson.teacher_logits.shape))
-    # The scope drops what a rule remembers.
+        rule.build(tuple(inputs.teacher_logits.shape))
+    # The scope drops what a rule writes to its variables.
     with keras.StatelessScope():
-        rule.observe(lesson)
-        return mended([rule], lesson)
+        rule.update_state(inputs)
+        return apply_rules([rule], inputs)
 
 
 def _changed(before, after):

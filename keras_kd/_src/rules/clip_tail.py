@@ -1,18 +1,19 @@
-"""Leave out what the teacher holds to be next to impossible."""
+"""ClipTail: leave out the classes that the teacher finds very unlikely."""
 
 import keras
 from keras import ops
 
-from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.arguments import number
 from keras_kd._src.rules.rule import Rule
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class ClipTail(Rule):
-    """Gives classes that the teacher holds to be unlikely no probability.
+    """Removes the classes that the teacher finds unlikely from its targets.
 
-    The tail of a teacher's answer is mostly noise, and a high temperature
-    raises it. The others share what it had, as their logits stay.
+    The tail of a teacher's distribution is mostly noise, and a high
+    temperature raises it. The other classes share what the tail had, as their
+    logits stay.
 
         teacher_logits = -1e4   where softmax(teacher_logits) < below
 
@@ -27,10 +28,10 @@ class ClipTail(Rule):
         ValueError: `below` is not in that range.
 
     Example:
-    >>> from keras_kd._src.rules.rule_inputs import RuleInputs
+    >>> from keras_kd.rules import RuleInputs
     >>> logits = ops.array([[4.0, 3.0, -4.0]])
-    >>> lesson = RuleInputs(logits, logits, ops.ones((1,)))
-    >>> [float(logit) for logit in ClipTail(0.01).mend(lesson)[0][0]]
+    >>> inputs = RuleInputs(logits, logits, ops.ones((1,)))
+    >>> [float(logit) for logit in ClipTail(0.01).apply(inputs)[0][0]]
     [4.0, 3.0, -10000.0]
 
     Reference: the cut is that of Holtzman et al., 2019, "The Curious Case of
@@ -40,14 +41,14 @@ class ClipTail(Rule):
 
     def __init__(self, below=1e-3, name=None):
         super().__init__(name=name)
-        self.below = number_of(below, "below", 0.0, 1.0)
+        self.below = number(below, "below", least=0.0, below=1.0)
 
-    def mend(self, lesson):
-        logits = lesson.teacher_logits
+    def apply(self, inputs):
+        logits = inputs.teacher_logits
         tail = ops.softmax(logits, axis=-1) < self.below
         best = ops.max(logits, axis=-1, keepdims=True)
         tail = ops.logical_and(tail, logits < best)
-        return lesson._replace(teacher_logits=ops.where(tail, -1e4, logits))
+        return inputs._replace(teacher_logits=ops.where(tail, -1e4, logits))
 
     def get_config(self):
         return {**super().get_config(), "below": self.below}

@@ -1,15 +1,15 @@
-"""Leave a teacher out of some batches, at random."""
+"""DropAtRandom: leave a teacher out of some batches, at random."""
 
 import keras
 from keras import ops
 
-from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.arguments import number
 from keras_kd._src.rules.rule import Rule
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class DropAtRandom(Rule):
-    """Leaves a transfer out of some batches, drawn at random.
+    """Leaves a transfer out of some batches, at random (stochastic DGKD).
 
     For a student of several teachers, or of a teacher and its assistants, one
     transfer each: it can't lean on any one of them, as units in dropout can't
@@ -24,12 +24,12 @@ class DropAtRandom(Rule):
     One draw decides for a whole batch; the term is then 0. Only training
     steps draw: in `evaluate` and in the audit nothing is dropped. What is left
     is not scaled up, as in the authors' code. That code leaves out one of n
-    teachers in each batch (`--drop-num 1`), so that n - 1 always speak; here
-    each transfer draws for itself, and now and then none speaks. The rate
-    that drops as many is 1 / n.
+    teachers in each batch (`--drop-num 1`), so that n - 1 always stay; here
+    each transfer draws for itself, and now and then all are left out. The
+    rate that drops as many is 1 / n.
 
     Args:
-        rate: how probable it is to be left out, 0 to 1.
+        rate: the probability of being left out, 0 to 1.
         seed: of the draws, an integer; None draws one. The generator's state
             is saved, and a resumed run goes on with it.
         name: the rule's name.
@@ -38,11 +38,11 @@ class DropAtRandom(Rule):
         ValueError: `rate` is not at least 0 and less than 1.
 
     Example:
-    >>> from keras_kd._src.rules.rule_inputs import RuleInputs
+    >>> from keras_kd.rules import RuleInputs
     >>> logits = ops.zeros((2, 3))
-    >>> lesson = RuleInputs(logits, logits, ops.ones((2,)), training=True)
+    >>> inputs = RuleInputs(logits, logits, ops.ones((2,)), training=True)
     >>> rule = DropAtRandom(0.5, seed=1)
-    >>> drawn = [rule.mend(lesson).sample_weight for _ in range(20)]
+    >>> drawn = [rule.apply(inputs).sample_weight for _ in range(20)]
     >>> sorted({float(weight[0]) for weight in drawn})
     [0.0, 1.0]
 
@@ -52,16 +52,16 @@ class DropAtRandom(Rule):
 
     def __init__(self, rate=0.5, seed=None, name=None):
         super().__init__(name=name)
-        self.rate = number_of(rate, "rate", 0.0, 1.0)
+        self.rate = number(rate, "rate", least=0.0, below=1.0)
         self.seed = seed
         self.draws = keras.random.SeedGenerator(seed)
 
-    def mend(self, lesson):
-        if not lesson.training:
-            return lesson
+    def apply(self, inputs):
+        if not inputs.training:
+            return inputs
         drawn = keras.random.uniform((), dtype="float32", seed=self.draws)
         kept = ops.cast(drawn >= self.rate, "float32")
-        return lesson._replace(sample_weight=lesson.sample_weight * kept)
+        return inputs._replace(sample_weight=inputs.sample_weight * kept)
 
     def get_config(self):
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}

@@ -1,19 +1,19 @@
-"""Don't teach where the teacher is unsure."""
+"""DropUnsure: leave out samples of which the teacher is unsure."""
 
 import keras
 from keras import ops
 
-from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.arguments import number
 from keras_kd._src.rules.rule import Rule
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class DropUnsure(Rule):
-    """Drops, or weighs less, the samples of which the teacher is not sure.
+    """Drops the samples of which the teacher is unsure, or weighs them less.
 
     For unlabelled images, above all those that are none of the classes, and
-    for a teacher whose errors are among its unsure answers (look at the audit
-    first: much of what soft targets teach is in unsure answers as well).
+    for a teacher whose errors are among its unsure predictions. Look at
+    `audit` first: much of what soft targets teach is in those as well.
 
         weight = keep * weight   where max(softmax(teacher_logits)) < below
 
@@ -26,10 +26,10 @@ class DropUnsure(Rule):
         ValueError: an argument is not in its range.
 
     Example:
-    >>> from keras_kd._src.rules.rule_inputs import RuleInputs
+    >>> from keras_kd.rules import RuleInputs
     >>> logits = ops.array([[0.0, 2.0], [0.1, 0.0]])
-    >>> lesson = RuleInputs(logits, logits, ops.ones((2,)))
-    >>> kept = DropUnsure(below=0.8).mend(lesson).sample_weight
+    >>> inputs = RuleInputs(logits, logits, ops.ones((2,)))
+    >>> kept = DropUnsure(below=0.8).apply(inputs).sample_weight
     >>> [float(weight) for weight in kept]
     [1.0, 0.0]
 
@@ -39,13 +39,13 @@ class DropUnsure(Rule):
 
     def __init__(self, below=0.5, *, keep=0.0, name=None):
         super().__init__(name=name)
-        self.below = number_of(below, "below", 0.0, 1.0)
-        self.keep = number_of(keep, "keep", 0.0, 1.0)
+        self.below = number(below, "below", least=0.0, below=1.0)
+        self.keep = number(keep, "keep", least=0.0, below=1.0)
 
-    def mend(self, lesson):
-        confidence = ops.max(ops.softmax(lesson.teacher_logits), axis=-1)
+    def apply(self, inputs):
+        confidence = ops.max(ops.softmax(inputs.teacher_logits), axis=-1)
         kept = ops.where(confidence < self.below, self.keep, 1.0)
-        return lesson._replace(sample_weight=lesson.sample_weight * kept)
+        return inputs._replace(sample_weight=inputs.sample_weight * kept)
 
     def get_config(self):
         return {**super().get_config(), "below": self.below, "keep": self.keep}

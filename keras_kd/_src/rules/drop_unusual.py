@@ -1,9 +1,9 @@
-"""Don't teach where the teacher is less sure than it usually is."""
+"""DropUnusual: leave out samples of unusually low teacher confidence."""
 
 import keras
 from keras import ops
 
-from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.arguments import number
 from keras_kd._src.rules.rule import Rule
 
 # How many samples of a class are seen before one of them is judged.
@@ -14,12 +14,12 @@ _LEAST_DEVIATION = 1e-4
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class DropUnusual(Rule):
-    """Drops the samples on which the teacher is off its usual confidence.
+    """Drops samples of unusually low teacher confidence (after SoftMatch).
 
     A fixed threshold (`DropUnsure`) takes most from the classes that a teacher
-    finds hard. This one remembers, in training steps, how sure the teacher
-    usually is when it chooses a class, and drops what is far below that:
-    images of nothing it knows, broken ones, many of its errors.
+    finds hard. This one keeps statistics, over training steps, of how sure the
+    teacher usually is when it chooses a class, and drops what is far below
+    that: images of nothing it knows, broken ones, many of its errors.
 
         confidence = max(softmax(teacher_logits))
         z = (mean - confidence) / standard deviation, of the class it chooses
@@ -29,8 +29,8 @@ class DropUnusual(Rule):
     The mean and the deviation are those of the batches so far, the present
     one left out, where each batch counts `momentum` times as much as the one
     after it. Of a class of which fewer than 10 samples have been seen nothing
-    is dropped. They are saved, and not moved by `evaluate`. In the audit all
-    of the data is judged by its own mean and deviation.
+    is dropped. The statistics are saved; `evaluate` does not change them. In
+    the audit all of the data is judged by its own mean and deviation.
 
     Soft weights are the published form (the paper's formula at 2 deviations,
     the authors' code at 1), where a batch counts by its mean and variance,
@@ -43,22 +43,22 @@ class DropUnusual(Rule):
         soft: whether weights fall off by a Gaussian, and nothing is dropped.
         keep: how much of its weight a dropped sample keeps, 0 to 1.
         per_class: whether the classes have statistics of their own; False for
-            one of all answers.
-        momentum: how much of what it remembers stays after a batch, 0 to 1.
+            one of all predictions.
+        momentum: how much of the statistics stays after a batch, 0 to 1.
         name: the rule's name.
 
     Raises:
         ValueError: an argument is out of its range.
 
     Example:
-    >>> from keras_kd._src.rules.rule_inputs import RuleInputs
+    >>> from keras_kd.rules import RuleInputs
     >>> usual = ops.array([[4.0, 0.0], [5.0, 0.0]] * 10)
     >>> rule = DropUnusual(deviations=2.0)
     >>> rule.build((None, 2))
-    >>> rule.observe(RuleInputs(usual, None, ops.ones((20,))))
+    >>> rule.update_state(RuleInputs(usual, None, ops.ones((20,))))
     >>> logits = ops.array([[4.5, 0.0], [0.5, 0.0]])
-    >>> kept = rule.mend(RuleInputs(logits, None, ops.ones((2,)))).sample_weight
-    >>> [float(weight) for weight in kept]
+    >>> inputs = rule.apply(RuleInputs(logits, None, ops.ones((2,))))
+    >>> [float(weight) for weight in inputs.sample_weight]
     [1.0, 0.0]
 
     Reference: Chen et al., 2023, "SoftMatch: Addressing the Quantity-Quality
@@ -77,11 +77,11 @@ class DropUnusual(Rule):
         name=None,
     ):
         super().__init__(name=name)
-        self.deviations = number_of(deviations, "deviations", 1e-6)
+        self.deviations = number(deviations, "deviations", least=1e-6)
         self.soft = soft
-        self.keep = number_of(keep, "keep", 0.0, 1.0)
+        self.keep = number(keep, "keep", least=0.0, below=1.0)
         self.per_class = per_class
-        self.momentum = number_of(momentum, "momentum", 0.0, 1.0)
+        self.momentum = number(momentum, "momentum", least=0.0, below=1.0)
 
     def build(self, shape):
         groups = shape[-1] if self.per_class else 1
@@ -96,8 +96,8 @@ class DropUnusual(Rule):
             for name in ("count", "mean", "squares")
         )
 
-    def mend(self, lesson):
-        confidence, group = self._confidence(lesson.teacher_logits)
+    def apply(self, inputs):
+        confidence, group = self._confidence(inputs.teacher_logits)
         count, mean, squares = (
             ops.take(ops.convert_to_tensor(part), group)
             for part in (self.count, self.mean, self.squares)
@@ -110,24 +110,22 @@ class DropUnusual(Rule):
         else:
             kept = ops.where(z > self.deviations, self.keep, 1.0)
         kept = ops.where(count < _ENOUGH, 1.0, kept)
-        return lesson._replace(sample_weight=lesson.sample_weight * kept)
+        return inputs._replace(sample_weight=inputs.sample_weight * kept)
 
-    def observe(self, lesson):
-        confidence, group = self._confidence(lesson.teacher_logits)
-        present = ops.cast(lesson.sample_weight > 0.0, "float32")
+    def update_state(self, inputs):
+        confidence, group = self._confidence(inputs.teacher_logits)
+        present = ops.cast(inputs.sample_weight > 0.0, "float32")
         member = ops.one_hot(group, self.count.shape[0]) * present[:, None]
         count = ops.sum(member, axis=0)
         mean = ops.sum(member * confidence[:, None], axis=0)
         mean = mean / ops.maximum(count, 1.0)
         apart = member * ops.square(confidence[:, None] - mean)
-        self._remember(count, mean, ops.sum(apart, axis=0))
+        self._update(count, mean, ops.sum(apart, axis=0))
 
-    def _remember(self, count, mean, squares):
-        """Joins a batch's sums of squares, about its mean, with those so far.
-
-        Sums about the mean, as sure answers differ by less than the rounding
-        of a mean of squares.
-        """
+    def _update(self, count, mean, squares):
+        """Joins a batch's count, mean and sum of squares with those so far."""
+        # Squares about the mean, as confidences near 1 differ by less than the
+        # rounding of a mean of squares.
         earlier = self.momentum * self.count
         total = earlier + count
         apart = mean - self.mean

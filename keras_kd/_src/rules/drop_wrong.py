@@ -1,19 +1,19 @@
-"""Don't teach where the teacher is wrong."""
+"""DropWrong: leave out samples on which the teacher is wrong."""
 
 import keras
 from keras import ops
 
-from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.arguments import number
 from keras_kd._src.losses.true_class import true_class
 from keras_kd._src.rules.rule import Rule
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class DropWrong(Rule):
-    """Drops, or weighs less, the samples of which the teacher is wrong.
+    """Drops the samples on which the teacher is wrong, or weighs them less.
 
     For a teacher that is partly wrong beside labels that are mostly right. With
-    noisy labels it drops good lessons, too: there `DropUnsure` or a correction
+    noisy labels it drops good targets, too: there `DropUnsure` or a correction
     is the safer choice. A sample without a label (-1) stays.
 
         weight = keep * weight   where argmax(teacher_logits) != label
@@ -26,32 +26,32 @@ class DropWrong(Rule):
         ValueError: `keep` is not in that range.
 
     Example:
-    >>> from keras_kd._src.rules.rule_inputs import RuleInputs
+    >>> from keras_kd.rules import RuleInputs
     >>> logits = ops.array([[0.0, 2.0], [2.0, 0.0]])
-    >>> lesson = RuleInputs(logits, logits, ops.ones((2,)), ops.array([1, 1]))
-    >>> [float(weight) for weight in DropWrong().mend(lesson).sample_weight]
+    >>> inputs = RuleInputs(logits, logits, ops.ones((2,)), ops.array([1, 1]))
+    >>> [float(weight) for weight in DropWrong().apply(inputs).sample_weight]
     [1.0, 0.0]
 
     Reference: Meng et al., 2019, "Conditional Teacher-Student Learning",
-    arXiv 1904.12399 (the teacher is heard where it is right).
+    arXiv 1904.12399 (the teacher counts where it is right).
     """
 
     needs_labels = True
 
     def __init__(self, keep=0.0, name=None):
         super().__init__(name=name)
-        self.keep = number_of(keep, "keep", 0.0, 1.0)
+        self.keep = number(keep, "keep", least=0.0, below=1.0)
 
-    def mend(self, lesson):
-        is_target = true_class(lesson.labels, lesson.teacher_logits)
-        best = ops.max(lesson.teacher_logits, axis=-1, keepdims=True)
+    def apply(self, inputs):
+        is_target = true_class(inputs.labels, inputs.teacher_logits)
+        best = ops.max(inputs.teacher_logits, axis=-1, keepdims=True)
         # Of two classes that are equally likely, the true one is no error.
         right = ops.any(
-            ops.logical_and(is_target, lesson.teacher_logits >= best), axis=-1
+            ops.logical_and(is_target, inputs.teacher_logits >= best), axis=-1
         )
         unlabelled = ops.logical_not(ops.any(is_target, axis=-1))
         kept = ops.where(ops.logical_or(right, unlabelled), 1.0, self.keep)
-        return lesson._replace(sample_weight=lesson.sample_weight * kept)
+        return inputs._replace(sample_weight=inputs.sample_weight * kept)
 
     def get_config(self):
         return {**super().get_config(), "keep": self.keep}

@@ -1,18 +1,18 @@
-"""A curriculum: the easiest samples first, then harder ones."""
+"""EasiestFirst: a curriculum, the easiest samples first, then harder ones."""
 
 import keras
 from keras import ops
 
+from keras_kd._src.arguments import one_of
 from keras_kd._src.distillation.hyperparameter import Hyperparameter
-from keras_kd._src.rules.difficulty import cross_entropy_of
-from keras_kd._src.rules.difficulty import relative_entropy_of
+from keras_kd._src.rules.difficulty import label_cross_entropy
+from keras_kd._src.rules.difficulty import normalized_entropy
 from keras_kd._src.rules.rule import Rule
-from keras_kd._src.rules.rule import one_of
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class EasiestFirst(Rule):
-    """Teaches the easiest samples of each batch, a share that may grow.
+    """Keeps the easiest share of each batch: a curriculum, or self-paced (SPL).
 
     A student that is far behind its teacher may learn more from what is easy
     at first. A schedule over training steps brings in the harder ones:
@@ -42,10 +42,10 @@ class EasiestFirst(Rule):
         ValueError: `share` is out of its range, or `by` is none of those.
 
     Example:
-    >>> from keras_kd._src.rules.rule_inputs import RuleInputs
+    >>> from keras_kd.rules import RuleInputs
     >>> logits = ops.array([[0.0, 0.0], [9.0, 0.0], [3.0, 0.0], [1.0, 0.0]])
-    >>> lesson = RuleInputs(logits, logits, ops.ones((4,)))
-    >>> weight = EasiestFirst(0.5).mend(lesson).sample_weight
+    >>> inputs = RuleInputs(logits, logits, ops.ones((4,)))
+    >>> weight = EasiestFirst(0.5).apply(inputs).sample_weight
     >>> [float(each) for each in weight]
     [0.0, 1.0, 1.0, 0.0]
 
@@ -57,7 +57,7 @@ class EasiestFirst(Rule):
     def __init__(self, share, *, by="teacher_entropy", name=None):
         super().__init__(name=name)
         ways = ("teacher_entropy", "teacher_loss", "student_loss")
-        self.by = one_of(ways, by, "by")
+        self.by = one_of(by, "by", ways)
         self.needs_labels = by != "teacher_entropy"
         self.needs_student = by == "student_loss"
         self._share = Hyperparameter(share, "share", positive=True)
@@ -71,22 +71,22 @@ class EasiestFirst(Rule):
     def share(self, value):
         self._share.assign(value)
 
-    def mend(self, lesson):
-        hardness, ranked = self._hardness(lesson)
-        ranked = ops.logical_and(ranked, lesson.sample_weight > 0.0)
+    def apply(self, inputs):
+        hardness, ranked = self._hardness(inputs)
+        ranked = ops.logical_and(ranked, inputs.sample_weight > 0.0)
         last = _last_kept(hardness, ranked, ops.convert_to_tensor(self.share))
         dropped = ops.logical_and(ranked, hardness > last)
-        weight = ops.where(dropped, 0.0, lesson.sample_weight)
-        return lesson._replace(sample_weight=weight)
+        weight = ops.where(dropped, 0.0, inputs.sample_weight)
+        return inputs._replace(sample_weight=weight)
 
-    def _hardness(self, lesson):
+    def _hardness(self, inputs):
         if self.by == "teacher_entropy":
-            hardness = relative_entropy_of(lesson.teacher_logits)
+            hardness = normalized_entropy(inputs.teacher_logits)
             return hardness, ops.ones_like(hardness, dtype="bool")
         if self.by == "teacher_loss":
-            return cross_entropy_of(lesson.teacher_logits, lesson.labels)
-        logits = ops.stop_gradient(lesson.student_logits)
-        return cross_entropy_of(logits, lesson.labels)
+            return label_cross_entropy(inputs.teacher_logits, inputs.labels)
+        logits = ops.stop_gradient(inputs.student_logits)
+        return label_cross_entropy(logits, inputs.labels)
 
     def get_config(self):
         return {
@@ -102,7 +102,7 @@ class EasiestFirst(Rule):
 
 
 def _last_kept(hardness, ranked, share):
-    """How hard the hardest sample is that is still taught."""
+    """The hardness of the hardest sample that is kept."""
     in_order = ops.sort(ops.where(ranked, hardness, float("inf")))
     samples = ops.sum(ops.cast(ranked, "float32"))
     # Less a little: 0.3 * 50 is 15.000001 in float32, and would keep 16.

@@ -1,23 +1,23 @@
-"""A temperature that is learned against the student."""
+"""LearnedTemperature: a temperature trained against the student."""
 
 import keras
 from keras import ops
 
+from keras_kd._src.arguments import integer
+from keras_kd._src.arguments import number
 from keras_kd._src.distillation.hyperparameter import Hyperparameter
-from keras_kd._src.layers.memory_bank import whole_number
-from keras_kd._src.losses.true_class import number_of
 from keras_kd._src.rules.difficulty import log_probabilities
 from keras_kd._src.rules.rule import Rule
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class LearnedTemperature(Rule):
-    """Curriculum temperature: learned so as to make the lesson harder.
+    """Learns the temperature against the student: curriculum learning (CTKD).
 
     The temperature is trained with the student, by the same optimizer and the
     same loss, but with its gradient reversed: where the student lowers the
     loss, it raises it. How strongly grows over the first epochs, so that the
-    lesson is easy at first:
+    task is easy at first:
 
         LearnedTemperature(Annealing(0.0, 1.0, steps=10 * steps_per_epoch,
                                      curve="cosine"))
@@ -34,7 +34,7 @@ class LearnedTemperature(Rule):
     `rule.temperature` reads the one number.
 
     The authors' repository has the form with one temperature. That for each
-    sample is after the paper, two layers over both answers; that these are
+    sample is after the paper, two layers over both predictions; that these are
     probabilities, and give the student no gradient, is this library's choice.
     There is no batch normalization, as samples of weight 0 would count in it,
     and the last layer begins with a kernel of zeros, so that all samples begin
@@ -55,11 +55,12 @@ class LearnedTemperature(Rule):
         ValueError: an argument is out of its range.
 
     Example:
-    >>> from keras_kd._src.rules.rule_inputs import RuleInputs
+    >>> from keras_kd.rules import RuleInputs
     >>> rule = LearnedTemperature(1.0)
     >>> rule.build((None, 3))
-    >>> lesson = RuleInputs(ops.zeros((2, 3)), ops.zeros((2, 3)), ops.ones((2,)))
-    >>> rule.mend(lesson).temperature.shape == (2,), round(rule.temperature, 2)
+    >>> logits = ops.zeros((2, 3))
+    >>> inputs = RuleInputs(logits, logits, ops.ones((2,)))
+    >>> rule.apply(inputs).temperature.shape == (2,), round(rule.temperature, 2)
     (True, 15.62)
 
     Reference: Li et al., 2022, "Curriculum Temperature for Knowledge
@@ -81,9 +82,9 @@ class LearnedTemperature(Rule):
         super().__init__(name=name)
         self.per_sample = per_sample
         self.needs_student = per_sample
-        self.low = number_of(low, "low", 1e-6)
-        self.high = number_of(high, "high", self.low)
-        self.units = whole_number(units, "units", 1)
+        self.low = number(low, "low", least=1e-6)
+        self.high = number(high, "high", least=self.low)
+        self.units = integer(units, "units")
         self._reversal = Hyperparameter(reversal, "reversal")
 
     @property
@@ -100,8 +101,8 @@ class LearnedTemperature(Rule):
         if self.per_sample:
             raise ValueError(
                 "With per_sample=True each sample has a temperature of its "
-                "own. Received: a question for that of all. Ask for those of "
-                "a lesson: `rule.mend(lesson).temperature`."
+                "own. Received: `rule.temperature`, the one of all. Read those "
+                "of a batch: `rule.apply(inputs).temperature`."
             )
         logit = ops.convert_to_tensor(self.logit)
         return float(ops.convert_to_numpy(self._between(logit)))
@@ -125,20 +126,20 @@ class LearnedTemperature(Rule):
         )
         self.head.build((None, self.units))
 
-    def mend(self, lesson):
-        logits = reversed_gradient(
-            self._logits(lesson), ops.convert_to_tensor(self.reversal)
+    def apply(self, inputs):
+        logits = _reverse_gradient(
+            self._logits(inputs), ops.convert_to_tensor(self.reversal)
         )
-        return lesson._replace(temperature=self._between(logits))
+        return inputs._replace(temperature=self._between(logits))
 
-    def _logits(self, lesson):
+    def _logits(self, inputs):
         if not self.per_sample:
             logit = ops.convert_to_tensor(self.logit)
-            return logit * ops.ones_like(lesson.sample_weight)
-        sides = lesson.teacher_logits, lesson.student_logits
+            return logit * ops.ones_like(inputs.sample_weight)
+        sides = inputs.teacher_logits, inputs.student_logits
         sides = [ops.exp(log_probabilities(side)) for side in sides]
-        answers = ops.stop_gradient(ops.concatenate(sides, axis=-1))
-        return self.head(self.hidden(answers))[:, 0]
+        both = ops.stop_gradient(ops.concatenate(sides, axis=-1))
+        return self.head(self.hidden(both))[:, 0]
 
     def _between(self, logit):
         return self.low + (self.high - self.low) * ops.sigmoid(logit)
@@ -159,17 +160,8 @@ class LearnedTemperature(Rule):
         return cls(**{**config, "reversal": reversal})
 
 
-def reversed_gradient(value, strength):
-    """A value as it is, whose gradient is turned round.
-
-        gradient of value = -strength * gradient of the result
-
-    Example:
-    >>> float(reversed_gradient(ops.convert_to_tensor(3.0), 0.5))
-    3.0
-
-    Reference: Ganin and Lempitsky, 2014, "Unsupervised Domain Adaptation by
-    Backpropagation", arXiv 1409.7495.
-    """
+def _reverse_gradient(value, strength):
+    """The value as it is, its gradient times -strength."""
+    # Ganin and Lempitsky, 2014, arXiv 1409.7495.
     turned = -strength * value
     return ops.stop_gradient(value - turned) + turned

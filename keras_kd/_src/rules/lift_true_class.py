@@ -1,9 +1,9 @@
-"""Raise the true class until the teacher would have chosen it."""
+"""LiftTrueClass: raise the true class's logit above all others."""
 
 import keras
 from keras import ops
 
-from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.arguments import number
 from keras_kd._src.losses.true_class import true_class
 from keras_kd._src.rules.rule import Rule
 
@@ -28,10 +28,10 @@ class LiftTrueClass(Rule):
         ValueError: `margin` is negative or no number.
 
     Example:
-    >>> from keras_kd._src.rules.rule_inputs import RuleInputs
+    >>> from keras_kd.rules import RuleInputs
     >>> logits = ops.array([[3.0, 1.0, 0.0]])
-    >>> lesson = RuleInputs(logits, logits, ops.ones((1,)), ops.array([1]))
-    >>> [float(logit) for logit in LiftTrueClass(0.5).mend(lesson)[0][0]]
+    >>> inputs = RuleInputs(logits, logits, ops.ones((1,)), ops.array([1]))
+    >>> [float(logit) for logit in LiftTrueClass(0.5).apply(inputs)[0][0]]
     [3.0, 3.5, 0.0]
 
     Reference: after Wen et al., 2019, "Preparing Lessons: Improve Knowledge
@@ -43,17 +43,17 @@ class LiftTrueClass(Rule):
 
     def __init__(self, margin=0.0, name=None):
         super().__init__(name=name)
-        self.margin = number_of(margin, "margin")
+        self.margin = number(margin, "margin", least=0.0)
 
-    def mend(self, lesson):
-        logits = lesson.teacher_logits
-        is_target = true_class(lesson.labels, logits)
+    def apply(self, inputs):
+        logits = inputs.teacher_logits
+        is_target = true_class(inputs.labels, logits)
         # Far below what any logit is, and finite.
         others = ops.where(is_target, -1e30, logits)
         others = ops.max(others, axis=-1, keepdims=True)
         lifted = ops.maximum(logits, others + self.margin)
         logits = ops.where(is_target, lifted, logits)
-        return lesson._replace(teacher_logits=logits)
+        return inputs._replace(teacher_logits=logits)
 
     def get_config(self):
         return {**super().get_config(), "margin": self.margin}

@@ -1,4 +1,4 @@
-"""Give the true class the teacher's highest probability."""
+"""ProbabilityShift: give the true class the teacher's top probability."""
 
 import keras
 from keras import ops
@@ -9,11 +9,11 @@ from keras_kd._src.rules.rule import Rule
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class ProbabilityShift(Rule):
-    """Where the teacher is wrong, swaps the true class with its first choice.
+    """Swaps the true class with a wrong first choice: probability shift (PS).
 
-    What it says of all other classes stays, so that its knowledge of what is
-    like what is not lost with its error. It trusts the labels: where they are
-    noisy it teaches their errors. A sample without a label (-1) stays.
+    The logits of all other classes stay, so that the teacher's knowledge of
+    what is like what is not lost with its error. It trusts the labels: where
+    they are noisy it teaches their errors. A sample without a label (-1) stays.
 
         teacher_logits[label], teacher_logits[best] = max, teacher_logits[label]
 
@@ -21,10 +21,10 @@ class ProbabilityShift(Rule):
         name: the rule's name.
 
     Example:
-    >>> from keras_kd._src.rules.rule_inputs import RuleInputs
+    >>> from keras_kd.rules import RuleInputs
     >>> logits = ops.array([[3.0, 1.0, 0.0]])
-    >>> lesson = RuleInputs(logits, logits, ops.ones((1,)), ops.array([1]))
-    >>> [float(logit) for logit in ProbabilityShift().mend(lesson)[0][0]]
+    >>> inputs = RuleInputs(logits, logits, ops.ones((1,)), ops.array([1]))
+    >>> [float(logit) for logit in ProbabilityShift().apply(inputs)[0][0]]
     [1.0, 3.0, 0.0]
 
     Reference: Wen et al., 2019, "Preparing Lessons: Improve Knowledge
@@ -33,9 +33,9 @@ class ProbabilityShift(Rule):
 
     needs_labels = True
 
-    def mend(self, lesson):
-        logits = lesson.teacher_logits
-        is_target = true_class(lesson.labels, logits)
+    def apply(self, inputs):
+        logits = inputs.teacher_logits
+        is_target = true_class(inputs.labels, logits)
         classes = ops.arange(logits.shape[-1], dtype="int32")
         first = ops.cast(ops.argmax(logits, axis=-1), "int32")[:, None]
         best = ops.max(logits, axis=-1, keepdims=True)
@@ -46,4 +46,4 @@ class ProbabilityShift(Rule):
         swapped = ops.where(is_target, best, swapped)
         labelled = ops.any(is_target, axis=-1, keepdims=True)
         logits = ops.where(labelled, swapped, logits)
-        return lesson._replace(teacher_logits=logits)
+        return inputs._replace(teacher_logits=logits)

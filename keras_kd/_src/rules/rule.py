@@ -1,4 +1,4 @@
-"""What a rule is: it looks at what a teacher says before it is taught."""
+"""Rule: the base class, and the checks that a transfer makes of its rules."""
 
 import keras
 
@@ -8,34 +8,36 @@ from keras_kd._src.naming import snake_case
 
 
 class Rule(keras.layers.Layer):
-    """Base class of the rules: mends or weighs what a teacher says.
+    """Base class of the rules: filters or refines a teacher's targets.
 
-    Write one of your own by implementing `mend(lesson)`, which returns the
-    lesson with another `teacher_logits`, `sample_weight` or `temperature`; it
-    runs inside of the compiled step. Where it needs more:
+    Write one of your own by implementing `apply(inputs)`, which gets a
+    `RuleInputs` and returns one with another `teacher_logits`,
+    `sample_weight` or `temperature`; it runs inside of the compiled step.
+    Where it needs more:
 
-    - a rule that reads the labels says `needs_labels = True`, one that reads
+    - a rule that reads the labels sets `needs_labels = True`, one that reads
       the student's logits `needs_student = True`, one that sets the
       temperature `sets_temperature = True`;
-    - `observe(lesson)` is called in training steps, after `mend`, with the
-      lesson as it came: for what a rule remembers of the batches, in variables;
+    - `update_state(inputs)` is called in training steps, after `apply`, with
+      the inputs as they came: for statistics over batches, kept in variables;
     - variables whose shape depends on the number of classes are made in
-      `build(shape)`, which is given the teacher's, `(None, classes)`;
+      `build(shape)`, which gets the teacher's, `(None, classes)`;
     - `teacher_taps` lists taps of the teacher that are read in the same pass;
-      their values are in `lesson.teacher_features`;
+      the activations are in `inputs.teacher_features`;
     - a `Hyperparameter` that it keeps as an attribute may move while training.
 
     Args:
         name: the rule's name; its class's in snake case by default.
 
     Example:
-    >>> from keras_kd._src.rules.rule_inputs import RuleInputs
+    >>> import keras_kd as kd
     >>> from keras import ops
-    >>> class Halve(Rule):
-    ...     def mend(self, lesson):
-    ...         return lesson._replace(sample_weight=lesson.sample_weight / 2)
-    >>> lesson = RuleInputs(ops.zeros((2, 3)), ops.zeros((2, 3)), ops.ones((2,)))
-    >>> float(Halve().mend(lesson).sample_weight[0])
+    >>> class Halve(kd.rules.Rule):
+    ...     def apply(self, inputs):
+    ...         return inputs._replace(sample_weight=inputs.sample_weight / 2)
+    >>> logits = ops.zeros((2, 3))
+    >>> inputs = kd.rules.RuleInputs(logits, logits, ops.ones((2,)))
+    >>> float(Halve().apply(inputs).sample_weight[0])
     0.5
     """
 
@@ -48,18 +50,15 @@ class Rule(keras.layers.Layer):
         name = name or snake_case(type(self).__name__)
         super().__init__(name=name, dtype="float32", autocast=False)
 
-    def mend(self, lesson):
-        return lesson
+    def apply(self, inputs):
+        """The `RuleInputs` as they are after this rule."""
+        return inputs
 
-    def observe(self, lesson):
-        """Remembers what it needs of a batch, in a training step."""
+    def update_state(self, inputs):
+        """Keeps what it needs of a batch, in a training step."""
 
     def check_shapes(self, shapes):
-        """Raises a `ValueError` unless it can use what its taps give.
-
-        Args:
-            shapes: the shape at each of its `teacher_taps`.
-        """
+        """Raises a `ValueError` unless the shapes at its taps will do."""
 
     def hyperparameters(self):
         """What may move while training."""
@@ -70,35 +69,8 @@ class Rule(keras.layers.Layer):
         return {"name": self.name}
 
 
-def one_of(ways, value, name):
-    """The argument, if it is one of the ways that there are.
-
-    Raises:
-        ValueError: it is not.
-
-    Example:
-    >>> one_of(("unsure", "sure"), "sure", "favor")
-    'sure'
-    """
-    if value not in ways:
-        raise ValueError(
-            f"Argument `{name}` must be one of {', '.join(map(repr, ways))}. "
-            f"Received: {name}={value!r}."
-        )
-    return value
-
-
 def checked_rules(rules, loss):
-    """The rules as a list, if they are rules and fit the loss.
-
-    Raises:
-        ValueError: they are not, or they do not.
-
-    Example:
-    >>> import keras_kd as kd
-    >>> checked_rules([], kd.losses.FeatureMatching())
-    []
-    """
+    """The rules as a list; a `ValueError` unless they are and fit the loss."""
     rules = list(rules)
     odd = [rule for rule in rules if not isinstance(rule, Rule)]
     if odd:
@@ -114,19 +86,7 @@ def checked_rules(rules, loss):
 
 
 def fit_rules(name, rules, shapes):
-    """Builds the rules for the number of classes that the logits have.
-
-    Args:
-        name: the transfer's name.
-        rules: list of `Rule`.
-        shapes: `(teacher_shape, student_shape)` of each pair of views.
-
-    Example:
-    >>> rule = Rule()
-    >>> fit_rules("told", [rule], [((None, 3), (None, 3))])
-    >>> rule.built
-    True
-    """
+    """Builds a transfer's rules for pairs of `(teacher, student)` shapes."""
     for number, rule in enumerate(rules):
         # A scope of its own: on PyTorch, Keras takes two variables of the
         # same path for one.
@@ -135,32 +95,24 @@ def fit_rules(name, rules, shapes):
                 rule.build(shapes[0][0])
 
 
-def check_rule_shapes(rules, views):
-    """Raises a `ValueError` unless the rules can use the teacher's views.
-
-    Args:
-        rules: list of `Rule`.
-        views: dict, tap text -> value, of the teacher.
-
-    Example:
-    >>> check_rule_shapes([Rule()], {})
-    """
+def check_rule_shapes(rules, features):
+    """Lets rules check the teacher's features, a dict of tap text -> tensor."""
     for rule in rules:
-        taps = [views[tap.text] for tap in rule.teacher_taps]
-        rule.check_shapes([tuple(view.shape) for view in taps])
+        taps = [features[tap.text] for tap in rule.teacher_taps]
+        rule.check_shapes([tuple(feature.shape) for feature in taps])
 
 
 def _check_loss(name, loss):
     single = not getattr(loss, "joint", False)
     if not (getattr(loss, "expects_logits", False) and single):
         raise ValueError(
-            "Rules mend a teacher's logits. Received: rules for a transfer "
+            "Rules work on a teacher's logits. Received: rules for a transfer "
             f"with {name}, which does not compare logits. Give them to the "
             "transfer that does, such as that of `SoftTargets`."
         )
     if not getattr(loss, "teacher_from_logits", True):
         raise ValueError(
-            "Rules mend a teacher's logits. Received: rules for a transfer "
+            "Rules work on a teacher's logits. Received: rules for a transfer "
             f"with {name}(teacher_from_logits=False). Give the teacher without "
             "its softmax."
         )

@@ -1,22 +1,22 @@
-"""A temperature for each sample, by how sure the teacher is."""
+"""TemperatureByEntropy: a temperature a sample, by teacher entropy."""
 
 import keras
 
-from keras_kd._src.losses.true_class import number_of
-from keras_kd._src.rules.difficulty import relative_entropy_of
+from keras_kd._src.arguments import number
+from keras_kd._src.arguments import one_of
+from keras_kd._src.rules.difficulty import normalized_entropy
 from keras_kd._src.rules.rule import Rule
-from keras_kd._src.rules.rule import one_of
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class TemperatureByEntropy(Rule):
-    """Sets each sample's temperature between two, by the teacher's entropy.
+    """Sets each sample's temperature by the teacher's entropy (after DTD).
 
-    One temperature can't suit all answers: what softens a sure answer enough
-    to show the other classes flattens an unsure one. By default the sure
-    answers are therefore taught at the high temperature (`sharp="unsure"`),
-    as in the paper, where confusing samples are taught sharply. The other way
-    round, what is sure is taught as it is, and what is unsure as a hint.
+    One temperature can't suit all predictions: what softens a sure one enough
+    to show the other classes flattens an unsure one. By default the sure ones
+    therefore get the high temperature (`sharp="unsure"`), as in the paper,
+    where confusing samples get sharp targets. The other way round, sure
+    predictions stay sharp, and unsure ones become a soft hint.
 
         p = softmax(teacher_logits)
         share = -sum_classes p * log p / log(classes), from 0 to 1
@@ -29,7 +29,8 @@ class TemperatureByEntropy(Rule):
     Args:
         low: of the sharp end, positive; 2 to 4 are usual.
         high: of the soft end, `low` or more; 4 to 8 are usual.
-        sharp: which answers get the low temperature, `"unsure"` or `"sure"`.
+        sharp: which predictions get the low temperature, `"unsure"` or
+            `"sure"`.
         name: the rule's name.
 
     Raises:
@@ -37,11 +38,11 @@ class TemperatureByEntropy(Rule):
 
     Example:
     >>> from keras import ops
-    >>> from keras_kd._src.rules.rule_inputs import RuleInputs
+    >>> from keras_kd.rules import RuleInputs
     >>> logits = ops.array([[0.0, 0.0], [0.0, 60.0]])
-    >>> lesson = RuleInputs(logits, logits, ops.ones((2,)))
-    >>> told = TemperatureByEntropy(2.0, 6.0).mend(lesson).temperature
-    >>> [round(float(each), 3) for each in told]
+    >>> inputs = RuleInputs(logits, logits, ops.ones((2,)))
+    >>> temperature = TemperatureByEntropy(2.0, 6.0).apply(inputs).temperature
+    >>> [round(float(each), 3) for each in temperature]
     [2.0, 6.0]
 
     Reference: after Wen et al., 2019, "Preparing Lessons: Improve Knowledge
@@ -53,16 +54,16 @@ class TemperatureByEntropy(Rule):
 
     def __init__(self, low=2.0, high=6.0, *, sharp="unsure", name=None):
         super().__init__(name=name)
-        self.low = number_of(low, "low", 1e-6)
-        self.high = number_of(high, "high", self.low)
-        self.sharp = one_of(("unsure", "sure"), sharp, "sharp")
+        self.low = number(low, "low", least=1e-6)
+        self.high = number(high, "high", least=self.low)
+        self.sharp = one_of(sharp, "sharp", ("unsure", "sure"))
 
-    def mend(self, lesson):
-        share = relative_entropy_of(lesson.teacher_logits)
+    def apply(self, inputs):
+        share = normalized_entropy(inputs.teacher_logits)
         if self.sharp == "unsure":
             share = 1.0 - share
         temperature = self.low + (self.high - self.low) * share
-        return lesson._replace(temperature=temperature)
+        return inputs._replace(temperature=temperature)
 
     def get_config(self):
         return {

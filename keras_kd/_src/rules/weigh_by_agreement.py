@@ -1,23 +1,23 @@
-"""Let the samples on which several teachers agree count more."""
+"""WeighByAgreement: samples on which several teachers agree count more."""
 
 import math
 
 import keras
 from keras import ops
 
+from keras_kd._src.arguments import one_of
 from keras_kd._src.distillation.taps import Tap
 from keras_kd._src.rules.difficulty import log_probabilities
 from keras_kd._src.rules.rule import Rule
-from keras_kd._src.rules.rule import one_of
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class WeighByAgreement(Rule):
     """Weighs each sample by how far several teachers agree on it.
 
-    Where the members of an ensemble say different things, their mean is no
-    one's answer; and where they all say the same, it is more often right.
-    They are read in the pass that the teacher makes anyway:
+    Where the members of an ensemble disagree, their mean is no one's
+    prediction; and where they all agree, it is more often right. They are read
+    in the pass that the teacher makes anyway:
 
         teacher = keras_kd.teachers.Ensemble([first, second, third])
         rule = WeighByAgreement(["members/0", "members/1", "members/2"])
@@ -27,7 +27,7 @@ class WeighByAgreement(Rule):
         weight = weight * share of the teachers with the commonest first choice
                                                               "votes"
 
-    The mean divergence is the generalised Jensen-Shannon divergence; both
+    The mean divergence is the generalized Jensen-Shannon divergence; both
     ways, 1 is full agreement, and without any "divergence" gives 0, "votes"
     1 / n. The losses' mean is weighted: only the weights' proportions within
     a batch count. The taps must give logits of the same classes in the same
@@ -43,13 +43,13 @@ class WeighByAgreement(Rule):
             the taps do not give logits of the same classes.
 
     Example:
-    >>> from keras_kd._src.rules.rule_inputs import RuleInputs
+    >>> from keras_kd.rules import RuleInputs
     >>> first, second = ops.array([[9.0, 0.0]] * 2), ops.array([[9.0, 0.0],
     ...                                                         [0.0, 9.0]])
-    >>> lesson = RuleInputs(first, first, ops.ones((2,)),
+    >>> inputs = RuleInputs(first, first, ops.ones((2,)),
     ...                 teacher_features={"a": first, "b": second})
     >>> rule = WeighByAgreement(["a", "b"], by="votes")
-    >>> [float(weight) for weight in rule.mend(lesson).sample_weight]
+    >>> [float(weight) for weight in rule.apply(inputs).sample_weight]
     [1.0, 0.5]
 
     Reference: Lakshminarayanan, Pritzel and Blundell, 2017, "Simple and
@@ -68,7 +68,7 @@ class WeighByAgreement(Rule):
                 f"Received: teachers={teachers!r}."
             )
         self.teacher_taps = [Tap(text) for text in texts]
-        self.by = one_of(("divergence", "votes"), by, "by")
+        self.by = one_of(by, "by", ("divergence", "votes"))
 
     def check_shapes(self, shapes):
         if any(len(shape) != 2 for shape in shapes) or len(set(shapes)) > 1:
@@ -78,12 +78,12 @@ class WeighByAgreement(Rule):
                 f"shape (batch, classes). Received: {shapes} at {texts}."
             )
 
-    def mend(self, lesson):
-        views = [lesson.teacher_features[tap.text] for tap in self.teacher_taps]
-        log_p = ops.stack([log_probabilities(view) for view in views], axis=1)
+    def apply(self, inputs):
+        logits = [inputs.teacher_features[t.text] for t in self.teacher_taps]
+        log_p = ops.stack([log_probabilities(each) for each in logits], axis=1)
         agreement = _no_divergence if self.by == "divergence" else _votes
-        weight = lesson.sample_weight * agreement(log_p)
-        return lesson._replace(sample_weight=weight)
+        weight = inputs.sample_weight * agreement(log_p)
+        return inputs._replace(sample_weight=weight)
 
     def get_config(self):
         return {

@@ -1,19 +1,19 @@
-"""Let the samples that the student has not learned yet count more."""
+"""WeighByDifficulty: samples not learned yet count more."""
 
 import keras
 from keras import ops
 
-from keras_kd._src.losses.true_class import number_of
-from keras_kd._src.rules.difficulty import cross_entropy_of
+from keras_kd._src.arguments import number
+from keras_kd._src.rules.difficulty import label_cross_entropy
 from keras_kd._src.rules.rule import Rule
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class WeighByDifficulty(Rule):
-    """Weighs each sample by how far the student is from its label.
+    """Weighs samples by the student's error: the factor of the focal loss.
 
-    Most samples are soon learned, and what they still teach drowns the few
-    hard ones. With noisy labels it is the wrong way: those are the hardest.
+    Most samples are soon learned, and their terms drown those of the few hard
+    ones. With noisy labels it is the wrong way: those are the hardest.
 
         p = the student's probability of the true class, at temperature 1
         weight = weight * (1 - p)^gamma
@@ -23,9 +23,9 @@ class WeighByDifficulty(Rule):
     such as `SoftTargets(reduction="sum_over_batch_size")`, as the paper
     divides by none. The losses' usual mean is weighted: only the weights'
     proportions within a batch count. Once most samples are learned, the few
-    that are not are then taught with the force of all, and training breaks
-    down. Even so it may teach less than equal weights do: what soft targets
-    say of samples that are learned is silenced, too.
+    that are not then get the weight of all, and training breaks down. Even so
+    it may help less than equal weights do: it also silences the soft targets
+    of samples that are learned.
 
     Args:
         gamma: 0 leaves all weights as they are; the paper's is 2.
@@ -35,10 +35,10 @@ class WeighByDifficulty(Rule):
         ValueError: `gamma` is negative or no number.
 
     Example:
-    >>> from keras_kd._src.rules.rule_inputs import RuleInputs
+    >>> from keras_kd.rules import RuleInputs
     >>> logits = ops.array([[0.0, 0.0], [9.0, 0.0]])
-    >>> lesson = RuleInputs(logits, logits, ops.ones((2,)), ops.array([0, 0]))
-    >>> weight = WeighByDifficulty(2.0).mend(lesson).sample_weight
+    >>> inputs = RuleInputs(logits, logits, ops.ones((2,)), ops.array([0, 0]))
+    >>> weight = WeighByDifficulty(2.0).apply(inputs).sample_weight
     >>> [round(float(each), 3) for each in weight]
     [0.25, 0.0]
 
@@ -51,15 +51,15 @@ class WeighByDifficulty(Rule):
 
     def __init__(self, gamma=2.0, name=None):
         super().__init__(name=name)
-        self.gamma = number_of(gamma, "gamma")
+        self.gamma = number(gamma, "gamma", least=0.0)
 
-    def mend(self, lesson):
-        logits = ops.stop_gradient(lesson.student_logits)
-        loss, labelled = cross_entropy_of(logits, lesson.labels)
+    def apply(self, inputs):
+        logits = ops.stop_gradient(inputs.student_logits)
+        loss, labelled = label_cross_entropy(logits, inputs.labels)
         # 1 - p = 1 - exp(-loss), precise also where p is almost 1.
         factor = ops.power(-ops.expm1(-loss), self.gamma)
         factor = ops.where(labelled, factor, 1.0)
-        return lesson._replace(sample_weight=lesson.sample_weight * factor)
+        return inputs._replace(sample_weight=inputs.sample_weight * factor)
 
     def get_config(self):
         return {**super().get_config(), "gamma": self.gamma}

@@ -1,20 +1,20 @@
-"""Let the samples of which the teacher is unsure, or sure, count more."""
+"""WeighByEntropy: samples of which the teacher is unsure count more."""
 
 import keras
 
-from keras_kd._src.losses.true_class import number_of
-from keras_kd._src.rules.difficulty import relative_entropy_of
+from keras_kd._src.arguments import number
+from keras_kd._src.arguments import one_of
+from keras_kd._src.rules.difficulty import normalized_entropy
 from keras_kd._src.rules.rule import Rule
-from keras_kd._src.rules.rule import one_of
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class WeighByEntropy(Rule):
-    """Weighs each sample by the entropy of the teacher's answer.
+    """Weighs each sample by the teacher's entropy (ER-KD).
 
-    What a teacher says beyond the label is in the answers of which it is not
-    sure: they are favored by default. Favour the sure ones where unsure
-    answers are mostly wrong (look at the audit of `DropUnsure` first).
+    What a teacher knows beyond the label is in the predictions of which it is
+    not sure: they are favored by default. Favor the sure ones where unsure
+    predictions are mostly wrong (look at the audit of `DropUnsure` first).
 
         p = softmax(teacher_logits / T)
         share = -sum_classes p * log p / log(classes), from 0 to 1
@@ -22,7 +22,7 @@ class WeighByEntropy(Rule):
         weight = weight * (1 - share)   with favor="sure"
 
     The losses' mean is weighted: only the weights' proportions within a batch
-    count, and a batch of all unsure samples is no louder than another. The
+    count, and a batch of all unsure samples weighs no more than another. The
     authors' code multiplies the loss by the entropy in nats; for that take
     `SoftTargets(reduction="sum_over_batch_size")` and a transfer's weight of
     log(classes) times as much.
@@ -38,10 +38,10 @@ class WeighByEntropy(Rule):
 
     Example:
     >>> from keras import ops
-    >>> from keras_kd._src.rules.rule_inputs import RuleInputs
+    >>> from keras_kd.rules import RuleInputs
     >>> logits = ops.array([[0.0, 0.0], [0.0, 60.0]])
-    >>> lesson = RuleInputs(logits, logits, ops.ones((2,)))
-    >>> weight = WeighByEntropy().mend(lesson).sample_weight
+    >>> inputs = RuleInputs(logits, logits, ops.ones((2,)))
+    >>> weight = WeighByEntropy().apply(inputs).sample_weight
     >>> [round(float(each), 3) for each in weight]
     [1.0, 0.0]
 
@@ -52,14 +52,14 @@ class WeighByEntropy(Rule):
 
     def __init__(self, favor="unsure", *, temperature=4.0, name=None):
         super().__init__(name=name)
-        self.favor = one_of(("unsure", "sure"), favor, "favor")
-        self.temperature = number_of(temperature, "temperature", 1e-6)
+        self.favor = one_of(favor, "favor", ("unsure", "sure"))
+        self.temperature = number(temperature, "temperature", least=1e-6)
 
-    def mend(self, lesson):
-        share = relative_entropy_of(lesson.teacher_logits, self.temperature)
+    def apply(self, inputs):
+        share = normalized_entropy(inputs.teacher_logits, self.temperature)
         if self.favor == "sure":
             share = 1.0 - share
-        return lesson._replace(sample_weight=lesson.sample_weight * share)
+        return inputs._replace(sample_weight=inputs.sample_weight * share)
 
     def get_config(self):
         return {

@@ -1,9 +1,9 @@
-"""Let the samples count more on which the student is behind its teacher."""
+"""WeighByLoss: samples on which the student is behind count more."""
 
 import keras
 from keras import ops
 
-from keras_kd._src.rules.difficulty import cross_entropy_of
+from keras_kd._src.rules.difficulty import label_cross_entropy
 from keras_kd._src.rules.rule import Rule
 
 # Beside the teacher's cross-entropy, which may round to 0; the authors'.
@@ -12,7 +12,7 @@ _LEAST = 1e-7
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class WeighByLoss(Rule):
-    """Weighs each sample by the student's loss over the teacher's.
+    """Weighs samples by the student's loss over the teacher's (WSLD).
 
     Soft targets also hold a student back from fitting the labels. Where it
     fits them better than the teacher does, it is held back for nothing, and
@@ -30,18 +30,18 @@ class WeighByLoss(Rule):
                  rules=[WeighByLoss()], weight=2.5)
 
     The losses' usual mean is weighted: only the weights' proportions within a
-    batch count. Once most samples are learned, the few that are not are then
-    taught with the force of all, and training may break down.
+    batch count. Once most samples are learned, the few that are not then get
+    the weight of all, and training may break down.
 
     Args:
         name: the rule's name.
 
     Example:
-    >>> from keras_kd._src.rules.rule_inputs import RuleInputs
+    >>> from keras_kd.rules import RuleInputs
     >>> teacher = ops.array([[1.0, 0.0], [1.0, 0.0]])
     >>> student = ops.array([[1.0, 0.0], [9.0, 0.0]])
-    >>> lesson = RuleInputs(teacher, student, ops.ones((2,)), ops.array([0, 0]))
-    >>> weight = WeighByLoss().mend(lesson).sample_weight
+    >>> inputs = RuleInputs(teacher, student, ops.ones((2,)), ops.array([0, 0]))
+    >>> weight = WeighByLoss().apply(inputs).sample_weight
     >>> [round(float(each), 3) for each in weight]
     [0.632, 0.0]
 
@@ -53,10 +53,10 @@ class WeighByLoss(Rule):
     needs_labels = True
     needs_student = True
 
-    def mend(self, lesson):
-        logits = ops.stop_gradient(lesson.student_logits)
-        student, labelled = cross_entropy_of(logits, lesson.labels)
-        teacher, _ = cross_entropy_of(lesson.teacher_logits, lesson.labels)
+    def apply(self, inputs):
+        logits = ops.stop_gradient(inputs.student_logits)
+        student, labelled = label_cross_entropy(logits, inputs.labels)
+        teacher, _ = label_cross_entropy(inputs.teacher_logits, inputs.labels)
         behind = -ops.expm1(-student / (teacher + _LEAST))
         factor = ops.where(labelled, behind, 1.0)
-        return lesson._replace(sample_weight=lesson.sample_weight * factor)
+        return inputs._replace(sample_weight=inputs.sample_weight * factor)

@@ -1,1 +1,1 @@
-"""Schemes: training in stages, with one way of saving and resuming."""
+"""Published ways to train: transfers of one `fit`, or a chain of several."""

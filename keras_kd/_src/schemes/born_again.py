@@ -1,8 +1,9 @@
 """Born-again networks: the same model, generation after generation."""
 
+from keras_kd._src.arguments import integer
 from keras_kd._src.distillation.transfer import Transfer
 from keras_kd._src.losses.soft_targets import SoftTargets
-from keras_kd._src.schemes.stage import Stage
+from keras_kd._src.schemes.chain import Stage
 
 
 def born_again(
@@ -15,11 +16,11 @@ def born_again(
     hard_weight=0.0,
     callbacks=None,
 ):
-    """Stages of one architecture, each generation taught by the one before.
+    """Born-again networks (BAN): stages of one architecture, in generations.
 
     For a model that should get better, not smaller: give the chain a trained
     teacher of the same architecture (or of another). Each generation starts
-    from new random weights:
+    from new random weights, and its teacher is the one before:
 
         chain = Chain(
             teacher,
@@ -36,10 +37,11 @@ def born_again(
     their teachers, so it gains less than one of models trained independently.
 
     Args:
-        student: function of nothing that makes the model.
+        student: function without arguments that makes the model.
         generations: how many, a positive integer; 1 to 3 in the paper.
         epochs: of each generation.
-        compile: function of nothing that returns the arguments of `compile`.
+        compile: function without arguments that returns the arguments of
+            `compile`.
         transfers: as in `Stage`; by default the paper's: soft targets at
             temperature 1, of weight 1.
         hard_weight: weight of the labels: 0 in the paper's formula, 1 where
@@ -60,14 +62,9 @@ def born_again(
     Reference: Furlanello et al., 2018, "Born-Again Neural Networks",
     arXiv 1805.04770.
     """
-    if not isinstance(generations, int) or generations < 1:
-        raise ValueError(
-            "Argument `generations` must be a positive integer. Received: "
-            f"generations={generations!r}."
-        )
     return [
         Stage(
-            f"generation_{number + 1}",
+            f"generation_{number}",
             student,
             epochs=epochs,
             compile=compile,
@@ -75,7 +72,7 @@ def born_again(
             hard_weight=hard_weight,
             callbacks=callbacks,
         )
-        for number in range(generations)
+        for number in range(1, integer(generations, "generations") + 1)
     ]
 
 

@@ -1,18 +1,99 @@
-"""Chain: students trained one after another, each taught by earlier ones."""
+"""Chain: students trained in stages; each finished one teaches the next."""
+
+import json
+import pathlib
+import random
+import re
+import shutil
 
 import keras
+import numpy as np
 
+from keras_kd._src.arguments import integer
+from keras_kd._src.arguments import one_of
 from keras_kd._src.atomic_write import atomic_write
+from keras_kd._src.atomic_write import write_json
+from keras_kd._src.callbacks.epoch_backup import EpochBackup
+from keras_kd._src.distillation.distiller import Distiller
 from keras_kd._src.fingerprint import fingerprint
 from keras_kd._src.fingerprint import hexadecimal
-from keras_kd._src.schemes.epoch_backup import EpochBackup
-from keras_kd._src.schemes.run_folder import RunFolder
-from keras_kd._src.schemes.run_folder import seed_of_stage
-from keras_kd._src.schemes.stage import Stage
+from keras_kd._src.schemes.densely_guided import densely_guided
+from keras_kd._src.teachers.ensemble import Ensemble
+
+
+class Stage:
+    """One student of a `Chain`: what it is, its teachers, and for how long.
+
+    All that has a state of its own (the student, transfers, an optimizer,
+    callbacks) is given as a function that makes it. A stage then begins in
+    the same way in a new process as in the first one.
+
+        stage = Stage(
+            "assistant",
+            make_assistant,
+            epochs=30,
+            compile=lambda: {"optimizer": "adam", "loss": make_loss()},
+            transfers=lambda teachers: [Transfer(SoftTargets(2.0))],
+        )
+
+    Args:
+        name: names the stage in the report, and its files: letters, digits,
+            `_`, `-` and `.`; not "teacher".
+        student: function without arguments that makes the student, a built
+            Keras model.
+        epochs: for how many epochs it is trained, a positive integer.
+        compile: function without arguments that returns the arguments of
+            `compile`, a dict with `"optimizer"`, `"loss"`, `"metrics"` ....
+        transfers: function that makes the list of `Transfer`s. It is given
+            the list of the stage's teachers, oldest first. Hinton's soft
+            targets by default, or `keras_kd.schemes.densely_guided` for
+            `teachers="all"`.
+        hard_weight: weight of the compiled loss, as the `Distiller` has it.
+        callbacks: function without arguments that returns a list of
+            callbacks.
+        teachers: `"previous"`, the student of the stage before (or the
+            chain's teacher), or `"all"`, that teacher and the students of all
+            stages before: the members of an `Ensemble`, at the taps
+            "members/0", "members/1", ....
+
+    Raises:
+        ValueError: an argument is not of its kind.
+
+    Example:
+    >>> def make_student():
+    ...     return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> stage = Stage("student", make_student, epochs=20, compile=dict)
+    >>> stage.name, stage.epochs, stage.teachers
+    ('student', 20, 'previous')
+
+    Reference: Mirzadeh et al., 2019, "Improved Knowledge Distillation via
+    Teacher Assistant", arXiv 1902.03393.
+    """
+
+    def __init__(
+        self,
+        name,
+        student,
+        *,
+        epochs,
+        compile,
+        transfers=None,
+        hard_weight=0.1,
+        callbacks=None,
+        teachers="previous",
+    ):
+        self.name = _checked_name(name)
+        self.student = _checked_function(student, "student")
+        self.epochs = integer(epochs, "epochs")
+        self.compile = _checked_function(compile, "compile")
+        self.transfers = transfers and _checked_function(transfers, "transfers")
+        self.hard_weight = hard_weight
+        self.callbacks = callbacks and _checked_function(callbacks, "callbacks")
+        self.teachers = one_of(teachers, "teachers", ("previous", "all"))
 
 
 class Chain:
-    """Trains students in stages: each finished one teaches the next.
+    """Teacher assistants (TAKD): each finished student teaches the next.
 
     A student that is much smaller than its teacher may learn more from a
     teacher assistant, a model in between, that learned from the teacher:
@@ -31,17 +112,16 @@ class Chain:
         student_k = Distiller(student_{k-1}, new student).fit(...)
 
     The same loop makes born-again generations (`born_again`) and densely
-    guided distillation (stages with `taught_by="all"`).
+    guided distillation (stages with `teachers="all"`).
 
     All that a run needs to go on is in its folder. When it was interrupted,
     run the same program again: finished stages are loaded, the one that was
-    being trained goes on after its last whole epoch, and the rest follows.
-    Over the same data in the same order the students end up the same, bit for
-    bit (as far as the backend's own arithmetic repeats itself). A callback
-    that counts epochs, such as `EarlyStopping`, begins its count anew.
+    being trained goes on after its last finished epoch, and the rest follows.
+    Over the same data the students end up the same, bit for bit (see
+    `keras_kd.callbacks.EpochBackup`, also for what begins anew).
 
     The folder holds `report.json` (see `report`), the finished students as
-    `1_assistant.keras`, `2_student.keras`, ..., and the state of the stage
+    `1_assistant.keras`, `2_student.keras`, ..., and the backup of the stage
     in training.
 
     Each stage begins by setting Keras' random seed, to a number made of the
@@ -93,8 +173,8 @@ class Chain:
     def __init__(self, teacher, stages, *, folder, seed=None):
         self.teacher = _checked_teacher(teacher)
         self.stages = _checked_stages(stages)
-        self.folder = RunFolder(folder)
-        self.seed = _checked_seed(seed)
+        self.folder = pathlib.Path(folder)
+        self.seed = None if seed is None else integer(seed, "seed", least=0)
         self.students = []
 
     @property
@@ -120,8 +200,8 @@ class Chain:
             validation data if there is any; `"history"`, the logs of all
             epochs; `"settings"`; and the student's `"fingerprint"`.
         """
-        report = self.folder.read_report()
-        return report["stages"] if report else []
+        path = self.folder / "report.json"
+        return json.loads(path.read_text())["stages"] if path.exists() else []
 
     def fit(self, x=None, y=None, **kwargs):
         """Trains what is not finished yet.
@@ -144,68 +224,170 @@ class Chain:
                 "`tf.data.Dataset`, a `DataLoader` or a "
                 "`keras.utils.PyDataset`."
             )
-        report = self.folder.begin(
-            fingerprint(self.teacher),
-            self.seed,
-            [stage.settings for stage in self.stages],
-        )
+        report = self._begin()
         self.students = []
-        for place, finished in enumerate(report["stages"]):
-            self.students.append(self._load(place, finished))
-        for place in range(len(self.students), len(self.stages)):
-            self.students.append(self._train(place, report, x, y, kwargs))
+        for place, stage in enumerate(self.stages):
+            seed = np.random.SeedSequence([report["seed"], place])
+            keras.utils.set_random_seed(int(seed.generate_state(1)[0]))
+            student = self._make_student(stage)
+            if place < len(report["stages"]):
+                self._load(student, place, report["stages"][place])
+            else:
+                entry = self._train(student, stage, x, y, kwargs)
+                report["stages"].append(entry)
+                # Only now the stage is finished: all its files are written.
+                write_json(self.folder / "report.json", report)
+                shutil.rmtree(self._path(stage, "_backup"), ignore_errors=True)
+            self.students.append(student)
         return self.report
 
-    def _models(self):
-        return [self.teacher, *self.students]
+    def _begin(self):
+        """The report of this run, new or found in the folder."""
+        path, teacher = self.folder / "report.json", _hexadecimal(self.teacher)
+        if not path.exists():
+            seed = random.randrange(2**31) if self.seed is None else self.seed
+            write_json(path, {"seed": seed, "teacher": teacher, "stages": []})
+        report = json.loads(path.read_text())
+        self._check("teacher", report["teacher"], teacher)
+        if self.seed is not None:
+            self._check("seed", report["seed"], self.seed)
+        settings = [_settings(stage) for stage in self.stages]
+        for place, finished in enumerate(report["stages"]):
+            now = settings[place] if place < len(settings) else None
+            self._check(f"stage {place + 1}", finished["settings"], now)
+        return report
 
-    def _load(self, place, finished):
-        student = self.stages[place].make_student(self._models())
-        student.load_weights(self.folder.path / finished["file"])
-        self.folder.check(
-            f"student {place + 1}",
-            finished["fingerprint"],
-            hexadecimal(fingerprint(student)),
-        )
+    def _check(self, what, before, now):
+        if before != now:
+            raise ValueError(
+                f"The folder {str(self.folder)!r} holds another run: its "
+                f"{what} differs, and what is finished is not trained again. "
+                f"Received: {what} {now!r}; in the folder: {before!r}. Put it "
+                "back, or begin a new run in another folder."
+            )
+
+    def _make_student(self, stage):
+        student = stage.student()
+        if any(student is model for model in [self.teacher, *self.students]):
+            raise ValueError(
+                f"The function `student` of stage {stage.name!r} must make a "
+                f"new model. Received: {student.name!r} once more, a model "
+                "that the chain has already. Build the model inside of the "
+                "function."
+            )
         return student
 
-    def _train(self, place, report, x, y, kwargs):
-        stage = self.stages[place]
-        keras.utils.set_random_seed(seed_of_stage(report["seed"], place))
-        student = stage.make_student(self._models())
-        distiller = stage.distiller(stage.choose(self._models()), student)
-        backup = EpochBackup(self.folder.backup_path(place, stage.name))
+    def _load(self, student, place, finished):
+        student.load_weights(self.folder / finished["file"])
+        now = _hexadecimal(student)
+        self._check(f"student {place + 1}", finished["fingerprint"], now)
+
+    def _train(self, student, stage, x, y, fit_arguments):
+        """Trains and saves a student; returns its entry in the report."""
+        distiller = self._distiller(student, stage)
+        backup = EpochBackup(self._path(stage, "_backup"))
         distiller.fit(
             x,
             y,
             epochs=stage.epochs,
-            initial_epoch=backup.done,
-            callbacks=[*stage.make_callbacks(), backup],
-            **kwargs,
+            initial_epoch=backup.initial_epoch,
+            callbacks=[*(stage.callbacks or list)(), backup],
+            **fit_arguments,
         )
-        path = self.folder.student_path(place, stage.name)
+        path = self._path(stage, ".keras")
         atomic_write(path, student.save)
-        metrics = stage.evaluate(distiller, kwargs)
-        report["stages"].append(self._entry(place, student, backup, metrics))
-        self.folder.write_report(report)
-        backup.delete()
-        return student
-
-    def _entry(self, place, student, backup, metrics):
-        stage = self.stages[place]
-        names = ["teacher", *(stage.name for stage in self.stages[:place])]
+        earlier = self.stages[: self.stages.index(stage)]
+        names = ["teacher", *(each.name for each in earlier)]
         return {
             "stage": stage.name,
-            "teachers": stage.choose(names),
-            "file": self.folder.student_path(place, stage.name).name,
+            "teachers": names if stage.teachers == "all" else names[-1:],
+            "file": path.name,
             "parameters": student.count_params(),
-            "epochs": len(backup.epochs),
+            "epochs": len(backup.history["loss"]),
             "seconds": backup.seconds,
-            "metrics": metrics,
+            "metrics": _evaluate(distiller, fit_arguments),
             "history": backup.history,
-            "settings": stage.settings,
-            "fingerprint": hexadecimal(fingerprint(student)),
+            "settings": _settings(stage),
+            "fingerprint": _hexadecimal(student),
         }
+
+    def _distiller(self, student, stage):
+        teachers, make = [self.teacher, *self.students], stage.transfers
+        if stage.teachers == "previous":
+            teachers = teachers[-1:]
+        elif make is None:
+            make = densely_guided
+        distiller = Distiller(
+            teachers[0] if len(teachers) == 1 else Ensemble(teachers),
+            student,
+            None if make is None else make(teachers),
+            hard_weight=stage.hard_weight,
+        )
+        distiller.compile(**stage.compile())
+        return distiller
+
+    def _path(self, stage, ending):
+        place = self.stages.index(stage) + 1
+        return self.folder / f"{place}_{stage.name}{ending}"
+
+
+def _settings(stage):
+    """What must not change once a stage is finished."""
+    number = isinstance(stage.hard_weight, (int, float))
+    return {
+        "name": stage.name,
+        "epochs": stage.epochs,
+        "teachers": stage.teachers,
+        "hard_weight": stage.hard_weight if number else "schedule",
+    }
+
+
+def _evaluate(distiller, fit_arguments):
+    """The metrics of a finished student, on the validation data if any."""
+    # Those of the last epoch are not always its own: `EarlyStopping` may have
+    # put other weights back.
+    data = fit_arguments.get("validation_data")
+    if data is None:
+        return {}
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    # As `fit` does it.
+    size = fit_arguments.get("validation_batch_size")
+    return distiller.evaluate(
+        x,
+        y,
+        batch_size=size or fit_arguments.get("batch_size"),
+        sample_weight=sample_weight,
+        steps=fit_arguments.get("validation_steps"),
+        verbose=0,
+        return_dict=True,
+    )
+
+
+def _hexadecimal(model):
+    return hexadecimal(fingerprint(model))
+
+
+def _checked_name(name):
+    ok = isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name)
+    if not ok or name == "teacher":
+        raise ValueError(
+            "Argument `name` names the stage's files: letters, digits, '_', "
+            "'-' and '.', and not 'teacher', which is the chain's first. "
+            f"Received: name={name!r}."
+        )
+    return name
+
+
+def _checked_function(function, argument):
+    # Layers can be called, too, but make nothing.
+    if callable(function) and not isinstance(function, keras.layers.Layer):
+        return function
+    raise ValueError(
+        f"Argument `{argument}` must be a function that makes it anew, so "
+        "that an interrupted chain can begin the stage again. Received: "
+        f"{argument}={function!r}. Write `{argument}=lambda: ...`, or pass "
+        "the name of your function without calling it."
+    )
 
 
 def _checked_stages(stages):
@@ -228,15 +410,6 @@ def _checked_teacher(teacher):
         "Argument `teacher` must be a built Keras model. Received: "
         f"teacher={teacher!r}. Train it first, or load it with "
         "`keras.saving.load_model`."
-    )
-
-
-def _checked_seed(seed):
-    if seed is None or (isinstance(seed, int) and seed >= 0):
-        return seed
-    raise ValueError(
-        "Argument `seed` must be a non-negative integer, or None to draw one. "
-        f"Received: seed={seed!r}."
     )
 
 

@@ -1,4 +1,4 @@
-"""KDCL: the best of all peers' answers teaches each of them."""
+"""KDCL: one target, made of all peers' predictions, teaches each of them."""
 
 from keras_kd._src.distillation.transfer import Transfer
 from keras_kd._src.losses.collaborative_targets import CollaborativeTargets
@@ -7,9 +7,9 @@ from keras_kd._src.losses.collaborative_targets import CollaborativeTargets
 def collaborative_learning(
     peers, *, combine="min_logit", temperature=2.0, weight=1.0
 ):
-    """The transfer of KDCL: all peers' answers make one target for all.
+    """Collaborative learning (KDCL): all peers' logits make one target for all.
 
-    Where peers differ much in size, a small one's answers are of little use
+    Where peers differ much in size, a small one's predictions are of little use
     to a large one (`schemes.mutual_learning`); the target here is at least as
     good as the best of them:
 

@@ -1,24 +1,24 @@
 """Densely guided distillation: all earlier models teach, some are dropped."""
 
+from keras_kd._src.arguments import number
 from keras_kd._src.distillation.transfer import Transfer
 from keras_kd._src.losses.soft_targets import SoftTargets
-from keras_kd._src.losses.true_class import number_of
 from keras_kd._src.rules.drop_at_random import DropAtRandom
 
 
 def densely_guided(teachers, *, temperature=4.0, weight=0.9, rate=None):
-    """The transfers of a stage that all models before it teach.
+    """Densely guided (DGKD): transfers from all earlier models to a stage.
 
     In a plain chain of assistants, what one learned wrongly the next ones
     learn from it. Here each stage learns from the first teacher and from all
     assistants between, and in each batch some of them are left out, so that
-    the student does not settle on the answers of one. It is what a `Stage`
-    with `taught_by="all"` does by default; for other values:
+    the student does not settle on the predictions of one. It is what a
+    `Stage` with `teachers="all"` does by default; for other values:
 
         Stage(
             "student",
             make_student,
-            taught_by="all",
+            teachers="all",
             transfers=lambda teachers: densely_guided(teachers, rate=0.5),
             ...
         )
@@ -47,6 +47,9 @@ def densely_guided(teachers, *, temperature=4.0, weight=0.9, rate=None):
         List of `Transfer`s, in the logs as `teacher_loss`,
         `assistant_1_loss`, `assistant_2_loss`, ....
 
+    Raises:
+        ValueError: a number is out of its range.
+
     Example:
     >>> import keras
     >>> models = [keras.layers.Dense(3) for _ in range(3)]
@@ -56,7 +59,7 @@ def densely_guided(teachers, *, temperature=4.0, weight=0.9, rate=None):
     Reference: Son et al., 2021, "Densely Guided Knowledge Distillation Using
     Multiple Teacher Assistants", arXiv 2009.08825.
     """
-    weight = number_of(weight, "weight")
+    weight = number(weight, "weight", least=0)
     count = len(teachers)
     rate = 1 / count if rate is None else rate
     return [

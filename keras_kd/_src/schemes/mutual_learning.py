@@ -1,15 +1,15 @@
-"""Deep mutual learning: each peer learns from all others."""
+"""DML: each peer learns from all others."""
 
+from keras_kd._src.arguments import number
 from keras_kd._src.distillation.transfer import Transfer
 from keras_kd._src.losses.soft_targets import SoftTargets
-from keras_kd._src.losses.true_class import number_of
 
 
 def mutual_learning(peers, *, temperature=1.0, weight=1.0):
-    """The transfers of deep mutual learning, between any number of peers.
+    """Deep mutual learning (DML): transfers between any number of peers.
 
     No teacher is needed, and the peers may be of any size: each learns from
-    the labels, and from what each other peer makes of the same batch.
+    the labels, and from what each other peer predicts for the same batch.
 
         student = students.peers({"small": small, "large": large})
         distiller = SelfDistiller(student, schemes.mutual_learning(student))
@@ -17,10 +17,10 @@ def mutual_learning(peers, *, temperature=1.0, weight=1.0):
         loss of peer i = cross-entropy with the labels
             + weight / (peers - 1) * sum_{j != i} T^2 * KL(p_j || p_i)
 
-    The authors update one peer after the other, each against the answers of
-    those that are already updated; here all learn from one batch's answers at
-    once. For a plain average of the peers' answers in the place of each one's
-    own, see `schemes.collaborative_learning`.
+    The authors update one peer after the other, each against the predictions
+    of those that are already updated; here all learn from one batch's
+    predictions at once. For one target made of all peers' predictions in the
+    place of each one's own, see `schemes.collaborative_learning`.
 
     Args:
         peers: the model that `students.peers` made.
@@ -46,7 +46,7 @@ def mutual_learning(peers, *, temperature=1.0, weight=1.0):
 
     Reference: Zhang et al., 2018, "Deep Mutual Learning", arXiv 1706.00384.
     """
-    weight = number_of(weight, "weight")
+    weight = number(weight, "weight", least=0)
     keys = list(peers.output)
     return [
         Transfer(

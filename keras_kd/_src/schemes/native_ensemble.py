@@ -6,7 +6,7 @@ from keras_kd._src.students.gated_branches import ENSEMBLE
 
 
 def native_ensemble(branches, *, temperature=3.0, weight=1.0):
-    """The transfers of ONE: from the gated sum to each branch.
+    """Native ensemble (ONE): transfers from the gated sum to each branch.
 
     A teacher made while training, for little more than one student costs:
 

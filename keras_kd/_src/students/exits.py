@@ -1,4 +1,4 @@
-"""Exits: classifiers at a model's earlier layers, for it to teach itself."""
+"""Exits: classifiers at a model's earlier layers, for self-distillation."""
 
 import keras
 
@@ -12,28 +12,29 @@ FINAL = "final"
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class Exits(keras.Model):
-    """A model with classifiers at earlier layers, named by taps.
+    """A model with classifiers at earlier layers, named by taps (BYOT).
 
-    For a model that is its own teacher: its last layers teach the first ones
-    through exits that are needed in training only (`schemes.self_teaching`).
-    The model is used as it is, of whatever kind, and stays a plain model,
-    without the exits: `exits.model`.
+    For a model that is its own teacher (`schemes.be_your_own_teacher`): its
+    first layers learn from the last ones through exits that are needed in
+    training only. The model is used as it is, of whatever kind, and stays a
+    plain model, without the exits: `exits.model`.
 
         output = {"final": model(inputs),
-                  tap: head(what the model has at the tap), for each exit}
+                  tap: head(features of the model at the tap), for each exit}
 
     Args:
         model: a Keras model of known inputs.
-        exits: dict, tap -> Keras layer or model that makes logits of what is
-            there, such as a small network that ends in as many units as there
-            are classes. See `keras_kd.Tap` for the form of a tap.
+        exits: dict, tap -> Keras layer or model from the features there to
+            logits, `(batch, classes)`, such as a small network that ends in as
+            many units as there are classes. `keras_kd.Tap` says what a tap
+            can be.
         name: the name of the model with its exits.
 
     Call arguments:
         inputs: what the model takes.
 
     Returns:
-        Dict: the model's logits by "final", each exit's by its tap.
+        Dict: the model's output by "final", each exit's logits by its tap.
 
     Raises:
         ValueError: there is no exit, or a tap does not exist; the model's
@@ -79,12 +80,12 @@ class Exits(keras.Model):
         self.built = True
 
     def call(self, inputs, training=None):
-        output, views = run_tapped(
+        output, features = run_tapped(
             self.model, inputs, self.taps, training=training
         )
         outputs = {FINAL: output}
         for tap, head in zip(self.taps, self.heads):
-            outputs[tap.text] = head(views[tap.text], training=training)
+            outputs[tap.text] = head(features[tap.text], training=training)
         return outputs
 
     def get_config(self):

@@ -1,4 +1,4 @@
-"""ONE's student: a trunk with several branches, and a gate that joins them."""
+"""Branches of one trunk and a gate that joins them: the student of ONE."""
 
 import keras
 from keras import layers
@@ -11,31 +11,32 @@ ENSEMBLE = "ensemble"
 
 
 def gated_branches(trunk, branches, *, data_format=None, name="branches"):
-    """A student of several branches, which are taught by their own ensemble.
+    """A student of several branches and their gated ensemble (ONE).
 
-    For ONE: the first layers are shared, the branches differ by what they
-    began with, and a gate learns which of them to believe. Together they are
-    a teacher that costs little more than one student (see
-    `schemes.native_ensemble`). After training, `keras.Sequential([trunk,
-    branch])` is a plain model of its own, as good as the largest costs:
+    For on-the-fly native ensembles (`schemes.native_ensemble`): the first
+    layers are shared, the branches differ by their initial weights, and a gate
+    learns how to weigh them. The ensemble is a teacher that costs little more
+    than one student. After training, `keras.Sequential([trunk, branch])` is a
+    plain model of its own:
 
         gate = softmax(relu(norm(dense(mean over positions of trunk))))
         ensemble = sum_k gate_k * branch_k(trunk(inputs))
 
     Args:
         trunk: a Keras model of known inputs, whose output is one tensor.
-        branches: dict, key -> Keras model from the trunk's output to logits;
-            two or more. The keys name the branches in the logs.
-        data_format: of a trunk whose output is a map, `"channels_last"` or
-            `"channels_first"`; Keras' setting by default.
+        branches: dict, key -> Keras model from the trunk's output to logits,
+            `(batch, classes)`; two or more. The keys name the branches in the
+            logs.
+        data_format: of a trunk whose output is a feature map,
+            `"channels_last"` or `"channels_first"`; Keras' setting by default.
         name: the model's name.
 
     Returns:
         A Functional model whose output is a dict: each branch's logits by its
-        key, and "ensemble".
+        key, and theirs together by "ensemble", `(batch, classes)` each.
 
     Raises:
-        ValueError: there are fewer than two branches, one is no Keras model
+        ValueError: there are fewer than two branches; one is no Keras model,
             or is there twice, or has the key "ensemble"; the trunk's inputs
             are not known.
 
@@ -51,12 +52,12 @@ def gated_branches(trunk, branches, *, data_format=None, name="branches"):
     Reference: Lan, Zhu and Gong, 2018, "Knowledge Distillation by On-the-Fly
     Native Ensemble", arXiv 1806.04606.
     """
-    branches = checked_parts(branches, "branches", least=2)
+    branches = checked_parts(branches, "branches")
     if ENSEMBLE in branches:
         raise ValueError(
-            f"Argument `branches` has a branch {ENSEMBLE!r}, which is what the "
-            f"sum of all is called. Received: {list(branches)}. Choose another "
-            "key."
+            f"Argument `branches` must have no branch {ENSEMBLE!r}, as that "
+            f"names the output of all together. Received: {list(branches)}. "
+            "Choose another key."
         )
     inputs = first_inputs([trunk])
     features = trunk(inputs)

@@ -5,6 +5,8 @@ import keras
 from keras_kd._src.distillation.layer_paths import find_layer
 from keras_kd._src.keras_compat import producer
 from keras_kd._src.specs import take_weights
+from keras_kd._src.students.shrinking.graph import Graph
+from keras_kd._src.students.shrinking.graph import is_model
 
 # A head that does not learn has nothing to be kept from overfitting.
 NOISE = (
@@ -16,28 +18,8 @@ NOISE = (
 
 
 def head_of(model, name):
-    """The tensor behind a layer, and the model from there to the outputs.
-
-    Args:
-        model: a Functional or Sequential model.
-        name: name of one of its layers.
-
-    Returns:
-        `(features, head)`: a `KerasTensor`, and a Functional model named
-        `"teacher_head"` that shares the layers.
-
-    Raises:
-        ValueError: the model is no graph of layers, there is no such layer,
-            or the outputs are no function of what it gives.
-
-    Example:
-    >>> layers = [keras.layers.Dense(3, name="stem"), keras.layers.Dense(2)]
-    >>> model = keras.Sequential([keras.Input((4,)), *layers])
-    >>> features, head = head_of(model, "stem")
-    >>> features.shape, head.output_shape
-    ((None, 3), (None, 2))
-    """
-    if not isinstance(model, keras.Model) or not hasattr(model, "outputs"):
+    """The tensor behind a layer, and the model from there to the outputs."""
+    if not is_model(model):
         raise ValueError(
             "A head is cut off a graph of layers, so the teacher must be a "
             "built Functional or Sequential model. Received: teacher="
@@ -45,11 +27,11 @@ def head_of(model, name):
             "layers with `keras.Model(inputs, outputs)`."
         )
     found, others = _ways_to(model, find_layer(model, name))
-    at_the_end = any(found[:1] == [output] for output in model.outputs)
+    at_the_end = {id(t) for t in found} & {id(t) for t in model.outputs}
     if others or len(found) != 1 or at_the_end:
         raise ValueError(
-            f"The teacher {model.name!r} has no head that is a function of "
-            f"what {name!r} gives alone. Received: layer={name!r}, "
+            f"The outputs of the teacher {model.name!r} are no function of the "
+            f"output of {name!r} alone. Received: layer={name!r}, "
             f"{_why(found, others)}. Name a layer of the teacher itself, not "
             "of a model inside of it, that everything passes, such as the last "
             "one before the pooling."
@@ -61,20 +43,14 @@ def head_of(model, name):
 
 def _ways_to(model, layer):
     """The layer's tensors that the outputs use, and inputs used past it."""
-    found, others, seen = [], [], set()
-    pending = list(model.outputs)
-    while pending:
-        tensor = pending.pop()
-        if id(tensor) in seen:
-            continue
-        seen.add(id(tensor))
-        operation, node = producer(tensor)
-        if operation is layer:
-            found.append(tensor)
-        elif node.is_input:
-            others.append(operation.name)
-        else:
-            pending.extend(node.input_tensors)
+    tensors = [t for t in Graph(model).tensors if producer(t)[0] is layer]
+    head = Graph(model, inputs=tensors)
+    found = [
+        tensor
+        for tensor in tensors
+        if id(tensor) in head.users or any(tensor is t for t in head.outputs)
+    ]
+    others = [call.operation.name for call in head.calls if call.is_input]
     return found, others
 
 
@@ -89,27 +65,7 @@ def _why(found, others):
 
 
 def frozen_copy(head, shape, name):
-    """A head with layers of its own, of equal values, that do not learn.
-
-    Args:
-        head: a Functional model of one input.
-        shape: the shape of its new input, without the batch.
-        name: the layer that it comes after, for the error.
-
-    Returns:
-        A Functional model of the head's name.
-
-    Raises:
-        ValueError: the layers don't take inputs of the shape.
-
-    Example:
-    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-    >>> inputs = keras.Input((3,))
-    >>> head = keras.Model(inputs, model(inputs))
-    >>> copy = frozen_copy(head, (3,), "stem")
-    >>> copy.trainable_weights
-    []
-    """
+    """A head with layers of its own, of equal values, that do not learn."""
     try:
         copy = keras.models.clone_model(
             head,

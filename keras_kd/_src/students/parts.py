@@ -7,25 +7,11 @@ import keras
 from keras_kd._src.specs import fresh_inputs
 
 
-def checked_parts(parts, argument, least):
-    """The parts as a dict, if they can be put into one model.
-
-    Args:
-        parts: what the user gave, a dict of names and Keras models.
-        argument: what it is called.
-        least: how many there must be.
-
-    Raises:
-        ValueError: they can't.
-
-    Example:
-    >>> parts = {"a": keras.Sequential(name="x"), "b": keras.Sequential()}
-    >>> list(checked_parts(parts, "students", least=2))
-    ['a', 'b']
-    """
-    if not isinstance(parts, dict) or len(parts) < least:
+def checked_parts(parts, argument):
+    """The user's dict of two models or more, if they fit into one model."""
+    if not isinstance(parts, dict) or len(parts) < 2:
         raise ValueError(
-            f"Argument `{argument}` must be a dict of at least {least} Keras "
+            f"Argument `{argument}` must be a dict of at least 2 Keras "
             "models, such as {'small': ..., 'large': ...}. Received: "
             f"{argument}={parts!r}."
         )
@@ -50,16 +36,7 @@ def checked_parts(parts, argument, least):
 
 
 def first_inputs(models):
-    """New inputs, of what the first model takes whose inputs are known.
-
-    Raises:
-        ValueError: no model's are.
-
-    Example:
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    >>> first_inputs([model]).shape
-    (None, 4)
-    """
+    """New inputs, of what the first model takes whose inputs are known."""
     models = list(models)
     for model in models:
         inputs = fresh_inputs(model)

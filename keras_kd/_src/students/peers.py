@@ -1,4 +1,4 @@
-"""Peers: several students in one model, to be trained together."""
+"""Peers: several students in one model, for deep mutual learning."""
 
 import keras
 
@@ -7,9 +7,10 @@ from keras_kd._src.students.parts import first_inputs
 
 
 def peers(students, *, name="peers"):
-    """Several students of the same inputs, alike or not, as one model.
+    """Several students of the same inputs as one model (DML).
 
-    For mutual learning: a `SelfDistiller` trains all of them in one `fit`.
+    For deep mutual learning (`schemes.mutual_learning`): a `SelfDistiller`
+    trains all of them, alike or not, in one `fit`.
     Nothing is shared or copied: each student stays the model that it was, to
     be saved and used alone. A peer's output is tapped as "[small]", its layers
     below its model's own name, "cnn/stage2".
@@ -22,11 +23,12 @@ def peers(students, *, name="peers"):
         name: the model's name.
 
     Returns:
-        A Functional model; it needs no `keras_kd` to be loaded.
+        A Functional model whose output is a dict, each student's by its key;
+        it needs no `keras_kd` to be loaded.
 
     Raises:
         ValueError: there are fewer than two students; one is no Keras model,
-            or there twice; two models have one name; nobody's inputs are
+            or is there twice; two models have one name; no model's inputs are
             known.
 
     Example:
@@ -34,13 +36,13 @@ def peers(students, *, name="peers"):
     ...     key: keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     ...     for key in ("small", "large")
     ... })
-    >>> answers = together(keras.ops.ones((2, 4)))
-    >>> {key: tuple(answers[key].shape) for key in ("small", "large")}
+    >>> outputs = together(keras.ops.ones((2, 4)))
+    >>> {key: tuple(outputs[key].shape) for key in ("small", "large")}
     {'small': (2, 3), 'large': (2, 3)}
 
     Reference: Zhang et al., 2018, "Deep Mutual Learning", arXiv 1706.00384.
     """
-    students = checked_parts(students, "students", least=2)
+    students = checked_parts(students, "students")
     inputs = first_inputs(students.values())
     outputs = {key: student(inputs) for key, student in students.items()}
     return keras.Model(inputs, outputs, name=name)

@@ -1,16 +1,23 @@
 """A student of the teacher's architecture, with fewer or narrower layers."""
 
+from keras_kd._src.arguments import integer
+from keras_kd._src.arguments import number
+from keras_kd._src.arguments import one_of
 from keras_kd._src.distillation.transfer import Transfer
 from keras_kd._src.keras_compat import all_layers
 from keras_kd._src.layers.feature_adapter import FeatureAdapter
 from keras_kd._src.losses.feature_matching import FeatureMatching
 from keras_kd._src.students.shrinking.blocks import described
-from keras_kd._src.students.shrinking.blocks import spread
+from keras_kd._src.students.shrinking.blocks import evenly_spaced
+from keras_kd._src.students.shrinking.depth import Depth
+from keras_kd._src.students.shrinking.graph import Graph
 from keras_kd._src.students.shrinking.graph import is_model
-from keras_kd._src.students.shrinking.narrow import narrowed
-from keras_kd._src.students.shrinking.plan import Plan
-from keras_kd._src.students.shrinking.taps import shape_at
-from keras_kd._src.students.shrinking.widths import Narrower
+from keras_kd._src.students.shrinking.graph import shape_at
+from keras_kd._src.students.shrinking.rebuild import in_class_of
+from keras_kd._src.students.shrinking.rebuild import rebuild
+from keras_kd._src.students.shrinking.rebuild import transfer_weights
+from keras_kd._src.students.shrinking.width import Narrower
+from keras_kd._src.students.shrinking.width import narrowed
 
 
 def shrink(
@@ -19,14 +26,15 @@ def shrink(
     depth=1.0,
     keep=None,
     width=1.0,
-    multiple=8,
-    initialize="teacher",
+    divisor=8,
+    initializer="teacher",
+    config=None,
     name=None,
 ):
-    """A smaller student made from the teacher, and what to transfer.
+    """A smaller student made from the teacher (DistilBERT), and its transfers.
 
-    Saves the work of writing a student, and starts it from what the teacher
-    knows: as DistilBERT, whose student is every second layer of BERT.
+    Saves the work of writing a student, and starts it from the teacher's
+    weights; DistilBERT is every second block of BERT:
 
         student, transfers = kd.students.shrink(teacher, depth=0.5)
         distiller = kd.Distiller(
@@ -38,7 +46,7 @@ def shrink(
     `depth` drops blocks. A block is one layer or many that the model repeats,
     with the same config, in the same connection: a residual block, an
     attention and the MLP behind it, a layer that is a whole block. Of each
-    run of blocks a share is kept, evenly spread, the first among them; a
+    run of blocks a share is kept, evenly spaced, the first among them; a
     block that changes the shape, as at the begin of a stage, is the first of
     its run and always kept:
 
@@ -49,20 +57,24 @@ def shrink(
     layers, and learns to end where the teacher ends the span up to the next
     block that is kept. Kept layers keep their names.
 
-    `width` narrows layers: `units`, `filters`, `output_dim`, the number of
-    attention heads (of the same size), widths inside of layers such as
-    `intermediate_dim`. The width of the outputs stays, and all that is added
-    to it. Weights are then evenly spread channels of the teacher's (weight
-    selection). What a narrowed model says is not yet near to the teacher; it
-    learns faster from there than from random weights.
+    `width` narrows Keras' own layers: `units`, `filters`, `output_dim`, the
+    number of attention heads (of the same size). Layers of other classes
+    follow the width of their inputs, and keep what is inside. The width of
+    the outputs stays, and all that is added to it. Weights are then evenly
+    spaced channels of the teacher's (weight selection). The outputs of a
+    narrowed model are not yet near to the teacher's; it learns faster from
+    there than from random weights.
 
-    Models inside of the model are shrunk, too. Where the teacher is of a
-    class of its own, such as a KerasHub backbone or classifier, the student
-    is one, if the class's config can say it: `num_layers`,
-    `stackwise_num_blocks`, `hidden_dim` (a backbone's features are then
-    narrower). It names its layers itself. Otherwise the student is a plain
-    Functional model. The layers learn where the teacher's do; all of them, if
-    the teacher was frozen as a whole.
+    Models inside of the model are shrunk, too. The student is a Functional
+    model (a Sequential one of a Sequential teacher), also of a teacher of a
+    class of its own, such as a KerasHub backbone or classifier. To get that
+    class, say in `config` what differs:
+
+        shrink(bert_backbone, depth=0.5, config={"num_layers": 6})
+        shrink(classifier, depth=0.5, config={"backbone": {"num_layers": 6}})
+
+    The class then makes the layers, and names them. What is trainable in the
+    teacher is in the student; all of it, if the teacher was frozen as a whole.
 
     Args:
         teacher: a Functional or a built Sequential model; it stays as it is.
@@ -71,9 +83,12 @@ def shrink(
         keep: in place of `depth`, which blocks: a list of indices if the
             model has one run, else a list of such lists.
         width: the share of channels to keep, in (0, 1].
-        multiple: narrower widths are rounded to a multiple of it, where they
+        divisor: narrower widths are rounded to a multiple of it, where they
             are as large.
-        initialize: `"teacher"`, or `"random"` for new weights.
+        initializer: `"teacher"`, or `"random"` for new weights.
+        config: dict, what to change in the teacher's `get_config()` for a
+            student of its class; in a dict of its own for a model in there.
+            By default the student is a plain model.
         name: the student's name, the teacher's and `"_student"` by default.
 
     Returns:
@@ -88,7 +103,8 @@ def shrink(
     Raises:
         ValueError: the teacher is no graph of layers, nothing in it repeats,
             no width is free, a layer can't be made again or has a width
-            baked in; or an argument is out of range.
+            baked in; `config` makes other layers; or an argument is out of
+            range.
 
     Example:
     >>> import keras
@@ -108,23 +124,28 @@ def shrink(
     al., 2024, "Initializing Models with Larger Ones", arXiv 2311.18823
     (weights for narrower layers).
     """
-    _check(teacher, depth, keep, width, multiple, initialize)
+    _check(teacher, depth, keep, width, divisor, initializer)
     name = name or f"{teacher.name}_student"
-    learnt = initialize == "teacher"
-    plan = Plan(teacher)
-    plan.keep(_kept(plan.runs, depth, keep))
-    student, pairs = plan.student(name, learnt=learnt)
+    blocks = Depth(teacher)
+    kept = _kept(blocks.runs, depth, keep)
+    graph = blocks.without(kept)
+    if config is None or width < 1.0:
+        student = rebuild(graph, name=name)
     if width < 1.0:
-        narrower = Narrower(width, multiple)
-        student = _narrowed(student, narrower, learnt)
+        student = _narrowed(student, Narrower(width, divisor))
+    if config is not None:
+        form = Graph(student) if width < 1.0 else graph
+        student = in_class_of(teacher, form, config, name)
+    transfer_weights(graph, student, copy_weights=initializer == "teacher")
     if teacher.weights and not teacher.trainable_weights:
         # One by one: on TensorFlow a model's flag does not reach its layers.
         for layer in all_layers(student):
             layer.trainable = True
+    pairs = blocks.taps(kept, graph, student)
     return student, _transfers(teacher, student, pairs)
 
 
-def _check(teacher, depth, keep, width, multiple, initialize):
+def _check(teacher, depth, keep, width, divisor, initializer):
     if not is_model(teacher):
         raise ValueError(
             "A student is made from a graph of layers, so the teacher must be "
@@ -132,30 +153,14 @@ def _check(teacher, depth, keep, width, multiple, initialize):
             f"{teacher!r} (of type {type(teacher).__name__}). Make one of its "
             "layers with `keras.Model(inputs, outputs)`."
         )
-    _check_share("depth", depth)
-    _check_share("width", width)
+    number(depth, "depth", above=0, most=1)
+    number(width, "width", above=0, most=1)
+    integer(divisor, "divisor")
+    one_of(initializer, "initializer", ("teacher", "random"))
     if keep is not None and depth != 1.0:
         raise ValueError(
             "Give either `depth` or `keep`. Received: "
             f"depth={depth}, keep={keep}."
-        )
-    if not isinstance(multiple, int) or multiple < 1:
-        raise ValueError(
-            "Argument `multiple` must be a positive integer. Received: "
-            f"multiple={multiple!r}."
-        )
-    if initialize not in ("teacher", "random"):
-        raise ValueError(
-            "Argument `initialize` must be 'teacher' or 'random'. Received: "
-            f"initialize={initialize!r}."
-        )
-
-
-def _check_share(name, share):
-    if not isinstance(share, (int, float)) or not 0 < share <= 1:
-        raise ValueError(
-            f"Argument `{name}` must be a share above 0 and up to 1, such as "
-            f"0.5. Received: {name}={share!r}."
         )
 
 
@@ -167,12 +172,12 @@ def _kept(runs, depth, keep):
             "No blocks of the teacher repeat, so none can be dropped. "
             f"Received: depth={depth}, keep={keep}, for a teacher without "
             "two layers or groups of layers, one behind the other, of the "
-            "same config, that give what they take in shape (those inside of "
-            "a single layer are not seen). Shrink it with `width`."
+            "same config, whose outputs have the shape of their inputs (those "
+            "inside of a single layer are not seen). Shrink it with `width`."
         )
     if keep is not None:
         return _checked_keep(runs, keep)
-    kept = [spread(len(run), depth) for run in runs]
+    kept = [evenly_spaced(len(run), depth) for run in runs]
     if sum(map(len, kept)) == sum(map(len, runs)):
         raise ValueError(
             "The depth drops no block. Received: "
@@ -186,9 +191,7 @@ def _checked_keep(runs, keep):
     keep = list(keep)
     if keep and all(isinstance(each, int) for each in keep):
         keep = [keep]
-    fits = len(keep) == len(runs) and all(
-        _fits(run, kept) for run, kept in zip(runs, keep)
-    )
+    fits = len(keep) == len(runs) and all(map(_fits, runs, keep))
     if not fits:
         raise ValueError(
             "Argument `keep` must be a list of indices for each run of "
@@ -210,14 +213,14 @@ def _fits(run, kept):
     )
 
 
-def _narrowed(student, narrower, learnt):
+def _narrowed(student, narrower):
     before = student.count_params()
-    narrow = narrowed(student, narrower, learnt=learnt)
+    narrow = narrowed(student, narrower)
     if narrow.count_params() < before:
         return narrow
     raise ValueError(
         "No layer of the teacher can be narrowed: the width of each is that of "
-        f"an input or output, or unknown. Received: width={narrower.width}, "
+        f"an input or output, or unknown. Received: width={narrower.share}, "
         f"for the model {student.name!r}."
     )
 

@@ -1,7 +1,9 @@
-"""SimKD's student: a backbone of its own, and the teacher's classifier."""
+"""A backbone of its own and the teacher's classifier: SimKD's student."""
 
 import keras
 
+from keras_kd._src.arguments import integer
+from keras_kd._src.arguments import received
 from keras_kd._src.specs import fresh_inputs
 from keras_kd._src.students.head_of import frozen_copy
 from keras_kd._src.students.head_of import head_of
@@ -23,11 +25,11 @@ def with_teacher_head(
     data_format=None,
     name=None,
 ):
-    """A student that ends in a frozen copy of the teacher's last layers.
+    """A student that ends in a frozen copy of the teacher's head (SimKD).
 
-    For SimKD: much of what a good teacher knows is in its classifier, so the
-    student takes that over as it is, and learns only to make the features
-    that it expects, without labels:
+    Much of what a good teacher knows is in its classifier. The student takes
+    that over as it is, and learns only the features in front of it, without
+    labels:
 
         student = with_teacher_head(backbone, teacher, "stage3")
         Distiller(
@@ -46,7 +48,7 @@ def with_teacher_head(
     `pool` averages a larger map of the backbone down to the teacher's size. A
     smaller one stays, as in the authors' code: there `head` must take any
     size, and the transfer needs `teacher_adapter=AveragePooling2D(...)`, which
-    brings the teacher's view to the student's size. The inner convolutions
+    brings the teacher's features to the student's size. The inner convolutions
     have the teacher's channels divided by `reduction`; all three are `Dense`
     for vectors.
 
@@ -60,14 +62,13 @@ def with_teacher_head(
         backbone: a built Keras model from inputs to one feature map,
             sequence or vector, such as a student without its classifier.
         teacher: a trained Functional or Sequential model.
-        layer: name of the teacher's layer whose output the student learns to
-            make: in the paper its last map, before the pooling. What comes
-            after must depend on it alone.
+        layer: name of the teacher's layer whose output the student learns:
+            in the paper its last map, before the pooling. What comes after
+            must depend on it alone.
         reduction: by what the teacher's channels are divided inside of the
             projector, an integer: 2 in the paper. More saves parameters.
-        activation: of the projected features, `"relu"` in the paper. It must
-            be able to give what the teacher's layer gives: None where
-            negative numbers occur.
+        activation: of the projected features, `"relu"` in the paper; None
+            where the output of the teacher's layer has negative numbers.
         data_format: of maps, `"channels_last"` or `"channels_first"`;
             Keras' setting by default.
         name: the student's name.
@@ -81,7 +82,7 @@ def with_teacher_head(
         ValueError: the teacher is no graph of layers; there is no such layer;
             its outputs depend on more than the layer; the backbone is not
             built, or its features can't be projected; `reduction` is no
-            positive integer, or larger than the channels' number.
+            positive integer, or larger than the number of channels.
 
     Example:
     >>> teacher = keras.Sequential([
@@ -135,11 +136,12 @@ def _checked_shape(features, target, layer):
     )
     if not known or len(shapes[0]) != len(target) or len(target) > 5:
         raise ValueError(
-            "The backbone must give one view of the rank of the teacher's "
-            "layer, 2 (vectors) to 5, with sizes that are known where the "
-            f"teacher's are. Received: backbone outputs of shape {shapes}, "
-            f"teacher layer {layer!r} of shape {tuple(target)}. Take another "
-            "layer of the teacher, or end the backbone in another."
+            "The output of the backbone must be one feature tensor of the rank "
+            "of the teacher's layer, 2 (vectors) to 5, with sizes that are "
+            "known where the teacher's are. Received: backbone outputs of "
+            f"shape {shapes}, teacher layer {layer!r} of shape "
+            f"{tuple(target)}. Take another layer of the teacher, or end the "
+            "backbone in another."
         )
     return shapes[0]
 
@@ -162,13 +164,12 @@ def _projector(shape, target, reduction, activation, axis, data_format):
 
 
 def _inner_channels(channels, reduction):
-    if isinstance(reduction, int) and 1 <= reduction <= channels:
-        return channels // reduction
-    raise ValueError(
-        "Argument `reduction` must be a positive integer, at most the "
-        f"teacher's number of channels, {channels}. Received: reduction="
-        f"{reduction!r}. The paper's is 2."
-    )
+    if integer(reduction, "reduction") > channels:
+        raise ValueError(
+            "Argument `reduction` must be at most the teacher's number of "
+            f"channels, {channels}. {received('reduction', reduction)}"
+        )
+    return channels // reduction
 
 
 def _convolution(rank, units, size, data_format):

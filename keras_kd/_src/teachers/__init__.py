@@ -1,1 +1,1 @@
-"""Teachers: anything that answers a batch, as a Keras model."""
+"""Teachers: ensembles, functions and moving averages, as Keras models."""

@@ -1,30 +1,30 @@
-"""Several teachers as one: an ensemble that answers with one set of logits."""
+"""Ensemble: several teachers as one, with one set of logits."""
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_kd._src.arguments import number
+from keras_kd._src.arguments import one_of
 from keras_kd._src.backend import no_gradient
-from keras_kd._src.losses.true_class import number_of
+from keras_kd._src.teachers.ensemble_weights import check_known
+from keras_kd._src.teachers.ensemble_weights import checked_weights
+from keras_kd._src.teachers.ensemble_weights import confidence_weights
+from keras_kd._src.teachers.ensemble_weights import entropy_weights
+from keras_kd._src.teachers.ensemble_weights import mean_of_probabilities
 from keras_kd._src.teachers.member import TINY
-from keras_kd._src.teachers.member_weights import check_known
-from keras_kd._src.teachers.member_weights import checked_average
-from keras_kd._src.teachers.member_weights import checked_weights
-from keras_kd._src.teachers.member_weights import confidence_weights
-from keras_kd._src.teachers.member_weights import entropy_weights
-from keras_kd._src.teachers.member_weights import mean_of_probabilities
-from keras_kd._src.teachers.members import checked_members
-from keras_kd._src.teachers.members import in_order
-from keras_kd._src.teachers.members import inputs_of
-from keras_kd._src.teachers.members import table_of
+from keras_kd._src.teachers.member import checked_members
+from keras_kd._src.teachers.member import class_table
+from keras_kd._src.teachers.member import in_order
+from keras_kd._src.teachers.member import inputs_of
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class Ensemble(keras.Model):
-    """Several teachers in the place of one.
+    """An ensemble of teachers, as one teacher (multi-teacher distillation).
 
     An ensemble is more often right than its members, and spreads what is
-    left of its probability better; a student can take most of that over.
+    left of its probability better; a student can learn most of that.
 
         teacher = Ensemble([first, second, third], temperature=4.0)
         distiller = Distiller(teacher, student)
@@ -52,9 +52,9 @@ class Ensemble(keras.Model):
     that agrees with all members, which takes classes in common.
 
     Args:
-        members: list of built Keras models that answer logits of shape
+        members: list of built Keras models that predict logits of shape
             `(batch, classes)`, or of `Member`s, for models that take or
-            answer something else.
+            predict something else.
         average: `"probabilities"`, or `"logits"`, as they are, of members
             that know all classes.
         weights: None for equal ones; a list of one number a member (they are
@@ -63,7 +63,7 @@ class Ensemble(keras.Model):
             without them, which no cache stores) or `"entropy"`
             (`entropy_weights`).
         temperature: of the probabilities that are averaged, positive.
-        num_classes: by default as many as the members' answers show.
+        num_classes: by default as many as the members' outputs show.
         input_shape: shape of a sample, needed where each member has a
             `preprocess`.
         name: the model's name.
@@ -71,7 +71,7 @@ class Ensemble(keras.Model):
     Call arguments:
         inputs: one tensor, what each member (or its `preprocess`) takes.
         labels: class numbers, shape `(batch,)`, -1 for none; a `Distiller`
-            hands them over. None if there are none.
+            passes them. None if there are none.
 
     Returns:
         Logits in float32, shape `(batch, classes)`.
@@ -102,15 +102,15 @@ class Ensemble(keras.Model):
         input_shape=None,
         name=None,
     ):
-        # No autocast: labels stay whole numbers, each model casts its inputs.
+        # No autocast: labels stay integers, each model casts its inputs.
         super().__init__(name=name, dtype="float32", autocast=False)
         self._parts = checked_members(members)
-        self.average = checked_average(average)
+        self.average = one_of(average, "average", ("probabilities", "logits"))
         self.weighting = checked_weights(weights, len(self._parts))
-        self.temperature = number_of(temperature, "temperature", least=TINY)
+        self.temperature = number(temperature, "temperature", least=TINY)
         inputs = inputs_of(self._parts, input_shape)
         self._sample_shape = tuple(inputs.shape[1:])
-        self._table = table_of(self._parts, inputs, num_classes)
+        self._table = class_table(self._parts, inputs, num_classes)
         self.num_classes = self._table.shape[1]
         check_known(self._table, self.average, self.weighting)
         self.member_logits = None
@@ -134,9 +134,9 @@ class Ensemble(keras.Model):
         if training:
             # Only learned weights are trained: no gradient for the members.
             with no_gradient():
-                logits = ops.stop_gradient(self._answers(inputs))
+                logits = ops.stop_gradient(self._predictions(inputs))
         else:
-            logits = self._answers(inputs)
+            logits = self._predictions(inputs)
         weights = self._weights_for(logits, labels)
         if self.average == "logits":
             return ops.sum(logits * ops.expand_dims(weights, -1), axis=-2)
@@ -144,12 +144,12 @@ class Ensemble(keras.Model):
         share = np.mean(self._table >= 0, axis=0).astype("float32")
         return mean - self.temperature * ops.log(share)
 
-    def _answers(self, inputs):
-        answers = [
+    def _predictions(self, inputs):
+        logits = [
             in_order(part(inputs, training=False), places)
             for part, places in zip(self._parts, self._table)
         ]
-        return ops.stack(answers, axis=1)
+        return ops.stack(logits, axis=1)
 
     def _weights_for(self, logits, labels):
         if self.weighting == "learned":
@@ -182,15 +182,15 @@ class Ensemble(keras.Model):
 
     @property
     def needs_labels(self):
-        """Whether it weighs its members otherwise where it sees labels."""
+        """Whether the weights of its members depend on the labels."""
         return self.weighting == "confidence"
 
     def fingerprint_bytes(self):
         """What tells this ensemble from others of the same members."""
         weights = self.weighting
         weights = weights if isinstance(weights, str) else list(weights)
-        told = [self.average, weights, self.temperature, self.num_classes]
-        return repr(told).encode()
+        parts = [self.average, weights, self.temperature, self.num_classes]
+        return repr(parts).encode()
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

@@ -1,18 +1,38 @@
-"""One model of an ensemble: what it takes, and what its outputs mean."""
+"""Member: one model of an ensemble, what it takes and what it predicts."""
+
+import json
+import numbers
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_kd._src.keras_compat import all_layers
-from keras_kd._src.teachers.preprocess_probe import probed
+from keras_kd._src.specs import input_spec
+from keras_kd._src.specs import output_spec
+from keras_kd._src.teachers.function_teacher import checked_version
+from keras_kd._src.teachers.function_teacher import warn_of_function
 
 # The least number of float32 that is not denormal.
 TINY = 1.2e-38
+# The logit of a class that a member does not know: its probability is 0.
+UNKNOWN = -1e9
+# What differs between two layers that do the same. Of a Lambda, its function
+# is told by a version, as its code differs from one Python to the next.
+_INCIDENTAL = {
+    "build_config",
+    "compile_config",
+    "function",
+    "module",
+    "registered_name",
+    "seed",
+    "trainable",
+}
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class Member(keras.layers.Layer):
-    """A model that takes or answers something else than the ensemble does.
+    """A model that takes or predicts something else than its ensemble does.
 
     For an `Ensemble` of models that were not trained alike: on other sizes of
     image or scales of pixel, on other classes, or with a softmax at the end.
@@ -24,21 +44,24 @@ class Member(keras.layers.Layer):
         )
 
     The model runs in inference mode always. Its weights and its `trainable`
-    flags are left as they are.
+    flags are left as they are. A `preprocess` that is a layer counts in the
+    teacher's fingerprint by its configuration and weights. A function counts
+    by its `version` alone: without one there is a `UserWarning` where a cache
+    is written or a state saved, as any function will pass for this one.
 
     Args:
-        model: a built Keras model, from one input to one answer of shape
+        model: a built Keras model, from one input to one output of shape
             `(batch, outputs)`.
         preprocess: from the ensemble's input to the model's: a Keras layer,
             or a function of `keras.ops`. Only layers and registered functions
-            can be saved. Asked about random samples to tell it from others,
-            where a cache is written or a state saved. None for the input as
-            it is.
+            can be saved. None for the input as it is.
         classes: what each of the model's outputs stands for: a class number
             of the ensemble, or None (or -1) for an output that is left out
             of the softmax. None if the outputs are the ensemble's classes.
-        from_logits: whether the model answers logits; False for
+        from_logits: whether the model predicts logits; False for
             probabilities.
+        version: text that tells the function `preprocess` from others and
+            from what it was before, such as `"2024-05"`.
         name: the layer's name.
 
     Call arguments:
@@ -49,7 +72,8 @@ class Member(keras.layers.Layer):
 
     Raises:
         ValueError: the model is no built Keras model; `preprocess` can't be
-            called; `classes` are no class numbers, or one is there twice.
+            called; `classes` are no class numbers, or one is there twice;
+            `version` is no text.
 
     Example:
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
@@ -67,9 +91,10 @@ class Member(keras.layers.Layer):
         classes=None,
         from_logits=True,
         *,
+        version=None,
         name=None,
     ):
-        # Each model casts its inputs itself; the answers are float32.
+        # Each model casts its inputs itself; the logits are float32.
         super().__init__(name=name, dtype="float32", autocast=False)
         _check_model(model)
         if preprocess is not None and not callable(preprocess):
@@ -81,6 +106,8 @@ class Member(keras.layers.Layer):
         self.preprocess = preprocess
         self.classes = _checked_classes(classes, model)
         self.from_logits = bool(from_logits)
+        self.version = checked_version(version)
+        self._warned = False
 
     @property
     def class_numbers(self):
@@ -90,55 +117,62 @@ class Member(keras.layers.Layer):
         return [number for number in self.classes if number is not None]
 
     def build(self, input_shape):
-        self._inputs = keras.KerasTensor(input_shape)
         layer = self.preprocess
         if isinstance(layer, keras.layers.Layer) and not layer.built:
             layer.build(input_shape)
             layer.built = True
 
-    def build_for(self, inputs):
-        """Builds it for what an ensemble takes, a `KerasTensor`."""
-        self.build(inputs.shape)
-        self._inputs = inputs  # of its type, too
-
     def call(self, inputs, training=None):
-        answer = self.model(self._prepared(inputs), training=False)
-        shape = getattr(answer, "shape", None)
+        outputs = self.model(self._preprocessed(inputs), training=False)
+        shape = getattr(outputs, "shape", None)
         if shape is None or len(shape) != 2 or shape[-1] is None:
             raise ValueError(
-                f"A member of an ensemble must answer one tensor of shape "
+                f"A member of an ensemble must return one tensor of shape "
                 f"(batch, outputs). Received: member {self.model.name!r}, "
-                f"which answers {answer!r}."
+                f"which returns {outputs!r}."
             )
-        answer = self._known(ops.cast(answer, "float32"))
+        outputs = self._known(ops.cast(outputs, "float32"))
         if self.from_logits:
-            return answer
-        return ops.log(ops.maximum(answer, TINY))
+            return outputs
+        return ops.log(ops.maximum(outputs, TINY))
 
-    def _prepared(self, inputs):
+    def _preprocessed(self, inputs):
         if isinstance(self.preprocess, keras.layers.Layer):
             return self.preprocess(inputs, training=False)
         return inputs if self.preprocess is None else self.preprocess(inputs)
 
-    def _known(self, answer):
+    def _known(self, outputs):
         if self.classes is None:
-            return answer
-        if len(self.classes) != answer.shape[-1]:
+            return outputs
+        if len(self.classes) != outputs.shape[-1]:
             raise ValueError(
                 "Argument `classes` must have one entry an output. Received: "
                 f"{len(self.classes)} classes for member {self.model.name!r}, "
-                f"which has {answer.shape[-1]} outputs. Write None for an "
+                f"which has {outputs.shape[-1]} outputs. Write None for an "
                 "output that is to be left out."
             )
         kept = [i for i, c in enumerate(self.classes) if c is not None]
-        return ops.take(answer, kept, axis=-1)
+        return ops.take(outputs, kept, axis=-1)
 
     def fingerprint_bytes(self):
         """What tells this member from others of the same model."""
-        told = [self.classes and list(self.classes), self.from_logits]
+        parts = [self.classes and list(self.classes), self.from_logits]
         if self.preprocess is not None:
-            told.append(probed(self._prepared, self._inputs))
-        return repr(told).encode()
+            description = _description(self.preprocess)
+            parts += [description, self.version]
+            self._warn_unless_told_apart(description)
+        return repr(parts).encode()
+
+    def _warn_unless_told_apart(self, description):
+        has_lambda = description and '"Lambda"' in description
+        if self.version is None and (not description or has_lambda):
+            if not self._warned:
+                warn_of_function(
+                    f"The preprocess of member {self.model.name!r} is a "
+                    "function",
+                    "Member(..., version='2024-05')",
+                )
+            self._warned = True
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
@@ -148,6 +182,7 @@ class Member(keras.layers.Layer):
             "preprocess": serialize(self.preprocess),
             "classes": self.classes and list(self.classes),
             "from_logits": self.from_logits,
+            "version": self.version,
         }
 
     @classmethod
@@ -156,6 +191,42 @@ class Member(keras.layers.Layer):
         for key in ("model", "preprocess"):
             config[key] = keras.saving.deserialize_keras_object(config[key])
         return cls(**config)
+
+
+def _description(preprocess):
+    """A layer's configuration as text, without names; None of a function."""
+    if not isinstance(preprocess, keras.layers.Layer):
+        return None
+    try:
+        config = keras.saving.serialize_keras_object(preprocess)
+        parts = [*all_layers(preprocess)]
+        parts += getattr(preprocess, "operations", ())
+        places = {part.name: f"#{place}" for place, part in enumerate(parts)}
+        return json.dumps(_essential(config, places), sort_keys=True)
+    except (NotImplementedError, TypeError, ValueError):
+        return None  # Keras can't save its arguments, either.
+
+
+def _essential(config, places):
+    """A configuration without what is incidental, its names as places."""
+    if isinstance(config, dict):
+        kept = {
+            key: _essential(value, places)
+            for key, value in config.items()
+            if key not in _INCIDENTAL
+        }
+        if "name" in kept:
+            kept["name"] = places.get(kept["name"], kept["name"])
+        return kept
+    if isinstance(config, (list, tuple)):
+        # A graph refers to a layer by a list that begins with its name.
+        return [
+            places.get(value, value)
+            if isinstance(value, str)
+            else _essential(value, places)
+            for value in config
+        ]
+    return config
 
 
 def _check_model(model):
@@ -190,3 +261,84 @@ def _checked_classes(classes, model):
             f"classes={classes!r} for member {model.name!r}."
         )
     return [None if number == -1 else int(number) for number in given]
+
+
+def checked_members(members):
+    """The argument `members` of an ensemble, as a list of `Member`s."""
+    if not isinstance(members, (list, tuple)) or not members:
+        raise ValueError(
+            "Argument `members` must be a list of at least one Keras model. "
+            f"Received: members={members!r}."
+        )
+    parts = [
+        each if isinstance(each, Member) else Member(each) for each in members
+    ]
+    models = [part.model for part in parts]
+    for place, model in enumerate(models):
+        if any(model is other for other in models[:place]):
+            raise ValueError(
+                "Each member of an ensemble must be a model of its own. "
+                f"Received: {model.name!r} twice. Make it count more with "
+                "`weights`."
+            )
+    return parts
+
+
+def inputs_of(parts, input_shape):
+    """What an ensemble of these `Member`s takes, as a `KerasTensor`."""
+    for part in parts:
+        spec = input_spec(part.model) if part.preprocess is None else None
+        if isinstance(spec, keras.KerasTensor) and (
+            input_shape is None or spec.shape[1:] == tuple(input_shape)
+        ):
+            return spec  # It knows the type, too.
+    if input_shape is not None:
+        return keras.KerasTensor((None, *input_shape))
+    raise ValueError(
+        "The shape of the ensemble's inputs is not known. Received members "
+        f"{[part.model.name for part in parts]} of which none shows the shape "
+        "of one input, or takes it without `preprocess`. Give the shape of a "
+        "sample, such as `input_shape=(32, 32, 3)`."
+    )
+
+
+def class_table(parts, inputs, num_classes):
+    """Which of each `Member`'s logits is each class, or -1; builds them."""
+    classes = [_classes_of(part, inputs) for part in parts]
+    found = 1 + max(max(each) for each in classes)
+    num_classes = found if num_classes is None else num_classes
+    for part, own in zip(parts, classes):
+        _check_classes(part, own, num_classes)
+    table = np.full((len(parts), num_classes), -1)
+    for row, own in zip(table, classes):
+        row[own] = np.arange(len(own))
+    return table
+
+
+def _classes_of(part, inputs):
+    part.build(inputs.shape)
+    # Also where its classes are known: this checks what it returns.
+    logits = output_spec(lambda x: part(x, training=False), inputs)
+    known = part.class_numbers
+    return list(range(logits.shape[-1])) if known is None else known
+
+
+def _check_classes(part, own, num_classes):
+    wrong = part.classes is None and len(own) != num_classes
+    wrong = wrong or not isinstance(num_classes, numbers.Integral)
+    if wrong or max(own) >= num_classes:
+        raise ValueError(
+            "The members' classes must agree. Received: member "
+            f"{part.model.name!r} with {len(own)} classes, up to number "
+            f"{max(own)}, in an ensemble of {num_classes!r} classes. Say "
+            "which classes its outputs are: `Member(model, classes=[...])`"
+            ", with one class number or None for each output."
+        )
+
+
+def in_order(logits, places):
+    """A member's logits in the ensemble's order of classes."""
+    if places.tolist() == list(range(logits.shape[-1])):
+        return logits
+    ordered = ops.take(logits, np.maximum(places, 0), axis=-1)
+    return ops.where(places >= 0, ordered, UNKNOWN)

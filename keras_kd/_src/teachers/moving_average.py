@@ -1,4 +1,4 @@
-"""MovingAverage: a student's own weights, averaged, as its teacher."""
+"""MovingAverage: the average of a student's past weights, as its teacher."""
 
 import keras
 from keras import ops
@@ -16,12 +16,12 @@ HALF = {"float16", "bfloat16"}
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class MovingAverage(keras.Model):
-    """A teacher that follows its student: the average of its past weights.
+    """The average of a student's weights (EMA) as its teacher: Mean Teacher.
 
-    The average of the weights answers better, and changes less, than the
-    student of any one step; where only few samples have labels, agreeing with
-    it is all that the others are good for (Mean Teacher). The `Distiller`
-    moves it at the end of each training step, inside the compiled step:
+    The averaged weights predict better, and change less, than the student of
+    any one step; where only few samples have labels, agreeing with the average
+    is all that the others are good for. The `Distiller` updates it at the end
+    of each training step, inside the compiled step:
 
         teacher = MovingAverage(student, decay=0.999)
         distiller = Distiller(teacher, student, [...])
@@ -43,7 +43,7 @@ class MovingAverage(keras.Model):
     Args:
         student: a built Keras model, which is copied. Its weights must not be
             in half precision (mixed precision is fine).
-        decay: how much of the average stays in a step, in [0, 1], or a
+        decay: the share of the average that stays in a step, in [0, 1], or a
             `LearningRateSchedule` over training steps (BYOL's rises from 0.996
             to 1: `schedules.Annealing(0.996, 1.0, steps=..., curve="cosine")`).
             The usual values are 0.99 (short runs) to 0.9999.
@@ -55,8 +55,7 @@ class MovingAverage(keras.Model):
         inputs: what the student takes.
 
     Returns:
-        What the student would answer with its averaged weights, in inference
-        mode.
+        What the student predicts with its averaged weights, in inference mode.
 
     Raises:
         ValueError: the student is no built Keras model, or can't be copied;

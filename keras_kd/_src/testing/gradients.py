@@ -10,7 +10,10 @@ BACKEND = keras.backend.backend()
 
 
 def value_and_gradient(function, argument, *others, eagerly=False):
-    """`function(argument, *others)` and its gradient, as NumPy arrays.
+    """Value and gradient of `function(argument, *others)` in NumPy.
+
+    The same on each backend. On JAX it is compiled, once for each function:
+    give the same function again, not a new `lambda`.
 
     Args:
         function: takes a tensor (or a list of them), returns a scalar.
@@ -74,6 +77,9 @@ def compiled(function, *arguments):
         function: takes tensors (or lists of them).
         *arguments: arrays (or lists, or None) with a batch axis, as examples;
             on TensorFlow the batch size is left open.
+
+    Returns:
+        A function of tensors like the arguments.
 
     Example:
     >>> array = np.ones((2, 3), "float32")

@@ -3,56 +3,34 @@
 import collections
 from typing import NamedTuple
 
-from keras_kd._src.students.shrinking.chain import Chain
-from keras_kd._src.students.shrinking.first import block_before
+import keras
+
 from keras_kd._src.students.shrinking.graph import Segment
 from keras_kd._src.students.shrinking.graph import is_same
+from keras_kd._src.students.shrinking.graph import signature
 
 
 class Block(NamedTuple):
-    """One block of a run.
-
-    Attributes:
-        segment: the part of the graph that it is.
-        is_fixed: whether it can't be left out, as it changes the shape.
-
-    Example:
-    >>> Block(Segment(None, None, []), is_fixed=True).is_fixed
-    True
-    """
+    """One block of a run; fixed is one that changes the shape."""
 
     segment: Segment
     is_fixed: bool = False
 
 
 def find_runs(graph):
-    """The blocks that a graph repeats, one behind the other.
+    """The blocks that a graph repeats: lists of two `Block`s or more.
 
     Blocks of a run have the same layers, connected in the same way, and give
     what they take in shape; so any of them can be left out. A block is one
     layer or many: what lies between two tensors that everything passes. The
     block before them, of the same kinds of layers, that changes the shape
     (as at the begin of a stage of a ResNet), is the first of its run.
-
-    Args:
-        graph: a `Graph`.
-
-    Returns:
-        A list of runs, each a list of two `Block`s or more.
-
-    Example:
-    >>> import keras
-    >>> from keras_kd._src.students.shrinking.graph import Graph
-    >>> layers = [keras.layers.Dense(4) for _ in range(3)]
-    >>> model = keras.Sequential([keras.Input((8,)), *layers])
-    >>> [[block.is_fixed for block in run] for run in find_runs(Graph(model))]
-    [[True, False, False]]
     """
     runs, taken, forms = [], set(), {}
     for tensors in graph.chains():
         if id(graph.maker.get(id(tensors[0]))) in taken:
             continue
-        chain = Chain(graph, tensors, taken, forms)
+        chain = _Chain(graph, tensors, taken, forms)
         runs += _runs_of(chain)
     order = {id(call): n for n, call in enumerate(graph.calls)}
     return sorted(runs, key=lambda run: order[id(run[0].segment.calls[-1])])
@@ -123,7 +101,7 @@ def _run(chain, start, period, count):
     ]
     chain.take(start, count * period)
     changer = _changer(chain, start, period)
-    earlier = block_before(chain.graph, blocks[0].segment)
+    earlier = _block_before(chain.graph, blocks[0].segment)
     if changer:
         chain.take(start - changer, changer)
         first = chain.joined(start - changer, changer)
@@ -161,35 +139,128 @@ def _changer(chain, start, period):
     return 0
 
 
-def spread(blocks, depth):
-    """Which blocks of a run are kept: evenly spread, the first among them.
+class _Chain:
+    """The segments between the tensors of a chain of a graph."""
 
-    Args:
-        blocks: how many the run has.
-        depth: the share to keep.
+    def __init__(self, graph, tensors, taken, forms):
+        # `taken` are ids of calls that belong to blocks already, `forms`
+        # numbers the forms; both fill.
+        self.graph, self.tensors, self.taken = graph, tensors, taken
+        self.segments = [
+            graph.segment(*pair) for pair in zip(tensors, tensors[1:])
+        ]
+        self.forms = []
+        for segment in self.segments:
+            form = signature(graph, segment)
+            self.forms.append(forms.setdefault(form, len(forms)))
+        self.free = [
+            taken.isdisjoint(map(id, segment.calls))
+            and not graph.is_open(segment)
+            for segment in self.segments
+        ]
 
-    Returns:
-        List of indices, of one at least.
+    def __len__(self):
+        return len(self.segments)
 
-    Example:
-    >>> spread(12, 0.5), spread(3, 0.5), spread(5, 0.1)
-    ([0, 2, 4, 6, 8, 10], [0, 1], [0])
-    """
+    def is_free(self, start, length):
+        part = self.free[start : start + length]
+        return len(part) == length and all(part)
+
+    def take(self, start, length):
+        self.free[start : start + length] = [False] * length
+        self.taken.update(map(id, self.joined(start, length).calls))
+
+    def joined(self, start, length):
+        entry, end = self.tensors[start], self.tensors[start + length]
+        parts = self.segments[start : start + length]
+        return Segment(entry, end, [c for part in parts for c in part.calls])
+
+    def repeats(self, start, period):
+        """How often the segments from a start on come one after another."""
+        pattern, count = self.forms[start : start + period], 0
+        while (
+            self.is_free(start, period)
+            and self.forms[start : start + period] == pattern
+        ):
+            start, count = start + period, count + 1
+        return count
+
+    def layers(self, start, length):
+        """The names of the classes of layers that have weights."""
+        return [
+            type(layer).__name__
+            for segment in self.segments[start : start + length]
+            for layer in _layers(segment)
+            if layer.weights
+        ]
+
+    def only_reshapes(self, start):
+        """Whether a segment changes the shape without weights."""
+        return not is_same(self.segments[start]) and not self.layers(start, 1)
+
+    def rank(self, start):
+        """How well a block begins here: a branch 2, a kernel 1, others 0."""
+        segment = self.segments[start]
+        if len(self.graph.users[id(segment.entry)]) > 1:
+            return 2
+        weights = [w for layer in _layers(segment) for w in layer.weights]
+        return int(any(len(weight.shape) > 1 for weight in weights))
+
+
+def _layers(segment):
+    operations = [call.operation for call in segment.calls]
+    return [o for o in operations if isinstance(o, keras.layers.Layer)]
+
+
+def _block_before(graph, block):
+    """The block of the same form that ends where a block begins, or None."""
+    # A long skip around all blocks begins where the first of them does, so not
+    # everything from there passes the end of the first. It is found from its
+    # end: both blocks are walked against the flow, call by call.
+    pairs, entry = {id(block.exit): block.entry}, None
+    calls, inside = [], {id(call) for call in block.calls}
+    for call in reversed(block.calls):
+        made = [t for t in call.outputs if id(t) in pairs]
+        other = made and graph.maker.get(id(pairs[id(made[0])]))
+        if not other or len(other.input_tensors) != len(call.input_tensors):
+            return None
+        calls.insert(0, other)
+        for tensor, same in zip(call.input_tensors, other.input_tensors):
+            if pairs.setdefault(id(tensor), same) is not same:
+                return None
+            maker = graph.maker.get(id(tensor))
+            if tensor is block.entry:
+                entry = same
+            elif id(maker) not in inside and same is not tensor:
+                return None
+    return _checked_before(graph, block, Segment(entry, block.entry, calls))
+
+
+def _checked_before(graph, block, found):
+    if found.entry is None:
+        return None
+    inside = {id(call) for call in found.calls}
+    leaks = [
+        user
+        for call in found.calls
+        for tensor in call.outputs
+        if tensor is not found.exit
+        for user in graph.users.get(id(tensor), [])
+        if id(user) not in inside
+    ]
+    same = signature(graph, block) == signature(graph, found)
+    inner = graph.is_open(found)
+    return found if same and not leaks and not inner else None
+
+
+def evenly_spaced(blocks, depth):
+    """Which blocks of a run a share keeps: one at least, the first one."""
     kept = max(1, int(blocks * depth + 0.5))
     return [index * blocks // kept for index in range(kept)]
 
 
 def described(runs):
-    """How an error names the runs: by the last layers of their blocks.
-
-    Example:
-    >>> import keras
-    >>> from keras_kd._src.students.shrinking.graph import Graph
-    >>> layers = [keras.layers.Dense(4, name=name) for name in "ab"]
-    >>> model = keras.Sequential([keras.Input((4,)), *layers])
-    >>> described(find_runs(Graph(model)))
-    "[['a', 'b']]"
-    """
+    """How an error names the runs: by the last layers of their blocks."""
     return str(
         [
             [block.segment.calls[-1].operation.name for block in run]

@@ -1,5 +1,7 @@
-"""A model as a graph of calls: which part lies between two of its tensors."""
+"""A model as a graph of calls: its parts, their forms, and their taps."""
 
+import json
+import re
 from typing import Any
 from typing import NamedTuple
 
@@ -7,21 +9,14 @@ import keras
 
 from keras_kd._src.keras_compat import producer
 
+# What may differ from block to block: names, and what has no part in the
+# shapes and in the function that is trained (dropout often grows with depth).
+_FREE = {"name", "trainable", "seed", "rate", "build_config"}
+_FREE_ENDINGS = ("initializer", "regularizer", "constraint")
+
 
 class Segment(NamedTuple):
-    """What a model does between two of its tensors.
-
-    Attributes:
-        entry: the tensor that it begins with.
-        exit: the tensor that it ends in.
-        calls: what is called for it alone, in order.
-
-    Example:
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    >>> graph = Graph(model)
-    >>> len(graph.segment(graph.inputs[0], graph.outputs[0]).calls)
-    1
-    """
+    """What a model does between two of its tensors: its calls, in order."""
 
     entry: Any
     exit: Any
@@ -29,32 +24,18 @@ class Segment(NamedTuple):
 
 
 class Graph:
-    """The calls of layers that a model's outputs depend on, in order.
+    """The calls of layers that a model's outputs depend on, in order."""
 
-    A call is a Keras `Node`: `operation`, `arguments`, `input_tensors`,
-    `outputs`.
+    # A call is a Keras `Node`: `operation`, `arguments`, `input_tensors`,
+    # `outputs`.
 
-    Args:
-        model: a Functional or a built Sequential model.
-        left_out: parts that are left out, dict, id of the tensor at a part's
-            end -> the tensor that takes its place.
-
-    Example:
-    >>> layers = [keras.layers.Dense(4, name=name) for name in "ab"]
-    >>> model = keras.Sequential([keras.Input((4,)), *layers])
-    >>> graph = Graph(model)
-    >>> [call.operation.name for call in graph.calls]
-    ['a', 'b']
-    >>> first, second = (call.outputs[0] for call in graph.calls)
-    >>> graph = Graph(model, left_out={id(second): first})
-    >>> [call.operation.name for call in graph.calls]
-    ['a']
-    """
-
-    def __init__(self, model, left_out=None):
-        self.model, self.left_out = model, left_out or {}
-        self.inputs = list(model.inputs)
-        self.outputs = [self.found(tensor) for tensor in model.outputs]
+    def __init__(self, model, *, inputs=None, left_out=None):
+        self.model = model
+        # By the id of the tensor at the end of a part that is left out: the
+        # tensor that takes its place.
+        self.left_out = left_out or {}
+        self.inputs = list(model.inputs if inputs is None else inputs)
+        self.outputs = [self._found(tensor) for tensor in model.outputs]
         self.calls = self._calls()
         self.maker, self.users = {}, {}
         for call in self.calls:
@@ -63,8 +44,12 @@ class Graph:
             for tensor in {id(t): t for t in call.input_tensors}.values():
                 self.users.setdefault(id(tensor), []).append(call)
 
-    def found(self, tensor):
-        """The tensor itself, or what takes its place."""
+    @property
+    def tensors(self):
+        """The inputs, and what the calls make, in order."""
+        return [*self.inputs, *[t for c in self.calls for t in c.outputs]]
+
+    def _found(self, tensor):
         while id(tensor) in self.left_out:
             tensor = self.left_out[id(tensor)]
         return tensor
@@ -73,7 +58,7 @@ class Graph:
         """A call's `(args, kwargs)`, with each tensor replaced."""
         return call.arguments.convert(
             lambda value: (
-                replace(self.found(value))
+                replace(self._found(value))
                 if isinstance(value, keras.KerasTensor)
                 else value
             )
@@ -94,8 +79,12 @@ class Graph:
             done |= {id(output) for output in call.outputs}
             pending.append((tensor, True))
             for needed in reversed(call.input_tensors):
-                pending.append((self.found(needed), False))
+                pending.append((self._found(needed), False))
         return calls
+
+    def inside(self, model):
+        """The graph of a model in this one, with its parts left out, too."""
+        return Graph(model, left_out=self.left_out)
 
     def first_call(self, operation):
         """The first call of an operation."""
@@ -111,13 +100,12 @@ class Graph:
         So the model does one thing between the two. The chains from the inputs
         come first; many end alike.
         """
-        tensors = [*self.inputs]
-        for call in self.calls:
-            tensors += call.outputs
-        gates = self._gates(tensors)
+        gates = self._gates(self.tensors)
         within = {id(gate) for gate in gates.values()}
         chains = [
-            [t] for t in tensors if id(t) in gates and id(t) not in within
+            [tensor]
+            for tensor in self.tensors
+            if id(tensor) in gates and id(tensor) not in within
         ]
         for chain in chains:
             while id(chain[-1]) in gates:
@@ -186,23 +174,150 @@ class Graph:
 
 
 def is_same(segment):
-    """Whether a segment gives what it takes, in shape and type.
-
-    Example:
-    >>> entry, end = keras.KerasTensor((None, 2)), keras.KerasTensor((None, 3))
-    >>> is_same(Segment(entry, end, []))
-    False
-    """
+    """Whether a segment gives what it takes, in shape and type."""
     first, last = segment.entry, segment.exit
     return first.shape == last.shape and first.dtype == last.dtype
 
 
 def is_model(operation):
-    """Whether an operation is a model with a graph of its own.
-
-    Example:
-    >>> is_model(keras.layers.Dense(2))
-    False
-    """
+    """Whether an operation is a model with a graph of its own."""
     graph = getattr(operation, "outputs", None)
     return isinstance(operation, keras.Model) and bool(graph)
+
+
+def config_of(operation):
+    """A layer's config, or what is known of an operation without one."""
+    try:
+        return operation.get_config()
+    except Exception as error:  # Whatever the class raises there.
+        if not isinstance(operation, keras.layers.Layer):
+            return {
+                name: value
+                for name, value in vars(operation).items()
+                if isinstance(value, (str, int, float, list, tuple))
+                and not name.startswith("_")
+            }
+        raise ValueError(
+            "The student's layers are made from the configs of the teacher's. "
+            f"Received: the layer {operation.name!r} (of type "
+            f"{type(operation).__name__}), which has none: {error} Give its "
+            "class a `get_config` with the arguments of its constructor, or "
+            "make a student of the teacher's class by `config`."
+        ) from error
+
+
+# --- forms ------------------------------------------------------------------
+
+
+def signature(graph, segment=None):
+    """The form of a graph or a segment of it: equal ones take equal weights."""
+    inputs = [segment.entry] if segment else graph.inputs
+    places = {id(tensor): ("input", n) for n, tensor in enumerate(inputs)}
+    numbers, form = {}, [*map(_spec, inputs)]
+    calls = segment.calls if segment else graph.calls
+    for number, call in enumerate(calls):
+        operation = call.operation
+        is_new = id(operation) not in numbers
+        order = numbers.setdefault(id(operation), len(numbers))
+        kind = _operation(graph, operation) if is_new else None
+        specs = map(_spec, call.outputs)
+        form.append((order, kind, _arguments(graph, call, places), *specs))
+        for index, tensor in enumerate(call.outputs):
+            places[id(tensor)] = (number, index)
+    ends = [segment.exit] if segment else graph.outputs
+    return (*form, *[places.get(id(tensor)) for tensor in ends])
+
+
+def _spec(tensor):
+    return tuple(tensor.shape), str(tensor.dtype)
+
+
+def _arguments(graph, call, places):
+    # Tensors from elsewhere are told apart by what they are.
+    arguments = graph.arguments(
+        call, lambda tensor: places.get(id(tensor), ("outside", id(tensor)))
+    )
+    return repr(keras.tree.map_structure(_plain, arguments))
+
+
+def _plain(value):
+    # Numbers in an array are the block's own, like weights.
+    shape = getattr(value, "shape", None)
+    return value if shape is None else ("array", tuple(shape))
+
+
+def _operation(graph, operation):
+    if is_model(operation):
+        # Of whatever class: it is rebuilt as its layers.
+        return "model", signature(graph.inside(operation))
+    kind = f"{type(operation).__module__}.{type(operation).__name__}"
+    weights = [tuple(w.shape) for w in getattr(operation, "weights", [])]
+    try:
+        config = json.dumps(
+            _compared(config_of(operation)), sort_keys=True, default=_class_name
+        )
+    except ValueError:
+        config = None
+    return kind, config, tuple(weights)
+
+
+def _class_name(value):
+    return type(value).__name__
+
+
+def _compared(config):
+    if isinstance(config, dict):
+        return {
+            str(key): _compared(value)
+            for key, value in config.items()
+            if key not in _FREE
+            and "drop" not in str(key)
+            and not str(key).endswith(_FREE_ENDINGS)
+        }
+    if isinstance(config, (list, tuple)):
+        return [_compared(value) for value in config]
+    return config
+
+
+# --- taps -------------------------------------------------------------------
+
+
+def tap_of(graph, tensor):
+    """The text of a tap at which a tensor is read, or None.
+
+    A layer that the model calls once gives it as its output, or takes it as
+    its first argument (an operation, such as `x + y`, is no layer).
+    """
+    call = graph.maker.get(id(tensor))
+    if call and len(call.outputs) == 1 and _is_tappable(graph, call):
+        return call.operation.name
+    for user in graph.users.get(id(tensor), []):
+        args = user.arguments.args
+        if args and args[0] is tensor and _is_tappable(graph, user):
+            return f"{user.operation.name}:input"
+    is_output = len(graph.outputs) == 1 and graph.outputs[0] is tensor
+    return "" if is_output else None
+
+
+def _is_tappable(graph, call):
+    layer = call.operation
+    is_layer = isinstance(layer, keras.layers.Layer)
+    return is_layer and graph.calls_of(layer) == 1
+
+
+def nested_tap(path, tap):
+    """A tap of a model inside of another, as a tap of the other."""
+    return f"{path}/{tap}" if tap else path
+
+
+def shape_at(model, tap):
+    """The shape, with the batch, of what a tap of `tap_of` reads."""
+    name, separator, rest = re.match("([^/:]*)([/:]?)(.*)", tap).groups()
+    graph = Graph(model)
+    if not name:
+        return tuple(graph.outputs[0].shape)
+    call = next(call for call in graph.calls if call.operation.name == name)
+    if separator == "/":
+        return shape_at(call.operation, rest)
+    tensor = call.arguments.args[0] if rest else call.outputs[0]
+    return tuple(tensor.shape)

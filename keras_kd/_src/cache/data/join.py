@@ -1,0 +1,336 @@
+"""join: brings a data set and cached predictions together, by sample."""
+
+import operator
+import sys
+
+import keras
+import numpy as np
+
+from keras_kd._src.cache.data.augmented_views import AugmentedViews
+from keras_kd._src.cache.data.batches import count_of
+from keras_kd._src.cache.data.batches import is_arrays
+from keras_kd._src.cache.data.batches import rows_at
+from keras_kd._src.cache.data.keys import check_indexed
+from keras_kd._src.cache.to_numpy import to_numpy
+
+
+def join(
+    cache,
+    x,
+    y=None,
+    sample_weight=None,
+    *,
+    batch_size=None,
+    seed=None,
+    sample_index=None,
+    **kwargs,
+):
+    """A data set whose batches bring the teacher's predictions along.
+
+    A student that trains on cached predictions gets those of each batch with
+    the batch, under `"predictions"` in `y`. Of a data set of batches with
+    `"sample_index"` in `y` comes one of the same kind, in the same order:
+    `tf.data`, `PyDataset`, Grain, PyTorch's `DataLoader`. For anything else,
+    `add_to` does it batch by batch. Each form is for `fit`, also as
+    `validation_data`, and for `evaluate`.
+
+    Args:
+        cache: the `TeacherCache`.
+        x: such a data set; `keras_kd.cache.AugmentedViews`; or arrays of shape
+            `(samples, ...)`.
+        y: labels, an array or a dict or tuple of them; of arrays only.
+        sample_weight: array of shape `(samples,)`, of arrays only.
+        batch_size: of arrays and `AugmentedViews`; 32 by default.
+        seed: of the order in each epoch, of arrays and `AugmentedViews`; None
+            leaves the samples in theirs.
+        sample_index: integers of shape `(samples,)`, the rows' indices in the
+            cache; 0, 1, 2... by default. For a host's part of the data.
+        kwargs: arguments of `keras.utils.PyDataset`, such as `workers`.
+
+    Returns:
+        A data set. Of arrays and `AugmentedViews` a `JoinedArrays`.
+
+    Raises:
+        ValueError: the data set is of no known kind, or not the one that the
+            cache was written for.
+
+    Example:
+    >>> import tempfile, keras_kd as kd
+    >>> teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> x, folder = keras.ops.ones((8, 4)), tempfile.mkdtemp()
+    >>> kd.cache.write(teacher, x, folder, verbose=0)
+    >>> data = kd.cache.open(folder).join(x, batch_size=4, seed=0)
+    >>> sorted(data[0][1])
+    ['predictions', 'sample_index']
+    """
+    if isinstance(x, AugmentedViews) or is_arrays(x):
+        return JoinedArrays(
+            cache, x, y, sample_weight, batch_size, seed, sample_index, **kwargs
+        )
+    given = dict(y=y, sample_weight=sample_weight, batch_size=batch_size)
+    given |= dict(seed=seed, sample_index=sample_index, **kwargs)
+    unused = [name for name, value in given.items() if value is not None]
+    if unused:
+        raise ValueError(
+            f"Arguments {unused} are for arrays and `cache.AugmentedViews`; a "
+            "data set of batches brings all that. Received: x of type "
+            f"{type(x).__name__}. Leave them out."
+        )
+    for kind, joined in _KINDS.items():
+        package, _, name = kind.partition(".")
+        # What was never imported is not what we were given.
+        imported = sys.modules.get(package)
+        if imported and isinstance(x, operator.attrgetter(name)(imported)):
+            return joined(cache, x)
+    raise ValueError(
+        "A cache joins arrays, `cache.AugmentedViews` and data sets of "
+        f"batches: {', '.join(_KINDS)}. Received: {type(x).__name__}. Call "
+        "`TeacherCache.add_to(batch)` on each of its batches; of a "
+        "`grain.DataLoader`, let the last of its operations do it."
+    )
+
+
+class JoinedArrays(keras.utils.PyDataset):
+    """Batches of arrays or `AugmentedViews`, with the teacher's predictions.
+
+    The order depends on seed and epoch alone. Epoch e has each sample's
+    augmented view `e % count`. `Distiller.fit` sets the epoch, so that a
+    resumed run goes on where it was; another model's `fit` does with
+    `keras.callbacks.LambdaCallback(on_epoch_begin=data.set_epoch)`. Nothing
+    else moves it: `evaluate` and `predict` find the same each time, and so
+    does validation; without that callback, each epoch of another model's `fit`
+    has augmented view 0. With `steps_per_epoch` an epoch is one of all the
+    data, however many of `fit` it takes. (Not with several `workers`, which
+    Keras starts anew in each of them, and whose batches may be of the epoch
+    before.)
+
+    Of several calls of `fit` each begins with epoch 0, so augmented view 0,
+    unless it is given an `initial_epoch`. `fit` shuffles the batches once more
+    unless it is given `shuffle=False`.
+
+    Args:
+        cache, x, y, sample_weight, batch_size, seed, sample_index, kwargs: as
+            in `TeacherCache.join`, which makes it.
+
+    Raises:
+        ValueError: arrays of different lengths; `y` beside `AugmentedViews`;
+            the data is not the one that the cache was written for.
+
+    Example:
+    >>> import tempfile, keras_kd as kd
+    >>> teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> x, folder = np.ones((8, 4)), tempfile.mkdtemp()
+    >>> kd.cache.write(teacher, x, folder, verbose=0)
+    >>> data = kd.cache.open(folder).join(x, batch_size=3, seed=0)
+    >>> data.set_epoch(5)
+    >>> len(data), data.epoch
+    (3, 5)
+    """
+
+    def __init__(
+        self,
+        cache,
+        x,
+        y=None,
+        sample_weight=None,
+        batch_size=None,
+        seed=None,
+        sample_index=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.cache = cache
+        self.data = x, y, sample_weight
+        self.batch_size = 32 if batch_size is None else batch_size
+        self.seed = seed
+        augmented = isinstance(x, AugmentedViews)
+        self.samples = x.samples if augmented else count_of(x)
+        if sample_index is None:
+            sample_index = np.arange(self.samples)
+        self.sample_index = to_numpy(sample_index)
+        check = self._check_views if augmented else self._check_arrays
+        check(x, self._lengths())
+        self.set_epoch(0)
+
+    def _lengths(self):
+        _, y, sample_weight = self.data
+        lengths = {
+            name: [len(leaf) for leaf in keras.tree.flatten(value)]
+            for name, value in (("y", y), ("sample_weight", sample_weight))
+            if value is not None
+        }
+        return {**lengths, "sample_index": [len(self.sample_index)]}
+
+    def _check_arrays(self, arrays, lengths):
+        if any(n != self.samples for each in lengths.values() for n in each):
+            raise ValueError(
+                f"All arrays must have one row a sample. Received: x of "
+                f"{self.samples} rows, and {lengths}."
+            )
+        if self.cache.views_per_sample > 1:
+            raise ValueError(
+                f"The cache {self.cache.name!r} holds predictions for "
+                "augmented views. Received: arrays, which are none. Join the "
+                "`cache.AugmentedViews` that it was written for."
+            )
+        self.cache.check_arrays(arrays, self.sample_index)
+
+    def _check_views(self, views, lengths):
+        if "y" in lengths or "sample_weight" in lengths:
+            raise ValueError(
+                "`cache.AugmentedViews` have their labels already, and no "
+                f"weights. Received: {sorted(lengths)} beside them. Give the "
+                "labels to `cache.AugmentedViews(x, y, ...)`."
+            )
+        stored = self.cache.manifest.views or {}
+        # The function may have been imported under another name.
+        for key in ("samples", "count", "seed", "draws"):
+            if stored.get(key) != views.settings()[key]:
+                raise ValueError(
+                    f"The cache {self.cache.name!r} was written for other "
+                    f"augmented views. Received: {views.settings()}; in the "
+                    f"cache: {stored}. Make them as they were made then."
+                )
+
+    def __len__(self):
+        return -(-len(self.sample_index) // self.batch_size)
+
+    def __getitem__(self, number):
+        start = number * self.batch_size
+        rows = self.order[start : start + self.batch_size]
+        sample_index = self.sample_index[rows]
+        x = self.data[0]
+        if isinstance(x, AugmentedViews):
+            view = self.epoch % x.count
+            return self.cache.add_to(x.batch(sample_index, view))
+        x, y, sample_weight = rows_at(self.data, rows)
+        targets = {} if y is None else {"labels": y}
+        targets["sample_index"] = sample_index
+        weights = () if sample_weight is None else (sample_weight,)
+        return self.cache.add_to((x, targets, *weights))
+
+    def set_epoch(self, epoch, logs=None):
+        """Sets which epoch comes next; fits `LambdaCallback`.
+
+        Args:
+            epoch: integer from 0.
+            logs: not used.
+        """
+        self.epoch = epoch
+        self.order = np.arange(len(self.sample_index))
+        if self.seed is not None:
+            generator = np.random.default_rng([self.seed, epoch])
+            self.order = generator.permutation(self.order)
+
+
+class JoinedDataset(keras.utils.PyDataset):
+    """Another `PyDataset`, with the teacher's predictions."""
+
+    def __init__(self, cache, dataset):
+        super().__init__(
+            workers=dataset.workers,
+            use_multiprocessing=dataset.use_multiprocessing,
+            max_queue_size=dataset.max_queue_size,
+        )
+        self.cache, self.dataset = cache, dataset
+
+    def __len__(self):
+        return len(self.dataset)
+
+    @property
+    def num_batches(self):
+        return self.dataset.num_batches
+
+    def __getitem__(self, number):
+        return self.cache.add_to(self.dataset[number])
+
+    def set_epoch(self, epoch, logs=None):
+        """Sets the other one's epoch, if it has one."""
+        if hasattr(self.dataset, "set_epoch"):
+            self.dataset.set_epoch(epoch)
+
+    def on_epoch_begin(self):
+        self.dataset.on_epoch_begin()
+
+    def on_epoch_end(self):
+        self.dataset.on_epoch_end()
+
+
+def _joined_tf(cache, dataset):
+    """Its batches stay tensors; the predictions are looked up by Python."""
+    import tensorflow as tf
+
+    carried = cache.carried_spec()
+    types = [spec.dtype for spec in keras.tree.flatten(carried)]
+
+    def added(*batch):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        check_indexed(y)
+
+        def look_up(*flat):
+            x_and_y = keras.tree.pack_sequence_as((x, y), flat)
+            return keras.tree.flatten(cache.add_to(x_and_y)[1]["predictions"])
+
+        flat = keras.tree.flatten((x, y))
+        found = tf.numpy_function(look_up, flat, types, stateful=False)
+        for value, spec in zip(found, keras.tree.flatten(carried)):
+            value.set_shape(spec.shape)
+        kept = {key: value for key, value in y.items() if key != "view"}
+        predictions = keras.tree.pack_sequence_as(carried, found)
+        weights = () if sample_weight is None else (sample_weight,)
+        return x, {**kept, "predictions": predictions}, *weights
+
+    return dataset.map(added, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _joined_grain(cache, dataset):
+    return dataset.map(cache.add_to)
+
+
+def _joined_loader(cache, loader):
+    """The same loader, whose workers add the predictions."""
+    from torch.utils.data import DataLoader
+    from torch.utils.data import IterableDataset
+
+    copied = "num_workers pin_memory timeout worker_init_fn generator"
+    copied += " multiprocessing_context prefetch_factor persistent_workers"
+    arguments = {name: getattr(loader, name) for name in copied.split()}
+    if isinstance(loader.dataset, IterableDataset):  # It has no sampler.
+        arguments["batch_size"] = loader.batch_size
+        arguments["drop_last"] = loader.drop_last
+    elif loader.batch_sampler is None:
+        arguments["batch_size"] = None
+    else:
+        arguments["batch_sampler"] = loader.batch_sampler
+    collate = _Collate(cache, loader.collate_fn)
+    return DataLoader(loader.dataset, collate_fn=collate, **arguments)
+
+
+class _Collate:
+    """A `DataLoader`'s `collate_fn` that adds the predictions; pickled."""
+
+    def __init__(self, cache, collate):
+        self.cache, self.collate = cache, collate
+
+    def __call__(self, samples):
+        x, y, *sample_weight = self.cache.add_to(self.collate(samples))
+        predictions = keras.tree.map_structure(_tensor, y["predictions"])
+        return x, {**y, "predictions": predictions}, *sample_weight
+
+
+def _tensor(array):
+    """Of PyTorch: Keras takes no other from a `DataLoader`, on any backend."""
+    import torch
+
+    # Of other unsigned integers PyTorch knows little more than the names.
+    wider = {"uint16": "int32", "uint32": "int64"}.get(array.dtype.name)
+    return torch.from_numpy(array.astype(wider) if wider else array)
+
+
+_KINDS = {
+    "keras.utils.PyDataset": JoinedDataset,
+    "tensorflow.data.Dataset": _joined_tf,
+    "torch.utils.data.DataLoader": _joined_loader,
+    "grain.MapDataset": _joined_grain,
+    "grain.IterDataset": _joined_grain,
+}

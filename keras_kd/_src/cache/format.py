@@ -1,0 +1,365 @@
+"""The files of a cache: what they are called, hold, and are checked by.
+
+    manifest.json                  what all parts hold; written by `merge`
+    index-CHECKSUM.npy             which row has which sample; by `merge`
+    parts/NAME/part.json           what a writer has stored; by `write`
+    parts/NAME/00000-CHECKSUM.npy  a shard: one record for each sample
+
+A file is written whole and never changed: another content has another name.
+The JSON files carry a checksum of what they say, and say the size and checksum
+of each `.npy` file. Rows are counted over all shards of all parts, in the order
+of the manifest.
+"""
+
+import io
+import json
+import mmap
+import sys
+import zlib
+
+import keras
+import numpy as np
+
+from keras_kd._src.atomic_write import atomic_write
+from keras_kd._src.cache.records import StoredOutput
+from keras_kd._src.cache.records import record_type
+from keras_kd._src.fingerprint import fingerprint
+from keras_kd._src.fingerprint import hexadecimal
+
+FORMAT = 1
+# Else each map holds a file descriptor, of which a process may have few.
+NO_DESCRIPTOR = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+
+
+# --- JSON with a checksum ----------------------------------------------------
+
+
+def checksummed_json(content):
+    """A dict as one line of JSON, with a checksum of what it says."""
+    return json.dumps({"checksum": _checksum(content), **content}) + "\n"
+
+
+def parse_checksummed(data, damaged):
+    """What such bytes say; a `ValueError` that begins with `damaged` if not."""
+    try:
+        content = json.loads(data.decode())
+        intact = content.pop("checksum") == _checksum(content)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{damaged} (Received: no such JSON.)") from error
+    if not intact:
+        raise ValueError(f"{damaged} (Received: another checksum.)")
+    return content
+
+
+def _checksum(content):
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
+
+
+def short(value):
+    """A value as JSON, cut to what an error has room for."""
+    text = json.dumps(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+# --- arrays ------------------------------------------------------------------
+
+
+def write_array(folder, stem, arrays):
+    """Writes arrays as one `.npy` file, along the last axis.
+
+    Returns what JSON says of it: `file`, `bytes` and `checksum`.
+    """
+    dtype, shape = arrays[0].dtype, arrays[0].shape
+    header = io.BytesIO()
+    np.lib.format.write_array_header_2_0(
+        header,
+        {
+            "descr": np.lib.format.dtype_to_descr(dtype),
+            "fortran_order": False,
+            "shape": (*shape[:-1], sum(array.shape[-1] for array in arrays)),
+        },
+    )
+    content = [header.getbuffer()]
+    content += [np.ascontiguousarray(a).view("u1").data for a in arrays]
+    checksum = 0
+    for data in content:
+        checksum = zlib.crc32(data, checksum)
+    name = f"{stem}-{checksum:08x}.npy"
+
+    def write(path):
+        with path.open("wb") as file:
+            file.writelines(content)
+
+    atomic_write(folder / name, write)
+    size = sum(data.nbytes for data in content)
+    return {"file": name, "bytes": size, "checksum": checksum}
+
+
+def map_file(path, about, damaged):
+    """A file, mapped into memory, if it has the size that JSON says."""
+    if not path.is_file():
+        raise ValueError(f"{damaged} Received: no file {path.name}.")
+    size = path.stat().st_size
+    if size != about["bytes"] or not size:
+        raise ValueError(
+            f"{damaged} Received: {path.name} of {size} bytes, expected "
+            f"{about['bytes']}."
+        )
+    with path.open("rb") as file:
+        return mmap.mmap(
+            file.fileno(), size, access=mmap.ACCESS_READ, **NO_DESCRIPTOR
+        )
+
+
+def check_file(mapped, about, damaged):
+    """Raises a `ValueError` unless a mapped file has its checksum."""
+    if zlib.crc32(mapped) != about["checksum"]:
+        raise ValueError(
+            f"{damaged} Received: {about['file']} with another checksum than "
+            "it was written with."
+        )
+
+
+def rows_of_file(mapped, count, dtype):
+    """The last `count` values of a mapped file, which its header precedes.
+
+    The header is for others to read: JSON says what is in a file, and nothing
+    is unpickled.
+    """
+    return np.frombuffer(
+        mapped, dtype, count, len(mapped) - count * dtype.itemsize
+    )
+
+
+# --- settings: what all parts of a cache have in common ----------------------
+
+
+def settings_of(teacher, outputs, views, metadata):
+    """What is the same for all writers of a cache, as JSON gives it back."""
+    metadata = plain_metadata(metadata)
+    _check_class_names(metadata.get("class_names"), outputs)
+    settings = {
+        "teacher": hexadecimal(fingerprint(teacher)),
+        "outputs": [output.get_config() for output in outputs],
+        "views": views,
+        "metadata": metadata,
+    }
+    return json.loads(json.dumps(settings))
+
+
+def check_same(path, before, now):
+    """Raises a `ValueError` unless two writers' settings are the same."""
+    before, now = _flat(before), _flat(now)
+    for key in before.keys() | now.keys():
+        if before.get(key) != now.get(key):
+            raise ValueError(
+                f"The folder {str(path)!r} holds other predictions: {key} "
+                f"differs. Received: {short(now.get(key))}; in the folder: "
+                f"{short(before.get(key))}. Write to another folder, or "
+                "delete this one first."
+            )
+
+
+def _flat(settings):
+    settings = dict(settings)
+    metadata = settings.pop("metadata")
+    return settings | {f"metadata[{k!r}]": v for k, v in metadata.items()}
+
+
+def plain_metadata(metadata):
+    """What is said about the data, as JSON gives it back; None is nothing."""
+    if metadata is None:
+        return {}
+    texts = isinstance(metadata, dict) and all(
+        isinstance(key, str) for key in metadata
+    )
+    if not texts:
+        raise ValueError(
+            "Argument `metadata` must be a dict with text as keys, such as "
+            '{"class_names": ["cat", "dog"], "preprocessing": "x / 255"}. '
+            f"Received: metadata={metadata!r} of type "
+            f"{type(metadata).__name__}."
+        )
+    return {
+        key: _names(value) if key == "class_names" else _plain(key, value)
+        for key, value in metadata.items()
+        if value is not None
+    }
+
+
+def _names(class_names):
+    unordered = isinstance(class_names, (str, bytes, dict, set))
+    in_order = hasattr(class_names, "__iter__") and not unordered
+    try:
+        names = list(class_names) if in_order else []
+        # NumPy's numbers become Python's.
+        names = json.loads(json.dumps(names, default=lambda name: name.item()))
+    except (AttributeError, TypeError, ValueError):
+        names = []
+    if not names:
+        raise ValueError(
+            "`metadata['class_names']` must be a list of the names of the "
+            "teacher's classes, text or anything else that JSON can hold. "
+            f"Received: class_names={class_names!r} of type "
+            f"{type(class_names).__name__}. Give, for example, "
+            '["cat", "dog"].'
+        )
+    return names
+
+
+def _plain(key, value):
+    if isinstance(value, keras.layers.Layer):
+        config = keras.saving.serialize_keras_object(value)
+        config = _nameless(json.loads(json.dumps(config)))
+        if value.weights:  # Such as the mean that `Normalization` has learned.
+            config["weights"] = hexadecimal(fingerprint(value))
+        return config
+    try:
+        return json.loads(json.dumps(value))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`metadata[{key!r}]` must be something that JSON can hold, or a "
+            f"Keras layer. Received: {key}={value!r} of type "
+            f"{type(value).__name__}. Name it by text: for example "
+            '"resnet50.preprocess_input, 224 pixels", or str(path).'
+        ) from error
+
+
+def _nameless(config):
+    """Without what differs from one process to the next."""
+    if isinstance(config, list):
+        return [_nameless(value) for value in config]
+    if not isinstance(config, dict):
+        return config
+    left_out = {"name", "build_config"}
+    return {k: _nameless(v) for k, v in config.items() if k not in left_out}
+
+
+def _check_class_names(class_names, outputs):
+    # Of several entries, or several axes, it isn't known which are classes.
+    shapes = [output.shape for output in outputs if output.tap == ""]
+    # A single number tells two classes apart.
+    counts = [n for shape in shapes if len(shape) == 1 for n in shape if n > 1]
+    if class_names and counts and len(class_names) not in counts:
+        raise ValueError(
+            "`metadata['class_names']` must name each class of the teacher's "
+            f"output. Received: {len(class_names)} names, "
+            f"{short(class_names)}, for an output of {counts[0]} classes. "
+            "Give a name for each."
+        )
+
+
+# --- parts -------------------------------------------------------------------
+
+
+def part_folders(path):
+    """The folders of a cache's parts, in the order of their names."""
+    return [
+        folder
+        for folder in sorted(path.glob("parts/*"))
+        # What a file manager leaves, as `.DS_Store`, is none. A link that
+        # leads nowhere is a part that is lost, and stays.
+        if not folder.is_file() and not folder.name.startswith(".")
+    ]
+
+
+def read_part(folder):
+    """What a part's `part.json` says."""
+    path = folder / "part.json"
+    message = damaged(folder.name)
+    if not path.is_file():
+        raise ValueError(f"{message} Received: no file part.json.")
+    return parse_checksummed(path.read_bytes(), message)
+
+
+def damaged(part):
+    """What the errors about a damaged part begin with."""
+    return (
+        f"The part {part!r} is damaged. Copy its folder parts/{part} again, or "
+        "delete it and run its writer again, then `keras_kd.cache.merge`."
+    )
+
+
+def check_shard(folder, shard, dtype):
+    """A part's shard, mapped, if it is what was written; else an error."""
+    message = damaged(folder.name)
+    mapped = map_file(folder / shard["file"], shard, message)
+    check_file(mapped, shard, message)
+    return rows_of_file(mapped, shard["samples"], dtype)
+
+
+# --- the manifest ------------------------------------------------------------
+
+
+class Manifest:
+    """What a cache's `manifest.json` says: settings, samples, parts, index."""
+
+    def __init__(self, content):
+        self.content = content
+        self.samples = content["samples"]
+        self.parts = content["parts"]
+        self.views = content["views"]
+        self.metadata = content["metadata"]
+        self.outputs = [
+            StoredOutput.from_config(config) for config in content["outputs"]
+        ]
+        self.dtype = record_type(self.outputs)
+
+    @property
+    def tag(self):
+        """Short for the teacher, and for how its predictions are stored."""
+        outputs = zlib.crc32(json.dumps(self.content["outputs"]).encode())
+        return f"teacher {self.content['teacher'][:12]}, outputs {outputs:08x}"
+
+    @property
+    def fingerprint(self):
+        """The teacher's, as `keras_kd._src.fingerprint` gives it."""
+        text = self.content["teacher"]
+        return np.frombuffer(bytes.fromhex(text), "uint8")
+
+    def text(self):
+        """The file's text."""
+        return checksummed_json({"format": FORMAT, **self.content})
+
+    @classmethod
+    def parse(cls, data, name):
+        """The manifest that bytes hold; `name` is the cache's, for errors."""
+        content = parse_checksummed(
+            data,
+            f"The manifest of the cache {name!r} is damaged: its checksum does "
+            "not fit what it says. Copy manifest.json again, or make it anew "
+            "with `keras_kd.cache.merge`.",
+        )
+        received = content.pop("format", None)
+        if received != FORMAT:
+            raise ValueError(
+                f"The cache {name!r} is of a format that this version of "
+                f"keras_kd does not read. Received: format {received}, "
+                f"expected {FORMAT}. Install the version that wrote it, or "
+                "write the cache anew."
+            )
+        return cls(content)
+
+    def check_metadata(self, name, metadata):
+        """Raises a `ValueError` if the cache was written with another value."""
+        for key, value in plain_metadata(metadata).items():
+            if value != self.metadata.get(key):
+                raise ValueError(
+                    f"The cache {name!r} was written with another {key}. "
+                    f"Received: {key}={value!r}; in the cache: "
+                    f"{self.metadata.get(key)!r}. Open the cache that belongs "
+                    "to this data, or write one."
+                )
+
+    def check_teacher(self, name, teacher):
+        """Raises a `ValueError` unless the predictions are this teacher's."""
+        received = hexadecimal(fingerprint(teacher))
+        stored = self.content["teacher"]
+        if received != stored:
+            raise ValueError(
+                f"The cache {name!r} holds another teacher's predictions, or "
+                "this one's before it was changed. Received: a teacher "
+                f"{teacher.name!r} with fingerprint {received[:12]}; the "
+                f"cache's has {stored[:12]}. Load the weights that the cache "
+                "was written with, or write the cache anew in another folder."
+            )

@@ -1,0 +1,1 @@
+"""Plan: what cached predictions would take, before anything is written."""

@@ -1,0 +1,353 @@
+"""plan: what cached predictions would take, and which to take."""
+
+import dataclasses
+import os
+
+from keras_kd._src.arguments import integer
+from keras_kd._src.arguments import number
+from keras_kd._src.arguments import received
+from keras_kd._src.cache.data.augmented_views import AugmentedViews
+from keras_kd._src.cache.data.batches import check_list
+from keras_kd._src.cache.plan.choices import OWN
+from keras_kd._src.cache.plan.choices import choices_for
+from keras_kd._src.cache.plan.measuring import free_disk
+from keras_kd._src.cache.plan.measuring import free_memory
+from keras_kd._src.cache.plan.measuring import measured
+from keras_kd._src.cache.remote import local_path
+from keras_kd._src.cache.writer import encodings_by_tap
+from keras_kd._src.distillation.taps import listed
+from keras_kd._src.specs import check_teacher
+
+LOSS_LIMIT = 0.05  # nats times T^2, as the loss counts them
+MEMORY_SHARE, DISK_SHARE = 4, 2  # A quarter of one, half of the other.
+ROWS = 6  # Of what is printed.
+
+
+def plan(
+    teacher,
+    dataset,
+    *,
+    epochs,
+    outputs=None,
+    views=1,
+    temperature=4.0,
+    path=".",
+    samples=None,
+    batch_size=256,
+    probe_samples=1024,
+    verbose=1,
+):
+    """Measures what cached predictions would take, and recommends a way.
+
+    Before a teacher runs on all of the data: how many bytes each way to store
+    its predictions takes, how far the stored soft targets are from the full
+    ones, how long writing lasts, and from which epoch on that is faster than
+    to run the teacher in each epoch. Nothing is written.
+
+    With n samples of K augmented views, and t seconds in which the teacher
+    runs on a sample, measured on a part of the data:
+
+        live(e) = e * n * t
+        cached(e) = K * n * t
+        pays from: the smallest e with live(e) > cached(e), so K + 1
+
+    t holds the predictions' way to the host. What the disk, reading and the
+    student's own step take is in neither: of a teacher that is as fast as
+    that, nothing needs to be stored.
+
+    It recommends `"memory"` for a cache that keeps all classes and takes a
+    quarter of the free memory at most, `"disk"` for half of the free disk (on
+    which the first is written, too), `"top-k"` for the smallest k whose soft
+    targets are within 0.05 / T^2 nats of the full ones in the mean (so the
+    loss, which has a factor T^2, within 0.05), and `"live"` where none of these
+    pays off within the epochs. float16 comes first, bfloat16 or float32 where
+    the teacher's values don't fit into it. At a high temperature much of what
+    a teacher knows is in its unlikely classes, and no k may be close enough.
+    What int8 does to features has no figure in nats. (In Hinton's experiment on
+    MNIST, eight classes of ten made as good a student at T = 4, 0.005 nats off,
+    and a worse one at T = 20, 0.08 nats off.)
+
+    With random augmentation a cache of clean samples is wrong, however small:
+    the student would be given the predictions for another picture. Give
+    `keras_kd.cache.AugmentedViews`, and those are stored.
+
+    Args:
+        teacher: a built Keras model.
+        dataset: what `keras_kd.cache.write` takes. Of arrays and
+            `AugmentedViews`, samples from all over the data are measured, of
+            batches the first (which a generator then has given away). The
+            teacher runs twice on the first batch.
+        epochs: integer, of the training to come.
+        outputs: text of a tap or a list of them, `""` for the model's output;
+            that alone by default. Or what `keras_kd.cache.write` takes, which
+            then is a choice `"yours"`.
+        views: integer, how many augmented views of each sample will be stored;
+            `AugmentedViews` say it themselves.
+        temperature: T of the training to come, for top-k and the divergences.
+        path: the local folder in which the cache would be; its disk counts.
+        samples: integer, how many samples (not augmented views) there are: for
+            batches, and where the dataset is only a part of the data to come.
+        batch_size: integer, of the batches that the teacher runs on.
+        probe_samples: integer, how many samples to measure on; fewer where
+            their predictions take more than 128 MB.
+        verbose: 1 prints the plan, 0 doesn't.
+
+    Returns:
+        A `keras_kd.cache.Plan`.
+
+    Raises:
+        ValueError: an argument is out of range, a tap does not exist, the
+            teacher needs labels and there are none, a sample comes twice, or
+            it is not known how many samples there are.
+
+    Example:
+    >>> import keras, numpy as np
+    >>> teacher = keras.Sequential([keras.Input((8,)), keras.layers.Dense(10)])
+    >>> found = plan(teacher, np.ones((64, 8)), epochs=30, verbose=0)
+    >>> for choice in found.choices[1:]:
+    ...     print(choice.name, choice.bytes_per_sample)
+    float16 28
+    bfloat16 28
+    float32 48
+    top-2 16
+    top-4 22
+
+    Reference: Hinton et al., 2015, "Distilling the Knowledge in a Neural
+    Network", arXiv 1503.02531, whose loss the limit is of.
+    """
+    check_teacher(teacher)
+    check_list(dataset, teacher)
+    local_path(path)  # No url.
+    epochs = integer(epochs, "epochs")
+    views = integer(views, "views")
+    temperature = number(temperature, "temperature", above=0)
+    taps, own = _taps_of(outputs)
+    if isinstance(dataset, AugmentedViews):
+        views = dataset.count
+    found = measured(
+        teacher,
+        dataset,
+        taps,
+        integer(batch_size, "batch_size"),
+        integer(probe_samples, "probe_samples"),
+        views,
+    )
+    samples = _number_of(found.samples if samples is None else samples, dataset)
+    choices, notes = choices_for(found, own, samples * views, temperature)
+    made = Plan(
+        choices=choices,
+        samples=samples,
+        views=views,
+        epochs=epochs,
+        temperature=temperature,
+        probed=found.probed,
+        seconds_per_epoch=samples * found.seconds,
+        batch_size=batch_size,
+        free_memory=free_memory(),
+        free_disk=free_disk(path),
+        path=str(path),
+        notes=notes,
+    )
+    if verbose:
+        print(made)
+    return made
+
+
+def _taps_of(outputs):
+    """The taps that are stored, and the encodings if the user has chosen."""
+    if isinstance(outputs, dict) or hasattr(outputs, "bytes_per_sample"):
+        own = encodings_by_tap(outputs)
+        return list(own), own
+    texts = listed(outputs)
+    if not texts:
+        raise ValueError(
+            "Argument `outputs` must name what is stored of the teacher, such "
+            f'as "" (its output) or "stage3". {received("outputs", outputs)}'
+        )
+    return [text or "" for text in texts], None
+
+
+def _number_of(samples, dataset):
+    if samples is None:
+        raise ValueError(
+            "How many samples there are decides what a cache takes, and "
+            "batches do not show it. Received: samples=None, and a dataset of "
+            f"type {type(dataset).__name__}. Pass their number as `samples`."
+        )
+    return integer(samples, "samples")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What cached predictions take; prints its recommendation, in six rows.
+
+    Made by `keras_kd.cache.plan`.
+
+    Args:
+        choices: list of `Choice`, the live teacher first.
+        samples: how many samples the data has.
+        views: how many augmented views of each.
+        epochs: of the training to come.
+        temperature: T of the divergences.
+        probed: on how many samples this was measured.
+        seconds_per_epoch: that the live teacher takes for all samples.
+        batch_size: of the batches that the teacher ran on.
+        free_memory: bytes; 0 where it isn't known.
+        free_disk: bytes.
+        path: the folder whose disk that is.
+        notes: list of sentences on what is not among the choices, and why.
+
+    Example:
+    >>> import keras, numpy as np, keras_kd as kd
+    >>> teacher = keras.Sequential([keras.Input((8,)), keras.layers.Dense(10)])
+    >>> found = kd.cache.plan(teacher, np.ones((64, 8)), epochs=1, verbose=0)
+    >>> found.recommended, found.pays_from_epoch, found.call
+    ('live', 2, 'kd.Distiller(teacher, student)')
+    """
+
+    choices: list
+    samples: int
+    views: int
+    epochs: int
+    temperature: float
+    probed: int
+    seconds_per_epoch: float
+    batch_size: int
+    free_memory: int
+    free_disk: int
+    path: str
+    notes: list
+
+    @property
+    def write_seconds(self):
+        """That the teacher takes for all augmented views of all samples."""
+        return self.views * self.seconds_per_epoch
+
+    @property
+    def pays_from_epoch(self):
+        """The first epoch by whose end a cache has taken less time."""
+        return self.views + 1
+
+    @property
+    def divergence_limit(self):
+        """How far soft targets may be from the full ones, in nats (mean)."""
+        return LOSS_LIMIT / self.temperature**2
+
+    @property
+    def choice(self):
+        """The recommended `Choice`."""
+        live, *stored = self.choices
+        # The first that keeps all classes, or else the smallest k.
+        fitting = sorted(
+            filter(self._fits, stored), key=lambda choice: choice.keeps_top_k
+        )
+        return fitting[0] if fitting else live
+
+    def _fits(self, choice):
+        close = (choice.divergence_mean or 0.0) <= self.divergence_limit
+        small = choice.total_bytes * DISK_SHARE <= self.free_disk
+        return close and small and self.pays_from_epoch <= self.epochs
+
+    @property
+    def recommended(self):
+        """Which way it is: `"live"`, `"memory"`, `"disk"` or `"top-k"`."""
+        if not self.choice.encodings:
+            return "live"
+        if self.choice.keeps_top_k:
+            return "top-k"
+        needed = self.choice.total_bytes * MEMORY_SHARE
+        return "memory" if needed <= self.free_memory else "disk"
+
+    @property
+    def call(self):
+        """What to run: the recommended choice, in Python."""
+        if self.recommended == "live":
+            return "kd.Distiller(teacher, student)"
+        folder = os.path.normpath(f"{self.path}/predictions")
+        return (
+            f"kd.cache.write(teacher, dataset, {folder!r}, "
+            f"outputs={_source(self.choice.encodings)}, "
+            f"batch_size={self.batch_size})"
+        )
+
+    def __str__(self):
+        rows = [
+            f"Recommended: {self.recommended} ({self._reason()}).",
+            f"Run: {self.call}",
+            self._measured(),
+        ]
+        notes = [" ".join(self.notes)] if self.notes else []
+        # What merely keeps more digits comes last.
+        shown = sorted(
+            (choice for choice in self.choices if choice.encodings),
+            key=lambda choice: (
+                choice is not self.choice,
+                choice.name != OWN,
+                choice.name in ("bfloat16", "float32"),
+            ),
+        )
+        room = ROWS - len(rows) - len(notes)
+        return "\n".join([*rows, *map(_row, shown[:room]), *notes])
+
+    def _reason(self):
+        memory, disk = _bytes(self.free_memory), _bytes(self.free_disk)
+        if self.recommended == "live":
+            if self.epochs < self.pays_from_epoch:
+                return f"no other pays off by epoch {self.epochs:,}"
+            return (
+                "of the others, none is close enough and takes half of the "
+                f"free disk, {disk}, at most"
+            )
+        reason = {
+            "memory": f"a quarter of the free memory, {memory}, at most; open "
+            "it with memory=True",
+            "disk": f"half of the free disk, {disk}, at most",
+            "top-k": "the smallest k that is close enough",
+        }[self.recommended]
+        size = _bytes(self.choice.total_bytes)
+        return f"{self.choice.name}, {size}: {reason}"
+
+    def _measured(self):
+        what = "samples" if self.views == 1 else "augmented views"
+        return (
+            f"Measured on {self.probed:,} of {self.samples * self.views:,} "
+            f"{what}: the live teacher takes {_time(self.seconds_per_epoch)} "
+            f"an epoch, a cache {_time(self.write_seconds)} to write, so it "
+            f"pays from epoch {self.pays_from_epoch:,}. Nats from the full "
+            f"soft targets at temperature {self.temperature:g}: a mean of "
+            f"{self.divergence_limit:.2g} is close enough."
+        )
+
+
+def _row(choice):
+    sizes = f"{choice.bytes_per_sample:,} B a sample"
+    row = f"{choice.name}: {sizes}, {_bytes(choice.total_bytes)} in all"
+    if choice.divergence_mean is None:
+        return row
+    mean, worst = choice.divergence_mean, choice.divergence_worst
+    return f"{row}; {mean:.2g} nats, {worst:.2g} at worst"
+
+
+def _bytes(count):
+    unit, size = ("GB", 1e9) if count >= 1e9 else ("MB", 1e6)
+    return f"{count / size:,.4g} {unit}"
+
+
+def _time(seconds):
+    hours = seconds / 3600
+    return f"{hours:,.4g} h" if hours >= 1 else f"{seconds:,.4g} s"
+
+
+def _source(encodings):
+    """Encodings as one writes them in Python."""
+    texts = {tap: _call_of(encoding) for tap, encoding in encodings.items()}
+    if list(texts) == [""]:
+        return texts[""]
+    entries = [f"{tap!r}: {text}" for tap, text in texts.items()]
+    return f"{{{', '.join(entries)}}}"
+
+
+def _call_of(encoding):
+    config = encoding.get_config().items()
+    settings = ", ".join(f"{name}={value!r}" for name, value in config)
+    return f"kd.cache.{type(encoding).__name__}({settings})"

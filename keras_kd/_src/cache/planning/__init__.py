@@ -1,1 +1,0 @@
-"""What a plan is made of: choices, measured and weighed."""

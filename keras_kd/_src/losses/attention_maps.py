@@ -1,0 +1,193 @@
+"""Attention maps of transformers, compared entry by entry or row by row."""
+
+import keras
+from keras import ops
+
+from keras_kd._src.losses.distillation_loss import DistillationLoss
+from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.distillation_loss import same_shape
+from keras_kd._src.losses.probabilities import kl_divergence
+from keras_kd._src.losses.probabilities import logits_of
+
+
+def attention_map_matching(teacher_maps, student_maps, *, from_scores=False):
+    """TinyBERT: mean squared difference of the attention maps of a sample.
+
+        value = mean_{heads, queries, keys} (teacher - student)^2
+
+    Args:
+        teacher_maps: shape `(batch, heads, queries, keys)`.
+        student_maps: the same shape.
+        from_scores: whether these are scores before the softmax, of which
+            those of -100 or less are masked keys, and count as 0.
+
+    Returns:
+        Values of shape `(batch,)`.
+
+    Example:
+    >>> teacher, student = [[[[1.0, 0.0]]]], [[[[0.5, 0.5]]]]
+    >>> float(attention_map_matching(teacher, student)[0])
+    0.25
+
+    Reference: Jiao et al., 2019, "TinyBERT: Distilling BERT for Natural
+    Language Understanding", arXiv 1909.10351.
+    """
+    teacher_maps, student_maps = in_full_precision(teacher_maps, student_maps)
+    if from_scores:
+        teacher_maps = _without_masked_keys(teacher_maps)
+        student_maps = _without_masked_keys(student_maps)
+    return ops.mean(ops.square(teacher_maps - student_maps), axis=(1, 2, 3))
+
+
+def _without_masked_keys(scores):
+    return ops.where(scores <= -100.0, ops.zeros_like(scores), scores)
+
+
+def attention_divergence(teacher_maps, student_maps, *, from_scores=False):
+    """MiniLM: Kullback-Leibler divergence of attention maps, row by row.
+
+        value = mean_{heads, queries} sum_keys p * (log p - log q)
+        p, q = rows of the teacher's and the student's map, made to sum to 1
+
+    Args:
+        teacher_maps: shape `(batch, heads, queries, keys)`.
+        student_maps: the same shape.
+        from_scores: whether these are scores before the softmax.
+
+    Returns:
+        Values in nats, shape `(batch,)`.
+
+    Example:
+    >>> teacher, student = [[[[1.0, 0.0]]]], [[[[0.5, 0.5]]]]
+    >>> round(float(attention_divergence(teacher, student)[0]), 4)
+    0.6931
+
+    Reference: Wang et al., 2020, "MiniLM: Deep Self-Attention Distillation
+    for Task-Agnostic Compression of Pre-Trained Transformers", arXiv
+    2002.10957.
+    """
+    teacher_maps, student_maps = in_full_precision(teacher_maps, student_maps)
+    if not from_scores:
+        teacher_maps = logits_of(teacher_maps)
+        student_maps = logits_of(student_maps)
+    teacher_log_probs = ops.log_softmax(teacher_maps, axis=-1)
+    student_log_probs = ops.log_softmax(student_maps, axis=-1)
+    divergence = kl_divergence(teacher_log_probs, student_log_probs)
+    return ops.mean(divergence, axis=(1, 2))
+
+
+class AttentionMapLoss(DistillationLoss):
+    """Base class of losses of attention maps, by the static `comparison`."""
+
+    per_sample = True
+    # Static: both maps and `from_scores=` -> values.
+    comparison = None
+
+    def __init__(self, *, from_scores=False, **kwargs):
+        super().__init__(**kwargs)
+        self.from_scores = from_scores
+
+    def call(self, teacher_maps, student_maps):
+        return self.comparison(teacher_maps, student_maps, **self.options())
+
+    def check_shapes(self, teacher_shape, student_shape):
+        shapes = tuple(teacher_shape), tuple(student_shape)
+        if len(shapes[0]) != 4 or not same_shape(*shapes):
+            raise ValueError(
+                f"{type(self).__name__} compares attention maps (batch, heads, "
+                "queries, keys) of the same shape. Received: teacher "
+                f"{shapes[0]}, student {shapes[1]}. Tap attention layers with "
+                "'layer:scores', and where heads or tokens differ, give the "
+                "transfer `adapter=keras_kd.layers.AttentionAdapter()`."
+            )
+
+    def options(self):
+        return {"from_scores": self.from_scores}
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class AttentionMapMatching(AttentionMapLoss):
+    """Attention map matching (TinyBERT): the maps of two transformers.
+
+    For a student that is a narrower, shallower transformer: tap the scores of
+    its layer m and of the teacher's layer m * (teacher's depth / student's
+    depth), as many pairs as the student has layers. Where heads or tokens
+    differ, give the transfer an `AttentionAdapter`. Usual weight: 1 on scores;
+    on maps start near keys^2, see below.
+
+        value = mean_{heads, queries, keys} (teacher - student)^2
+
+    The paper compares scores before the softmax (and finds that better); so
+    does the authors' code, where scores of -100 or less, which are masked
+    keys, count as 0. `keras.layers.MultiHeadAttention` gives maps after the
+    softmax (tap `"attention:scores"`), which are the default here. Their
+    entries are about 1 / keys, and so the squares are smaller by about
+    keys^2. `from_scores=True` is for layers that give the scores.
+
+    Args:
+        from_scores: whether the maps are scores before the softmax.
+        reduction, name, dtype: as in `DistillationLoss`.
+
+    Call arguments:
+        teacher_maps: shape `(batch, heads, queries, keys)`.
+        student_maps: the same shape.
+        sample_weight: optional, shape `(batch,)`.
+
+    Returns:
+        The weighted mean over samples, a scalar.
+
+    Raises:
+        ValueError: these are no attention maps; shapes differ.
+
+    Example:
+    >>> loss = AttentionMapMatching()
+    >>> float(loss([[[[1.0, 0.0]]]], [[[[0.5, 0.5]]]]))
+    0.25
+
+    Reference: Jiao et al., 2019, arXiv 1909.10351.
+    """
+
+    comparison = staticmethod(attention_map_matching)
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class AttentionDivergence(AttentionMapLoss):
+    """Attention divergence (MiniLM): KL of each query's attention.
+
+    The paper transfers the last layer's maps only, which leaves the student's
+    depth free, together with the relation among the values: add a transfer of
+    `SelfAttentionRelation` between the two `"attention/value"`. Usual weight:
+    1 for each of the two.
+
+        value = mean_{heads, queries} sum_keys p * (log p - log q)
+
+    Tap the maps with `"attention:scores"`; `keras.layers.MultiHeadAttention`
+    gives them after the softmax, where an entry of the student's that is 0
+    (masked, or underflown) gets no gradient. Rows are made to sum to 1; a row
+    of zeros reads as even attention. Rows of padded queries count like the
+    others: a map does not tell which those are.
+
+    Args:
+        from_scores: whether the maps are scores before the softmax.
+        reduction, name, dtype: as in `DistillationLoss`.
+
+    Call arguments:
+        teacher_maps: shape `(batch, heads, queries, keys)`.
+        student_maps: the same shape.
+        sample_weight: optional, shape `(batch,)`.
+
+    Returns:
+        The weighted mean over samples in nats, a scalar.
+
+    Raises:
+        ValueError: these are no attention maps; shapes differ.
+
+    Example:
+    >>> loss = AttentionDivergence()
+    >>> round(float(loss([[[[1.0, 0.0]]]], [[[[0.5, 0.5]]]])), 4)
+    0.6931
+
+    Reference: Wang et al., 2020, arXiv 2002.10957.
+    """
+
+    comparison = staticmethod(attention_divergence)

@@ -1,0 +1,80 @@
+"""Class logits and probabilities: what the losses of them share."""
+
+from keras import ops
+
+from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.distillation_loss import same_shape
+
+
+def log_probabilities(teacher_logits, student_logits, temperature):
+    """Both sides' log-probabilities in nats at a temperature, in float32."""
+    return [
+        ops.log_softmax(logits / temperature, axis=-1)
+        for logits in in_full_precision(teacher_logits, student_logits)
+    ]
+
+
+def kl_divergence(log_probs, other_log_probs):
+    """Sum of p (log p - log q) over the last axis, from log p and log q."""
+    # From log-probabilities: a confidently wrong q gets a full gradient.
+    return ops.sum(ops.exp(log_probs) * (log_probs - other_log_probs), axis=-1)
+
+
+def logits_of(probabilities):
+    """Logits (up to a constant per sample) of softmax probabilities.
+
+    The inverse of the softmax, for models that end in one.
+
+        logits = log(max(probabilities, 1e-30))
+
+    Args:
+        probabilities: shape `(..., classes)`.
+
+    Returns:
+        Shape `(..., classes)`.
+
+    Example:
+    >>> [round(float(v), 3) for v in logits_of([[0.5, 0.5]])[0]]
+    [-0.693, -0.693]
+    """
+    (probabilities,) = in_full_precision(probabilities)
+    return ops.log(ops.maximum(probabilities, 1e-30))
+
+
+def like_probabilities(values):
+    """Whether each row (last axis) is a distribution: booleans, tensor."""
+    in_range = ops.all(values >= 0.0, axis=-1)
+    sum_to_one = ops.abs(ops.sum(values, axis=-1) - 1.0) < 1e-2
+    return ops.logical_and(in_range, sum_to_one)
+
+
+def check_same_classes(loss, teacher_shape, student_shape):
+    """Raises a `ValueError` unless both sides have the same classes."""
+    if teacher_shape[-1] != student_shape[-1]:
+        raise ValueError(
+            f"{type(loss).__name__} needs the same classes on both sides. "
+            f"Received: teacher outputs of shape {tuple(teacher_shape)} "
+            f"({teacher_shape[-1]} classes), student outputs of shape "
+            f"{tuple(student_shape)} ({student_shape[-1]} classes). Give the "
+            "student's last layer as many units as the teacher's, or transfer "
+            "features instead of classes."
+        )
+    if not same_shape(teacher_shape, student_shape):
+        raise ValueError(
+            f"{type(loss).__name__} needs outputs of the same shape. "
+            f"Received: teacher {tuple(teacher_shape)}, student "
+            f"{tuple(student_shape)}. Tap layers whose outputs have the same "
+            "positions (pixels, tokens) on both sides."
+        )
+
+
+def check_two_classes(loss, teacher_shape, student_shape):
+    """Raises a `ValueError` unless both have the same classes, 2 or more."""
+    check_same_classes(loss, teacher_shape, student_shape)
+    if len(student_shape) < 2 or student_shape[-1] == 1:
+        raise ValueError(
+            f"{type(loss).__name__} needs two or more classes: the softmax of "
+            "a single output is always 1. Received: outputs of shape "
+            f"{tuple(student_shape)}. For a binary or multi-label model use "
+            "`keras_kd.losses.BinarySoftTargets`."
+        )

@@ -1,0 +1,274 @@
+"""Rebuilds a model with narrower layers.
+
+What is a width is read from Keras' own layers, and from the graph. Layers of
+other classes follow the widths of their inputs.
+"""
+
+import math
+
+import keras
+from keras import layers
+
+from keras_kd._src.students.shrinking.graph import Graph
+from keras_kd._src.students.shrinking.graph import config_of
+from keras_kd._src.students.shrinking.graph import is_model
+from keras_kd._src.students.shrinking.rebuild import new_operation
+from keras_kd._src.students.shrinking.rebuild import rebuild
+
+_CONVOLUTIONS = (
+    layers.Conv1D,
+    layers.Conv1DTranspose,
+    layers.Conv2D,
+    layers.Conv2DTranspose,
+    layers.Conv3D,
+    layers.Conv3DTranspose,
+    layers.ConvLSTM1D,
+    layers.ConvLSTM2D,
+    layers.ConvLSTM3D,
+    layers.SeparableConv1D,
+    layers.SeparableConv2D,
+)
+# The argument that is the width of what a layer makes.
+_WIDTHS = {
+    "units": (layers.Dense, layers.GRU, layers.LSTM, layers.SimpleRNN),
+    "filters": _CONVOLUTIONS,
+    "output_dim": (layers.Embedding,),
+}
+
+
+class Narrower:
+    """Makes widths smaller: multiples of a divisor, where as large."""
+
+    def __init__(self, share, divisor):
+        self.share, self.divisor = share, divisor
+
+    def __call__(self, size):
+        exact = size * self.share
+        unit = self.divisor if exact >= self.divisor else 1
+        return min(size, max(unit, unit * int(exact / unit + 0.5)))
+
+    def heads(self, number):
+        return max(1, int(number * self.share + 0.5))
+
+
+def narrowed(model, narrower, fixed_width=None):
+    """A model of the same layers with fewer channels, without the weights.
+
+    `fixed_width` are tensors among its inputs and outputs that stay as wide.
+    """
+    graph = Graph(model)
+    groups = width_groups(graph)
+    if fixed_width is None:
+        # Inputs of integers are indices, without channels.
+        floats = [t for t in graph.inputs if "float" in str(t.dtype)]
+        fixed_width = [*floats, *graph.outputs]
+    fixed = {groups[id(tensor)] for tensor in fixed_width}
+
+    def make(operation, arguments):
+        call = graph.first_call(operation)
+        if not is_model(operation):
+            is_fixed = groups[id(call.outputs[0])] in fixed
+            return _narrow_operation(call, arguments, narrower, is_fixed)
+        pairs = zip(
+            [*operation.inputs, *operation.outputs],
+            [*call.input_tensors, *call.outputs],
+        )
+        fixed_inside = [t for t, same in pairs if groups[id(same)] in fixed]
+        return narrowed(operation, narrower, fixed_inside)
+
+    return rebuild(graph, make=make)
+
+
+# --- which widths are the same ----------------------------------------------
+
+
+def width_groups(graph):
+    """The number of each tensor's group, by id: their channels correspond.
+
+    What a layer with a width of its own makes is free of its inputs; anything
+    else ties the two.
+    """
+    groups = {id(tensor): number for number, tensor in enumerate(graph.tensors)}
+    first = {}
+    for call in graph.calls:
+        # One layer has one width, wherever it is called.
+        before = first.setdefault(id(call.operation), call)
+        for tensors in [*_tied(call), *zip(before.outputs, call.outputs)]:
+            _join(groups, tensors)
+    return groups
+
+
+def _join(groups, tensors):
+    joined = {groups[id(tensor)] for tensor in tensors}
+    for key, group in groups.items():
+        if group in joined:
+            groups[key] = min(joined)
+
+
+def _tied(call):
+    """Lists of a call's tensors that are tied to each other."""
+    operation, outputs = call.operation, list(call.outputs)
+    if is_model(operation):
+        return _tied_by_model(call)
+    if _has_width(operation):
+        return []
+    tensors = call.input_tensors
+    if isinstance(operation, layers.Layer):
+        # Not masks and contexts, which come as further arguments.
+        given = call.arguments.args[:1] or tensors[:1]
+        tensors = _tensors(given)
+    return [[*tensors, *outputs]]
+
+
+def _tied_by_model(call):
+    graph, tied = Graph(call.operation), {}
+    groups = width_groups(graph)
+    pairs = zip(
+        [*graph.inputs, *graph.outputs], [*call.input_tensors, *call.outputs]
+    )
+    for inner, outer in pairs:
+        tied.setdefault(groups[id(inner)], []).append(outer)
+    return list(tied.values())
+
+
+def _tensors(arguments):
+    flat = keras.tree.flatten(arguments)
+    return [value for value in flat if isinstance(value, keras.KerasTensor)]
+
+
+# --- layers -----------------------------------------------------------------
+
+
+def _has_width(operation):
+    """Whether a layer's config says how many channels it makes."""
+    return (
+        _width_argument(operation) is not None
+        or _has_output_shape(operation)
+        or any(map(_has_width, _wrapped(operation).values()))
+    )
+
+
+def _width_argument(layer):
+    for argument, classes in _WIDTHS.items():
+        if isinstance(layer, classes) and argument in config_of(layer):
+            return argument
+    return None
+
+
+def _wrapped(layer):
+    """The layers inside of a wrapper, by their keys in its config."""
+    if isinstance(layer, layers.Bidirectional):
+        return {
+            "layer": layer.forward_layer,
+            "backward_layer": layer.backward_layer,
+        }
+    return {"layer": layer.layer} if isinstance(layer, layers.Wrapper) else {}
+
+
+def _has_output_shape(layer):
+    """Whether its `output_shape` ends in a layer's width.
+
+    So it is in attention, and in an `EinsumDense` that makes one axis, the
+    last.
+    """
+    if isinstance(layer, layers.MultiHeadAttention):
+        return bool(config_of(layer)["output_shape"])
+    if not isinstance(layer, layers.EinsumDense):
+        return False
+    given, made = layer.equation.replace(".", "").split("->")
+    given = given.split(",")[0]
+    return [letter for letter in made if letter not in given] == [made[-1]]
+
+
+def _narrow_operation(call, arguments, narrower, is_fixed):
+    operation = call.operation
+    before, after = (
+        next((tuple(tensor.shape) for tensor in tensors), ())
+        for tensors in (call.input_tensors, _tensors(arguments))
+    )
+    config = None
+    if isinstance(operation, layers.Layer):
+        config = _narrow_config(operation, narrower, is_fixed, after)
+    if before != after:
+        config = _reshaped(operation, config, call, before, after)
+    return new_operation(operation, config)
+
+
+def _narrow_config(layer, narrower, is_fixed, given):
+    config = dict(config_of(layer))
+    for key, inner in _wrapped(layer).items():
+        inner = _narrow_config(inner, narrower, is_fixed, given)
+        config[key] = {**config[key], "config": inner}
+    argument = _width_argument(layer)
+    if argument and not is_fixed:
+        config[argument] = narrower(config[argument])
+    if _has_output_shape(layer) and not is_fixed:
+        *axes, made = keras.tree.flatten(config["output_shape"])
+        config["output_shape"] = [*axes, narrower(made)]
+    return {
+        **config,
+        **_heads(layer, narrower),
+        **_groups(layer, config, given),
+    }
+
+
+def _heads(layer, narrower):
+    """Fewer heads of the same size."""
+    config = config_of(layer)
+    if isinstance(layer, layers.MultiHeadAttention):
+        return {"num_heads": narrower.heads(config["num_heads"])}
+    if not isinstance(layer, layers.GroupQueryAttention):
+        return {}
+    queries, keys = config["num_query_heads"], config["num_key_value_heads"]
+    fewer = narrower.heads(keys)
+    # As many queries share a key as before.
+    return {
+        "num_query_heads": queries // keys * fewer,
+        "num_key_value_heads": fewer,
+    }
+
+
+def _groups(layer, config, given):
+    """As many groups as divide the channels that there are."""
+    is_grouped = isinstance(layer, (*_CONVOLUTIONS, layers.GroupNormalization))
+    groups = config.get("groups") if is_grouped else None
+    if groups is None or groups < 2 or not given:
+        return {}
+    first = config.get("data_format") == "channels_first"
+    axis = config.get("axis", 1 if first else -1)
+    made = config.get("filters", 0)
+    return {"groups": math.gcd(groups, given[axis] or 0, made)}
+
+
+# --- shapes -----------------------------------------------------------------
+
+
+def _reshaped(operation, config, call, before, after):
+    """The config of what may name a width in a shape, or is code."""
+    # Of `layers.Reshape` and of `ops.reshape`.
+    for key in ("target_shape", "newshape"):
+        shape = getattr(operation, key, None)
+        if shape is None:
+            continue
+        if tuple(shape) == (-1,):
+            return config  # As `Flatten`.
+        if before[-1] == shape[-1]:
+            config = config or config_of(operation)
+            return {**config, key: (*shape[:-1], after[-1])}
+        raise ValueError(_baked(operation, before, after, f"{key}={shape}"))
+    if isinstance(operation, layers.Lambda):
+        raise ValueError(_baked(operation, before, after, "code of its own"))
+    is_cut = call.outputs[0].shape[-1:] != before[-1:]
+    if is_cut and type(operation).__name__ == "GetItem":
+        raise ValueError(_baked(operation, before, after, "a slice"))
+    return config
+
+
+def _baked(operation, before, after, what):
+    return (
+        f"A width is baked into the teacher's layer {operation.name!r} (of "
+        f"type {type(operation).__name__}), so its inputs can't be narrowed. "
+        f"Received: a layer with {what}, and inputs of shape {before}, which "
+        f"would be {after}. Shrink with `width=1.0`, or use a layer that takes "
+        "its widths from its inputs."
+    )
