@@ -312,7 +312,8 @@ print(distiller.evaluate(test_images, test_labels, verbose=0, return_dict=True))
 """
 With a `seed` the images are shuffled in each epoch, together with their
 predictions. Note that the validation data has no predictions of the teacher. So
-`evaluate` reports the student's own loss and metrics only.
+`evaluate` reports the loss on the labels (`hard_loss`) and the metrics only, and no
+total `loss`.
 
 Is it the same student as with a *live* teacher, one that runs in each step? We
 train both from one seed, on the same batches. A live teacher ignores the cached

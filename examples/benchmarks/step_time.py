@@ -14,8 +14,8 @@ each with soft targets alone, and with one feature transfer as well. The
 teacher does 1.8 times the student's work, about as ResNet-34 does of
 ResNet-18's; with `--student 16 24 32` it is 5.5 times. Printed are the median
 milliseconds a step over all turns, the ratio to the loop by hand (the median of
-the ratios within each turn), the same of the time that all cores worked (which
-others on the machine disturb less), and the growth of the process's memory as
+the ratios within each turn), the same of the CPU time of all cores (on which
+other programs have less effect), and the growth of the process's memory as
 the first keras_kd step runs. A plot goes to `step_time_<backend>.png`. About
 five minutes on two CPU cores; `--smoke` takes a few seconds and its figures
 mean nothing.
