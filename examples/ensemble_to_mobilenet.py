@@ -30,7 +30,7 @@ shifts.
 
 Reference: Hinton, Vinyals and Dean, 2015, "Distilling the Knowledge in a
 Neural Network", sections 3 and 4, arXiv 1503.02531. (Their members share all
-labels and differ only in their random start, and all of the data is labelled.)
+labels and differ only in their random start, and all of the data is labeled.)
 """
 
 import argparse
@@ -57,8 +57,8 @@ NUM_LABELS = 500
 TEMPERATURE = 2.0
 
 
-def load_data(members, unlabelled, num_labels, test_size):
-    """Labelled images for each member and the student, others, a test set.
+def load_data(members, unlabeled, num_labels, test_size):
+    """Labeled images for each member and the student, others, a test set.
 
     The settings were tried on training images from 50,000 to 55,000.
     """
@@ -67,9 +67,9 @@ def load_data(members, unlabelled, num_labels, test_size):
     (x, y), test = [(x.astype("float32") / 255, y) for x, y in pairs]
     y = y.astype("int32")
     parts = np.arange(members * num_labels).reshape(members, num_labels)
-    own = slice(members * num_labels, members * num_labels + unlabelled)
+    own = slice(members * num_labels, members * num_labels + unlabeled)
     # Only the first of the student's images have a label, the others have -1.
-    labels = np.where(np.arange(unlabelled) < num_labels, y[own], -1)
+    labels = np.where(np.arange(unlabeled) < num_labels, y[own], -1)
     members = [(x[part], y[part]) for part in parts]
     return members, (x[own], labels), tuple(part[:test_size] for part in test)
 

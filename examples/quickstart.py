@@ -131,10 +131,10 @@ def calibration_error(probabilities, labels, bins=10):
 
 def measure(models, images, labels):
     """Accuracy, agreement and calibration error of each model, in percent."""
-    answers = [predict(models[row], images) for row in ROWS]
-    choices = np.argmax(answers, axis=-1)
-    same = [choices == labels, choices == choices[0]]
-    errors = [calibration_error(answer, labels) for answer in answers]
+    outputs = [predict(models[row], images) for row in ROWS]
+    predicted = np.argmax(outputs, axis=-1)
+    same = [predicted == labels, predicted == predicted[0]]
+    errors = [calibration_error(output, labels) for output in outputs]
     return 100 * np.stack([*np.mean(same, axis=-1), errors], axis=-1)
 
 

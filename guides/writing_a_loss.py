@@ -316,10 +316,10 @@ def run(way, seed):
         few = np.tile(few, 20)
         train(student, train_images[few], train_labels[few], 1e-2, 60)
     else:
-        partly_labelled = np.full_like(train_labels, -1)
-        partly_labelled[few] = train_labels[few]
+        partly_labeled = np.full_like(train_labels, -1)
+        partly_labeled[few] = train_labels[few]
         distiller = kd.Distiller(teacher, student, WAYS[way]())
-        train(distiller, train_images, partly_labelled, 1e-2, 60)
+        train(distiller, train_images, partly_labeled, 1e-2, 60)
     return accuracy(student)
 
 

@@ -19,7 +19,7 @@ predictions (they are read, passed to the step, decoded, and the distillation
 loss is computed) and not that of the pipeline. Each run is short and between
 two runs of the student alone, so that other programs affect both, and each way
 has three models, which take turns. Printed are the median milliseconds a step;
-the ratio to the mean of the two neighbours, median and quartiles over all
+the ratio to the mean of the two neighbors, median and quartiles over all
 turns; and the median of that ratio of the CPU time of all cores, on which
 other programs have less effect. A plot goes to
 `teacher_cache_<backend>.png`. Five to ten minutes on two CPU cores; `--smoke`
