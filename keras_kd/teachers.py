@@ -21,7 +21,6 @@ __all__ = [
     "Member",
     "MovingAverage",
     "Teacher",
-    "fingerprint",
     "confidence_weights",
     "entropy_weights",
     "fingerprint",

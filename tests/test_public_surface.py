@@ -38,19 +38,20 @@ SURFACE = {
         "testing",
     ],
     "keras_kd.cache": [
+        "AugmentedViews",
         "Choice",
         "Dense",
         "Int8",
         "Plan",
         "TeacherCache",
         "TopK",
-        "Views",
         "merge",
         "open",
         "plan",
         "write",
     ],
     "keras_kd.callbacks": [
+        "EpochBackup",
         "TemperatureAnnealing",
         "WeightAnnealing",
     ],
@@ -178,6 +179,7 @@ SURFACE = {
         "WeighByDifficulty",
         "WeighByEntropy",
         "WeighByLoss",
+        "apply_rules",
         "audit",
     ],
     "keras_kd.schedules": [
@@ -186,12 +188,12 @@ SURFACE = {
     "keras_kd.schemes": [
         "Chain",
         "Stage",
+        "be_your_own_teacher",
         "born_again",
         "collaborative_learning",
         "densely_guided",
         "mutual_learning",
         "native_ensemble",
-        "self_teaching",
     ],
     "keras_kd.students": [
         "Exits",

@@ -733,7 +733,7 @@ def test_flipped_bits_in_a_large_cache_are_found_in_full(tmp_path):
     def wide(x):
         return np.repeat(x[:, :1], 2**20, axis=1)
 
-    model = kd.teachers.FunctionTeacher(wide, (4,), 2**20, probe=False)
+    model = kd.teachers.FunctionTeacher(wide, (4,), 2**20, version="1")
     # 80 shards of 4 MB each: more than is looked at.
     settings = dict(outputs=cache.Dense("float32"), shard_samples=1)
     write(tmp_path, batches(range(80), batch=1), model, **settings)

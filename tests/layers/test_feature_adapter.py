@@ -270,6 +270,10 @@ def test_target_must_be_known_when_built():
 class MaskReader(keras.layers.Layer):
     """Keeps the mask that its inputs come with."""
 
+    def __init__(self):
+        super().__init__()
+        self.supports_masking = True
+
     def call(self, inputs, mask=None):
         self.mask = mask
         return inputs

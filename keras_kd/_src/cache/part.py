@@ -41,18 +41,18 @@ class Part:
 
     def __enter__(self):
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.folder / "lock").open("wb")
+        self._lock_file = (self.folder / "lock").open("wb")
         try:
-            _lock(self._lock, self.folder)
+            _lock(self._lock_file, self.folder)
         except BaseException:
-            self._lock.close()
+            self._lock_file.close()
             raise
         for file in self.folder.glob("unfinished_*"):
             file.unlink()  # Of a writer that was killed.
         return self
 
     def __exit__(self, *exception):
-        self._lock.close()
+        self._lock_file.close()
 
     def begin(self, describe):
         """What the part is made with: `describe()`, of its first writer."""

@@ -7,6 +7,7 @@ variables, which are read between steps.
 import keras
 from keras import ops
 
+from keras_kd._src.losses.probabilities import like_probabilities
 from keras_kd._src.specs import same_shape
 
 SAMPLES = 64  # Enough to tell, and cheap in each step.
@@ -15,8 +16,8 @@ SAMPLES = 64  # Enough to tell, and cheap in each step.
 class _Counts(keras.layers.Layer):
     """Variables that count, and are no part of what is saved."""
 
-    def __init__(self):
-        super().__init__(name="inspection", trainable=False, dtype="float32")
+    def __init__(self, name):
+        super().__init__(name=name, trainable=False, dtype="float32")
         self.built = True
 
     def _counts(self, name, shape):
@@ -45,7 +46,7 @@ class FeatureInspection(_Counts):
     """Counts batches whose features can't be what a transfer takes them for."""
 
     def __init__(self):
-        super().__init__()
+        super().__init__(name="inspection")
         self.not_finite = self._counts("not_finite", ())
         self.probable = self._counts("probable", (2,))
 
@@ -54,7 +55,7 @@ class FeatureInspection(_Counts):
         self.not_finite.assign_add(_any(map(_not_finite, teacher_features)))
         if check_probabilities:
             sides = teacher_features, student_features
-            found = [_any(map(like_probabilities, each)) for each in sides]
+            found = [_any(map(_probable, each)) for each in sides]
             self.probable.assign_add(ops.stack(found))
 
     def read(self):
@@ -72,7 +73,9 @@ class OutputInspection(_Counts):
     """
 
     def __init__(self, outputs):
-        super().__init__()
+        # Not "inspection": on PyTorch, Keras takes two variables of one path
+        # for the same.
+        super().__init__(name="output_inspection")
         self.probable = self._counts("probable", (outputs,))
         self.outside = self._counts("outside", (outputs,))
         # Samples with a label, how many of these the teacher has right, and
@@ -84,7 +87,7 @@ class OutputInspection(_Counts):
     def update(self, labels, teacher_output, student_output):
         """Looks at one batch."""
         outputs = keras.tree.flatten(student_output)
-        probable = [like_probabilities(output) for output in outputs]
+        probable = [_probable(output) for output in outputs]
         outside = [_outside(output) for output in outputs]
         self.probable.assign_add(ops.stack(probable))
         self.outside.assign_add(ops.stack(outside))
@@ -122,13 +125,9 @@ def _not_finite(features):
     return 1.0 - ops.cast(ops.isfinite(total), "float32")
 
 
-def like_probabilities(output):
-    """1.0 if an output looks like that of a softmax, else 0.0."""
+def _probable(output):
     output = ops.cast(output[:SAMPLES], "float32")
-    sums = ops.sum(output, axis=-1)
-    rows_sum_to_one = ops.all(ops.abs(sums - 1.0) < 1e-2)
-    in_range = ops.all(output >= 0.0)
-    return ops.cast(ops.logical_and(rows_sum_to_one, in_range), "float32")
+    return ops.cast(ops.all(like_probabilities(output)), "float32")
 
 
 def _outside(output):

@@ -5,9 +5,9 @@ from keras import ops
 
 from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.losses.distillation_loss import in_full_precision
-from keras_kd._src.losses.distillation_loss import same_shape
 from keras_kd._src.losses.probabilities import kl_divergence
 from keras_kd._src.losses.probabilities import logits_of
+from keras_kd._src.specs import same_shape
 
 
 def attention_map_matching(teacher_maps, student_maps, *, from_scores=False):

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_kd._src.keras_compat import get_keras_mask
+from keras_kd._src.specs import same_shape
 
 
 class DistillationLoss(keras.losses.Loss):
@@ -219,13 +220,6 @@ def in_full_precision(*tensors):
         else tensor
         for tensor in tensors
     ]
-
-
-def same_shape(first, second):
-    """Whether two shapes agree, as far as they are known."""
-    return len(first) == len(second) and all(
-        a == b or a is None or b is None for a, b in zip(first, second)
-    )
 
 
 def broadcast_weights(sample_weight, shape):

@@ -3,7 +3,7 @@
 from keras import ops
 
 from keras_kd._src.losses.distillation_loss import in_full_precision
-from keras_kd._src.losses.distillation_loss import same_shape
+from keras_kd._src.specs import same_shape
 
 
 def log_probabilities(teacher_logits, student_logits, temperature):

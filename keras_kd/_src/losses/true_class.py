@@ -1,7 +1,5 @@
 """Labels, checked: what the losses and rules that read them share."""
 
-import math
-
 from keras import ops
 
 
@@ -28,21 +26,6 @@ def true_class(labels, logits):
     while len(labels.shape) < rank:
         labels = ops.expand_dims(labels, axis=-1)
     return ops.equal(labels, ops.arange(logits.shape[-1], dtype="int32"))
-
-
-def number_of(value, name, least=0.0, most=math.inf):
-    """The argument as a float; least <= value < most."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not least <= number < most:
-        raise ValueError(
-            f"Argument `{name}` must be a number of {least:g} or more, below "
-            f"{most:g}. Received: {name}={value!r} (of type "
-            f"{type(value).__name__})."
-        )
-    return number
 
 
 def one_per_sample(numbers, name):

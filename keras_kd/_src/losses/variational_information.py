@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.losses.distillation_loss import in_full_precision
-from keras_kd._src.losses.distillation_loss import same_shape
+from keras_kd._src.specs import same_shape
 
 
 def variational_information(teacher_features, prediction, *, axis=-1):

@@ -3,10 +3,10 @@
 from keras import ops
 
 from keras_kd._src.arguments import integer
-from keras_kd._src.losses.distillation_loss import same_shape
 from keras_kd._src.losses.recompute import fold_chunks
 from keras_kd._src.losses.recompute import map_chunks
 from keras_kd._src.losses.recompute import with_gradient
+from keras_kd._src.specs import same_shape
 
 
 def chunked_soft_targets(

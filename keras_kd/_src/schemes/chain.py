@@ -237,7 +237,7 @@ class Chain:
                 report["stages"].append(entry)
                 # Only now the stage is finished: all its files are written.
                 write_json(self.folder / "report.json", report)
-                shutil.rmtree(self._path(stage, "_backup"), ignore_errors=True)
+                shutil.rmtree(self._file(stage, "_backup"), ignore_errors=True)
             self.students.append(student)
         return self.report
 
@@ -285,7 +285,7 @@ class Chain:
     def _train(self, student, stage, x, y, fit_arguments):
         """Trains and saves a student; returns its entry in the report."""
         distiller = self._distiller(student, stage)
-        backup = EpochBackup(self._path(stage, "_backup"))
+        backup = EpochBackup(self._file(stage, "_backup"))
         distiller.fit(
             x,
             y,
@@ -294,7 +294,7 @@ class Chain:
             callbacks=[*(stage.callbacks or list)(), backup],
             **fit_arguments,
         )
-        path = self._path(stage, ".keras")
+        path = self._file(stage, ".keras")
         atomic_write(path, student.save)
         earlier = self.stages[: self.stages.index(stage)]
         names = ["teacher", *(each.name for each in earlier)]
@@ -326,7 +326,7 @@ class Chain:
         distiller.compile(**stage.compile())
         return distiller
 
-    def _path(self, stage, ending):
+    def _file(self, stage, ending):
         place = self.stages.index(stage) + 1
         return self.folder / f"{place}_{stage.name}{ending}"
 

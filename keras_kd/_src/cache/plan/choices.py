@@ -3,12 +3,14 @@
 import dataclasses
 
 import numpy as np
+from keras import ops
 
 from keras_kd._src.cache.encodings import Dense
 from keras_kd._src.cache.encodings import Int8
 from keras_kd._src.cache.encodings import TopK
 from keras_kd._src.cache.encodings import round_trip
 from keras_kd._src.distillation.taps import Tap
+from keras_kd._src.losses.probabilities import like_probabilities
 
 DENSE = "float16", "bfloat16", "float32"  # The first that is close enough.
 MOST_KEPT = 2, 4, 8, 32, 128, 512  # Values of k; the largest three that suit.
@@ -100,7 +102,9 @@ class _Trials:
             if _is_output(tap) and values.ndim > 1 and values.shape[-1] > 1
         ]
         self.probabilities = [
-            tap for tap in self.scores if like_probabilities(outputs[tap])
+            tap
+            for tap in self.scores
+            if ops.all(like_probabilities(ops.convert_to_tensor(outputs[tap])))
         ]
         self._found = {}
 
@@ -191,9 +195,3 @@ def _log_softmax(scores, temperature, probabilities):
     scores = scores / temperature
     scores = scores - scores.max(axis=-1, keepdims=True)
     return scores - np.log(np.exp(scores).sum(axis=-1, keepdims=True))
-
-
-def like_probabilities(scores):
-    """Whether each row is a distribution."""
-    sums = scores.sum(axis=-1)
-    return bool((scores >= 0).all() and (np.abs(sums - 1) < 1e-2).all())
