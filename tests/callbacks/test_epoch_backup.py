@@ -53,10 +53,10 @@ def distiller_of_all_kinds_of_state():
 
 
 def state_of(distiller):
-    """All that goes into a step: with adapters, random states, optimizer."""
+    """All that it has: with adapters, counts, random states, optimizer."""
     variables = [
-        *distiller.trainable_variables,
-        *distiller.student.non_trainable_variables,
+        *distiller.variables,
+        *distiller.student.variables,
         *distiller.optimizer.variables,
     ]
     return [numpy(variable.value) for variable in variables]

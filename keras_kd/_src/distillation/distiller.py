@@ -454,6 +454,12 @@ class Distiller(keras_compat.Model):
         if self._output_inspection is not None:
             self._output_inspection.reset()
 
+    def reset_inspections(self):
+        """Sets to 0 what the steps have counted; for the monitor of `fit`."""
+        parts = [transfer.inspection for transfer in self.transfers]
+        for part in [*parts, self._output_inspection]:
+            part.reset()
+
     def end_first_batch(self):
         """Warns of what the first batch shows; for the monitor of `fit`."""
         if self.check_probabilities:

@@ -27,8 +27,7 @@ class Monitor(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         if hasattr(self.data, "set_epoch"):
             self.data.set_epoch(epoch // self._epochs_of_all_data())
-        for transfer in self.model.transfers:
-            transfer.inspection.reset()
+        self.model.reset_inspections()
 
     def _epochs_of_all_data(self):
         batches = getattr(self.data, "num_batches", None)
@@ -49,6 +48,8 @@ class Monitor(keras.callbacks.Callback):
             self._check_first_batch()
         self.model.check_finite()
         self.model.end_first_epoch(logs or {})
+        # A run that is resumed then has the weights of one that was not.
+        self.model.reset_inspections()
         for key, hyperparameter in self.model.hyperparameters().items():
             if hyperparameter.moves and logs is not None:
                 logs[key] = hyperparameter.number
