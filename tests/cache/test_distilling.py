@@ -570,7 +570,7 @@ def test_a_python_function(data, tmp_path):
     def oracle(x):
         return x.reshape(len(x), -1)[:, :3]
 
-    function = kd.teachers.FunctionTeacher(oracle, (8, 8, 2), 3)
+    function = kd.teachers.FunctionTeacher(oracle, (8, 8, 2), 3, version="1")
     check_cached(function, data[0], tmp_path)
 
 

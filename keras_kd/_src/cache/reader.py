@@ -165,7 +165,8 @@ class StoredRecords:
     def _maps_of(self, shards):
         """Maps that hold the shards, too; the oldest others make room."""
         maps = self._maps  # Another thread may replace it.
-        if (maps.starts[shards] < 0).any():
+        few = len(maps.files) < len(self.shards)
+        if few and (maps.starts[shards] < 0).any():
             needed = np.unique(shards).tolist()
             files, maps = dict(maps.files), None
             missing = [number for number in needed if number not in files]
