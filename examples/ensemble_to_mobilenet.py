@@ -1,34 +1,36 @@
-"""An ensemble of CNNs in one small student with separable convolutions.
+"""From an ensemble of CNNs to one small student with separable convolutions.
 
     KERAS_BACKEND=tensorflow python examples/ensemble_to_mobilenet.py
 
-Five networks are trained apart, each on 500 images of MNIST that only it has.
-The student, a MobileNet in small, has 500 labelled images, too, and 9,500
-without a label. On these it learns the mean of the five's soft targets, asked
-live in each step by `kd.teachers.Ensemble`. The images are downloaded, or read
-from TFDS_DATA_DIR. Three seeds of all models, mean and standard deviation of
-the errors on the 10,000 test images; 26 minutes on a CPU core shared with
-several other programs; on TensorFlow:
+Five networks are trained separately, each on 500 images of MNIST of its own.
+The student, a very small MobileNet, has 500 labeled images, too, and 9,500
+without a label. On these it learns the mean of the five networks' soft targets,
+which `kd.teachers.Ensemble` computes in each step. The images are downloaded,
+or read from TFDS_DATA_DIR. Three seeds of all models, mean and standard
+deviation of the errors on the 10,000 test images; 26 minutes on a CPU core
+shared with several other programs; on TensorFlow:
 
                             test errors %     parameters  multiply-adds
 one member                    7.32 ± 0.23        105,866      1,117,056
 ensemble of five              5.27 ± 0.18        529,330      5,585,280
 student alone                16.97 ± 1.57          3,146        150,064
 student alone, shifted        6.25 ± 0.21          3,146        150,064
-student, by one member        6.48 ± 0.22          3,146        150,064
-student, by the ensemble      5.40 ± 0.25          3,146        150,064
+student, from one member      6.48 ± 0.22          3,146        150,064
+student, from the ensemble    5.40 ± 0.25          3,146        150,064
 
-What took five networks is in one, with 168 times fewer parameters and 37 times
-fewer multiply-adds. It answers 500 images 5 times faster (36 ms for 186):
-depthwise convolutions have few operations, but are slow for their number.
+One network is nearly as good as the ensemble of five, with 168 times fewer
+parameters and 37 times fewer multiply-adds. It predicts 500 images 5 times
+faster (36 ms in place of 186): depthwise convolutions have few operations, but
+each takes longer.
 
-The student alone is bad for want of images, not of parameters: let it see its
-500 shifted anew in each step, and it passes the members, which see theirs as
-they are. It is still behind the one that the ensemble taught, without shifts.
+The student alone lacks images, not parameters: with its 500 images shifted anew
+in each step it is better than the members, which are trained without shifts. It
+is still worse than the student that is distilled from the ensemble, without
+shifts.
 
 Reference: Hinton, Vinyals and Dean, 2015, "Distilling the Knowledge in a
 Neural Network", sections 3 and 4, arXiv 1503.02531. (Their members share all
-labels and differ only in their random start, and all of the data is labelled.)
+labels and differ only in their random start, and all of the data is labeled.)
 """
 
 import argparse
@@ -42,21 +44,21 @@ from matplotlib.figure import Figure
 
 import keras_kd as kd
 
-MEMBER, ENSEMBLE, ALONE, SHIFTED, BY_ONE, BY_ALL = ROWS = [
+MEMBER, ENSEMBLE, ALONE, SHIFTED, FROM_ONE, FROM_ALL = ROWS = [
     "one member",
     "ensemble of five",
     "student alone",
     "student alone, shifted",
-    "student, by one member",
-    "student, by the ensemble",
+    "student, from one member",
+    "student, from the ensemble",
 ]
 MEMBERS = 5
 NUM_LABELS = 500
 TEMPERATURE = 2.0
 
 
-def load_data(members, unlabelled, num_labels, test_size):
-    """Labelled images for each member and the student, others, a test set.
+def load_data(members, unlabeled, num_labels, test_size):
+    """Labeled images for each member and the student, others, a test set.
 
     The settings were tried on training images from 50,000 to 55,000.
     """
@@ -65,9 +67,9 @@ def load_data(members, unlabelled, num_labels, test_size):
     (x, y), test = [(x.astype("float32") / 255, y) for x, y in pairs]
     y = y.astype("int32")
     parts = np.arange(members * num_labels).reshape(members, num_labels)
-    own = slice(members * num_labels, members * num_labels + unlabelled)
+    own = slice(members * num_labels, members * num_labels + unlabeled)
     # Only the first of the student's images have a label, the others have -1.
-    labels = np.where(np.arange(unlabelled) < num_labels, y[own], -1)
+    labels = np.where(np.arange(unlabeled) < num_labels, y[own], -1)
     members = [(x[part], y[part]) for part in parts]
     return members, (x[own], labels), tuple(part[:test_size] for part in test)
 
@@ -88,7 +90,7 @@ def build_member():
 
 
 def build_student():
-    """A MobileNet in small: each convolution is depthwise, then pointwise."""
+    """A very small MobileNet: each convolution is depthwise, then pointwise."""
     inputs = keras.Input((28, 28, 1))
     x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False)(inputs)
     x = activated(x)
@@ -157,13 +159,13 @@ def run_seed(seed, members_data, x, y, steps):
         ENSEMBLE: ensemble,
         ALONE: alone,
         SHIFTED: shifted,
-        BY_ONE: distill("student, by one", members[0], x, y, steps),
-        BY_ALL: distill("student, by all", ensemble, x, y, steps),
+        FROM_ONE: distill("student, from one", members[0], x, y, steps),
+        FROM_ALL: distill("student, from all", ensemble, x, y, steps),
     }
 
 
 def error(model, images, labels):
-    """Wrong answers, in percent; of several models the mean."""
+    """Wrong predictions, in percent; of several models the mean."""
     if isinstance(model, list):
         return np.mean([error(each, images, labels) for each in model])
     logits = model.predict(images, batch_size=1000, verbose=0)
@@ -184,7 +186,7 @@ def multiply_adds(model):
 
 
 def duration(model, images):
-    """Milliseconds to answer the images in one call."""
+    """Milliseconds to predict the images in one call."""
     durations = []
     for _ in range(10):
         start = time.perf_counter()
@@ -219,7 +221,7 @@ def plot(path, models, errors):
     axes.set(xscale="log", xlim=(1e5, 1e7))
     axes.tick_params(axis="x", which="minor", labelbottom=False)
     axes.set_xlabel("multiply-adds for an image")
-    axes.set_ylabel("test errors, % (a dot a seed)")
+    axes.set_ylabel("test errors, % (a dot for each seed)")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)

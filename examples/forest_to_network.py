@@ -2,36 +2,36 @@
 
     KERAS_BACKEND=jax python examples/forest_to_network.py
 
-Somebody has a forest, grown on 500 labelled digits of 8 x 8 pixels, and lends
-it, without the images. The network's owner has 50 labelled images. A forest
-asked about these repeats little more than the labels; but it answers any image,
-also one that nobody drew. So the images get new noise in each batch, and the
-forest is asked about what came out, live in the training step. No network that
-learns from the forest is shown a label.
+The forest was trained on 500 labeled digits of 8 x 8 pixels, and we don't have
+these images. To train the network there are 50 labeled images. For these the
+forest's predictions are little more than the labels; but it can predict any
+image, also artificial ones. So the images get new noise in each batch, and the
+forest predicts the noisy images, in the training step. A network that learns
+from the forest gets no labels.
 
 1000 images to train on, 297 to choose hyperparameters with, 500 to test the
-last epoch. Five seeds (each draws images, grows a forest, starts the networks),
+last epoch. Five seeds (each draws images, trains a forest and the networks),
 mean and standard deviation; nine minutes on a third of a CPU core; on JAX:
 
-                                test accuracy %  as the forest %
+                                test accuracy %      agreement %
 forest, its 500 labels               95.8 ± 0.4      100.0 ± 0.0
 alone, 50 labels                     84.7 ± 1.8       85.1 ± 1.7
 alone, 50 labels, noise              85.7 ± 1.4       86.3 ± 2.0
 forest on the 50 images              86.2 ± 2.0       87.2 ± 1.5
-forest's choices, noise              90.8 ± 0.8       92.3 ± 0.7
+forest's classes, noise              90.8 ± 0.8       92.3 ± 0.7
 forest's probabilities, noise        92.8 ± 0.4       94.1 ± 0.4
 forest on 500 images                 94.1 ± 0.8       95.3 ± 0.6
 alone, 500 labels                    95.6 ± 0.3       94.0 ± 0.5
 
 The forest takes 2,395 kB and 19 ms for 500 images, a network 10 kB and 0.3 ms:
-240 times smaller, some 60 times faster. Made-up images are worth seven points,
-and the forest's doubts two of them. They do not replace drawn images, if there
-are any; and who has the forest's 500 labels can do without the forest: a
-network that learns from as many labels is as good.
+240 times smaller, some 60 times faster. Noisy images gain seven points, two of
+them by the forest's probabilities in place of its classes. Real images are
+better than noisy ones, if there are any. With the forest's 500 labels the
+forest is not needed: a network that is trained on as many labels is as good.
 
-To compress an ensemble of trees by asking it about made-up samples is the idea
-of Bucila, Caruana and Niculescu-Mizil, 2006, "Model Compression", KDD, whose
-samples are made in another way.
+To compress an ensemble by its predictions for artificial samples is the idea of
+Bucila, Caruana and Niculescu-Mizil, 2006, "Model Compression", KDD, who make
+the samples in another way.
 """
 
 import argparse
@@ -49,12 +49,12 @@ from sklearn.model_selection import train_test_split
 
 import keras_kd as kd
 
-FOREST, ALONE, NOISE, FEW, CHOICES, TAUGHT, MANY, ALL_LABELS = ROWS = [
+FOREST, ALONE, NOISE, FEW, CLASSES, SOFT, MANY, ALL_LABELS = ROWS = [
     "forest, its 500 labels",
     "alone, 50 labels",
     "alone, 50 labels, noise",
     "forest on the 50 images",
-    "forest's choices, noise",
+    "forest's classes, noise",
     "forest's probabilities, noise",
     "forest on 500 images",
     "alone, 500 labels",
@@ -118,17 +118,17 @@ def train_on_labels(batches, epochs):
     return network
 
 
-def train_by_forest(forest, batches, epochs):
+def train_from_forest(forest, batches, epochs):
     teacher = kd.teachers.FunctionTeacher.of_classifier(forest, (64,))
-    # A forest's probabilities are soft as they are: the temperature is 1.
-    lesson = kd.Transfer(kd.losses.SoftTargets(temperature=1.0))
-    distiller = kd.Distiller(teacher, build_network(), [lesson])
+    # A forest's probabilities are soft already: the temperature is 1.
+    soft_targets = kd.losses.SoftTargets(temperature=1.0)
+    distiller = kd.Distiller(teacher, build_network(), soft_targets)
     fit(distiller, batches, epochs)
     return distiller.student
 
 
 def run_seed(seed, images, labels, epochs, progress):
-    """Grows the forest, trains the networks; returns them by row."""
+    """Trains the forest and the networks; returns them by row."""
     keras.utils.set_random_seed(seed)
     theirs, ours = split(labels, np.arange(len(labels)), 500, seed)
     _, few = split(labels, ours, 50, seed)
@@ -138,7 +138,7 @@ def run_seed(seed, images, labels, epochs, progress):
     def batches(indices, label=None, noise=0.0):
         return Batches(images[indices], label, noise, seed)
 
-    def choices(_, noisy):
+    def classes(_, noisy):
         return forest.predict(noisy)
 
     def labels_of(indices):
@@ -148,17 +148,17 @@ def run_seed(seed, images, labels, epochs, progress):
     for row, data in {
         ALONE: batches(few, labels_of(few)),
         NOISE: batches(few, labels_of(few), noise=0.2),
-        CHOICES: batches(few, choices, noise=0.2),
+        CLASSES: batches(few, classes, noise=0.2),
         ALL_LABELS: batches(ours, labels_of(ours)),
     }.items():
         models[row] = train_on_labels(data, epochs)
         progress.add(1)
     for row, data in {
         FEW: batches(few),
-        TAUGHT: batches(few, noise=0.2),
+        SOFT: batches(few, noise=0.2),
         MANY: batches(ours),
     }.items():
-        models[row] = train_by_forest(forest, data, epochs)
+        models[row] = train_from_forest(forest, data, epochs)
         progress.add(1)
     return models
 
@@ -172,9 +172,9 @@ def probabilities(model, images):
 
 def measure(models, images, labels):
     """Accuracy, and agreement with the forest, of each model in percent."""
-    answers = [probabilities(models[row], images) for row in ROWS]
-    choices = np.argmax(answers, axis=-1)
-    same = [choices == labels, choices == choices[0]]
+    outputs = [probabilities(models[row], images) for row in ROWS]
+    predicted = np.argmax(outputs, axis=-1)
+    same = [predicted == labels, predicted == predicted[0]]
     return 100 * np.mean(same, axis=-1).T
 
 
@@ -194,7 +194,7 @@ def size_and_time(model, images):
 
 def print_table(measures):
     means, spreads = np.mean(measures, axis=0), np.std(measures, axis=0, ddof=1)
-    print(f"\n{'':31}{'test accuracy %':>16}{'as the forest %':>17}")
+    print(f"\n{'':31}{'test accuracy %':>16}{'agreement %':>17}")
     for row, mean, spread in zip(ROWS, means, spreads):
         cells = [f"{m:.1f} ± {s:.1f}" for m, s in zip(mean, spread)]
         print(f"{row:31}{cells[0]:>16}{cells[1]:>17}")
@@ -202,7 +202,7 @@ def print_table(measures):
 
 def plot(path, measures, forest, image, seed=0):
     figure = Figure(figsize=(10, 4.2), layout="constrained")
-    kinds = ["drawn", "noisy"]
+    kinds = ["real", "noisy"]
     places = [["rows", kind, f"{kind} bars"] for kind in kinds]
     axes = figure.subplot_mosaic(places, width_ratios=[5, 1, 2.6])
     accuracies = np.array(measures)[..., 0]
@@ -211,16 +211,18 @@ def plot(path, measures, forest, image, seed=0):
         axes["rows"].plot(values.mean(), place, "k|", ms=18)
     axes["rows"].set_yticks(range(len(ROWS)), ROWS)
     axes["rows"].invert_yaxis()
-    axes["rows"].set_xlabel("test accuracy, % (a dot a seed, a bar the mean)")
+    axes["rows"].set_xlabel(
+        "test accuracy, % (a dot for each seed, a bar for the mean)"
+    )
     axes["rows"].grid(axis="x", alpha=0.3)
     noisy = Batches(image[None], noise=0.2, seed=seed)[0][0][0]
     for kind, pixels in zip(kinds, (image, noisy)):
         axes[kind].imshow(pixels.reshape(8, 8), cmap="gray_r")
         axes[kind].set(xticks=[], yticks=[], title=kind)
-        answer = forest.predict_proba(pixels[None])[0]
-        axes[f"{kind} bars"].bar(range(10), answer, color="0.5")
+        predicted = forest.predict_proba(pixels[None])[0]
+        axes[f"{kind} bars"].bar(range(10), predicted, color="0.5")
         axes[f"{kind} bars"].set(xticks=range(10), ylim=(0, 1))
-    axes["drawn bars"].set_title("what the forest says")
+    axes["real bars"].set_title("the forest's probabilities")
     figure.savefig(path, dpi=110)
 
 
@@ -238,7 +240,7 @@ def main():
         models = run_seed(seed, *train_set, epochs, progress)
         measures.append(measure(models, *test))
     print_table(measures)
-    for name, row in {"forest": FOREST, "network": TAUGHT}.items():
+    for name, row in {"forest": FOREST, "network": SOFT}.items():
         size, duration = size_and_time(models[row], test[0])
         print(f"{name}: {size:,.0f} kB, {duration:.1f} ms for 500 images")
     plot(arguments.output, measures, models[FOREST], train_set[0][0])

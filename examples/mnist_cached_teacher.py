@@ -1,13 +1,14 @@
-"""Hinton's MNIST experiment from a cache: the teacher is asked once.
+"""Hinton's MNIST experiment with cached predictions of the teacher.
 
     KERAS_BACKEND=jax python examples/mnist_cached_teacher.py
 
-The teacher and the students are those of `mnist_hinton.py`. One student has the
-live teacher; the others have its answers, stored in full or in part; and one is
-asked about 40 views of each image, shifted as the teacher's were, a view in
-each epoch. The views are made anew from their numbers, for teacher and student
-alike: no pixel is stored. About 35 minutes on two CPU cores, a sixth of it for
-the teacher. On JAX, one teacher and three seeds of each student:
+The teacher and the students are those of `mnist_hinton.py`. One student has a
+live teacher, which runs in each step; the others have its cached predictions,
+all of them or the likeliest classes; and one is trained on 40 augmented views
+of each image, shifted as the teacher's images were, one view in each epoch. The
+views are computed again from their random numbers, the same for teacher and
+student: no pixel is stored. About 35 minutes on two CPU cores, a sixth of it
+for the teacher. On JAX, one teacher and three seeds of each student:
 
 test errors                     mean    std      MB   written   each seed
 live teacher                    81.7    4.7     0.0       0 s   80 78 87
@@ -34,16 +35,16 @@ JAX             86.7 4.5    89.3 2.3
 TensorFlow      86.0 2.6    82.3 1.2
 PyTorch         87.3 0.6    90.0 4.6
 
-The live teacher and the float32 cache make the same student, bit for bit, on
-JAX and TensorFlow; on PyTorch an answer's last bit depends on its place in the
-batch, and 40 epochs make another student of that. float16 is within the spread
-on each backend. At temperature 20 it is the unlikely classes that tell the
-most: the likeliest eight of ten cost three to five errors, on PyTorch more than
-the spread, and four are too few. At temperature 4 eight are as good as all: of
-nine students each, 87.2 errors and 86.7. `cache.plan` draws the line between
-the two. (Eight also take more than float16 of all; top-k is for many classes.)
-The views make a better student than the clean images, as good as the paper's 74
-or better.
+The live teacher and the float32 cache give the same student, bit for bit, on
+JAX and TensorFlow; on PyTorch the last bit of a prediction depends on its
+position in the batch, and 40 epochs make that a different student. float16 is
+within the spread on each backend. At temperature 20 the unlikely classes matter
+most: with the likeliest eight of ten there are three to five errors more, on
+PyTorch more than the spread, and four are too few. At temperature 4 eight are
+as good as all: of nine students each, 87.2 errors and 86.7. `cache.plan` shows
+the difference between the two. (Eight also take more space than float16 of all;
+top-k is for many classes.) With augmented views the student is better than with
+the clean images, and as good as the paper's 74 or better.
 
 Reference: Hinton, Vinyals and Dean, 2015, "Distilling the Knowledge in a
 Neural Network", section 3, arXiv 1503.02531.
@@ -66,7 +67,7 @@ from mnist_hinton import train_teacher
 import keras_kd as kd
 
 TEMPERATURE = 20.0
-BATCH = 128  # Asked in batches of 1000, TensorFlow rounds otherwise.
+BATCH = 128  # In batches of 1000, TensorFlow rounds differently.
 CHOICES = {
     "cache, float32": kd.cache.Dense("float32"),
     "cache, float16": kd.cache.Dense("float16"),
@@ -103,7 +104,7 @@ def train(name, seed, teacher, data, hard_weight, epochs):
 
 
 def write(teacher, dataset, path, encoding):
-    """The cache of a teacher's answers, opened; and the seconds it took."""
+    """The cache of a teacher's predictions, opened; and the seconds it took."""
     start = time.time()
     kd.cache.write(
         teacher,
@@ -111,9 +112,11 @@ def write(teacher, dataset, path, encoding):
         path,
         outputs=encoding,
         batch_size=BATCH,
-        class_names=[str(digit) for digit in range(10)],
-        preprocessing="divided by 255",
-        dataset_id="mnist:3.0.1/train",
+        metadata={
+            "class_names": [str(digit) for digit in range(10)],
+            "preprocessing": "divided by 255",
+            "dataset_id": "mnist:3.0.1/train",
+        },
         verbose=0,
     )
     return kd.cache.open(path, teacher=teacher), time.time() - start
@@ -134,18 +137,18 @@ def train_on_clean_images(
     """Students of a cache in each of its forms, and of the live teacher."""
     for row, encoding in CHOICES.items():
         path = folder / row
-        answers, seconds = write(teacher, train_set[0], path, encoding)
-        asked = {row: answers}
+        predictions, seconds = write(teacher, train_set[0], path, encoding)
+        sources = {row: predictions}
         if not rows:
-            # A live teacher has no need of the answers in the batches.
-            asked = {"live teacher": teacher, row: answers}
-        for name, source in asked.items():
+            # A live teacher ignores the predictions in the batches.
+            sources = {"live teacher": teacher, row: predictions}
+        for name, source in sources.items():
             cost = (0, 0) if source is teacher else (megabytes(path), seconds)
             rows[name] = [], *cost
         for seed in seeds:
             weights = []
-            for name, source in asked.items():
-                data = answers.join(*train_set, batch_size=BATCH, seed=seed)
+            for name, source in sources.items():
+                data = predictions.join(*train_set, batch_size=BATCH, seed=seed)
                 title = f"{name}, seed {seed}"
                 student = train(title, seed, source, data, 0.7, epochs)
                 rows[name][0].append(test(student, *test_set)[0])
@@ -157,17 +160,17 @@ def train_on_clean_images(
 
 def train_on_views(rows, teacher, train_set, test_set, folder, seeds, epochs):
     """A cache of as many views of each image as there are epochs."""
-    views = kd.cache.Views(
+    views = kd.cache.AugmentedViews(
         *train_set, augment=shift, draws=4, count=epochs, seed=0
     )
     path = folder / "views"
     encoding = kd.cache.Dense("float16")
-    answers, seconds = write(teacher, views, path, encoding)
+    predictions, seconds = write(teacher, views, path, encoding)
     errors = []
     for seed in seeds:
-        data = answers.join(views, batch_size=BATCH, seed=seed)
+        data = predictions.join(views, batch_size=BATCH, seed=seed)
         name = f"views, seed {seed}"
-        student = train(name, seed, answers, data, 0.1, epochs)
+        student = train(name, seed, predictions, data, 0.1, epochs)
         errors.append(test(student, *test_set)[0])
     row = f"cache, float16, {epochs} views"
     rows[row] = errors, megabytes(path), seconds

@@ -2,12 +2,12 @@
 
     KERAS_BACKEND=jax python examples/mnist_hinton.py
 
-A teacher with dropout learns from jittered images; a smaller student learns
-from clean ones: alone, from labels and teacher, and from the teacher without
-ever seeing a 3. One more student, which the paper has not, is asked about what
-the teacher learned from: shifted images. They are downloaded, or read from
-TFDS_DATA_DIR. About 20 minutes on two CPU cores. On JAX, one teacher and three
-seeds of each student:
+A teacher with dropout is trained on shifted images; a smaller student is
+trained on images without shifts: alone, from labels and teacher, and from the
+teacher without any image of a 3. One more student, which is not in the paper,
+is trained on shifted images, like the teacher. The images are downloaded, or
+read from TFDS_DATA_DIR. About 20 minutes on two CPU cores. On JAX, one teacher
+and three seeds of each student:
 
 test errors                           paper    mean    std   each seed
 teacher                                  67    66.0          66
@@ -21,12 +21,12 @@ no 3s, bias by test set, the 3s          14    12.7    0.6   12 13 13
 no 3s, bias by frequency                       97.7    1.2   97 99 97
 no 3s, bias by frequency, the 3s                9.3    2.1   11 10 7
 
-Distillation takes away most of the distance to the teacher, as in the paper,
-which comes six errors closer; on shifted images it takes away nearly all of it.
-A student that never saw a 3 knows most of them. The settings were chosen on
-10,000 of the training images, but for the teacher's 100 epochs, an
-extrapolation. What counts most is the teacher: from one with 85 errors, a
-student (soft targets alone, 20 epochs) got no further than 112.
+Distillation closes most of the gap to the teacher, as in the paper, which is
+six errors better; on shifted images it closes nearly all of it. A student that
+was trained without any 3 recognizes most of them. The settings were chosen on
+10,000 of the training images, except for the teacher's 100 epochs, an
+extrapolation. The accuracy of the teacher matters most: from one with 85
+errors, a student (soft targets alone, 20 epochs) had at least 112.
 
 Reference: Hinton, Vinyals and Dean, 2015, "Distilling the Knowledge in a
 Neural Network", section 3, arXiv 1503.02531.
@@ -67,7 +67,7 @@ def load_data(size=None):
 
 
 def build(units, seed, standardize=False, dropout=0.0):
-    """Two hidden layers of rectified linear units; answers with logits."""
+    """Two hidden layers of rectified linear units; the outputs are logits."""
     keras.utils.set_random_seed(seed)
     model = keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten()])
     if standardize:
@@ -81,8 +81,8 @@ def build(units, seed, standardize=False, dropout=0.0):
     return model
 
 
-class Jittered(keras.utils.PyDataset):
-    """Batches of images that are shifted anew, by up to two pixels each way.
+class Shifted(keras.utils.PyDataset):
+    """Batches of images with new shifts, of up to two pixels in each direction.
 
     A shift is the sum of two draws from {-1, 0, 1}: small ones are likelier.
     """
@@ -164,10 +164,10 @@ def train_teacher(images, labels, epochs):
     # Weight decay in the place of the paper's weight constraints. The decay,
     # the dropout and the rate were chosen on 10,000 of the training images.
     teacher = build(1200, seed=0, dropout=0.25)
-    jittered = Jittered(images, labels, batch_size=256, seed=0)
+    shifted = Shifted(images, labels, batch_size=256, seed=0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     settings = {"rate": 2e-3, "weight_decay": 0.25, "epochs": epochs}
-    fit("teacher", teacher, loss, jittered, **settings)
+    fit("teacher", teacher, loss, shifted, **settings)
     return teacher
 
 
@@ -180,10 +180,10 @@ def train_alone(name, seed, images, labels, epochs):
 
 def train_distilled(name, seed, images, targets, hard_weight, epochs):
     # The images are the same in each epoch and the teacher doesn't change, so
-    # its answers are computed once, and `fit` takes them beside the labels: a
+    # its predictions are computed once, and `fit` gets them with the labels: a
     # loss of keras_kd is a Keras loss whose targets are the teacher's logits.
-    # `kd.Distiller` with this loss is the same training, but asks the teacher
-    # in each step: the way to go when images are augmented.
+    # `kd.Distiller` with this loss is the same training, but runs the teacher
+    # in each step, as is needed when images are augmented.
     student = build(800, seed, standardize=True)
     (logits,) = student.outputs
     both = keras.Model(student.inputs, {"labels": logits, "teacher": logits})
@@ -198,20 +198,20 @@ def train_distilled(name, seed, images, targets, hard_weight, epochs):
 
 
 def train_shifted(name, seed, images, labels, teacher, epochs):
-    # Not in the paper, whose student sees no shifts: here it sees what the
-    # teacher saw, and the teacher is asked about each shifted image anew.
+    # Not in the paper, whose student has no shifts: here its images are shifted
+    # like the teacher's, and the teacher runs on each shifted image.
     student = build(800, seed, standardize=True)
     soft_targets = kd.losses.SoftTargets(temperature=20.0)
     transfers = [kd.Transfer(soft_targets, weight=0.9)]
     distiller = kd.Distiller(teacher, student, transfers, hard_weight=0.1)
-    jittered = Jittered(images, labels, batch_size=128, seed=seed)
+    shifted = Shifted(images, labels, batch_size=128, seed=seed)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    fit(name, distiller, loss, jittered, rate=4e-3, epochs=epochs)
+    fit(name, distiller, loss, shifted, rate=4e-3, epochs=epochs)
     return student
 
 
 def count_left_out(student, images, frequency, test_images, test_labels):
-    """Test errors of the student that never saw a 3, by row of the table."""
+    """Test errors of the student trained without 3s, by row of the table."""
     logits = predict(student, test_images)
     by_frequency = bias_by_frequency(predict(student, images), frequency)
     biases = {
@@ -229,7 +229,7 @@ def count_left_out(student, images, frequency, test_images, test_labels):
 def run_seed(seed, train_set, test_set, teacher, teacher_logits, epochs):
     """Trains the four students; returns the numbers of test errors by row."""
     images, labels = train_set
-    seen = labels != LEFT_OUT
+    kept = labels != LEFT_OUT
     counts = {}
     student = train_alone(f"alone {seed}", seed, images, labels, epochs)
     counts["student alone"], _ = test(student, *test_set)
@@ -243,13 +243,13 @@ def run_seed(seed, train_set, test_set, teacher, teacher_logits, epochs):
     )
     row = "student distilled, shifted images"
     counts[row], _ = test(student, *test_set)
-    # All that this one knows of 3s: how far other digits look like them. So it
-    # has no labels, which would say that nothing is one.
-    targets = {name: target[seen] for name, target in targets.items()}
+    # All it gets about 3s are the teacher's probabilities of a 3 for other
+    # digits. It has no labels, as none of them is a 3.
+    targets = {name: target[kept] for name, target in targets.items()}
     student = train_distilled(
-        f"no 3s {seed}", seed, images[seen], targets, 0.0, epochs
+        f"no 3s {seed}", seed, images[kept], targets, 0.0, epochs
     )
-    return counts | count_left_out(student, images, np.mean(~seen), *test_set)
+    return counts | count_left_out(student, images, np.mean(~kept), *test_set)
 
 
 def print_table(ours):
@@ -295,8 +295,9 @@ def main():
     ours = {row: [] for row in PAPER}
     ours["teacher"].append(test(teacher, *test_set)[0])
     for seed in range(seeds):
-        asked = teacher, teacher_logits
-        results = run_seed(seed, train_set, test_set, *asked, epochs)
+        results = run_seed(
+            seed, train_set, test_set, teacher, teacher_logits, epochs
+        )
         for row, count in results.items():
             ours[row].append(count)
     print_table(ours)

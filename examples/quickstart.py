@@ -2,11 +2,12 @@
 
     KERAS_BACKEND=jax python examples/quickstart.py
 
-Handwritten digits, 8 x 8 pixels. Whoever trained the teacher had 1000 labels;
-the student's owner has the same images, the teacher, and 50 labels (five of
-each class, drawn anew for each seed). In this setting distillation pays: the
-teacher answers for the 950 images without a label. Alone, the student makes
-as many steps with its 50; given all labels, it does about as well as distilled.
+Handwritten digits, 8 x 8 pixels. The teacher was trained with 1000 labels. For
+the student there are the same images, the teacher, and only 50 labels (five of
+each class, others for each seed). In this setting distillation pays: the
+teacher's predictions take the place of the 950 labels that are missing. Alone,
+the student makes as many steps with its 50 labels. With all labels, it is about
+as good alone as distilled.
 
 1000 images to train on, 297 to choose hyperparameters with, 500 to test the
 last epoch. Five seeds, mean and standard deviation; two minutes; on JAX:
@@ -130,10 +131,10 @@ def calibration_error(probabilities, labels, bins=10):
 
 def measure(models, images, labels):
     """Accuracy, agreement and calibration error of each model, in percent."""
-    answers = [predict(models[row], images) for row in ROWS]
-    choices = np.argmax(answers, axis=-1)
-    same = [choices == labels, choices == choices[0]]
-    errors = [calibration_error(answer, labels) for answer in answers]
+    outputs = [predict(models[row], images) for row in ROWS]
+    predicted = np.argmax(outputs, axis=-1)
+    same = [predicted == labels, predicted == predicted[0]]
+    errors = [calibration_error(output, labels) for output in outputs]
     return 100 * np.stack([*np.mean(same, axis=-1), errors], axis=-1)
 
 
@@ -162,7 +163,7 @@ def plot(path, curves, teacher, images, labels):
     axes["curves"].legend(loc="lower right", frameon=False)
 
     targets = predict(teacher, images, temperature=4.0)
-    # What the teacher gets right, but only just: of each class one digit.
+    # The least certain right predictions: one digit of each class.
     right = targets.argmax(axis=-1) == labels
     order = np.argsort(np.where(right, targets.max(axis=-1), 1.0))
     firsts = np.unique(labels[order], return_index=True)[1]
@@ -172,7 +173,7 @@ def plot(path, curves, teacher, images, labels):
         colors = np.where(np.arange(10) == labels[index], "tab:green", "0.6")
         axes[f"bars {i}"].bar(range(10), targets[index], color=colors)
         axes[f"bars {i}"].set(xticks=range(10), yticks=[0, 0.4], ylim=(0, 0.5))
-    axes["bars 0"].set_title("What the teacher knows (T = 4)", loc="right")
+    axes["bars 0"].set_title("The teacher's soft targets (T = 4)", loc="right")
     axes["bars 3"].set_xlabel("class (green: the label)")
     figure.savefig(path, dpi=110)
 

@@ -3,26 +3,25 @@ Title: Learning from features and attention
 Author: keras_kd developers
 Date created: 2026/11/21
 Last modified: 2026/11/21
-Description: Teach a small transformer what a convolutional network sees.
+Description: Distill the features of a convolutional network into a transformer.
 Accelerator: None
 """
 
 """
 ## Introduction
 
-Soft targets tell the student *what* the teacher answers. Hidden layers tell
-*how* it gets there: which features it computes, and where in the image it
-looks.
+Soft targets are *what* the teacher predicts. Its hidden layers show *how* it
+gets there: which features it computes, and where in the image it is active.
 
-Teacher and student need not be built alike. Here the teacher is a convolutional
-network, whose features are maps. The student is a small transformer, whose
-features are token sequences. In this guide you will
+Teacher and student need not have the same architecture. Here the teacher is a
+convolutional network, whose features are maps. The student is a small
+transformer, whose features are token sequences. In this guide you will
 
 - name the layers to learn from, with *taps*;
-- join a sequence to a map with a `FeatureAdapter`;
+- match a sequence with a map by a `FeatureAdapter`;
 - choose weights by looking at the logged parts;
 - compare soft targets, features and attention over several seeds;
-- pass on the attention maps of one transformer to another.
+- distill the attention maps of one transformer into another.
 
 If `kd.Distiller(teacher, student)` is new to you, read *Getting started* first.
 
@@ -41,15 +40,17 @@ from sklearn.model_selection import train_test_split
 
 import keras_kd as kd
 
-# One seed in a trial run, under the environment variable KERAS_MAX_EPOCHS=1.
-SEEDS = range(1 if keras.config.max_epochs() == 1 else 3)
+# A trial run, under the environment variable KERAS_MAX_EPOCHS=1, takes one seed
+# and one way of those that are compared.
+TRIAL = keras.config.max_epochs() == 1
+SEEDS = range(1 if TRIAL else 3)
 EPOCHS = 30
 BATCH_SIZE = 50
 
 """
 ## Data
 
-The 8x8 digits that scikit-learn ships: 1,000 to train with, 797 to test.
+The 8x8 digits of scikit-learn: 1,000 to train with, 797 to test.
 """
 
 images, labels = load_digits(return_X_y=True)
@@ -73,7 +74,7 @@ def accuracy(model):
 ## The teacher: convolutions
 
 Its last hidden layer, `conv3`, gives a map of 4x4 positions with 64 channels.
-Give names to the layers that you want to tap.
+Name the layers that you want to read.
 """
 
 
@@ -111,17 +112,17 @@ It cuts the image into 16 patches of 2x2 pixels, and makes a token of each. Each
 block is a model of its own, so its layers have a path: `block1/attention1`.
 
 Note that no name occurs twice in the whole model. With Keras 3.15 on PyTorch
-that matters more than it should. Two variables of the same path, such as an
-`attention/query/kernel` in each block, are taken for one. In a plain `fit` the
-gradients of the other are then never reset, and the model trains badly without
-a word. (A `Distiller` resets them all, but the student that we train alone, to
-compare with, has no such help.)
+this is important. Two variables of the same path, such as an
+`attention/query/kernel` in each block, are mistaken for one. In a plain `fit`
+the gradients of the other are then never reset, and the model trains badly
+without any error. (A `Distiller` resets them all, but the student that we train
+alone, for comparison, does not.)
 """
 
 
 @keras.saving.register_keras_serializable(package="guide")
 class Positions(layers.Layer):
-    # Adds a trained vector to each token, so that it knows its place.
+    # Adds a trained vector to each token: a position embedding.
 
     def build(self, input_shape):
         self.vectors = self.add_weight(
@@ -169,24 +170,24 @@ A tap is a string that names a place in a model.
 | tap                          | reads                                        |
 |------------------------------|----------------------------------------------|
 | `None`                       | the model's output                           |
-| `"conv3"`                    | what the layer `conv3` returns               |
+| `"conv3"`                    | the output of the layer `conv3`              |
 | `"block1/attention1"`        | a layer inside of a nested model             |
-| `"logits:input"`             | what the layer `logits` is given             |
+| `"logits:input"`             | the input of the layer `logits`              |
 | `"block1/attention1:scores"` | the attention maps of a `MultiHeadAttention` |
 | `["conv2", "conv3"]`         | several places at once                       |
 
-A tapped layer is read while the model runs. Nothing is cut out of your models,
+A tapped layer is read while the model runs. Your models are not changed,
 nothing is run twice, and they may be subclassed.
 
-## Transfers: what to pass on
+## Transfers: what to learn
 
-A `Transfer` joins a place in the teacher to a place in the student with a loss.
-Here are three: the soft targets, the features, and the places where
-activations are strong.
+A `Transfer` is a loss between a tap of the teacher and a tap of the student.
+Here are three: the soft targets, the features, and the attention (where
+activations are strong).
 
-The teacher's `conv3` has the shape (4, 4, 64), the student's `block2` has
-(16, 32). A `FeatureAdapter` matches whatever differs. It makes a square map of
-the tokens, and projects 32 channels to 64. The projection is trained along with
+The teacher's `conv3` has the shape (4, 4, 64), the student's `block2` has (16,
+32). A `FeatureAdapter` matches the two shapes. It makes a square map of the
+tokens, and projects 32 channels to 64. The projection is trained together with
 the student.
 """
 
@@ -220,14 +221,14 @@ def attention(weight, form="paper"):
 [FitNets (Romero et al., 2015)](https://arxiv.org/abs/1412.6550): each channel
 at each position is to be equal.
 
-`AttentionTransfer` asks for less
-([Zagoruyko and Komodakis, 2017](https://arxiv.org/abs/1612.03928)). It squares
-the activations and sums them over the channels. What remains is one map, which
-says where the network is active; its length is made 1. There are two forms of
-it. The authors' code takes the mean of squared differences over all positions,
-and so it is tiny: they multiply it by 1000. Their paper takes the length of the
-difference, for which a weight of about 1 will do. You choose by `form="code"`,
-the default, or `form="paper"`.
+`AttentionTransfer` (AT) is less strict ([Zagoruyko and Komodakis,
+2017](https://arxiv.org/abs/1612.03928)). It squares the activations and sums
+them over the channels. The result is one map, which shows where the network is
+active; it is scaled to length 1. There are two forms of the loss. The authors'
+code takes the mean of squared differences over all positions, and so it is very
+small: they multiply it by 1000. Their paper takes the length of the difference,
+for which a weight of about 1 is enough. Choose `form="code"`, the default, or
+`form="paper"`.
 
 To use several layers, give lists. They are paired in order, and each pair gets
 an adapter of its own:
@@ -244,8 +245,8 @@ kd.Distiller(teacher, make_transformer(), [several])
 print([adapter.count_params() for adapter in several.adapters])
 
 """
-Shapes are checked here, when the `Distiller` is made, and not after an hour of
-training. Without an adapter, a map and a sequence can't be compared:
+Shapes are checked when the `Distiller` is made, before any training. Without an
+adapter, a map and a sequence can't be compared:
 """
 
 try:
@@ -297,14 +298,14 @@ for key, values in history.history.items():
     print(f"{key:30}" + "".join(f"{value:10.4f}" for value in values))
 
 """
-The soft targets begin at 17 and fall to 8 in three epochs. Next to them,
-features of 1.0 are a whisper, and the code form of attention, 0.008, is silent.
-With a weight of 10 the features come to about the size of the soft targets. We
-give the paper form of attention the same 10. The code form would need its
-authors' 1000 to say anything.
+The soft targets begin at 17 and fall to 8 in three epochs. Compared with them,
+the features at 1.0 are small, and the code form of attention, 0.008, has no
+effect. With a weight of 10 the features have about the size of the soft
+targets. We give the paper form of attention the same weight. The code form
+would need its authors' 1000.
 
-A part should be of about the size of the others, or somewhat smaller. There is
-no need to be more exact than that.
+A part should have about the size of the others, or be somewhat smaller. It need
+not be more exact than that.
 
 ## Compare
 
@@ -340,16 +341,19 @@ def train_alone(student):
     )
 
 
-record("alone", train_alone)
-record("soft targets", lambda student: distill(student, [soft_targets()]))
-record(
-    "+ features",
-    lambda student: distill(student, [soft_targets(), features(10.0)]),
-)
-guided, _ = record(
-    "+ attention",
-    lambda student: distill(student, [soft_targets(), attention(10.0)]),
-)
+ways = {
+    "alone": train_alone,
+    "soft targets": lambda student: distill(student, [soft_targets()]),
+    "+ features": lambda student: distill(
+        student, [soft_targets(), features(10.0)]
+    ),
+    "+ attention": lambda student: distill(
+        student, [soft_targets(), attention(10.0)]
+    ),
+}
+for name in ["+ attention"] if TRIAL else ways:
+    trained = record(name, ways[name])
+guided, _ = trained  # With attention, from the first seed.
 
 figure, axis = plt.subplots(figsize=(8, 2.6))
 for row, scores in enumerate(results.values()):
@@ -357,7 +361,7 @@ for row, scores in enumerate(results.values()):
     axis.plot(np.mean(scores), row, "k|", markersize=18)
 axis.set_yticks(range(len(results)), list(results))
 axis.invert_yaxis()
-axis.set_xlabel("test accuracy (%); one dot a seed, a bar for the mean")
+axis.set_xlabel("test accuracy (%): a dot for each seed, a bar for the mean")
 axis.grid(axis="x", alpha=0.3)
 figure.tight_layout()
 plt.savefig("features_and_attention.png", dpi=120)
@@ -379,32 +383,32 @@ CPU. The teacher is one run on each backend.
 
 ![Test accuracy of the students](features_and_attention.png)
 
-What may we say of this? Soft targets alone gain less than a point, and the
-seeds differ by more than that. Features on top have the better mean on all
-three backends, by 0.6 to 1.1 points: small, but it keeps coming back. Attention
-helps on two backends and not on the third. Which of the two is better can't be
-told from this. It would take more seeds, and your own data.
+What does this show? Soft targets alone gain less than a point, and the seeds
+differ by more than that. With features in addition the mean is better on all
+three backends, by 0.6 to 1.1 points: a small gain, but on each backend.
+Attention helps on two backends and not on the third. These numbers don't show
+which of the two is better. That would need more seeds, and your own data.
 
-A table of JAX alone would have looked more certain than it is.
+The numbers of one backend alone would have looked more certain than they are.
 
-We have not tuned the weights, nor tried to use both at once.
+We have not tuned the weights, nor used both at once.
 
-## Where do they look?
+## Where are the models active?
 
-Did the attention arrive? `kd.losses.attention_map` computes the map of any
-features. `kd.taps.run_tapped` reads features from any model, also outside of
-training. The student's block has to go through the adapter that was trained
-with it. We kept the distiller of the first seed, which has both.
+Did the student learn the teacher's attention? `kd.losses.attention_map`
+computes the map of any features. `kd.extract_features` reads features from any
+model, outside of training. The student's features have to go through the
+adapter that was trained with it. We kept the distiller of the first seed, which
+has both.
 """
 
 adapter = guided.transfers[1].adapters[0]
 
 
 def attention_of(model, tap, adapt=None):
-    batch = ops.convert_to_tensor(test_images[:5])
-    _, views = kd.taps.run_tapped(model, batch, [kd.Tap(tap)], training=False)
-    view = views[tap] if adapt is None else adapt(views[tap])
-    maps = ops.reshape(kd.losses.attention_map(view), (-1, 4, 4))
+    features = kd.extract_features(model, test_images[:5], [tap])[tap]
+    features = features if adapt is None else adapt(features)
+    maps = ops.reshape(kd.losses.attention_map(features), (-1, 4, 4))
     return ops.convert_to_numpy(ops.stop_gradient(maps))
 
 
@@ -416,8 +420,8 @@ rows = {
 figure, axes = plt.subplots(3, 5, figsize=(7, 4.4))
 for (name, maps), row in zip(rows.items(), axes):
     for axis, attention_image in zip(row, maps):
-        colours = "gray_r" if name == "image" else "viridis"
-        axis.imshow(attention_image, cmap=colours)
+        colors = "gray_r" if name == "image" else "viridis"
+        axis.imshow(attention_image, cmap=colors)
         axis.set_xticks([])
         axis.set_yticks([])
     row[0].set_ylabel(name)
@@ -429,13 +433,13 @@ plt.close(figure)
 ![Attention of teacher and student](attention_maps.png)
 
 Each small square is one of 16 positions; bright is active. For the 1 and the 0,
-the student looks where the teacher looks. For the 7 and the second 5 it agrees
-only in part.
+the student is active where the teacher is. For the 7 and the second 5 they
+agree only in part.
 
-## The adapters stay behind
+## Adapters are not part of the student
 
-Adapters are trained, and belong to the distiller. The student knows nothing of
-them, so what you ship is as small as before.
+Adapters are trained, and belong to the distiller. They are not in the student,
+so the model that you save is as small as before.
 """
 
 student_weights = guided.student.count_params()
@@ -450,12 +454,12 @@ print(f"{accuracy(keras.saving.load_model('student.keras')):.1f} %")
 ## From transformer to transformer
 
 If both have `MultiHeadAttention` layers, the attention maps themselves can be
-passed on. The tap `"block1/attention1:scores"` reads them: for each head and
-each token, how it spreads its attention over all tokens.
+distilled. The tap `"block1/attention1:scores"` reads them: for each head and
+each token, the weights of all tokens.
 
 Here the teacher has 4 heads and the student 2. An `AttentionAdapter` makes four
-maps of two: each is a learned mixture. It would also resize, if the numbers of
-tokens differed.
+maps from two: each is a learned mixture. It also resizes, if the numbers of
+tokens differ.
 """
 
 keras.utils.set_random_seed(0)
@@ -489,47 +493,51 @@ for key in ("soft_targets_loss", "scores_loss", "hard_loss"):
 print(f"Student: {accuracy(small_student):.1f} %")
 
 """
-Mind the weight. Attention probabilities are small numbers, and their squared
-differences are tiny: without the factor 100, the scores' part would begin at
-0.04, next to soft targets of 11. With it, the part falls from 3.7 to 2.2: two
-heads of a small student can follow four heads of a larger one only so far.
+The weight is important. Attention probabilities are small numbers, and their
+squared differences are very small: without the factor 100, the part of the
+scores would begin at 0.04, and the soft targets at 11. With it, the part falls
+from 3.7 to 2.2: two heads of a small student can match four heads of a larger
+one only in part.
 
 In this one run the teacher reached 95.5 %, and the student, with a seventh of
-its weights, 94.2 %. It shows that the parts fit together. It does not show that
-the scores were what helped; for that, compare over seeds as above.
+its weights, 94.2 %. It shows that the parts work together. It does not show
+that the scores helped; for that, compare over seeds as above.
 
-## A student cut from its teacher
+## A student made from its teacher
 
-So far we wrote the student ourselves. If it may be of the teacher's own
-architecture, `kd.students.shrink` makes it: of a Functional model that repeats
-its blocks it keeps some, with their weights, and returns a transfer for each,
-so that a kept block learns to do the work of those that are gone. That is how
-DistilBERT came from BERT. `width=` narrows the layers instead.
+So far we wrote the student ourselves. If it may have the teacher's
+architecture, `kd.students.shrink` makes it. From a Functional model with
+repeated blocks it keeps some blocks, with their weights, and returns a transfer
+for each of them, so that a kept block learns the output of the blocks that are
+left out, too. DistilBERT was made from BERT in this way. `width=` makes the
+layers narrower instead.
 """
 
 keras.utils.set_random_seed(0)
-deep_teacher = make_transformer(num_blocks=4, name="deep_teacher")
+deep_teacher = make_transformer(
+    num_blocks=2 if TRIAL else 4, name="deep_teacher"
+)
 train_alone(deep_teacher)
 student, blocks = kd.students.shrink(deep_teacher, depth=0.5)
 print(f"Deep teacher: {accuracy(deep_teacher):.1f} %")
 print("Its layers:", [layer.name for layer in student.layers])
 for block in blocks:
-    taught, learner = block.teacher_taps[0].text, block.student_taps[0].text
-    print(f"{learner} learns to end where the teacher's {taught} ends")
+    source, target = block.teacher_taps[0].text, block.student_taps[0].text
+    print(f"{target} learns the output of the teacher's {source}")
 print(f"Untrained, the student reaches {accuracy(student):.1f} %")
 
 """
-What is it worth to begin with the teacher's weights? We give each student ten
-epochs, a third of what the others had.
+How much does it help to begin with the teacher's weights? We train each student
+for ten epochs, a third of what the others had.
 """
 
 
-def distill_cut(initialize, with_blocks):
+def distill_shrunk(initializer, with_blocks):
     scores = []
     for seed in SEEDS:
         keras.utils.set_random_seed(seed)
         student, blocks = kd.students.shrink(
-            deep_teacher, depth=0.5, initialize=initialize
+            deep_teacher, depth=0.5, initializer=initializer
         )
         transfers = [soft_targets(), *(blocks if with_blocks else [])]
         distiller = kd.Distiller(deep_teacher, student, transfers)
@@ -543,40 +551,40 @@ def distill_cut(initialize, with_blocks):
         )
         scores.append(accuracy(student))
     spread = np.std(scores, ddof=1) if len(scores) > 1 else 0.0
-    name = f"{initialize}{', with blocks' if with_blocks else ''}"
+    name = f"{initializer}{', with blocks' if with_blocks else ''}"
     print(f"{name}: {np.mean(scores):.1f} +- {spread:.1f} %")
 
 
-for initialize in ("random", "teacher"):
-    for with_blocks in (False, True):
-        distill_cut(initialize, with_blocks)
+for initializer in ("random", "teacher")[-1 if TRIAL else 0 :]:
+    for with_blocks in (False, True)[-1 if TRIAL else 0 :]:
+        distill_shrunk(initializer, with_blocks)
 
 """
 Test accuracy in percent after ten epochs, three seeds, on JAX. The deep
-teacher, one run, reaches 94.5 %; the student cut from it 71.0 % before it has
-learned anything.
+teacher, one run, reaches 94.5 %; the student made from it 71.0 % before any
+training.
 
 | the student's weights | soft targets | + blocks    |
 |-----------------------|--------------|-------------|
 | random                | 93.8 +- 0.8  | 90.8 +- 0.5 |
 | the teacher's         | 95.3 +- 0.2  | 95.4 +- 0.2 |
 
-To begin with the teacher's weights is worth more than a point. The transfers
-between the blocks add nothing to that here, and from random weights they
-hinder. Look at the parts in the logs, as above, before you choose their weight.
+To begin with the teacher's weights gains more than a point. The transfers
+between the blocks add nothing to that here, and with random weights they do
+harm. Look at the parts in the logs, as above, before you choose their weight.
 
 ## Conclusion
 
-A transfer is a loss between two taps. An adapter joins what differs, and is
-left behind at the end. Any loss goes with any adapter and any taps, so a new
-idea is most often one line.
+A transfer is a loss between two taps. An adapter matches shapes that differ,
+and is not part of the final student. Any loss works with any adapter and any
+taps, so a new idea is often one line.
 
-Soft targets alone are the measure to beat. Add one transfer at a time, look at
-its part in the logs, and compare over several seeds. Keep it if it helps.
+Compare with soft targets alone. Add one transfer at a time, look at its part in
+the logs, and compare over several seeds. Keep it if it helps.
 
 Where next:
 
-- `help(kd.taps.Tap)`: all that a tap can name;
-- `help(kd.layers.FeatureAdapter)`: the table of what it joins;
+- `help(kd.Tap)`: all places that a tap can name;
+- `help(kd.layers.FeatureAdapter)`: the table of shapes that it matches;
 - `help(kd.losses.DistillationLoss)`: write a loss of your own.
 """

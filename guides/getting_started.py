@@ -10,24 +10,24 @@ Accelerator: None
 """
 ## Introduction
 
-A large model is pleasant to train and expensive to run. A small model is the
-other way round. **Knowledge distillation** trains the small one, the *student*,
-on the answers of the large one, the *teacher*.
+A large model is accurate but expensive to run. A small model is cheap to run
+but less accurate. **Knowledge distillation** trains the small one, the
+*student*, on the predictions of the large one, the *teacher*.
 
-Why should answers be better than labels? A label says "this is a 7". A teacher
-says "a 7, but it could pass for a 1, and never for an 8". One image then
-carries ten numbers in place of one, and images without any label can be used,
-too.
+Why should predictions be better than labels? A label means "this is a 7". A
+teacher's prediction means "probably a 7, perhaps a 1, and surely not an 8". So
+one image carries ten numbers in place of one, and images without any label can
+be used, too.
 
 In this guide you will
 
 - train a teacher and a student, and see what the student can do alone;
 - distill in three lines, and read the logs;
-- choose a temperature and a weight, and let them change while training;
+- choose a temperature and a weight, and let them change during training;
 - distill on images that have no labels;
 - measure how closely a student follows its teacher;
 - save the student, and resume an interrupted run;
-- meet the usual mistakes, and what the library says about them.
+- see the usual mistakes, and how the library reports them.
 
 All of it runs on a laptop's CPU in a few minutes, on TensorFlow, JAX or
 PyTorch.
@@ -50,8 +50,10 @@ from sklearn.model_selection import train_test_split
 
 import keras_kd as kd
 
-# One seed in a trial run, under the environment variable KERAS_MAX_EPOCHS=1.
-SEEDS = range(1 if keras.config.max_epochs() == 1 else 3)
+# A trial run, under the environment variable KERAS_MAX_EPOCHS=1, takes one seed
+# and one value of each setting.
+TRIAL = keras.config.max_epochs() == 1
+SEEDS = range(1 if TRIAL else 3)
 
 """
 ## The data
@@ -59,9 +61,9 @@ SEEDS = range(1 if keras.config.max_epochs() == 1 else 3)
 scikit-learn ships 1,797 scanned digits of 8x8 pixels. We keep 797 of them for
 the test.
 
-Now comes the situation that distillation is made for. Someone trained a good
-model on 1,000 labelled images, and gave us the model. Of the labels, we have
-only 100. The other 900 images we may use, but nobody tells us what they show.
+This is the situation that distillation is made for. Someone trained a good
+model on 1,000 labeled images, and gave us the model. We have only 100 of the
+labels. We may use the other 900 images, but we don't have their labels.
 """
 
 images, labels = load_digits(return_X_y=True)
@@ -82,7 +84,7 @@ few_images, _, few_labels, _ = train_test_split(
 ## The teacher
 
 A small convolutional network. Note its last layer: it has no activation, so the
-model returns *logits*. Distillation wants logits, and so the loss is told
+model returns *logits*. Distillation works on logits, so the loss gets
 `from_logits=True`.
 """
 
@@ -115,14 +117,14 @@ teacher.fit(
 )
 
 """
-The teacher names about 97 % of the test images rightly, with 29,066 weights.
+The teacher is right on about 97 % of the test images, with 29,066 weights.
 
 ## The student, alone
 
 One hidden layer of 32 units: 2,410 weights, twelve times fewer. We will train
-it in several ways, and always judge it by the same function. Networks this
-small differ from one random start to the next by more than some methods do, so
-everything is run from three seeds.
+it in several ways, and measure it by the same function each time. The accuracy
+of such small networks varies with the random start, by more than some methods
+differ. So everything is run from three seeds.
 """
 
 
@@ -165,9 +167,8 @@ record(
 )
 
 """
-The second line is a look behind the curtain: what the student could do if we
-had all the labels. The gap between the two is what we hope to close without
-them.
+The second line is for comparison only: what the student could do if we had all
+the labels. We hope to close the gap between the two without them.
 
 ## Distillation in three lines
 
@@ -206,10 +207,16 @@ history = distiller.fit(
 The teacher is not changed by this. It runs once for each batch, in inference
 mode; its weights get no gradient, and its `trainable` flag stays as it was.
 
+`print(distiller)` shows what is trained, and how:
+"""
+
+print(distiller)
+
+"""
 ## Reading the logs
 
-Each part of the loss is logged under its own name, and already multiplied by
-its weight. So the parts add up:
+Each part of the loss is logged under its own name, already multiplied by its
+weight. So the parts add up:
 """
 
 last = {key: values[-1] for key, values in history.history.items()}
@@ -220,18 +227,19 @@ print(f"{'sum of the parts':18}{sum(last[key] for key in parts):.4f}")
 
 """
 - `hard_loss` is the loss you compiled, on the labels;
-- `soft_targets_loss` is the distance from the teacher; every further transfer
+- `soft_targets_loss` is the divergence from the teacher; every further transfer
   adds a line of its own;
 - `student_losses` are the student's own, such as weight decay by a
   `kernel_regularizer`. Ours has none, so it is 0.
 
-Look here first when a run disappoints. A part that is a hundred times smaller
-than the others teaches nothing.
+Look here first when the results are worse than expected. A part that is a
+hundred times smaller than the others has no effect.
 
 ## What the temperature does
 
-Divide the teacher's logits by a temperature before the softmax, and the small
-probabilities come out. Here is a digit of which the teacher is less than sure.
+Dividing the teacher's logits by a temperature before the softmax makes the
+small probabilities larger. Here is a digit on which the teacher is not very
+confident.
 """
 
 test_logits = ops.convert_to_tensor(
@@ -258,20 +266,19 @@ plt.close(figure)
 """
 ![Soft targets at three temperatures](getting_started_soft_targets.png)
 
-The three looks a little like a 9 and a 5, and not at all like a 0. At
-temperature 1 the teacher hints at that for this doubtful digit; of most digits
-it is so certain that nothing is left to see. At 4 the likenesses come out for
-all of them. At 16 the ten classes are almost level.
+The 3 looks a little like a 9 and a 5, and not at all like a 0. At temperature 1
+the teacher's probabilities show that for this doubtful digit. For most digits
+it is so confident that all other classes are near 0. At 4 the similar classes
+can be seen for all digits. At 16 the ten classes are almost equal.
 
-The soft targets' loss is multiplied by the square of the temperature. That
-keeps its gradient at about the same size, so you can change the temperature
-and leave the weights alone.
+The loss is multiplied by the square of the temperature. That keeps its gradient
+at about the same size, so you can change the temperature without new weights.
 
 ## Choosing temperature and weight
 
-To choose for yourself, write the default out. A `Transfer` is one thing that
-passes from teacher to student: a loss, and how much it counts. `hard_weight`
-is how much the labels count. The weights need not add up to 1.
+To choose for yourself, write the default out. A `Transfer` is one term of the
+loss between teacher and student: a loss, and its weight. `hard_weight` is the
+weight of the loss on the labels. The weights need not add up to 1.
 """
 
 
@@ -289,7 +296,7 @@ def distill(
     return accuracy(distiller.student)
 
 
-for temperature in (1.0, 4.0, 16.0):
+for temperature in (4.0,) if TRIAL else (1.0, 4.0, 16.0):
     record(
         f"100 labels, T={temperature:g}",
         distill,
@@ -300,17 +307,17 @@ for temperature in (1.0, 4.0, 16.0):
     )
 
 """
-The middle one is the default, and a good first guess: on JAX 94.4 %, against
-92.8 % at temperature 1. From 4 to 16 there is no difference to speak of. The
-teacher is certain of nearly all the images that it was trained on. At
-temperature 1 it then does little more than repeat the labels.
+The middle one is the default, and a good first choice: on JAX 94.4 %, against
+92.8 % at temperature 1. Between 4 and 16 there is hardly a difference. The
+teacher is confident on nearly all the images that it was trained on. At
+temperature 1 its predictions then contain little more than the labels.
 
 The weight is chosen in the same way. If you trust the labels less than the
 teacher, lower `hard_weight`, down to 0.
 
 ## Images without labels
 
-The teacher answers any image. So give it all 1,000, and leave the labels out:
+The teacher can predict any image. So use all 1,000, and leave the labels out:
 compile with `loss=None`, and call `fit` with the images alone.
 """
 
@@ -324,7 +331,7 @@ record(
 )
 
 """
-Behind the curtain again: the same with all labels, for comparison.
+For comparison only: the same with all labels.
 """
 
 record("1,000 labels, T=4", distill, train_images, train_labels, epochs=40)
@@ -353,7 +360,7 @@ for row, scores in enumerate(results.values()):
     axis.plot(np.mean(scores), row, "k|", markersize=18)
 axis.set_yticks(range(len(results)), list(results))
 axis.invert_yaxis()
-axis.set_xlabel("test accuracy (%); one dot a seed, a bar for the mean")
+axis.set_xlabel("test accuracy (%): a dot for each seed, a bar for the mean")
 axis.grid(axis="x", alpha=0.3)
 figure.tight_layout()
 plt.savefig("getting_started.png", dpi=120)
@@ -362,26 +369,26 @@ plt.close(figure)
 """
 ![Test accuracy of the students](getting_started.png)
 
-With the same 100 images, the teacher's answers are worth three to four points.
-The 900 images without labels are worth about one more.
+With the same 100 images, the teacher's predictions gain three to four points.
+The 900 images without labels gain about one more.
 
-And what if you have all the labels? Then the student alone is best here:
-97.0 %, against 95.8 % when distilled for as many epochs. It comes within about
-a point of its teacher, which has little left to tell it. Distillation pays
-where the teacher knows what your labels do not say. Always train the student
-alone, too, and compare.
+And what if you have all the labels? Then the student alone is best here: 97.0
+%, against 95.8 % when distilled for as many epochs. It comes within about a
+point of its teacher, so there is little left to learn from it. Distillation
+pays where the teacher has information that your labels do not contain. Always
+train the student alone, too, and compare.
 
 ## Does the student follow its teacher?
 
 Accuracy compares the student with the labels. Two metrics compare it with the
 teacher, and need no labels:
 
-- `kd.metrics.TeacherAgreement`: how often both name the same class;
-- `kd.metrics.TeacherDivergence`: how far apart their probabilities are, at
-  temperature 1 whatever the temperature of training. So it can be compared
-  between runs. 0 is a perfect copy.
+- `kd.metrics.TeacherAgreement`: how often both predict the same class;
+- `kd.metrics.TeacherDivergence`: how far apart their probabilities are. It
+  always uses temperature 1, whatever the temperature of training, so it can be
+  compared between runs. 0 means equal probabilities.
 
-They stand among the other metrics; our first distiller was compiled with them.
+Give them to `compile` like other metrics, as we did for our first distiller.
 """
 
 scores = distiller.evaluate(
@@ -391,14 +398,14 @@ for key in ("accuracy", "teacher_agreement", "teacher_divergence"):
     print(f"{key:20}{scores[key]:.3f}")
 
 """
-If agreement is high and accuracy is low, the teacher is at fault. If agreement
-is low on the *training* images, the student is too small, or was trained too
-briefly: distillation likes patience.
+If agreement is high and accuracy is low, the teacher is wrong. If agreement is
+low on the *training* images, the student is too small, or was not trained for
+long enough. Distillation often needs more epochs than training on labels.
 
 ## A temperature that changes
 
-Some like to begin with a high temperature and end with a low one. There are two
-ways. A callback counts in epochs:
+Some begin with a high temperature and end with a low one. There are two ways. A
+callback counts in epochs:
 """
 
 annealed = kd.Distiller(teacher, make_student())
@@ -416,21 +423,21 @@ history = annealed.fit(
 print(history.history["soft_targets_temperature"])
 
 """
-A schedule counts in training steps. Put it where the number was:
+A schedule counts in training steps. Use it in place of the number:
 
 ```python
 temperature = kd.schedules.Annealing(8.0, 1.0, steps=400, curve="cosine")
 kd.Transfer(kd.losses.SoftTargets(temperature), weight=0.9)
 ```
 
-Any `keras.optimizers.schedules.LearningRateSchedule` does as well, also for
-`weight` and `hard_weight`. And `kd.callbacks.WeightAnnealing` moves a weight by
-epochs. What moves is logged, as above, and nothing is compiled again.
+Any `keras.optimizers.schedules.LearningRateSchedule` works as well, also for
+`weight` and `hard_weight`. And `kd.callbacks.WeightAnnealing` changes a weight
+by epochs. Values that change are logged, as above. Nothing is compiled again.
 
 ## Save the student
 
-`distiller.student` is the model that you passed in, and has been all along. It
-knows nothing of its teacher. Ship this one:
+`distiller.student` is the model that you passed in. It holds no reference to
+its teacher. This is the model to save and to use:
 """
 
 distiller.student.save("student.keras")
@@ -440,16 +447,16 @@ print(f"{accuracy(shipped):.1f} %")
 """
 ## Resume an interrupted run
 
-Long runs get interrupted. Keras' `BackupAndRestore` keeps what a distiller
-needs to go on: student, optimizer, moving temperatures, random seeds. Let us
-pull the plug in the third epoch.
+Long runs get interrupted. Keras' `BackupAndRestore` keeps all that a distiller
+needs to continue: student, optimizer, temperatures that change, random seeds.
+We interrupt a run in the third epoch.
 """
 
 
-class PowerCut(keras.callbacks.Callback):
+class Interrupt(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         if epoch == 2:
-            raise KeyboardInterrupt("the lights went out")
+            raise KeyboardInterrupt("in the third epoch")
 
 
 def make_distiller():
@@ -472,18 +479,22 @@ def fit_with_backup(distiller, *callbacks):
 
 
 try:
-    fit_with_backup(make_distiller(), PowerCut())
+    fit_with_backup(make_distiller(), Interrupt())
 except KeyboardInterrupt as error:
     print(f"Interrupted: {error}")
 
 history = fit_with_backup(make_distiller())
-print(f"Epochs made after the restart: {history.epoch}")
+print(f"Epochs after the restart: {history.epoch}")
 
 """
-A whole distiller can be saved and loaded, too. The teacher is not in the file:
-it would only make it large. What is in the file is a fingerprint of the
-teacher, so that you can't go on with another one by mistake. Give the loaded
-distiller its teacher back, and it goes on where it was.
+`kd.callbacks.EpochBackup` does the same for runs that must end with exactly the
+same weights as a run without an interruption, with shuffled data, too.
+
+A whole distiller can be saved and loaded as well. The teacher is not in the
+file, as it would make the file large. The file holds a *fingerprint* of the
+teacher (a hash of its weights), so that you can't continue with another teacher
+by mistake. Set the teacher of the loaded distiller, and it continues where it
+stopped.
 """
 
 distiller.save("distiller.keras")
@@ -500,8 +511,8 @@ The distiller's file is larger because it holds the optimizer's state.
 ## Usual mistakes
 
 **The teacher ends in a softmax.** Then its outputs are probabilities, and
-dividing them by a temperature leaves next to nothing to learn. The first batch
-gives it away:
+dividing them by a temperature makes all classes almost equal. The distiller
+warns at the first batch:
 """
 
 softmaxed_teacher = keras.Model(
@@ -517,13 +528,13 @@ for warning in caught:
         print(warning.message)
 
 """
-Do as it says: `SoftTargets(teacher_from_logits=False)` turns them back into
-logits. If it is the *student* that ends in a softmax, there is
-`student_from_logits=False`; better still, give it logits and compile its loss
-with `from_logits=True`.
+Follow its advice: `SoftTargets(teacher_from_logits=False)` turns probabilities
+back into logits. If the *student* ends in a softmax, there is
+`student_from_logits=False`. It is better to let the student return logits, and
+to compile its loss with `from_logits=True`.
 
-**A misspelt layer.** Transfers may read any layer by name, and names are easily
-misspelt:
+**A misspelled layer.** Transfers may read any layer by name, and names are
+easily misspelled:
 """
 
 try:
@@ -543,7 +554,7 @@ except ValueError as error:
     print(error)
 
 """
-**The wrong teacher.** A second teacher, equal in shape, has other weights, and
+**The wrong teacher.** A second teacher of the same shape has other weights, and
 a loaded distiller refuses it:
 """
 
@@ -553,27 +564,28 @@ except ValueError as error:
     print(error)
 
 """
-**A loss, but no labels.** `fit(images)` after `compile(loss=...)` is an error
-that says so. Compile with `loss=None`.
+**A loss, but no labels.** `fit(images)` after `compile(loss=...)` raises an
+error. Compile with `loss=None`. The other way round, labels without a loss,
+gives a warning.
 
-**Saving the distiller where the student was meant.** See above:
+**Saving the distiller in place of the student.** See above:
 `distiller.student.save(...)`.
 
-**Another view for the teacher.** Augment *before* the distiller, in the data
-pipeline. Then both see the same image, and the teacher's answer belongs to what
-the student saw.
+**Other augmented images for the teacher.** Augment *before* the distiller, in
+the data pipeline. Then teacher and student get the same image, and the
+teacher's prediction is a prediction of what the student sees.
 
 ## Conclusion
 
 `kd.Distiller(teacher, student)` is all it takes to begin. Compile it, fit it,
-and ship `distiller.student`. Watch the parts of the loss and the agreement with
-the teacher. Spend your effort on images, with labels or without, and on
-patience; the temperature comes after that.
+and save `distiller.student`. Watch the parts of the loss and the agreement with
+the teacher. More images, with labels or without, and more epochs gain most; the
+temperature comes after that.
 
 Where next:
 
 - *Features and attention*, the next guide: learn from the teacher's hidden
   layers, even when it is built quite differently;
-- `help(kd.Transfer)` and `help(kd.taps.Tap)`: any loss, between any two layers;
+- `help(kd.Transfer)` and `help(kd.Tap)`: any loss, between any two layers;
 - `help(kd.losses.DistillationLoss)`: write a loss of your own in four lines.
 """

@@ -10,27 +10,26 @@ Accelerator: None
 """
 ## Introduction
 
-A professor is not always the best teacher for a first-year student. Someone in
-between may explain better. In distillation the one in between is called a
-*teacher assistant*: a model of middle size, that learns from the large teacher
-and then teaches the small student
-([Mirzadeh et al., 2019](https://arxiv.org/abs/1902.03393)).
+A very large teacher is not always the best one for a very small student. A
+*teacher assistant* is a model of middle size: it is distilled from the large
+teacher, and then it is the teacher of the small student (TAKD,
+[Mirzadeh et al., 2019](https://arxiv.org/abs/1902.03393)).
 
-That makes training a chain of stages, and chains take long. `kd.schemes.Chain`
-runs them one after another, keeps a report, and goes on where it was when
-something stopped it.
+So training becomes a chain of stages, and that takes long. `kd.schemes.Chain`
+runs the stages one after another, writes a report, and continues where it
+stopped after an interruption.
 
 In this guide you will
 
 - describe a stage, and train a chain of two or three;
 - read the report;
 - interrupt a chain in the middle, and resume it;
-- let all earlier models teach (*densely guided*), and train the same small
-  model again and again (*born-again* networks);
-- compare it all with the direct way, over several seeds and at equal cost.
+- use all earlier models as teachers (*densely guided*, DGKD), and train the
+  same small model again and again (*born-again* networks, BAN);
+- compare all of this with direct distillation, over several seeds and at equal
+  cost.
 
-The last point comes with a warning: assistants are a good idea that does not
-always pay. We will see.
+The last point matters: assistants do not always help.
 """
 
 import pathlib
@@ -45,18 +44,19 @@ from sklearn.model_selection import train_test_split
 
 import keras_kd as kd
 
-# One seed in a trial run, under the environment variable KERAS_MAX_EPOCHS=1.
-SHORT = keras.config.max_epochs() == 1
-SEEDS = range(1 if SHORT else 3)
+# A trial run, under the environment variable KERAS_MAX_EPOCHS=1, takes one seed
+# and one value of each setting.
+TRIAL = keras.config.max_epochs() == 1
+SEEDS = range(1 if TRIAL else 3)
 EPOCHS = 40
 BATCH_SIZE = 50
 
 """
 ## The data
 
-The 8x8 digits that scikit-learn ships: 900 to train with, 297 to make choices
-on, 600 for the test. As in *Getting started*, a teacher was trained on all 900
-labels, and we have only 100 of them. An unknown label is a -1.
+The 8x8 digits of scikit-learn: 900 to train with, 297 to choose settings with,
+600 for the test. As in *Getting started*, a teacher was trained on all 900
+labels, and we have only 100 of them. A label of -1 means unknown.
 """
 
 images, labels = load_digits(return_X_y=True)
@@ -118,8 +118,8 @@ def make_student():
 
 
 """
-A new optimizer is needed for every model, so we write a function that makes the
-arguments of `compile`. The loss passes over the labels that are not known.
+Each model needs a new optimizer, so we write a function that makes the
+arguments of `compile`. The loss ignores the labels that are not known.
 """
 
 
@@ -152,12 +152,12 @@ print(f"Teacher: {accuracy(teacher):.1f} %")
 ## A chain
 
 A `Stage` is one student: a name, a function that makes it, and how it is
-trained. A `Chain` has a teacher, a list of stages, and a folder that is its
-memory. Choose one that stays, such as `"runs/assistants"`; here it is a
-temporary one.
+trained. A `Chain` has a teacher, a list of stages, and a folder for its files.
+Choose a permanent folder, such as `"runs/assistants"`; here it is a temporary
+one.
 
-Why functions everywhere, in place of models and optimizers? So that a stage can
-begin anew, in another process if need be, exactly as it began the first time.
+Why functions, in place of models and optimizers? So that a stage can start
+again, in another process if necessary, exactly as it started the first time.
 """
 
 runs = pathlib.Path(tempfile.mkdtemp())
@@ -196,19 +196,19 @@ report = chain.fit(
 )
 
 """
-`chain.fit` takes what `fit` takes, and hands it to every stage. The student of
-the first stage taught the second. `chain.student` is the last one, a plain
-Keras model; all of them are in `chain.students`.
+`chain.fit` takes the arguments of `fit`, and passes them to every stage. The
+student of the first stage was the teacher of the second. `chain.student` is the
+last one, a plain Keras model; all of them are in `chain.students`.
 
 ## The report
 
-`fit` returns it, `chain.report` reads it, and it lies in the folder as
+`fit` returns it, `chain.report` reads it, and it is in the folder as
 `report.json`, next to the students' files.
 """
 
 for stage in report:
     print(
-        f"{stage['stage']:8} taught by {', '.join(stage['teachers']):8}"
+        f"{stage['stage']:8} teacher {', '.join(stage['teachers']):8}"
         f"{stage['parameters']:6,} weights {stage['epochs']:3} epochs "
         f"{stage['seconds']:5.1f} s  validation accuracy "
         f"{100 * stage['metrics']['accuracy']:.1f} %"
@@ -220,15 +220,15 @@ print(sorted(path.name for path in (runs / "first").iterdir()))
 """
 ## Interrupted
 
-Now let something go wrong: in the second stage, in the middle of the training,
-someone presses Ctrl+C. A callback does it for us. (Callbacks have a state, too,
-so a stage has a function that makes them.)
+Now we interrupt a chain in the second stage, in the middle of the training, as
+Ctrl+C would. A callback does it for us. (Callbacks have a state, too, so a
+stage has a function that makes them.)
 """
 
 
 class PressControlC(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
-        if epoch == (0 if SHORT else 25):
+        if epoch == (0 if TRIAL else 25):
             raise KeyboardInterrupt
 
 
@@ -249,12 +249,13 @@ except KeyboardInterrupt:
 print(sorted(path.name for path in (runs / "interrupted").iterdir()))
 
 """
-To go on, run the same program again. A new chain over the same folder loads the
-finished student, and goes on with the next one after its last whole epoch.
+To continue, run the same program again. A new chain with the same folder loads
+the finished student, and continues with the next one after its last complete
+epoch.
 """
 
 
-class Note(keras.callbacks.Callback):
+class PrintEpochs(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self.epochs = []
 
@@ -265,21 +266,21 @@ class Note(keras.callbacks.Callback):
         print(f"Trained: epochs {self.epochs[0]} to {self.epochs[-1]}.")
 
 
-again = make_chain(lambda: [Note()])
+again = make_chain(lambda: [PrintEpochs()])
 again.fit(train_images, train_labels, batch_size=BATCH_SIZE, verbose=0)
 print(f"In the report: {again.report[-1]['epochs']} epochs.")
 
 """
-Nothing was trained twice, and the report counts all epochs. A kill or a power
-cut does no harm, either: each file is there in whole or not at all.
+Nothing was trained twice, and the report counts all epochs. The process may
+also be killed: each file is written completely or not at all.
 
-The optimizer, the adapters, the schedules and the random numbers go on where
-they were. With data in a fixed order (`shuffle=False`), the students are the
-same as without an interruption, bit for bit. What begins anew is the count of
-callbacks such as `EarlyStopping`.
+The optimizer, the adapters, the schedules and the random numbers continue where
+they stopped. With data in a fixed order (`shuffle=False`), the students are the
+same as without an interruption, bit for bit. Callbacks that count epochs, such
+as `EarlyStopping`, start again from 0.
 
-The folder remembers whose it is. With another teacher, another seed, or other
-settings of a finished stage, the chain refuses to go on:
+The folder also holds the settings. With another teacher, another seed, or other
+settings of a finished stage, the chain raises an error:
 """
 
 try:
@@ -292,9 +293,10 @@ except ValueError as error:
 """
 ## Do the assistants help?
 
-A fair answer needs some care. Everything runs from three seeds. A chain trains
-for more epochs in all, so there is a direct run of as many, too. And the direct
-way gets the temperature that suits *it*, chosen on the validation images.
+A fair comparison needs some care. Everything runs from three seeds. A chain
+trains for more epochs in all, so there is a direct run of as many epochs, too.
+And direct distillation gets the temperature that is best for *it*, chosen on
+the validation images.
 """
 
 scores, valid_scores = {}, {}
@@ -340,7 +342,7 @@ for seed in SEEDS:
     scores["alone, 100 labels"].append(accuracy(student))
 show("alone, 100 labels")
 
-for temperature in (1.0, 2.0, 4.0):
+for temperature in (1.0,) if TRIAL else (1.0, 2.0, 4.0):
     record(
         f"direct, temperature {temperature:g}",
         [make_stage("student", make_student, temperature)],
@@ -350,8 +352,8 @@ best_temperature = float(best.split()[-1])
 print(f"Best on the validation images: {best}.")
 
 """
-Now the others, all at that temperature. First the direct way with as many
-epochs as a chain of three.
+Now the others, all at that temperature. First direct distillation with as many
+epochs as a chain of three stages.
 """
 
 
@@ -373,9 +375,9 @@ two_assistants = record(
 )
 
 """
-At a high temperature the direct way did worst: six units can't follow all that
-the soft targets then say. If assistants bridge a gap, it is there. Once more
-with a direct run of as many epochs.
+At a high temperature direct distillation was worst: six units are too few for
+all that the soft targets then contain. If assistants help, it is there. So we
+repeat both at temperature 4.
 """
 
 record(
@@ -390,10 +392,10 @@ record(
 """
 ### Densely guided
 
-In a chain the mistakes add up: the student hears of the teacher only through
-others. With `taught_by="all"` each stage is taught by the teacher *and* all
-assistants before it, and in each batch some of them are left out at random
-([Son et al., 2021](https://arxiv.org/abs/2009.08825)).
+In a chain the errors add up, as the student never sees the teacher's own
+predictions. With `teachers="all"` each stage has as teachers the first teacher
+*and* all assistants before it, and in each batch some of them are left out at
+random ([Son et al., 2021](https://arxiv.org/abs/2009.08825)).
 """
 
 record(
@@ -402,7 +404,7 @@ record(
         "large",
         "medium",
         "student",
-        taught_by="all",
+        teachers="all",
         transfers=lambda teachers: kd.schemes.densely_guided(
             teachers, temperature=best_temperature
         ),
@@ -412,11 +414,11 @@ record(
 """
 ### Born again
 
-No assistant in between this time. The student is trained by the teacher, then a
-new student of the same size by that one, and again
+No assistant this time. The student is distilled from the teacher, then a new
+student of the same size from that one, and so on
 ([Furlanello et al., 2018](https://arxiv.org/abs/1805.04770)).
-`kd.schemes.born_again` makes the stages. At the end all generations may vote,
-as an ensemble: a larger model, but still a small one.
+`kd.schemes.born_again` makes the stages. At the end all generations can be used
+together, as an ensemble: a larger model, but still a small one.
 """
 
 generations = record(
@@ -432,9 +434,9 @@ scores[name] = [
 show(name)
 
 """
-## What came out
+## Results
 
-The assistants themselves first: does the knowledge arrive at all?
+First the accuracy of the assistants themselves.
 """
 
 for place, name in enumerate(("large", "medium", "student")):
@@ -453,7 +455,7 @@ for row, name in enumerate(names):
     axis.plot(np.mean(scores[name]), row, "|", color="black", markersize=18)
 axis.set_yticks(range(len(names)), names)
 axis.set_xlabel("test accuracy of the student, %")
-axis.set_title("One point a seed; the bar is the mean")
+axis.set_title("One point for each seed; the bar is the mean")
 figure.tight_layout()
 plt.savefig("teacher_assistants.png", dpi=120)
 plt.close(figure)
@@ -483,37 +485,36 @@ all stages together.
 ("Alone" makes as many steps as 40 epochs. Where no temperature is given, it is
 1, which was best on the validation images.)
 
-- **Distillation pays**: seven points over what 100 labels can do.
-- **The assistants do not**, here. They are excellent themselves, 97.6 % and
-  97.0 %, but the student learns no more from them than from the teacher: all
-  the chains at temperature 1 lie within the spread of the direct way.
-- **Where the gap hurts, they may help a little.** At temperature 4 two
-  assistants bring 92.0 % in place of 90.3 %. That is about the size of the
-  spread, and three seeds do not settle it.
-- **At equal cost the direct way wins.** Simply training the student for 120
-  epochs gives the best single student, 94.6 %, and is ahead of the assistants
-  at temperature 4 as well.
-- **Generations do not improve** from the first to the third (93.6, 93.4,
-  93.3 %). Their ensemble does better than any of them, with three times the
-  weights.
+- **Distillation pays**: seven points over training on the 100 labels.
+- **The assistants do not**, here. Their own accuracy is high, 97.6 % and 97.0
+  %, but the student learns no more from them than from the teacher: all the
+  chains at temperature 1 are within the spread of direct distillation.
+- **Where the gap matters, they may help a little.** At temperature 4 two
+  assistants reach 92.0 % in place of 90.3 %. That is about the size of the
+  spread, and three seeds are too few to be sure.
+- **At equal cost direct distillation is best.** Simply training the student for
+  120 epochs gives the best single student, 94.6 %. It is better than the
+  assistants at temperature 4 as well.
+- **Generations do not improve** from the first to the third (93.6, 93.4, 93.3
+  %). Their ensemble is better than any of them, with three times the weights.
 
 This is one small data set, and easy for the teacher. The papers found gains of
-one to several points on CIFAR and ImageNet, with much deeper networks. What
-carries over is how to find out: first a direct run with the temperature chosen
-and the epochs of the whole chain, then the chain.
+one to several points on CIFAR and ImageNet, with much deeper networks. The
+method of comparison is the same for your data: first a direct run with the best
+temperature and with the epochs of the whole chain, then the chain.
 
 ## Conclusion
 
 `kd.schemes.Chain` trains students in stages, and can be stopped at any moment.
-The report says what each stage came to, and `chain.student` is a plain Keras
-model. Stages are whatever you make of them: another transfer, other callbacks,
-or all earlier models as teachers.
+The report has the results of each stage, and `chain.student` is a plain Keras
+model. Each stage may have other transfers, other callbacks, or all earlier
+models as teachers.
 
-Try the direct way first, and for long enough.
+Try direct distillation first, and for long enough.
 
 Where next:
 
-- `help(kd.schemes.Stage)`: all that a stage may have;
-- `help(kd.teachers.Ensemble)`: several teachers in the place of one;
+- `help(kd.schemes.Stage)`: all options of a stage;
+- `help(kd.teachers.Ensemble)`: several teachers as one;
 - *Getting started*: temperature, weight, and images without labels.
 """

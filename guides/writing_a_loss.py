@@ -12,12 +12,13 @@ Accelerator: None
 
 You have an idea of what a student should learn from its teacher. In this guide
 you turn it into a loss, find the mistakes that such losses usually have, and
-see whether it helps. You will
+measure whether it helps. You will
 
 - write the idea as a pure function, and wrap it in a `DistillationLoss`;
-- let `check_loss` compare it with NumPy, and try it where losses break;
-- use what a loss may ask for besides the two views: labels and weights;
-- train with it, over several seeds, beside soft targets.
+- let `check_loss` compare it with NumPy, and try it on inputs where losses
+  break;
+- use what a loss may need besides the two inputs: labels and weights;
+- train with it, over several seeds, and compare it with soft targets.
 
 If `kd.Distiller(teacher, student)` is new to you, read *Getting started* first.
 
@@ -42,10 +43,10 @@ SEEDS = range(1 if keras.config.max_epochs() == 1 else 3)
 """
 ## The idea
 
-Soft targets ask the student for the teacher's *probabilities*. Perhaps that is
-too much to ask of a small student. Let us ask for the *order* of the classes
-instead: its logits should rise where the teacher's rise, however large they
-are. That is what a correlation measures:
+With soft targets the student has to match the teacher's *probabilities*.
+Perhaps that is too hard for a small student. Let it match the *order* of the
+classes instead: its logits should be large where the teacher's are large,
+whatever their size. That is what a correlation measures:
 
     value = 1 - correlation(teacher_logits, student_logits)
 
@@ -55,8 +56,8 @@ Huang et al., 2022, arXiv 2205.10536.)
 
 ## A first attempt
 
-One would write it like this. A loss gets `(teacher_features, student_features)` and
-returns one value for each sample.
+A first version could look like this. A loss gets two inputs, one from the
+teacher and one from the student, and returns one value for each sample.
 """
 
 
@@ -70,10 +71,10 @@ class FirstAttempt(kd.losses.DistillationLoss):
 
 
 """
-It runs, it falls while training, and it would get past most reviews. Let
-`check_loss` have a look. It wants the loss, two views to try it on (six samples
-or more) and, if you have one, the same formula in NumPy: an independent second
-opinion, which should not be a copy of the first.
+It runs, it gets smaller during training, and it would pass most reviews. Let
+`check_loss` test it. It needs the loss, features of a teacher and a student to
+try it on (six samples or more) and, if you have one, the same formula in NumPy.
+That should be written independently, and not be a copy of the first.
 """
 
 
@@ -105,8 +106,8 @@ def check(loss):
 check(FirstAttempt)
 
 """
-The mean was taken over the whole batch, not over the classes: one sample
-changes the others' values. The repair is `axis=-1, keepdims=True`.
+The mean is taken over the whole batch, not over the classes: one sample changes
+the values of the others. The fix is `axis=-1, keepdims=True`.
 """
 
 
@@ -126,27 +127,26 @@ class SecondAttempt(kd.losses.DistillationLoss):
 check(SecondAttempt)
 
 """
-The numbers are right now, and it still fails: logits that are all equal have
-the length 0, and 0 / 0 is NaN. A network that has just been initialized with
-zeros gives exactly such logits, and one NaN is the end of a training run. So
-the length gets a floor, *under the root*: there it keeps the gradient finite,
-too.
+The numbers are right now, but it still fails: logits that are all equal have
+length 0, and 0 / 0 is NaN. A network that has just been initialized with zeros
+gives exactly such logits, and one NaN ends a training run. So the length gets a
+lower bound, *under the root*: there it keeps the gradient finite, too.
 
 ## The loss
 
-Put the formula into a function of its own. It returns one value a sample and
-reduces nothing; the class around it only says how it is called. Then it can be
-tried, tested and used without the class.
+Put the formula into a function of its own. It returns one value for each sample
+and reduces nothing; the class around it only defines how it is called. So it
+can be tested and used without the class.
 """
 
 
 def correlation_distance(teacher_logits, student_logits):
-    teacher, student = centred(teacher_logits), centred(student_logits)
+    teacher, student = centered(teacher_logits), centered(student_logits)
     products = ops.sum(teacher * student, axis=-1)
     return 1.0 - products / (length(teacher) * length(student))
 
 
-def centred(logits):
+def centered(logits):
     return logits - ops.mean(logits, axis=-1, keepdims=True)
 
 
@@ -166,25 +166,25 @@ class CorrelationDistance(kd.losses.DistillationLoss):
 check(CorrelationDistance)
 
 """
-All green. What has been checked, in the order above:
+All checks pass. What has been checked, in the order above:
 
 - **numpy**: value and gradient are those of the formula, to 1e-5;
-- **minimum**: at identical views the loss is 0, and flat;
+- **minimum**: for identical features the loss is 0, and its gradient is 0;
 - **order**: the order of the batch changes nothing;
-- **absent**: a sample of weight 0 is not there, neither in the value nor in
-  anyone's gradient;
-- **twice**: a sample of weight 2 is that sample twice;
+- **absent**: a sample of weight 0 has no effect, neither on the value nor on
+  any gradient;
+- **twice**: a sample of weight 2 counts like two samples;
 - **nobody**: weights of 0 throughout give 0, not NaN;
-- **extreme**, **half**, **constant**, **one_sample**: finite where
-  others break;
-- **compiled**: the compiled loss is the eager one;
+- **extreme**, **half**, **constant**, **one_sample**: finite on inputs where
+  other losses break;
+- **compiled**: the compiled loss gives the same values as the eager one;
 - **serialization**: it is the same loss after saving and loading.
 
-Sample weights, masks and mixed precision were not your work: the base class and
-`keras.losses.Loss` do that. `expects_logits` makes the distiller warn if a view
-looks like probabilities.
+Sample weights, masks and mixed precision are handled by the base class and by
+`keras.losses.Loss`. `expects_logits` makes the distiller warn if an input looks
+like probabilities.
 
-Your formula may have invariances, too. Name them, and they are checked:
+Your formula may have invariances, too. Give them, and they are checked:
 """
 
 
@@ -204,9 +204,10 @@ checks = kd.testing.check_loss(
 print("invariances" in checks)
 
 """
-## What else a loss may ask for
+## What else a loss may need
 
-A keyword-only argument of `call` is a request. `labels` are the batch's labels:
+A keyword-only argument of `call` names something that the loss needs. `labels`
+are the batch's labels:
 """
 
 
@@ -218,23 +219,24 @@ class OnlyWhereTheTeacherIsRight(kd.losses.DistillationLoss):
 
 
 loss = OnlyWhereTheTeacherIsRight()
-print(f"needs {loss.required_context}")
+print(f"Required context: {loss.required_context}")
 print(float(loss(teacher_features, student_features, labels=np.arange(6) % 5)))
 
 """
-In a `Transfer` the labels come by themselves; your data set stays as it is.
+In a `Transfer` the loss gets the labels of the batch; your data set stays as it
+is.
 
 `sample_weight` is for losses that compare samples *with each other*, where a
 weight belongs inside of the sum, and `mask` for those that compare positions.
-`sample_index` and `training` are for a loss that keeps something of each sample
-(the data then has `y={"labels": ..., "sample_index": ...}`, as
-`kd.losses.ContrastiveMemory` shows). And a loss with the class attribute
-`joint = True` gets the views of all taps of its transfer at once, as two lists.
+`sample_index` and `training` are for a loss that stores something for each
+sample (the data then has `y={"labels": ..., "sample_index": ...}`, as
+`kd.losses.ContrastiveMemory` shows). And a loss with the class attribute `joint
+= True` gets the features at all taps of its transfer at once, as two lists.
 
 ## Does it help?
 
-Now for real data: the 8x8 digits that scikit-learn ships. Fifty images have
-labels, 950 have none (the label -1), and 797 are for testing.
+Now real data: the 8x8 digits of scikit-learn. Fifty images have labels, 950
+have none (their label is -1), and 797 are for testing.
 """
 
 images, labels = load_digits(return_X_y=True)
@@ -288,9 +290,10 @@ train(teacher, train_images, train_labels, 1e-3, 20)
 print(f"Teacher: {accuracy(teacher):.1f} %")
 
 """
-A correlation lies between -1 and 1, so the loss is a good deal smaller than
-soft targets with their factor of T^2. Look at the parts in the logs when you
-choose the weight: a term that is a hundredth of the others teaches nothing.
+A correlation lies between -1 and 1, so the loss is much smaller than soft
+targets with their factor of T^2. Look at the parts in the logs when you choose
+the weight: a term that is a hundred times smaller than the others has no
+effect.
 """
 
 WAYS = {
@@ -313,10 +316,10 @@ def run(way, seed):
         few = np.tile(few, 20)
         train(student, train_images[few], train_labels[few], 1e-2, 60)
     else:
-        partly_labelled = np.full_like(train_labels, -1)
-        partly_labelled[few] = train_labels[few]
+        partly_labeled = np.full_like(train_labels, -1)
+        partly_labeled[few] = train_labels[few]
         distiller = kd.Distiller(teacher, student, WAYS[way]())
-        train(distiller, train_images, partly_labelled, 1e-2, 60)
+        train(distiller, train_images, partly_labeled, 1e-2, 60)
     return accuracy(student)
 
 
@@ -329,7 +332,7 @@ for place, accuracies in enumerate(results.values()):
     axis.plot(accuracies, [place] * len(accuracies), "o", alpha=0.7)
 axis.set_yticks(range(len(results)), list(results))
 axis.set_ylim(len(results) - 0.5, -0.5)
-axis.set_xlabel("test accuracy in % (a dot a seed)")
+axis.set_xlabel("test accuracy in % (one dot for each seed)")
 figure.savefig("writing_a_loss.png", dpi=120)
 
 """
@@ -343,19 +346,20 @@ Three seeds on each backend, mean and standard deviation of the test accuracy in
 | correlation  | 96.2 ± 0.5 | 96.5 ± 0.2 | 95.4 ± 0.2 |
 | (teacher)    | 97.5       | 98.2       | 97.9       |
 
-The idea works: nearly all of the gain is there without asking for the size of
-the logits. It is not an improvement. On two backends the difference to soft
-targets is within the spread, on the third it is a point worse.
+The idea works: nearly all of the gain is there without matching the size of the
+logits. It is not an improvement. On two backends the difference from soft
+targets is within the spread of the seeds, on the third it is a point worse.
 
 ## Conclusion
 
-A distillation loss is a pure function that returns one value a sample, and a
-class of a few lines. `kd.testing.check_loss` compares it with a formula in
-NumPy and tries it where losses usually break; put that call into your tests.
+A distillation loss is a pure function that returns one value for each sample,
+and a class of a few lines. `kd.testing.check_loss` compares it with a formula
+in NumPy and tries it on inputs where losses usually break; put that call into
+your tests.
 
 Where next:
 
 - `help(kd.losses.DistillationLoss)`: positions and channels, masks, errors;
-- `help(kd.testing.LossCase)`: all that can be told of a loss;
-- `keras_kd/losses/`: one published idea a file, to read and to start from.
+- `help(kd.testing.LossCase)`: all properties of a loss that can be checked;
+- `help(kd.losses)`: the published losses, to read and to start from.
 """

@@ -1,16 +1,16 @@
-"""How fast stored answers are read from our format, and from others.
+"""How fast predictions are read from a cache, and from other formats.
 
     KERAS_BACKEND=torch python examples/benchmarks/cache_formats.py
 
 A teacher's top-32 of 1000 classes for a million samples, 138 bytes each with
-the sample's number, are stored by `keras_kd.cache.write`; the same records are
+the sample index, are stored by `keras_kd.cache.write`; the same records are
 stored as ArrayRecord, HDF5 and Zarr, each as its documentation recommends for
 random reads; where that names no size for chunks, several are tried. Random
 batches of 256 are then read from all, in turns, on one core, from memory that
-the system holds files in (the page cache). All give back the records in the
-batch's order; ours looks up each sample's place, checks the number that its
-record carries, and makes the indices ready for a batch besides. One that is
-not installed is left out: `pip install array_record h5py zarr`.
+the system holds files in (the page cache). All return the records in the order
+of the batch; ours also finds each sample, checks the sample index in its
+record, and prepares the indices for a batch. One that is not installed is left
+out: `pip install array_record h5py zarr`.
 
 Printed are samples a second of the core's own time, median and quartiles over
 all turns; the median on the clock, the same where the core has nothing else to
@@ -57,15 +57,21 @@ def write_cache(path, samples):
     )
 
 
+def load_records(path):
+    """All records of a cache in one part: its shards, in order."""
+    shards = sorted((path / "parts/0").glob("*-*.npy"))
+    return np.concatenate([np.load(shard) for shard in shards])
+
+
 # --- formats: each yields its settings, its path, and what reads -------------
 
 
 def ours(folder, records):
-    path = folder.parent / "answers"
+    path = folder.parent / "predictions"
     for memory in (False, True):
-        answers = cache.open(path, memory=memory)
+        predictions = cache.open(path, memory=memory)
         name = f"keras_kd.cache{', memory=True' * memory}"
-        yield name, path, lambda keys, a=answers: a.read(keys)["output"]
+        yield name, path, lambda keys, p=predictions: p.read(keys)["output"]
 
 
 def array_record(folder, records):
@@ -168,7 +174,7 @@ def in_turns(readers, samples, turns):
 
 
 def check_alike(readers, samples):
-    """Raises an error unless all readers give the same answers."""
+    """Raises an error unless all readers give the same predictions."""
     keys = np.random.default_rng(2).integers(0, samples, BATCH)
     expected, *others = [read(keys) for read in readers.values()]
     for found in others:
@@ -183,9 +189,8 @@ def bytes_of(path):
 
 def measure(folder, samples, turns):
     """Rates and bytes of a sample, by setting, for each installed format."""
-    write_cache(folder / "answers", samples)
-    shards = sorted((folder / "answers/parts/0").glob("*.npy"))
-    records = np.concatenate([np.load(shard) for shard in shards])
+    write_cache(folder / "predictions", samples)
+    records = load_records(folder / "predictions")
     readers, sizes, groups = {}, {}, {}
     for package, stored in FORMATS.items():
         if importlib.util.find_spec(package) is None:
@@ -231,7 +236,7 @@ def plot(best, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Reads answers.")
+    parser = argparse.ArgumentParser(description="Reads predictions.")
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--samples", type=int, default=1_000_000)
     parser.add_argument("--turns", type=int, default=15)

@@ -1,4 +1,4 @@
-"""How fast answers are read, of a cache of any size and number of parts.
+"""How fast predictions are read, from caches of any size and number of parts.
 
     KERAS_BACKEND=torch python examples/benchmarks/cache_reading.py
 
@@ -6,7 +6,7 @@ Top-32 of 1000 classes, 138 bytes a sample, are read in random batches of 256,
 on one core, from memory that the system holds files in (the page cache):
 
 - caches of 100,000 samples in 1, 16 and 64 parts: each part a range of the
-  samples; or dealt out in blocks of 256, as to workers that take batches in
+  samples; or dealt out in blocks of 256, as with workers that take batches in
   turns; or one part of 49 shards; or one that was written in random order,
   whose index is as long
 - simulated ones of 10 and 100 million samples, in shards of 128 MB: sparse
@@ -16,14 +16,14 @@ on one core, from memory that the system holds files in (the page cache):
 
 Printed are seconds to open it, on the clock and of the core's own time, with
 all that `cache.open` verifies; how many MiB the process's memory grows by the
-time that all is read; and samples a second of the core's own time, which
-others on the machine disturb less than the clock, median and quartiles over
+time that all is read; and samples a second of the core's own time, on which
+other programs have less effect than on the clock, median and quartiles over
 runs of 20 batches. "first" is the first time that a record is read, when the
 system has to map its page into the process; "again" is the second time. "of
 NumPy" are the two rates of a cache in one shard to those of NumPy indexing the
-same file, mapped anew: what is left to gain. The backend has no part in it, but
-to write. A plot goes to `cache_reading.png`. Three minutes; `--smoke` takes a
-few seconds and its figures mean nothing.
+same file, mapped anew: what is left to gain. The backend is only used to write.
+A plot goes to `cache_reading.png`. Three minutes; `--smoke` takes a few seconds
+and its figures mean nothing.
 
 On one core of an AMD EPYC, 100,000 samples in 1, 16, 64 parts: 7.8, 2.7 and
 1.1 million samples a second. 10 million: 7.5 first and 7.7 again. 100 million:
@@ -190,8 +190,8 @@ def measure_disk(name, path, keys):
     """Prints samples a second, on the clock, of records not in memory."""
     for file in shards_of(path):
         forget(file)
-    answers = cache.open(path, verify="sizes")
-    rates = read_all(answers.read, keys[:50_000], WALL)
+    predictions = cache.open(path, verify="sizes")
+    rates = read_all(predictions.read, keys[:50_000], WALL)
     low, median, high = np.quantile(rates, [0.25, 0.5, 0.75])
     name = f"{name}, from disk"
     print(f"{name:52} {median:10,.0f} {low:10,.0f}-{high:10,.0f}")
@@ -201,10 +201,10 @@ def measure_reading(name, path, keys):
     before, opening = memory(), []
     for _ in range(5):
         start = clocks()
-        answers = cache.open(path)
+        predictions = cache.open(path)
         opening.append(clocks() - start)
     opened, working = np.median(opening, axis=0)
-    passes = [read_all(answers.read, keys) for _ in range(2)]
+    passes = [read_all(predictions.read, keys) for _ in range(2)]
     line = f"{name:32} {opened:7.3f} {working:6.3f} {memory() - before:5.1f}"
     medians = [np.median(rates) for rates in passes]
     for rates in passes:
@@ -274,7 +274,7 @@ def plot(rates, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Reads answers.")
+    parser = argparse.ArgumentParser(description="Reads predictions.")
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--samples", type=int, default=100_000)
     parser.add_argument(

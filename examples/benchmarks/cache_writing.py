@@ -1,13 +1,13 @@
-"""How fast answers are written, and how many bytes they take.
+"""How fast predictions are written to a cache, and how many bytes they take.
 
     KERAS_BACKEND=jax python examples/benchmarks/cache_writing.py
 
 - the rate of `cache.write` to that of the teacher's bare `predict` on the same
   images, in turns, each `write` between two of `predict`: median and quartiles
-  over all turns, on the clock, and the median of the time that all cores
-  worked, which others on the machine disturb less. Nobody's compiling counts;
-  all that `write` does with the answers does: encode, store, checksum, merge.
-- bytes of a sample: what the format implies (8 bytes of the sample's number,
+  over all turns, on the clock, and the median of the CPU time of all cores,
+  on which other programs have less effect. Compiling does not count; all that
+  `write` does with the predictions does: encode, store, checksum, merge.
+- bytes of a sample: what the format implies (8 bytes of the sample index,
   and the encoding's `bytes_per_sample`), and what is stored, which must be the
   same to the byte. Beside it, all files of the cache of 1024 samples, with
   manifest and index.
@@ -59,7 +59,7 @@ def make_teacher(width):
 
 
 def clocks():
-    """Seconds on the clock, and those that all cores worked."""
+    """Seconds on the clock, and of CPU time of all cores."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
@@ -84,7 +84,7 @@ def predictor(teacher, x):
 
 
 class Watched:
-    """An array that notes the time whenever rows of it are taken."""
+    """An array that stores the time whenever rows of it are read."""
 
     def __init__(self, array):
         self.array, self.shape, self.dtype = array, array.shape, array.dtype
@@ -156,7 +156,8 @@ def measure_bytes(x, teacher, folder):
         path = folder / name
         cache.write(teacher, x, path, outputs={tap: encoding}, verbose=0)
         implied = 8 + encoding.bytes_per_sample(shape)
-        size = sum(np.load(p).nbytes for p in path.glob("parts/0/*.npy"))
+        shards = (path / "parts/0").glob("*-*.npy")
+        size = sum(np.load(shard, mmap_mode="r").nbytes for shard in shards)
         if size != implied * len(x):
             raise ValueError(f"{name}: {size} bytes, not {implied * len(x)}")
         files = [file for file in path.rglob("*") if file.is_file()]
@@ -176,7 +177,7 @@ def plot(ratios, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Writes answers.")
+    parser = argparse.ArgumentParser(description="Writes predictions.")
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--samples", type=int, default=12288)
     parser.add_argument("--turns", type=int, default=4)

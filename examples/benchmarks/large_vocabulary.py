@@ -10,7 +10,7 @@ of 128,000 (a copy of the dense logits takes 250 MiB).
 Each form runs in a process of its own, since the peak of memory is that of a
 process; what is printed is the peak above what the inputs take. Of the times,
 the fastest step counts, on the clock and in processor time (all threads; of
-use on a machine that others use, too). Needs Linux, takes about a minute;
+use if other programs run, too). Needs Linux, takes about a minute;
 `--smoke` takes seconds and its figures mean nothing.
 """
 
@@ -48,8 +48,8 @@ def make_inputs(arguments):
 def loss(form, arguments, arrays):
     from keras import ops
 
-    from keras_kd._src.losses.soft_targets import soft_targets
-    from keras_kd._src.losses.vocabulary_chunks import chunked_soft_targets
+    from keras_kd.losses import chunked_soft_targets
+    from keras_kd.losses import soft_targets
 
     if form == "chunks":
         values = chunked_soft_targets(**arrays, chunk_size=arguments.chunk_size)
@@ -112,7 +112,7 @@ def memory(field):
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1]) / 1024
-    raise RuntimeError(f"/proc/self/status does not tell {field}.")
+    raise RuntimeError(f"/proc/self/status has no {field}.")
 
 
 def measure(form, arguments):

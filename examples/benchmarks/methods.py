@@ -9,10 +9,10 @@ labels with its usual weight; "labels alone" has the labels and nothing else.
 The methods that read attention maps have a pair of transformers instead.
 Printed are the accuracy on the 10,000 test images (mean and standard deviation
 over seeds), the agreement with the teacher, and the time of a training step
-beside that of soft targets; the README has the numbers. On one CPU core about
-20 minutes (PyTorch), or 5 for the transformers. MNIST is downloaded, or read
-from TFDS_DATA_DIR; `--smoke` takes scikit-learn's digits, one seed, two epochs
-and three methods.
+relative to that of soft targets; the README has the numbers. On one CPU core
+about 20 minutes (PyTorch), or 5 for the transformers. MNIST is downloaded, or
+read from TFDS_DATA_DIR; `--smoke` takes scikit-learn's digits, one seed, two
+epochs and three methods.
 """
 
 import argparse
@@ -140,7 +140,7 @@ METHODS = {
     "skew KL": lambda *_: plain(0.1, losses.SkewKL(), 0.9),
     "skew reverse KL": lambda *_: plain(0.1, losses.SkewReverseKL(), 0.9),
     "top-k targets": lambda *_: plain(0.1, losses.TopKTargets(k=3), 0.9),
-    # A teacher that is 99 % right and sure of it says little at T = 1.
+    # A teacher with 99 % accuracy and high confidence adds little at T = 1.
     "DIST, T = 4": lambda *_: plain(1.0, losses.DIST(temperature=4.0), 1.0),
     "margin-mixed teacher, T = 4": lambda *_: plain(
         0.0, losses.MarginMixedTeacher(temperature=4.0), 1.0
@@ -361,7 +361,7 @@ def train_teacher(pair, images, labels, epochs):
 
 
 class EpochTime(keras.callbacks.Callback):
-    """Seconds of the quickest epoch: others on the machine only slow one."""
+    """Seconds of the fastest epoch: other programs only slow it down."""
 
     seconds = float("inf")
 
@@ -402,14 +402,16 @@ def run(method, pair, seed, teacher, train_set, test_set, epochs):
         verbose=0,
         callbacks=[timer],
     )
-    # The student alone: what a method keeps of each sample is not for these.
+    # The student alone: a method's memory of samples has none of these.
     predictions = distiller.student.predict(
         test_set[0], batch_size=500, verbose=0
     ).argmax(-1)
-    told = teacher.predict(test_set[0], batch_size=500, verbose=0).argmax(-1)
+    of_teacher = teacher.predict(test_set[0], batch_size=500, verbose=0).argmax(
+        -1
+    )
     return (
         100 * np.mean(predictions == test_set[1]),
-        100 * np.mean(predictions == told),
+        100 * np.mean(predictions == of_teacher),
         timer.seconds,
     )
 
@@ -438,7 +440,9 @@ def plot(results, path):
     axis.invert_yaxis()
     lowest = min(row[0] for rows in results.values() for row in rows)
     axis.set_xlim(max(lowest - 2, 0), 100)
-    axis.set_xlabel("test accuracy in % (a dot a seed; dotted: labels alone)")
+    axis.set_xlabel(
+        "test accuracy in % (a dot for each seed; dotted: labels alone)"
+    )
     figure.savefig(path, dpi=110)
     print(f"\nFigure: {path}")
 

@@ -14,8 +14,8 @@ each with soft targets alone, and with one feature transfer as well. The
 teacher does 1.8 times the student's work, about as ResNet-34 does of
 ResNet-18's; with `--student 16 24 32` it is 5.5 times. Printed are the median
 milliseconds a step over all turns, the ratio to the loop by hand (the median of
-the ratios within each turn), the same of the time that all cores worked (which
-others on the machine disturb less), and the growth of the process's memory as
+the ratios within each turn), the same of the CPU time of all cores (on which
+other programs have less effect), and the growth of the process's memory as
 the first keras_kd step runs. A plot goes to `step_time_<backend>.png`. About
 five minutes on two CPU cores; `--smoke` takes a few seconds and its figures
 mean nothing.
@@ -203,28 +203,33 @@ def jax_step(teacher, student, features):
         )
     ]
 
-    def loss_of(trainable, non_trainable, x, y, told):
-        made, non_trainable = student.stateless_call(
+    def loss_of(trainable, non_trainable, x, y, teacher_output):
+        student_output, non_trainable = student.stateless_call(
             trainable, non_trainable, x, training=True
         )
-        logits, told_logits = made, told
+        logits, teacher_logits = student_output, teacher_output
         loss = 0.0
         if features:
-            (logits, feature), (told_logits, told_feature) = made, told
-            loss = FEATURE_WEIGHT * jnp.mean((feature - told_feature) ** 2)
+            (logits, feature), (teacher_logits, teacher_feature) = (
+                student_output,
+                teacher_output,
+            )
+            loss = FEATURE_WEIGHT * jnp.mean((feature - teacher_feature) ** 2)
         log_probs = jax.nn.log_softmax(logits)
         hard = -jnp.mean(jnp.take_along_axis(log_probs, y[:, None], 1))
-        p = jax.nn.log_softmax(told_logits / TEMPERATURE)
+        p = jax.nn.log_softmax(teacher_logits / TEMPERATURE)
         q = jax.nn.log_softmax(logits / TEMPERATURE)
         soft = TEMPERATURE**2 * jnp.mean(jnp.sum(jnp.exp(p) * (p - q), -1))
         return loss + HARD_WEIGHT * hard + SOFT_WEIGHT * soft, non_trainable
 
     def step(state, teacher_values, x, y):
         trainable, non_trainable, slots = state
-        told, _ = teacher.stateless_call(*teacher_values, x, training=False)
+        teacher_output, _ = teacher.stateless_call(
+            *teacher_values, x, training=False
+        )
         (loss, non_trainable), gradients = jax.value_and_grad(
             loss_of, has_aux=True
-        )(trainable, non_trainable, x, y, told)
+        )(trainable, non_trainable, x, y, teacher_output)
         trainable, slots = optimizer.stateless_apply(
             slots, gradients, trainable
         )
@@ -248,19 +253,22 @@ def tensorflow_step(teacher, student, features):
 
     @tf.function(jit_compile=COMPILE["jit_compile"])
     def take_step(x, y):
-        told = teacher(x, training=False)
+        teacher_output = teacher(x, training=False)
         with tf.GradientTape() as tape:
-            made = student(x, training=True)
-            logits, told_logits = made, told
+            student_output = student(x, training=True)
+            logits, teacher_logits = student_output, teacher_output
             loss = 0.0
             if features:
-                (logits, feature), (told_logits, told_feature) = made, told
-                error = tf.math.squared_difference(feature, told_feature)
+                (logits, feature), (teacher_logits, teacher_feature) = (
+                    student_output,
+                    teacher_output,
+                )
+                error = tf.math.squared_difference(feature, teacher_feature)
                 loss = FEATURE_WEIGHT * tf.reduce_mean(error)
             hard = tf.reduce_mean(
                 tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
             )
-            p = tf.nn.log_softmax(told_logits / TEMPERATURE)
+            p = tf.nn.log_softmax(teacher_logits / TEMPERATURE)
             q = tf.nn.log_softmax(logits / TEMPERATURE)
             divergence = tf.reduce_sum(tf.exp(p) * (p - q), -1)
             soft = TEMPERATURE**2 * tf.reduce_mean(divergence)
@@ -281,16 +289,19 @@ def torch_step(teacher, student, features):
     def take_step(x, y):
         x, y = torch.from_numpy(x), torch.from_numpy(y).long()
         with torch.no_grad():
-            told = teacher(x, training=False)
-        made = student(x, training=True)
-        logits, told_logits = made, told
+            teacher_output = teacher(x, training=False)
+        student_output = student(x, training=True)
+        logits, teacher_logits = student_output, teacher_output
         loss = 0.0
         if features:
-            (logits, feature), (told_logits, told_feature) = made, told
-            loss = FEATURE_WEIGHT * F.mse_loss(feature, told_feature)
+            (logits, feature), (teacher_logits, teacher_feature) = (
+                student_output,
+                teacher_output,
+            )
+            loss = FEATURE_WEIGHT * F.mse_loss(feature, teacher_feature)
         soft = TEMPERATURE**2 * F.kl_div(
             F.log_softmax(logits / TEMPERATURE, -1),
-            F.log_softmax(told_logits / TEMPERATURE, -1),
+            F.log_softmax(teacher_logits / TEMPERATURE, -1),
             reduction="batchmean",
             log_target=True,
         )

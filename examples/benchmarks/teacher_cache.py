@@ -1,28 +1,29 @@
-r"""What a training step costs with stored answers.
+r"""How long a training step takes with cached predictions.
 
     KERAS_BACKEND=jax python examples/benchmarks/teacher_cache.py
 
 The same student is trained in seven ways, in one process and in turns:
 
-- student alone: `fit`, no teacher; and once more, which tells what the other
-  ratios are worth
-- live teacher: `kd.Distiller(teacher, student)`, which asks it in each step
-- dense, top-32: `kd.Distiller(answers, student)`, of `cache.Dense("float16")`
-  and of `cache.TopK(32)`, 1000 classes; from disk (mapped into memory, and
-  here in the system's page cache) and with `memory=True`
+- student alone: `fit`, no teacher; and once more, to see how exact the ratios
+  are
+- live teacher: `kd.Distiller(teacher, student)`, which runs it in each step
+- dense, top-32: `kd.Distiller(predictions, student)`, of
+  `cache.Dense("float16")` and of `cache.TopK(32)`, 1000 classes; from disk
+  (mapped into memory, and here in the system's page cache) and with
+  `memory=True`
 
 Batches are shuffled, and come from a `PyDataset` of the same arrays: that of
-`answers.join(x, y)`, and for the student alone and the live teacher one that
-is the same without the answers. So a ratio shows what answers cost (they are
-read, carried to the step, restored, and the distillation loss is computed) and
-nothing of the pipeline. Each run is short and stands between two of the student
-alone, so that what else the machine does is felt by both, and each way has
-three models, which take turns. Printed are the median milliseconds a step; the
-ratio to the mean of the two neighbours, median and quartiles over all turns;
-and the median of that ratio of the time that all cores worked, which others on
-the machine disturb less. A plot goes to `teacher_cache_<backend>.png`. Five to
-ten minutes on two CPU cores; `--smoke` takes a few seconds and its figures mean
-nothing.
+`predictions.join(x, y)`, and for the student alone and the live teacher one
+that is the same without the predictions. So a ratio shows the time of the
+predictions (they are read, passed to the step, decoded, and the distillation
+loss is computed) and not that of the pipeline. Each run is short and between
+two runs of the student alone, so that other programs affect both, and each way
+has three models, which take turns. Printed are the median milliseconds a step;
+the ratio to the mean of the two neighbors, median and quartiles over all
+turns; and the median of that ratio of the CPU time of all cores, on which
+other programs have less effect. A plot goes to
+`teacher_cache_<backend>.png`. Five to ten minutes on two CPU cores; `--smoke`
+takes a few seconds and its figures mean nothing.
 
 Ratios on the clock, two cores, batches of 256; a step of the student alone
 takes 89, 160 and 58 ms (24 turns):
@@ -35,10 +36,10 @@ takes 89, 160 and 58 ms (24 turns):
     top-32, disk      1.02  1.02      1.04
     top-32, memory    1.03  1.02      1.04
 
-One figure is uncertain by some 0.01 on a machine that others disturb.
+The error of a ratio is about 0.01 if other programs run on the machine.
 
 With `--batch 64 --steps 15` a step of the student takes 31, 29 and 25 ms, and
-what answers cost is felt more:
+predictions take a larger part:
 
                      torch   JAX   TensorFlow
     dense, disk       1.05  1.03      1.06
@@ -46,19 +47,19 @@ what answers cost is felt more:
     top-32, disk      1.05  1.03      1.05
     top-32, memory    1.07  1.03      1.05
 
-Disk and memory take the same time to read; what is left is the loss (written by
-hand it takes nearly as long), and carrying the answers, on TensorFlow through
-the generator of `tf.data`.
+Disk and memory take the same time to read; the rest is the loss (written by
+hand it takes nearly as long), and passing the predictions, on TensorFlow
+through the generator of `tf.data`.
 
 By default glibc gives large blocks that are freed back to the system, and takes
 them anew, empty, in the same step: thousands of pages, each a fault. PyTorch
 pays for it in each step, by chance from one model to the next, and most with
-the live teacher, whose ratio was 4.4 in place of 2.6, with answers at 1.06,
-1.05, 1.00 and 1.05 (`--give-memory-back`, one model each). TensorFlow pays in
-its generators: on Python 3.11 it has glibc do so from 128 KiB on, and a batch
-of 3 MB came in 2.9 ms in place of 1.2, dense answers in 0.9 ms more in place of
-0.3. So here glibc keeps memory, for all. A program of your own does, and never
-gives back what it once took, as
+the live teacher, whose ratio was 4.4 in place of 2.6, with cached predictions
+at 1.06, 1.05, 1.00 and 1.05 (`--give-memory-back`, one model each). TensorFlow
+pays in its generators: on Python 3.11 it has glibc do so from 128 KiB on, and a
+batch of 3 MB came in 2.9 ms in place of 1.2, dense predictions in 0.9 ms more
+in place of 0.3. So here glibc keeps memory, for all. A program of your own
+does, and never gives back what it once took, as
 
     MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_MMAP_MAX_=0 python train.py
 
@@ -111,7 +112,7 @@ def make_model(name):
 
 
 class Batches(keras.utils.PyDataset):
-    """What `join` makes of arrays, without the answers."""
+    """What `join` makes of arrays, without the predictions."""
 
     def __init__(self, arrays, batch):
         super().__init__()
@@ -161,7 +162,7 @@ def keep_freed_memory():
 
 
 def clocks():
-    """Seconds on the clock, and those that all cores worked."""
+    """Seconds on the clock, and of CPU time of all cores."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
@@ -172,21 +173,21 @@ def make_trainers(x, y, folder, batch, steps):
     def make_student():
         return make_model("student")
 
-    def taught_by(teacher):
+    def distilled_from(teacher):
         return lambda: kd.Distiller(teacher, make_student())
 
     trainers = {
         "student alone": trainer(make_student, plain, steps),
         "alone, again": trainer(make_student, plain, steps),
-        "live teacher": trainer(taught_by(teacher), plain, steps),
+        "live teacher": trainer(distilled_from(teacher), plain, steps),
     }
     for name, encoding in {"dense": DENSE, "top-32": TOP_K}.items():
         cache.write(teacher, x, folder / name, outputs=encoding, verbose=0)
         for place in PLACES:
-            answers = cache.open(folder / name, memory=place == "memory")
-            joined = answers.join(x, y, batch_size=batch, seed=0)
+            predictions = cache.open(folder / name, memory=place == "memory")
+            joined = predictions.join(x, y, batch_size=batch, seed=0)
             trainers[f"{name}, {place}"] = trainer(
-                taught_by(answers), joined, steps
+                distilled_from(predictions), joined, steps
             )
     return trainers
 

@@ -1,38 +1,36 @@
 """
-Title: Learning without a teacher
+Title: Self-distillation
 Author: keras_kd developers
 Date created: 2026/11/21
 Last modified: 2026/11/21
-Description: Models that learn from one another, and from what they said before.
+Description: Students that learn from each other, or from their own predictions.
 Accelerator: None
 """
 
 """
 ## Introduction
 
-Distillation needs a teacher. What if there is none: no large model that
-somebody trained already, and no wish to train one only to throw it away?
+Distillation needs a teacher. What if there is none, and you don't want to train
+a large model that is used for nothing else?
 
-It turns out that much of what a teacher gives can be had without one. What
-helps a student is not that the teacher *knows more*. It is that an answer says
-more than a label does: how sure one can be of this image, and what else it
-could have been. Such answers can come
+Much of what a teacher gives can be had without one. A soft target contains more
+than a label: how certain the class of this image is, and which other classes
+are similar. Such targets can come
 
 - from **other students** that train at the same time;
-- from the **last layers** of the student itself, for its first ones;
-- from what the student **said an epoch ago**;
-- from an **average** of all that the student has been.
+- from the **last layers** of the student itself, for its first layers;
+- from the student's **previous-epoch predictions**;
+- from a moving **average** of the student's weights.
 
 In this guide you will try all four on the same data, with the same small
-network. They have one thing in common: nothing is trained beforehand, and
-nothing has to be thrown away that cost much. You write
+network. In all of them nothing is trained beforehand. You write
 
 ```python
 kd.SelfDistiller(student, transfers)
 ```
 
-in the place of `kd.Distiller(teacher, student, transfers)`: the taps on both
-sides of a transfer are places in the student.
+in place of `kd.Distiller(teacher, student, transfers)`: the taps on both sides
+of a transfer are places in the student.
 
 ```shell
 pip install ".[jax,examples]"  # in a clone of the repository
@@ -57,9 +55,9 @@ BATCH = 32
 ## The data
 
 scikit-learn ships 1,797 scanned digits of 8x8 pixels. We keep 797 for the test.
-Of the other 1,000, we know the labels of 200: enough to learn from, and few
-enough to leave something to be won. The 800 without a label will have to wait
-until the last method.
+Of the other 1,000, we use the labels of 200: enough to learn from, and few
+enough to leave room for improvement. The 800 without a label are used by the
+last method only.
 """
 
 images, labels = load_digits(return_X_y=True)
@@ -80,8 +78,8 @@ known_images, other_images, known_labels, _ = train_test_split(
 """
 ## The student, alone
 
-A small convolutional network in two stages. Let us give the layers names: we
-shall want to talk about them.
+A small convolutional network in two stages. We name the layers, as taps need
+their names.
 """
 
 
@@ -114,11 +112,11 @@ def fit(model, x=known_images, y=known_labels, loss=None, epochs=EPOCHS):
 
 
 """
-We judge each model twice. *Accuracy* says how often it is right. *Calibration
-error* says how far its confidence is from that: a model that is 99 % sure of
-everything and right in 93 % of the cases is off by six points. Models that
-learn from labels alone are often too sure of themselves, as nothing ever told
-them that an image is hard to read.
+We measure two things. *Accuracy* is how often a model is right. *Calibration
+error* is how far its confidence is from that: a model with 99 % confidence in
+all its predictions that is right in 93 % of the cases has an error of six
+points. Models that are trained on labels alone are often too confident, as a
+label does not show that an image is hard to read.
 """
 
 
@@ -146,9 +144,9 @@ results = {}
 
 
 def record(name, train):
-    """Trains from each seed; `train` returns one model, or several alike.
+    """Trains from each seed; `train` returns one model, or several of a kind.
 
-    Of several the mean is kept: the spread is that over seeds.
+    Of several the mean is kept, so the spread is that of the seeds.
     """
     scores = results[name] = []
     for seed in SEEDS:
@@ -165,10 +163,10 @@ def text_of(scores):
 
 
 """
-Small networks differ from one random start to the next by more than some
-methods do. So we train three of them from each of five seeds. The same three,
-from the same random weights, will then train together, and we shall see what
-company is worth to them.
+The accuracy of small networks varies with the random start, by more than some
+methods differ. So we train three of them from each of five seeds. The same
+three, from the same random weights, will then train together, and we can
+compare.
 """
 
 
@@ -191,12 +189,12 @@ record("alone", alone)
 """
 ## Students that learn from one another
 
-In **deep mutual learning** several students train side by side. Each learns
-from the labels, and from what all others make of the same batch. They started
-from different weights, so they are wrong in different places, and each is told
-by the others that it could be something else.
+In **deep mutual learning** (DML) several students, the *peers*, train at the
+same time. Each learns from the labels, and from the predictions of all others
+for the same batch. They started from different weights, so they make different
+errors, and the soft targets of the others show which classes are similar.
 
-`students.peers` makes one model of them, whose answer is a dict. Nothing is
+`students.peers` makes one model of them, whose output is a dict. Nothing is
 copied: each peer stays the model that it was. `schemes.mutual_learning` returns
 the transfers, one for each direction.
 """
@@ -212,13 +210,12 @@ def mutual():
 record("mutual", mutual)
 
 gains = np.array(results["mutual"]) - np.array(results["alone"])
-print(f"better by, from the same random weights: {text_of(gains)}")
+print(f"gain, from the same random weights: {text_of(gains)}")
 
 """
-One `fit`, and three models to choose from; each can be saved with
-`student.save`. Let us look at the logs of a short run: each peer has a loss and
-metrics of its own, and each direction is there, too. The peers need not be of
-one size.
+One `fit` trains three models; each can be saved with `student.save`. In the
+logs of a short run each peer has a loss and metrics of its own, and each
+direction has its loss. The peers need not have the same size.
 """
 
 peers = kd.students.peers(
@@ -231,10 +228,10 @@ for key, values in sorted(history.history.items()):
     print(f"{key:24}{values[-1]:.3f}")
 
 """
-What if one peer knows much less than the others? Its answers then are of little
-use to them. **KDCL** makes one target of all answers that is never worse than
-the best of them: for each wrong class it takes the word of the peer that is
-surest that it is wrong.
+What if one peer is much worse than the others? Its predictions are then of
+little use to them. **KDCL** makes one target of all predictions that is never
+worse than the best of them: for each wrong class it takes the prediction of the
+peer that gives it the lowest score.
 """
 
 
@@ -248,10 +245,10 @@ def collaborative():
 record("collaborative", collaborative)
 
 """
-Peers cost as much as they are many. **ONE** shares the first layers, lets only
-the last ones branch, and adds a gate that learns which branch to believe. The
-gated sum teaches all branches, and each branch with the trunk is a model of the
-ordinary size.
+Three peers cost three times as much as one. In **ONE** all share the first
+layers (the *trunk*), and only the last layers are separate *branches*. A gate
+learns a weight for each branch. The weighted sum of the branches is the teacher
+of all branches, and each branch with the trunk is a model of the ordinary size.
 """
 
 
@@ -273,15 +270,15 @@ def native_ensemble():
 record("native ensemble, a branch", native_ensemble)
 
 """
-## A model whose last layers teach its first
+## First layers that learn from the last
 
-In **Be Your Own Teacher** the model gets classifiers at earlier layers, its
-*exits*. The model's own answer teaches them. What is it good for, if we throw
-the exits away in the end? Their gradients reach the first layers by a shorter
-way, and so these learn to be of use sooner.
+In **Be Your Own Teacher** (BYOT) the model gets classifiers at earlier layers,
+its *exits*. They are distilled from the model's own output. The exits are
+removed in the end, but their gradients reach the first layers by a shorter
+path, and so these learn useful features sooner.
 
-An exit is named by a tap, so that this works with any model. `student.model` is
-the plain model, without its exits.
+A tap gives the place of an exit, so this works with any model. `student.model`
+is the plain model, without its exits.
 """
 
 
@@ -289,7 +286,7 @@ def own_teacher():
     model = make_student()
     head = keras.Sequential([layers.GlobalAveragePooling2D(), layers.Dense(10)])
     student = kd.students.Exits(model, {"stage1": head})
-    transfers = kd.schemes.self_teaching(student, hint="stage2")
+    transfers = kd.schemes.be_your_own_teacher(student, hint="stage2")
     fit(kd.SelfDistiller(student, transfers, hard_weight=0.7))
     return [model]
 
@@ -297,14 +294,15 @@ def own_teacher():
 record("own teacher, by exits", own_teacher)
 
 """
-## A model that learns from its past
+## Previous-epoch predictions
 
-**Progressive self-distillation** (PS-KD) keeps what the model said of each
-image when it last saw it, an epoch ago, and mixes that with the label. In the
-beginning it trusts the label alone, in the end its own answer by 80 %.
+**Progressive self-distillation** (PS-KD) stores the model's prediction for each
+image in the previous epoch, and mixes it with the label. In the beginning the
+target is the label alone, in the end the prediction has a weight of 80 %.
 
-The loss has to know which image is which. So the labels come as a dict with the
-images' places in the data, and the two weights are schedules that add up to 1.
+The loss needs to know which image is which. So the labels come in a dict with
+the sample index of each image, and the two weights are schedules that add up to
+1.
 """
 
 
@@ -320,24 +318,24 @@ def past_predictions():
         [transfer],
         hard_weight=kd.schedules.Annealing(1.0, 0.2, steps=steps),
     )
-    places = np.arange(len(known_images))
-    fit(distiller, y={"labels": known_labels, "sample_index": places})
+    sample_index = np.arange(len(known_images))
+    fit(distiller, y={"labels": known_labels, "sample_index": sample_index})
     return [model]
 
 
 record("past predictions", past_predictions)
 
 """
-## A model that follows itself
+## A moving average of the weights
 
 The last method uses a teacher again, but one that costs no training: a **moving
-average** of the student's own weights. It answers a little better than the
-student, and more steadily. Now the 800 images without labels come into their
-own: the student, which sees the images through its dropout, is to say of them
-what the average says without. That is *Mean Teacher*.
+average** of the student's own weights. Its predictions are a little better than
+the student's, and change less from step to step. Now the 800 images without
+labels can be used: the student, with dropout, learns to predict what the
+average predicts without dropout. That is *Mean Teacher*.
 
-The images without a label bear the label -1, which the loss ignores. The
-teacher's word should not count before it is worth anything, so its weight
+The images without a label have the label -1, which the loss ignores. In the
+first steps the teacher is not better than chance, so its weight starts at 0 and
 grows.
 """
 
@@ -401,41 +399,44 @@ for place, scores in enumerate(results.values()):
     axis.plot(np.mean(accuracies), place, "k|", markersize=18)
 axis.set_yticks(range(len(results)), list(results))
 axis.invert_yaxis()
-axis.set_xlabel("test accuracy (%); one dot a seed, a bar for the mean")
+axis.set_xlabel("test accuracy (%): a dot for each seed, a bar for the mean")
 axis.grid(axis="x", alpha=0.3)
 figure.tight_layout()
-plt.savefig("learning_without_a_teacher.png", dpi=120)
+plt.savefig("self_distillation.png", dpi=120)
 plt.close(figure)
 
 """
-![Test accuracy of the students](learning_without_a_teacher.png)
+![Test accuracy of the students](self_distillation.png)
 
-What is beyond the spread, and what is not?
+Which differences are larger than the spread of the seeds?
 
-- **The images without labels** are worth most: 94.5 %, against 93.2 % alone.
-  Where you have such images, begin with the moving average.
-- **Company helps** a little: three students that learn together are better by
-  0.5 +- 0.4 points than the same three, from the same random weights, alone.
-  That is the mean and the spread of the five differences; four of them are
-  above 0. It costs nothing but the time to train three models at once.
-- **The others** bring nothing here that the spread would not hide. Their papers
-  have networks of millions of weights, which learn their training images by
-  heart, and hundreds of classes, of which some resemble each other. A network
-  of 10,000 weights and ten digits leave them little to mend.
-- **Calibration** got worse with most of them. The soft answers of others make a
-  model less sure of itself. That is a virtue in one that is too sure; ours was
-  not. The moving average of the short run is an extreme case. It makes 420
-  steps, of which a decay of 0.99 remembers about a hundred; in the run with the
-  800 images, five times as long, it is gone.
+- **The images without labels** gain most: 94.5 %, against 93.2 % alone. If you
+  have such images, begin with the moving average.
+- **Mutual learning helps** a little: three students that learn together are
+  better by 0.5 +- 0.4 points than the same three, from the same random weights,
+  alone. That is the mean and the standard deviation of the five differences;
+  four of them are above 0. The only cost is to train three models at once.
+- **The others** gain nothing here that is larger than the spread. Their papers
+  have networks of millions of weights, which memorize their training images,
+  and hundreds of classes, of which some are similar. With a network of 10,000
+  weights and ten digits there is little to improve.
+- **Calibration** got worse with most of them. Soft targets make a model less
+  confident. That helps a model that is too confident; ours was not. The moving
+  average of the short run is an extreme case. The run has 420 steps, and with a
+  decay of 0.99 the average covers about the last hundred; in the run with the
+  800 images, five times as long, this effect is gone.
 
-So none of these is a law. They are cheap to try, and one line apart: try them
-on your data, from more than one seed, beside the student alone.
+So none of these always helps. They are cheap to try, and each takes one line:
+try them on your data, from more than one seed, and compare with the student
+alone.
 
 ## Where to go from here
 
-- A student can be taught by earlier students of its own kind, generation after
-  generation: `schemes.born_again`, in the guide on teacher assistants.
-- If you do have a teacher, or several, see the guide on many teachers.
-- All of this saves, loads and resumes as any distiller does: what a model said
-  an epoch ago, and the averaged weights, are part of its training state.
+- A student can be distilled from an earlier student of the same architecture,
+  generation after generation: `schemes.born_again`, in the guide on teacher
+  assistants.
+- If you do have a teacher, or several, see the guide on teacher ensembles.
+- All of this is saved, loaded and resumed like any distiller: the
+  previous-epoch predictions and the averaged weights are part of its training
+  state.
 """

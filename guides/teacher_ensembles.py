@@ -1,26 +1,26 @@
 """
-Title: Learning from many teachers
+Title: Teacher ensembles
 Author: keras_kd developers
 Date created: 2026/11/21
 Last modified: 2026/11/21
-Description: Teach a student by an ensemble, unlike models or any function.
+Description: Distill from several models at once, or from any Python function.
 Accelerator: None
 """
 
 """
 ## Introduction
 
-Two heads are better than one. Several models that were trained apart make
-different mistakes, and their mean is right more often than any of them. Nobody
-likes to run five models where one would do, though; so let the five teach one.
+Several models that were trained separately make different errors, and the mean
+of their predictions is right more often than any of them. But running five
+models costs five times as much as running one. So distill the five into one.
 
 For the student, an ensemble is a teacher like any other. In this guide you will
 
-- join models to an `Ensemble`, and distill from it;
-- let good members count more: by fixed weights, by weights that are learned, or
-  anew for each sample, by the labels;
-- add members that take other images, or know only some of the classes;
-- learn features from one teacher and answers from another;
+- make an `Ensemble` of models, and distill from it;
+- give good members a larger weight: a fixed one, a learned one, or one for each
+  sample, by the labels;
+- add members that take other images, or predict only some of the classes;
+- learn features from one teacher and predictions from another;
 - learn from a scikit-learn classifier, or any Python function.
 
 If `kd.Distiller(teacher, student)` is new to you, read *Getting started* first.
@@ -44,14 +44,14 @@ import keras_kd as kd
 SEEDS = range(1 if keras.config.max_epochs() == 1 else 3)
 
 """
-## The data, in several hands
+## The data, split among several owners
 
-Five post offices read handwritten digits. Each has labelled images of its own,
-and trained a model with them. The images stay where they are; the models are
-given to us. We have 400 images, of which 100 have labels.
+Five offices read handwritten digits. Each has labeled images of its own, and
+has trained a model with them. We get the models, but not the images. We have
+400 images of our own, of which 100 have labels.
 
-(They are the 1,797 digits of 8x8 pixels that scikit-learn ships: 1,000 to train
-with, 500 for the test. The 297 others served to choose the settings below.)
+(They are the 1,797 digits of 8x8 pixels of scikit-learn: 1,000 to train with,
+500 for the test. The 297 others were used to choose the settings below.)
 """
 
 images, labels = load_digits(return_X_y=True)
@@ -60,7 +60,7 @@ labels = labels.astype("int32")
 
 
 def split(indices, size):
-    """Takes `size` away, as many of each class."""
+    """Splits off `size` samples, as many of each class."""
     return train_test_split(
         indices, test_size=size, stratify=labels[indices], random_state=0
     )
@@ -73,12 +73,12 @@ rest, second_office = split(rest, 120)
 rest, third_office = split(rest, 40)
 rest, fourth_office = split(rest, 120)
 ours, fifth_office = split(rest, 200)
-_, labelled = split(ours, 100)
-print(f"{len(ours)} images are ours, {len(labelled)} of them with labels")
+_, labeled = split(ours, 100)
+print(f"{len(ours)} images are ours, {len(labeled)} of them with labels")
 
 """
 The first office has a convolutional network, the second a dense one. The third
-has only 40 images, and its model is poor.
+has only 40 images, and its model is less accurate.
 """
 
 
@@ -137,9 +137,9 @@ for name, model in zip(("first", "second", "third"), (first, second, third)):
 """
 ## An ensemble
 
-An `Ensemble` is a Keras model. Its answer is the mean of the members'
+An `Ensemble` is a Keras model. Its output is the mean of the members'
 probabilities at a `temperature`, as logits. Give it the temperature of the
-loss, and the soft targets are the mean of the members' soft targets, as in
+loss: then its soft targets are the mean of the members' soft targets, as in
 [Hinton et al. (2015)](https://arxiv.org/abs/1503.02531).
 """
 
@@ -155,13 +155,13 @@ print(f"The mean of three: {accuracy(mean):.1f} %")
 
 """
 On JAX the three have 91.4, 91.0 and 85.4 %, and their mean has 92.2: four of
-the 500 images more than the best, although the third is far behind.
+the 500 images more than the best, although the third is much worse.
 
-Distilling is as with one teacher. The members run one after another in each
-step, so augmentation and endless data are no obstacle.
+Distillation works as with one teacher. The members run one after another in
+each step, so data may be augmented and endless.
 
-The student is small: 2,314 weights. It has one convolution, and no more than 16
-hidden units.
+The student is small: 2,314 weights. It has one convolution, and 16 hidden
+units.
 """
 
 
@@ -176,7 +176,7 @@ def make_student():
 
 
 # An image without a label has the label -1, which the loss ignores.
-few_labels = np.where(np.isin(ours, labelled), labels[ours], -1)
+few_labels = np.where(np.isin(ours, labeled), labels[ours], -1)
 
 
 def distill(teacher, y=few_labels, temperature=TEMPERATURE, extra=()):
@@ -207,45 +207,45 @@ def train_alone(indices):
     return fit(make_student(), x, y, loss, rate=1e-2, epochs=epochs)
 
 
-record("alone, 100 labels", lambda: train_alone(labelled))
+record("alone, 100 labels", lambda: train_alone(labeled))
 record("first office", lambda: distill(first))
 record("mean of three", lambda: distill(mean))
 
 """
-## Who counts how much
+## Weights of the members
 
-The third model is poor, and has as many votes as the others. If you know that,
-say so: the weights are divided by their sum.
+The third model is less accurate, but has the same weight as the others. If you
+know that, give weights; they are divided by their sum.
 """
 
 fixed = ensemble_of([first, second, third], weights=[2, 2, 1])
 print(f"Fixed weights: {accuracy(fixed):.1f} %")
 
 """
-If you don't know, have them learned. An ensemble with `weights="learned"` is
-compiled and fitted as any model, and has one number a member to train; the
-members stay as they are. Use images that no member was trained on: a member
-always looks well on its own. Our 100 labelled images will do.
+If you don't know, the weights can be learned. An ensemble with
+`weights="learned"` is compiled and fitted like any model, and has one number
+for each member to train; the members stay as they are. Use images on which no
+member was trained: on its own images a member is always better. Our 100 labeled
+images will do.
 """
 
 learned = kd.teachers.Ensemble([first, second, third], weights="learned")
 learned.compile(keras.optimizers.Adam(0.05), classification_loss())
 learned.fit(
-    images[labelled], labels[labelled], batch_size=50, epochs=60, verbose=0
+    images[labeled], labels[labeled], batch_size=50, epochs=60, verbose=0
 )
-votes = keras.ops.convert_to_numpy(keras.ops.softmax(learned.member_logits))
-print("Learned weights:", votes.round(2), f"{accuracy(learned):.1f} %")
-learned = ensemble_of([first, second, third], weights=votes)
+weights = keras.ops.convert_to_numpy(keras.ops.softmax(learned.member_logits))
+print("Learned weights:", weights.round(2), f"{accuracy(learned):.1f} %")
+learned = ensemble_of([first, second, third], weights=weights)
 
 """
-They are learned at temperature 1, at which the members are judged. Then the
-numbers go, fixed, into an ensemble of the temperature that we distill with.
+They are learned at temperature 1. Then the numbers are used, as fixed weights,
+in an ensemble with the temperature of the distillation.
 
-Mind what is learned: the weights of the highest likelihood, which are not those
-of the most right answers. On JAX the first member gets 0.83 of the votes, and
-the ensemble has 91.6 %: of 500 images, three mistakes more than with the plain
-mean, and seven more than with the weights that we gave by hand. (Its student,
-as you will see, is none the worse.)
+These are the weights with the highest likelihood, and not those with the
+highest accuracy. On JAX the first member gets the weight 0.83, and the ensemble
+has 91.6 %: of 500 images, three errors more than with the plain mean, and seven
+more than with our fixed weights. (Its student, as you will see, is not worse.)
 """
 
 record("learned weights", lambda: distill(learned))
@@ -253,12 +253,13 @@ record("learned weights", lambda: distill(learned))
 """
 ### By the labels, for each sample
 
-Or let each sample decide: whoever is right about it counts more. That is the
-confidence of [CA-MKD (Zhang et al., 2022)](https://arxiv.org/abs/2201.00007),
-and it takes labels. A `Distiller` shows the ensemble those of the batch.
+Or use weights for each sample: a member that predicts its label well gets a
+larger weight. That is the confidence of [CA-MKD (Zhang et al.,
+2022)](https://arxiv.org/abs/2201.00007), and it needs labels. A `Distiller`
+gives the ensemble the labels of the batch.
 
-A sample without a label has equal weights. So for once we look up all of our
-400 labels, and compare with the plain mean, and with no teacher at all.
+A sample without a label has equal weights. So here we use all of our 400
+labels, and compare with the plain mean, and with no teacher at all.
 """
 
 confident = ensemble_of([first, second, third], weights="confidence")
@@ -267,11 +268,11 @@ record("mean, 400 labels", lambda: distill(mean, labels[ours]))
 record("confidence, 400 labels", lambda: distill(confident, labels[ours]))
 
 """
-The accuracy of `confident` itself means little: `predict` has no labels to
-show, and gives the plain mean. Without labels there is `weights="entropy"`:
-whoever is sure counts more, rightly or wrongly.
+The accuracy of `confident` itself means little: `predict` has no labels, and
+gives the plain mean. Without labels there is `weights="entropy"`: a confident
+member gets a larger weight, whether it is right or wrong.
 
-## Unlike members
+## Members that differ
 
 The fifth office only reads the digits from 0 to 4. It enlarges images to 16x16
 pixels of values from 0 to 255, and its network ends in a softmax.
@@ -291,7 +292,7 @@ loss = keras.losses.SparseCategoricalCrossentropy()
 fit(specialist, enlarged, labels[low], loss)
 
 """
-A `Member` says all that.
+A `Member` describes all that.
 """
 
 member = kd.teachers.Member(
@@ -302,16 +303,16 @@ print(f"With the specialist: {accuracy(joined):.1f} %")
 record("mean with specialist", lambda: distill(joined))
 
 """
-A class that only some members know gets the mean over those. A specialist never
-says "none of mine", however. Shown a 7, it still spreads all of its probability
-over the digits from 0 to 4, and the others have to outvote it. With a full vote
-it made the ensemble worse on the validation images. So it has half a vote, and
-its gain is next to nothing. A member is worth adding for what it knows better,
-not for being one more.
+A class that only some members predict gets the mean over those members. But a
+specialist can't predict "none of these". For a 7 its probabilities of the
+digits from 0 to 4 still add up to 1, and the other members have to correct
+that. With a full weight it made the ensemble worse on the validation images. So
+it has half the weight, and it gains almost nothing. Add a member only if it is
+better than the others at something.
 
-## A forest, or any function
+## A random forest, or any function
 
-The fourth office has no network at all, but a random forest.
+The fourth office has no network, but a random forest.
 """
 
 forest = RandomForestClassifier(random_state=0)
@@ -322,12 +323,12 @@ print(f"The forest: {accuracy(forest_teacher):.1f} %")
 """
 `of_classifier` takes any scikit-learn classifier that has `predict_proba`. A
 `FunctionTeacher` is the general case: a Python function from a NumPy array of
-samples to one of logits or probabilities. It may look up a table or ask a
-server. Here it measures the distance to the mean image of each class.
+samples to one of logits or probabilities. It may read a table or call a server.
+Here it computes the distance to the mean image of each class.
 """
 
 means = np.stack(
-    [images[labelled][labels[labelled] == digit].mean(0) for digit in range(10)]
+    [images[labeled][labels[labeled] == digit].mean(0) for digit in range(10)]
 )
 
 
@@ -340,8 +341,9 @@ nearest = kd.teachers.FunctionTeacher(nearness, (8, 8, 1), 10)
 print(f"The nearest mean: {accuracy(nearest):.1f} %")
 
 """
-Such a function is asked on the host, once a step, also in compiled steps on all
-three backends. And being a Keras model, it can join an ensemble.
+Such a function runs on the host, once in each step, also in compiled steps, on
+all three backends. A `FunctionTeacher` is a Keras model, so it can be a member
+of an ensemble.
 """
 
 all_five = ensemble_of([first, second, third, forest_teacher, nearest])
@@ -350,14 +352,13 @@ record("the forest", lambda: distill(forest_teacher, temperature=1.0))
 record("mean of five", lambda: distill(all_five))
 
 """
-The forest was distilled at temperature 1: its probabilities are soft as they
-are.
+The forest was distilled at temperature 1: its probabilities are soft already.
 
-## Features of one, answers of another
+## Features of one, predictions of another
 
 A forest has no hidden layers. But the first office's network has, and a
-transfer can tap any member's layers below `members`. A weight of 0 keeps that
-member out of the answers: these are the forest's alone.
+transfer can read any member's layers at taps below `members`. With a weight of
+0 that member has no effect on the predictions: these are the forest's alone.
 """
 
 both = kd.teachers.Ensemble([first, forest_teacher], weights=[0, 1])
@@ -379,8 +380,8 @@ record(
 )
 
 """
-It is weighted by 0.03: with more, on the validation images, the student fell
-behind the one that learned from the forest alone.
+Its weight is 0.03: with a larger one, on the validation images, the student was
+worse than the one that learned from the forest alone.
 
 ## What we found
 
@@ -408,30 +409,29 @@ for row, scores in enumerate(results.values()):
     axis.plot(np.mean(scores), row, "k|", markersize=18)
 axis.set_yticks(range(len(results)), list(results))
 axis.invert_yaxis()
-axis.set_xlabel("test accuracy (%); one dot a seed, a bar for the mean")
+axis.set_xlabel("test accuracy (%): a dot for each seed, a bar for the mean")
 axis.grid(axis="x", alpha=0.3)
 figure.tight_layout()
-plt.savefig("many_teachers.png", dpi=120)
+plt.savefig("teacher_ensembles.png", dpi=120)
 plt.close(figure)
 
 """
-![Test accuracy of the students](many_teachers.png)
+![Test accuracy of the students](teacher_ensembles.png)
 
-What may we say of this? Without other labels, any teacher is worth having, even
-the forest, if barely: the student ends within about a point of its teacher,
-above it or below. Several teachers are better than one. Five, of different
-kinds, are better than three; they add four points to what the student can do
-alone. Features on top of the forest's answers made no difference.
+What does this show? Without more labels, every teacher helps, even the forest,
+if only a little: the student ends within about a point of its teacher, above it
+or below. Several teachers are better than one. Five, of different kinds, are
+better than three; they gain four points over the student alone. Features in
+addition to the forest's predictions made no difference.
 
-How the members are weighed matters less. Learned weights gain less than a
-point, and that may be luck: the teachers were trained only once, and others
-might put the rows in another order. Members picked by the labels gain one
-point.
+The weights of the members matter less. Learned weights gain less than a point,
+and that may be chance: the teachers were trained only once, and others might
+put the rows in another order. Weights by the labels gain one point.
 
 But look at the last row. With labels for all images, the student alone is best
-by far: it then knows more than teachers who saw fewer images. An ensemble of
-modest models stands in for labels that you lack. It does not beat those that
-you have.
+by far: it was then trained on more labels than each of the teachers. An
+ensemble of modest models can replace labels that you don't have. It is not
+better than labels that you have.
 
 ## Conclusion
 
@@ -439,14 +439,15 @@ you have.
   plain mean, at the temperature of the loss;
 - `weights` are numbers, `"learned"`, `"confidence"` (needs labels) or
   `"entropy"`: try them on held-out images before you distill;
-- `Member` says what a model takes, and which classes it knows;
+- `Member` describes a model's inputs, and the classes that it predicts;
 - `FunctionTeacher` makes a teacher, or a member, of any Python function;
-- with a weight of 0, a member can teach its features and be silent otherwise.
+- a member with a weight of 0 can give features, without an effect on the
+  predictions.
 
 Where next:
 
 - *Features and attention*: taps and adapters in detail;
-- `examples/ensemble_to_mobilenet.py`: five networks on MNIST, in one with 168
-  times fewer weights;
-- `examples/forest_to_network.py`: a forest that is asked about made-up images.
+- `examples/ensemble_to_mobilenet.py`: five networks on MNIST, distilled into
+  one with 168 times fewer weights;
+- `examples/forest_to_network.py`: a forest that predicts images with noise.
 """

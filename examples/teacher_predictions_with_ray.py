@@ -1,36 +1,38 @@
-"""Ask the teacher on several machines: Ray Data, and a part for each shard.
+"""Cache predictions on several machines: Ray Data, and a part for each shard.
 
     pip install "keras-kd[ray]"
-    KERAS_BACKEND=jax python examples/teacher_answers_with_ray.py
+    KERAS_BACKEND=jax python examples/teacher_predictions_with_ray.py
 
-The teacher's pass over large data is work for many machines. Ray Data hands
-shards of the data to its workers, each of which holds a copy of the teacher and
-writes the answers as a part of its own; `cache.merge` makes one cache of all
-parts once none is missing. Here there are two workers on one machine, eight
-shards of scikit-learn's digits, and two mishaps:
+For large data, the teacher's pass is split among many machines. Ray Data gives
+shards of the data to its workers. Each worker has a copy of the teacher and
+writes the predictions as a part of its own; `cache.merge` makes one cache of
+all parts when none is missing. Here there are two workers on one machine, eight
+shards of scikit-learn's digits, and two failures:
 
 - One worker is killed in the middle of part 3. Ray starts another one, which
-  goes on where the first ended: no sample is asked about twice.
-- Nobody writes part 7. `merge` refuses, and says which samples are missing.
+  continues where the first stopped: no finished shard is computed twice.
+- Part 7 is not written. `merge` raises an error with the samples that are
+  missing.
 
-Then students are trained from the answers, without asking the teacher again,
-and for comparison with the teacher itself. 50 of 1000 images have a label; the
-last epoch is tested on 500 others. One teacher, five students, mean and
-standard deviation; one or two minutes; on JAX:
+Then students are trained from the cached predictions, without the teacher, and
+for comparison with the live teacher. 50 of 1000 images have a label; the last
+epoch is tested on 500 others. One teacher, five students, mean and standard
+deviation; one or two minutes; on JAX:
 
                             test accuracy %
 teacher                                97.2
 distilled, live teacher          95.8 ± 0.5
-distilled, stored answers        95.6 ± 0.2
+distilled, cached predictions    95.6 ± 0.2
 
 On a cluster:
 
 - `ray.init(address="auto")`, and this library on each machine.
 - `num_gpus=1` in `map`, and as many workers as there are GPUs.
 - The folder is one that all machines see. The finished cache can be copied to
-  object storage: `cache.open("s3://bucket/answers")` fetches what is read.
-- The shards are the data's own files. Part `n` must be the same samples each
-  time, so that a pass that broke off can be made again.
+  object storage: `cache.open("s3://bucket/predictions")` downloads
+  what is read.
+- The shards are the data's own files. Part `n` must have the same samples each
+  time, so that a pass that was interrupted can be repeated.
 """
 
 import argparse
@@ -62,7 +64,10 @@ NUM_WORKERS = 2
 NUM_SHARDS = 8
 BATCH_SIZE = 25
 KILLED = "3"  # The part whose first worker is killed before it is done.
-LIVE, STORED = ROWS = ["distilled, live teacher", "distilled, stored answers"]
+LIVE, CACHED = ROWS = [
+    "distilled, live teacher",
+    "distilled, cached predictions",
+]
 
 
 def load_data():
@@ -114,7 +119,7 @@ def save_shards(images, folder):
 
 
 def batches(shard):
-    """A shard's images, each with its number among all; no labels."""
+    """A shard's images, each with its sample index; no labels."""
     with np.load(shard) as arrays:
         images, sample_index = arrays["images"], arrays["sample_index"]
     for start in range(0, len(images), BATCH_SIZE):
@@ -123,7 +128,7 @@ def batches(shard):
 
 
 class Writer:
-    """One of Ray's workers: a copy of the teacher that answers for shards."""
+    """One of Ray's workers: a copy of the teacher that predicts shards."""
 
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
@@ -137,31 +142,32 @@ class Writer:
         kd.cache.write(
             self.teacher,
             shard,
-            self.folder / "answers",
+            self.folder / "predictions",
             part=row["part"],
-            # Put on the disk that often only as there is so little data.
+            # Written to the disk so often only as there is so little data.
             shard_samples=BATCH_SIZE,
             verbose=0,
         )
         return {**row, "worker": os.getpid()}
 
     def killed_half_way(self, shard):
-        """Ends this process as the loss of a machine would; only once."""
-        witness = self.folder / "killed.json"
+        """Kills this process, as if a machine failed; only once."""
+        marker = self.folder / "killed.json"
         for number, batch in enumerate(shard):
-            if number == 3 and not witness.exists():
+            if number == 3 and not marker.exists():
                 report = {
                     "worker": os.getpid(),
-                    "journal": journal(self.folder),
+                    "shards": finished_shards(self.folder),
                 }
-                witness.write_text(json.dumps(report))
+                marker.write_text(json.dumps(report))
                 os.kill(os.getpid(), signal.SIGKILL)
             yield batch
 
 
-def journal(folder):
-    """What has been written of the killed worker's part, a line a shard."""
-    return (folder / f"answers/parts/{KILLED}/shards.jsonl").read_text()
+def finished_shards(folder):
+    """Files of the killed worker's part with their times of writing."""
+    files = (folder / f"predictions/parts/{KILLED}").glob("*-*.npy")
+    return {file.name: file.stat().st_mtime_ns for file in sorted(files)}
 
 
 def start_ray():
@@ -170,15 +176,15 @@ def start_ray():
         include_dashboard=False,
         log_to_driver=False,
         logging_level="error",
-        # What the workers must know. Ray gives each of them one thread.
+        # The workers need the backend. Ray gives each of them one thread.
         runtime_env={"env_vars": {"KERAS_BACKEND": keras.backend.backend()}},
     )
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel("ERROR")
 
 
-def ask(shards, folder):
-    """Has the shards answered for; returns them, each with its worker.
+def predict(shards, folder):
+    """Writes the predictions of the shards; returns them with their workers.
 
     If a worker is lost, Ray starts another, and gives it the same shard.
     """
@@ -190,26 +196,28 @@ def ask(shards, folder):
     return dataset.map(Writer, **arguments).take_all()
 
 
-def write_answers(shards, folder, samples):
-    """The pass over the data, with two mishaps; shards with their workers."""
-    written = ask(shards[:-1], folder)
+def write_predictions(shards, folder, samples):
+    """The pass over the data, with two failures; shards with their workers."""
+    written = predict(shards[:-1], folder)
     ray.shutdown()
     killed = json.loads((folder / "killed.json").read_text())
-    if not journal(folder).startswith(killed["journal"]):
-        raise RuntimeError("The second worker did not go on, but began anew.")
-    killed["samples"] = BATCH_SIZE * len(killed["journal"].splitlines())
+    if not killed["shards"].items() <= finished_shards(folder).items():
+        raise RuntimeError(
+            "The second worker did not continue, but began again."
+        )
+    killed["samples"] = BATCH_SIZE * len(killed["shards"])
     print(
         f"\nPart {KILLED}: its worker was killed after {killed['samples']} "
-        "samples, and another did the rest."
+        "samples, and another wrote the rest."
     )
     try:
-        kd.cache.merge(folder / "answers", samples=samples)
+        kd.cache.merge(folder / "predictions", samples=samples)
     except ValueError as error:
         print(f"\nmerge: {error}")
-    # The pass may be made again, which asks only about what is missing. Or any
-    # process writes the part that nobody has written yet.
+    # The pass may be repeated, which computes only what is missing. Or any
+    # process writes the part that is missing.
     written.append(Writer(folder)(shards[-1]))
-    kd.cache.merge(folder / "answers", samples=samples)
+    kd.cache.merge(folder / "predictions", samples=samples)
     return written, killed
 
 
@@ -221,42 +229,42 @@ def train(model, data, learning_rate, test, epochs):
     return 100 * np.array(history.history["val_accuracy"])
 
 
-def train_students(seed, teacher, answers, images, labels, test, epochs):
+def train_students(seed, teacher, predictions, images, labels, test, epochs):
     """Test accuracy by epoch of two students; soft targets, temperature 4."""
     keras.utils.set_random_seed(seed)
     _, few = split(labels, np.arange(len(labels)), NUM_LABELS, seed)
     partly = np.full_like(labels, -1)
     partly[few] = labels[few]
     live = kd.Distiller(teacher, build_student())
-    stored = kd.Distiller(answers, build_student())
-    joined = answers.join(images, partly, batch_size=50, seed=seed)
+    cached = kd.Distiller(predictions, build_student())
+    joined = predictions.join(images, partly, batch_size=50, seed=seed)
     arrays = dict(x=images, y=partly, batch_size=50)
     return {
         LIVE: train(live, arrays, 1e-2, test, epochs),
-        STORED: train(stored, dict(x=joined), 1e-2, test, epochs),
+        CACHED: train(cached, dict(x=joined), 1e-2, test, epochs),
     }
 
 
 def print_table(teacher_accuracy, curves):
-    print(f"\n{'':26}  test accuracy %\n{'teacher':26}{teacher_accuracy:17.1f}")
+    print(f"\n{'':30}  test accuracy %\n{'teacher':30}{teacher_accuracy:17.1f}")
     for row in ROWS:
         last = [curve[row][-1] for curve in curves]
         text = f"{np.mean(last):.1f} ± {np.std(last, ddof=1):.1f}"
-        print(f"{row:26}{text:>17}")
+        print(f"{row:30}{text:>17}")
 
 
 def plot(path, written, killed, curves):
     figure = Figure(figsize=(11, 4), layout="constrained")
-    who, accuracy = figure.subplots(1, 2)
+    parts, accuracy = figure.subplots(1, 2)
     workers = [killed["worker"], *(row["worker"] for row in written)]
     colors = {
         worker: f"C{i}" for i, worker in enumerate(dict.fromkeys(workers))
     }
     for row in sorted(written, key=lambda row: row["part"]):
-        who.barh(row["part"], row["samples"], color=colors[row["worker"]])
-    who.barh(KILLED, killed["samples"], color=colors[killed["worker"]])
-    title = "Who answered, by process; one was killed"
-    who.set(xlabel="samples", ylabel="part", title=title)
+        parts.barh(row["part"], row["samples"], color=colors[row["worker"]])
+    parts.barh(KILLED, killed["samples"], color=colors[killed["worker"]])
+    title = "Parts by process; one process was killed"
+    parts.set(xlabel="samples", ylabel="part", title=title)
     for row, color in zip(ROWS, ["0.6", "tab:blue"]):
         values = np.array([curve[row] for curve in curves])
         mean, spread = values.mean(axis=0), values.std(axis=0, ddof=1)
@@ -272,7 +280,7 @@ def plot(path, written, killed, curves):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--smoke", action="store_true", help="a short test")
-    parser.add_argument("--output", default="teacher_answers_with_ray.png")
+    parser.add_argument("--output", default="teacher_predictions_with_ray.png")
     arguments = parser.parse_args()
     seeds, epochs = (2, 1) if arguments.smoke else (5, 30)
 
@@ -287,13 +295,13 @@ def main():
         folder = pathlib.Path(name)
         teacher.save_weights(folder / "teacher.weights.h5")
         shards = list(save_shards(images, folder))
-        written, killed = write_answers(shards, folder, len(images))
-        answers = kd.cache.open(folder / "answers", teacher=teacher)
-        everything = [teacher, answers, images, labels, test, epochs]
+        written, killed = write_predictions(shards, folder, len(images))
+        predictions = kd.cache.open(folder / "predictions", teacher=teacher)
+        everything = [teacher, predictions, images, labels, test, epochs]
         curves = [train_students(seed, *everything) for seed in range(seeds)]
     print_table(teacher_accuracy, curves)
     plot(arguments.output, written, killed, curves)
-    print(f"\nWho answered, and learning curves: {arguments.output}")
+    print(f"\nParts by process, and learning curves: {arguments.output}")
 
 
 if __name__ == "__main__":
