@@ -24,6 +24,7 @@ SECTIONS = [
 ]
 # What these do is no idea of a paper.
 WITHOUT_REFERENCE = {
+    "callbacks.EpochBackup",
     "layers.AttentionAdapter",
     "layers.PredictionBank",
     "losses.DistillationLoss",

@@ -21,6 +21,10 @@ class TeacherMetric(keras.metrics.Mean):
     Args:
         name, dtype: as in `keras.metrics.Metric`.
 
+    Raises:
+        ValueError: in `update_state`, there are several outputs, or the two
+            are not of the same shape.
+
     Example:
     >>> class LargestGap(TeacherMetric):
     ...     def values(self, teacher_output, student_output):
@@ -37,7 +41,7 @@ class TeacherMetric(keras.metrics.Mean):
             raise ValueError(
                 f"{type(self).__name__} compares one output of the teacher "
                 "with one of the student, of the same shape; put it flat into "
-                "`Distiller.compile(metrics=[...])`. Received outputs of the "
+                "`Distiller.compile(metrics=[...])`. Received: outputs of the "
                 f"shapes {[tuple(output.shape) for output in outputs]}."
             )
         mask = get_keras_mask(outputs[1])
@@ -90,6 +94,7 @@ class TeacherAgreement(TeacherMetric):
         super().__init__(name=name, dtype=dtype)
 
     def values(self, teacher_output, student_output):
+        """Whether both name the same class, as 1.0 or 0.0 for each sample."""
         if teacher_output.shape[-1] == 1:
             same = (teacher_output > 0) == (student_output > 0)
             return ops.cast(ops.squeeze(same, axis=-1), "float32")
@@ -141,6 +146,7 @@ class TeacherDivergence(TeacherMetric):
         self.student_from_logits = student_from_logits
 
     def values(self, teacher_output, student_output):
+        """The divergence of each sample, in nats."""
         if not self.teacher_from_logits:
             teacher_output = logits_of(teacher_output)
         if not self.student_from_logits:

@@ -528,6 +528,7 @@ class Distiller(keras_compat.Model):
 
     @property
     def output_names(self):
+        """The names of the student's outputs, as Keras' losses need them."""
         return self.student.output_names
 
     @property

@@ -39,6 +39,11 @@ class Teacher:
         replaceable: False if a `Distiller` may not be given another teacher.
         takes_labels: whether its predictions depend on the batch's labels.
 
+    Raises:
+        ValueError: in a `Distiller`, a transfer names a layer of a teacher
+            without layers, or a training state is another teacher's.
+        NotImplementedError: a subclass does not implement `predictions`.
+
     Example:
     >>> class Confident(Teacher):
     ...     def predictions(self, batch, taps, state_mapping=None,
@@ -90,7 +95,14 @@ class Teacher:
         )
 
     def at_output(self, output, taps):
-        """`Predictions` of a teacher that has an output and no layers.
+        """The `Predictions` of a teacher that has an output and no layers.
+
+        Args:
+            output: what it predicts for the batch, shape `(batch, ...)`.
+            taps: as `predictions` gets them.
+
+        Returns:
+            `Predictions(output, features)`.
 
         Raises:
             ValueError: a tap names a layer.
@@ -143,7 +155,7 @@ class Teacher:
     # --- what is saved of it ------------------------------------------------
 
     def fingerprint(self):
-        """32 bytes (a uint8 array) by which another teacher is refused."""
+        """The 32 bytes (a uint8 array) by which another teacher is refused."""
         return fingerprint(self.wrapped)
 
     def state(self):
