@@ -327,6 +327,85 @@ def test_a_term_that_is_too_small_to_matter(weight, warned):
     assert told(distiller, *data(), about=about) == warned
 
 
+def quiet(distiller, *batch, **arguments):
+    """Fails if two fits of two epochs warn of anything."""
+    found = warnings_of(distiller, *batch, **arguments)
+    assert not found, found
+
+
+def test_a_teacher_that_is_not_compared_by_class_is_not_judged():
+    x, y = labelled()
+    hint = kd.Transfer(
+        kd.losses.FeatureMatching(), teacher="stage1", student="stage1"
+    )
+    teacher = functional_model(4, name="teacher", classes=50)
+    distiller = kd.Distiller(teacher, functional_model(4, name="student"), hint)
+    distiller.compile(keras.optimizers.SGD(0.01), cross_entropy())
+    quiet(distiller, x, y)
+
+
+def test_a_teacher_that_follows_its_student_is_not_judged():
+    x, y = labelled()
+    student = functional_model(4, name="student")
+    teacher = kd.teachers.MovingAverage(student)
+    distiller = kd.Distiller(teacher, student, kd.losses.SoftTargets())
+    distiller.compile(keras.optimizers.SGD(1e-6), cross_entropy())
+    quiet(distiller, x, y)
+    peers = dict(zip(("a", "b"), pair()))
+    peers["b"] = functional_model(8, name="b")
+    peers["b"].set_weights(peers["a"].get_weights())
+    peers = kd.students.peers(peers)
+    distiller = kd.SelfDistiller(peers, kd.schemes.mutual_learning(peers))
+    distiller.compile(keras.optimizers.SGD(1e-6), cross_entropy())
+    quiet(distiller, x, y)
+
+
+def test_labels_that_do_not_count_are_no_measure_of_the_teacher():
+    x, y = labelled(240)
+    x[:, 0, 0, 0] = y
+    x[::2, 0, 0, 0] = (y[::2] + 1) % 3  # Half of the predictions are wrong,
+    x[1::4, 0, 0, 0] = (y[1::4] + 1) % 3  # and of the others again half.
+    weights = (x[:, 0, 0, 0] == y).astype("float32")
+    weights[:2] = 1.0
+    distiller = kd.Distiller(Fixed(), functional_model(4, name="student"))
+    distiller.compile("sgd", cross_entropy())
+    about = "no better than chance"
+    assert told(distiller, x, y, about=about)
+    distiller.compile("sgd", cross_entropy())
+    assert not told(distiller, x, y, sample_weight=weights, about=about)
+    distiller.compile("sgd", SPARSE(from_logits=True, ignore_class=255))
+    y[weights == 0] = 255
+    assert not told(distiller, x, y, about=about)
+
+
+def test_terms_that_are_small_for_now():
+    x, y = data()
+    rising = kd.schedules.Annealing(1e-6, 1.0, steps=1000)
+    teacher, student = pair()
+    same = functional_model(8, name="same")
+    same.set_weights(teacher.get_weights())
+    for student, weight in ((student, rising), (same, 1.0)):
+        soft = kd.Transfer(kd.losses.SoftTargets(), weight=weight)
+        distiller = kd.Distiller(teacher, student, soft)
+        distiller.compile(keras.optimizers.SGD(0.0), cross_entropy())
+        quiet(distiller, x, y)
+
+
+@pytest.mark.parametrize("hard_weight, warned", [(0.0, False), (0.1, True)])
+def test_a_compiled_loss_that_does_not_count(hard_weight, warned):
+    distiller = kd.Distiller(*pair(), hard_weight=hard_weight)
+    distiller.compile(keras.optimizers.SGD(0.0), SPARSE(from_logits=False))
+    assert told(distiller, *data(), about="The compiled loss") == warned
+
+
+def test_a_transfer_that_keeps_nothing_is_used_again():
+    transfer = kd.Transfer(kd.losses.SoftTargets())
+    for _ in range(2):
+        distiller = kd.Distiller(*pair(), transfer)
+        distiller.compile("sgd", cross_entropy())
+        quiet(distiller, *data())
+
+
 def test_what_another_distiller_has_trained_is_used_again():
     x, y = data()
     adapter = kd.layers.FeatureAdapter()
@@ -365,6 +444,11 @@ def test_an_ensemble_at_another_temperature():
     with pytest.warns(UserWarning, match="Received: two temp.*`temperature=4`"):
         kd.Distiller(ensemble, student)
     kd.Distiller(ensemble, student, kd.losses.SoftTargets(2.0))
+    # The mean of logits has no temperature; one that moves can't be met.
+    logits = kd.teachers.Ensemble(members, average="logits")
+    kd.Distiller(logits, student)
+    moving = kd.schedules.Annealing(4.0, 1.0, steps=9)
+    kd.Distiller(ensemble, student, kd.losses.SoftTargets(moving))
 
 
 # --- kinds of teacher ---------------------------------------------------------
@@ -437,3 +521,21 @@ def test_a_teacher_without_layers_is_not_tapped():
         kd.Distiller(Fixed(), functional_model(4, name="student"), hint)
     with pytest.raises(NotImplementedError, match="implement `predictions"):
         kd.Distiller(kd.teachers.Teacher(), functional_model(4, name="student"))
+
+
+def test_a_teacher_without_gradients_of_its_own():
+    class Plain(kd.teachers.Teacher):
+        def __init__(self, model):
+            self.model, self.variables = model, model.variables
+
+        def predictions(self, batch, taps, state_mapping=None, training=True):
+            with keras.StatelessScope(state_mapping=state_mapping):
+                return self.at_output(self.model(batch.inputs), taps)
+
+    teacher, student = pair()
+    distiller = kd.Distiller(Plain(teacher), student)
+    distiller.compile("sgd", cross_entropy())
+    batch = data()
+    distiller.fit(*batch, verbose=0)
+    predicted = distiller.complete_batch(batch)[1].teacher.output
+    assert not getattr(predicted, "requires_grad", False)

@@ -694,3 +694,31 @@ def test_unbuilt_sequential_student_is_built():
     distiller.compile("sgd", cross_entropy())
     x, y = data()
     distiller.fit(x, y, verbose=0)
+
+
+def test_values_that_are_not_finite_are_told_once():
+    x, y = data()
+    models = [
+        keras.Sequential(
+            [keras.Input((8, 8, 2)), keras.layers.Flatten(), layer], name=name
+        )
+        for name, layer in zip("ts", (keras.layers.Dense(3) for _ in "ts"))
+    ]
+    distiller = kd.Distiller(*models)
+    distiller.compile(keras.optimizers.SGD(0.0), cross_entropy())
+    for run in (
+        lambda x: distiller.evaluate(x, y, verbose=0),
+        lambda x: distiller.test_on_batch(x, y),
+        lambda x: distiller.evaluate(x, y, verbose=0),
+    ):
+        with pytest.raises(ValueError, match="'t' predicted .*not finite"):
+            run(np.full_like(x, np.nan))
+        run(x)
+
+
+def test_a_teacher_that_is_given_again_adds_nothing():
+    teacher = functional_model(8, name="teacher")
+    distiller = kd.Distiller(teacher, functional_model(4, name="student"))
+    variables = len(distiller.non_trainable_variables)
+    distiller.set_teacher(teacher)
+    assert len(distiller.non_trainable_variables) == variables

@@ -189,7 +189,7 @@ def test_structures_of_one_output(name):
 )
 @every_metric
 def test_outputs_that_do_not_compare(name, teacher, student):
-    message = r"one output of the teacher.*Received outputs of the shapes \[\("
+    message = r"one output of the teacher.*Received: outputs of the shapes \[\("
     with pytest.raises(ValueError, match=message):
         METRICS[name][0]().update_state(teacher, student)
 

@@ -489,7 +489,7 @@ def test_errors():
             kd.students.peers({name: model, "b": model})
     with pytest.raises(ValueError, match="at a layer's output or input"):
         kd.students.Exits(model, {"[a]": keras.layers.Dense(3)})
-    with pytest.raises(ValueError, match="`weight` must be a number"):
+    with pytest.raises(ValueError, match="`weight` must be a finite number"):
         kd.schemes.mutual_learning(
             student, weight=kd.schedules.Annealing(0.0, 1.0, steps=3)
         )
@@ -523,3 +523,37 @@ def test_errors():
         kd.SelfDistiller(model, [kd.Transfer(kd.losses.CollaborativeTargets())])
     with pytest.raises(ValueError, match="`num_classes` as the model has"):
         kd.SelfDistiller(model, [kd.Transfer(kd.losses.PastPredictions(10, 4))])
+
+
+def test_each_output_is_measured_where_samples_have_an_index():
+    x, y = data()
+    peers = kd.students.peers(
+        {name: functional_model(4, name=name) for name in ("a", "b")}
+    )
+    distiller = kd.SelfDistiller(peers, kd.schemes.mutual_learning(peers))
+    distiller.compile("sgd", cross_entropy(), metrics=["accuracy"])
+    targets = {"labels": y, "sample_index": np.arange(len(y))}
+    logs = distiller.fit(x, targets, verbose=0).history
+    assert {"a_accuracy", "b_accuracy"} <= logs.keys()
+
+
+def test_weights_of_outputs_in_a_list():
+    inputs = keras.Input((8, 8, 2))
+    outputs = [
+        keras.layers.Dense(3, name=name)(keras.layers.Flatten()(inputs))
+        for name in ("a", "b")
+    ]
+    transfer = kd.Transfer(
+        kd.losses.SoftTargets(), teacher="[0]", student="[1]"
+    )
+    distiller = kd.SelfDistiller(keras.Model(inputs, outputs), transfer)
+    distiller.compile(keras.optimizers.SGD(0.0), cross_entropy())
+    x, y = data()
+    logs = [
+        distiller.fit(
+            x[:n], [y[:n], y[:n]], sample_weight=weights, shuffle=False
+        ).history
+        for n, weights in ((12, None), (24, np.repeat([1.0, 0.0], 12)))
+    ]
+    name = "soft_targets_loss"
+    assert logs[0][name] == pytest.approx(logs[1][name], rel=1e-5)

@@ -64,6 +64,4 @@ def common_weight(sample_weight):
 
     `fit` copies them for each entry of labels that are told apart.
     """
-    if isinstance(sample_weight, dict):
-        return next(iter(sample_weight.values()))
-    return sample_weight
+    return keras.tree.flatten(sample_weight)[0]

@@ -21,15 +21,19 @@ def save(distiller, store, teacher_state):
     store[STEP] = np.int32(distiller.training_step)
     for number, seed in enumerate(_seeds(distiller)):
         store[f"seed_{number}"] = ops.convert_to_numpy(seed.value)
-    for name, value in {**random_states(), **teacher_state}.items():
+    for name, value in random_states().items():
         store[name] = value
+    for name, value in teacher_state.items():
+        store[TEACHER + name] = value
 
 
 def read(store):
     """All that a store holds, and of it what is the teacher's state."""
     saved = {key: np.array(store[key]) for key in store.keys()}  # noqa: SIM118
     teacher_state = {
-        name: value for name, value in saved.items() if name.startswith(TEACHER)
+        name.removeprefix(TEACHER): value
+        for name, value in saved.items()
+        if name.startswith(TEACHER)
     }
     return saved, teacher_state
 

@@ -15,6 +15,8 @@ from keras_kd._src.specs import last_activations
 
 # A term below this share of the total changes nothing.
 LEAST_SHARE = 1e-3
+# What rounding leaves of a loss, before its weight, where both sides agree.
+ROUNDING = 1e-6
 # How errors begin in which Keras and TensorFlow quote another one.
 WRAPPED = (
     "Exception encountered when calling",
@@ -31,7 +33,7 @@ _steps_of = weakref.WeakKeyDictionary()
 
 
 def warn(text):
-    """Warns in the name of the user's call."""
+    """Warns of a likely mistake."""
     warnings.warn(text, UserWarning, stacklevel=2)
 
 
@@ -56,10 +58,20 @@ def _number(variable):
 
 def _parts(transfer):
     adapters = [*transfer.adapters, *transfer.teacher_adapters]
-    yield "transfer", transfer
+    if _keeps_state(transfer):
+        yield "transfer", transfer
     for adapter in adapters:
         if adapter is not None:
             yield f"adapter {adapter.name!r}", adapter
+
+
+def _keeps_state(transfer):
+    """Whether training changes more of it than the counts of inspections."""
+    fixed = [p for p in transfer.hyperparameters() if not p.moves]
+    weights = [
+        w for part in [transfer.inspection, *fixed] for w in part.weights
+    ]
+    return len(transfer.weights) > len(weights)
 
 
 def _warn_of_reuse(transfer, kind, steps):
@@ -73,12 +85,13 @@ def _warn_of_reuse(transfer, kind, steps):
 
 def warn_of_temperature(teacher, transfers):
     """Warns if an ensemble averages at another temperature than the loss's."""
-    temperature = getattr(teacher, "temperature", None)
-    if not isinstance(temperature, (int, float)):
+    if getattr(teacher, "average", None) != "probabilities":
         return
+    temperature = teacher.temperature
     for transfer in transfers:
         loss = getattr(transfer.loss, "temperature", None)
-        if loss is None or any(tap.path for tap in transfer.teacher_taps):
+        moves = any(p.moves for p in transfer.loss_hyperparameters)
+        if loss is None or moves or not transfer.reads_output:
             continue
         loss = float(ops.convert_to_numpy(ops.convert_to_tensor(loss)))
         if not math.isclose(loss, temperature, rel_tol=1e-5):
@@ -143,9 +156,11 @@ def _is_wrapped(error):
 
 
 def _is_ours(error):
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    package = __name__.partition(".")[0]
-    return frame.f_globals.get("__name__", "").partition(".")[0] == package
+    # One from another process has no traceback.
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    names = [frame.f_globals.get("__name__", "") for frame in frames[-1:]]
+    package, *_ = __name__.split(".")
+    return [name.split(".")[0] for name in names] == [package]
 
 
 # --- after the first batch ---------------------------------------------------
@@ -193,7 +208,7 @@ def _ends_in_probabilities(model, taps, loss):
 
 
 def warn_of_hard_loss(loss, student, output, inspection):
-    """Warns if the compiled loss expects what the student does not give."""
+    """Warns if the compiled loss expects another kind of output."""
     names = list(output) if isinstance(output, dict) else []
     # `keras.tree` goes through a dict in the order of its keys.
     names = sorted(names) or range(len(keras.tree.flatten(output)))
@@ -247,6 +262,8 @@ def expects_logits(loss):
 
 def warn_of_teacher(teacher, inspection):
     """Warns if the teacher is no better than chance on the labels."""
+    if teacher.follows_student:
+        return  # It begins as the untrained student.
     labelled, correct, by_chance = (
         float(ops.convert_to_numpy(count.value))
         for count in (
@@ -270,16 +287,24 @@ def warn_of_teacher(teacher, inspection):
         )
 
 
-def warn_of_small_terms(transfers, names, logs):
-    """Warns of terms that are too small a part of the loss to matter."""
+def warn_of_small_terms(teacher, transfers, names, logs):
+    """Warns of terms that are too small a part of the loss to matter.
+
+    Not where a term may grow: its weight moves, or the teacher follows the
+    student, so that both begin alike. Not where both sides agree.
+    """
     total = abs(float(logs.get("loss", 0.0)))
     for transfer, name in zip(transfers, names):
+        weight, *_ = transfer.hyperparameters()
         part = abs(float(logs.get(name, 0.0)))
-        if 0.0 < part < LEAST_SHARE * total:
+        may_grow = weight.moves or teacher.follows_student
+        if may_grow or part <= ROUNDING * weight.number:
+            continue
+        if part < LEAST_SHARE * total:
             warn(
                 f"Transfer {transfer.name!r} is {100 * part / total:.2g} % of "
-                "the loss of the first epoch, so that its weight does nothing. "
-                f"Received: weight={transfer._weight.text}, teacher "
+                "the loss of the first epoch, too little to matter. "
+                f"Received: weight={weight.text}, teacher "
                 f"{text_of(transfer.teacher_taps)}, student "
                 f"{text_of(transfer.student_taps)}. Raise the weight, or leave "
                 "the transfer out."

@@ -201,9 +201,9 @@ class Distiller(keras_compat.Model):
                 [each.shape for each in transfer.student_features(features)],
             )
         self._student_output = output
-        self._output_inspection = OutputInspection(
-            len(keras.tree.flatten(output))
-        )
+        if self._output_inspection is None:
+            outputs = len(keras.tree.flatten(output))
+            self._output_inspection = OutputInspection(outputs)
         checks.claim(self.transfers, self._training_step)
         checks.warn_of_temperature(teacher.wrapped, self.transfers)
 
@@ -263,9 +263,10 @@ class Distiller(keras_compat.Model):
         """
         self._need_teacher()
         batch = split_batch(data)
-        predictions = self._teacher.predictions(
-            batch, self._teacher_taps(), state_mapping, training
-        )
+        with no_gradient():
+            predictions = self._teacher.predictions(
+                batch, self._teacher_taps(), state_mapping, training
+            )
         targets = Targets(batch.labels, predictions, batch.sample_index)
         return StudentInputs(batch.inputs), targets, batch.sample_weight
 
@@ -310,7 +311,7 @@ class Distiller(keras_compat.Model):
             return self._hard_loss(batch.labels, y_pred, batch.sample_weight)
         if training:
             self._advance_schedules()
-            self._inspect_outputs(y, y_pred)
+            self._inspect_outputs(y, y_pred, sample_weight)
         parts = [
             self._hard_loss(y.labels, y_pred.output, sample_weight),
             *self._terms(y, y_pred.features, sample_weight, training),
@@ -326,11 +327,15 @@ class Distiller(keras_compat.Model):
             hyperparameter.advance(step)
         self._training_step.assign_add(1)
 
-    def _inspect_outputs(self, targets, predictions):
+    def _inspect_outputs(self, targets, predictions, sample_weight):
         if not self.in_first_epoch:
             return
+        classes = any(each.distills_classes for each in self.transfers)
         self._output_inspection.update(
-            targets.labels, targets.teacher.output, predictions.output
+            targets.labels if classes else None,
+            targets.teacher.output,
+            predictions.output,
+            common_weight(sample_weight),
         )
         if self._check_labels and targets.labels is not None:
             self._check_labels = False
@@ -346,8 +351,13 @@ class Distiller(keras_compat.Model):
                 "labels. Received: batches without `y`. Compile with "
                 "`loss=None` and without metrics to train without labels."
             )
+        labels = self._labels_for(labels, output)
         hard_loss = compiled_loss(labels, output, sample_weight)
         return hard_loss * ops.convert_to_tensor(self.hard_weight)
+
+    def _labels_for(self, labels, output):
+        """The labels as the compiled loss and metrics take them."""
+        return labels
 
     def _terms(self, targets, student_features, sample_weight, training):
         if targets.teacher is None:
@@ -375,16 +385,18 @@ class Distiller(keras_compat.Model):
         )
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        if not isinstance(y, Targets):
+        if isinstance(y, Targets):
+            if y.teacher is not None:
+                self._teacher_metrics.update(
+                    y.teacher.output,
+                    y_pred.output,
+                    common_weight(sample_weight),
+                )
+            y, y_pred = y.labels, y_pred.output
+        else:
             _, y, _, _, sample_weight = split_batch((x, y, sample_weight))
-            return super().compute_metrics(x, y, y_pred, sample_weight)
-        if y.teacher is not None:
-            self._teacher_metrics.update(
-                y.teacher.output, y_pred.output, common_weight(sample_weight)
-            )
-        return super().compute_metrics(
-            x, y.labels, y_pred.output, sample_weight
-        )
+        y = self._labels_for(y, y_pred)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
 
     # --- fit, and what is checked around it ---------------------------------
 
@@ -413,7 +425,9 @@ class Distiller(keras_compat.Model):
 
     def test_on_batch(self, *args, **kwargs):
         with self._checked_run():
-            return super().test_on_batch(*args, **kwargs)
+            results = super().test_on_batch(*args, **kwargs)
+        self.check_finite()
+        return results
 
     @contextlib.contextmanager
     def _checked_run(self):
@@ -443,6 +457,7 @@ class Distiller(keras_compat.Model):
         for transfer in self.transfers:
             batches, *_ = transfer.inspection.read()
             if batches:
+                self.reset_inspections()  # The next run may have other data.
                 taps = text_of(transfer.teacher_taps)
                 raise self._teacher.not_finite(batches, taps, transfer.name)
 
@@ -468,19 +483,22 @@ class Distiller(keras_compat.Model):
                 checks.warn_of_probabilities(
                     transfer, self.teacher, self.student
                 )
-            checks.warn_of_hard_loss(
-                self._loss_given,
-                self.student,
-                self._student_output,
-                self._output_inspection,
-            )
+            if self._hard_weight.number > 0.0 or self._hard_weight.moves:
+                checks.warn_of_hard_loss(
+                    self._loss_given,
+                    self.student,
+                    self._student_output,
+                    self._output_inspection,
+                )
 
     def end_first_epoch(self, logs):
         """Warns of what the first epoch shows; for the monitor of `fit`."""
         if self.in_first_epoch:
             self.in_first_epoch = False
             checks.warn_of_teacher(self._teacher, self._output_inspection)
-            checks.warn_of_small_terms(self.transfers, self._term_names(), logs)
+            checks.warn_of_small_terms(
+                self._teacher, self.transfers, self._term_names(), logs
+            )
 
     # --- what Keras asks of a model -----------------------------------------
 

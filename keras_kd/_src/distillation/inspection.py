@@ -7,6 +7,8 @@ variables, which are read between steps.
 import keras
 from keras import ops
 
+from keras_kd._src.keras_compat import get_keras_mask
+from keras_kd._src.losses.distillation_loss import broadcast_weights
 from keras_kd._src.losses.probabilities import like_probabilities
 from keras_kd._src.specs import same_shape
 
@@ -84,7 +86,7 @@ class OutputInspection(_Counts):
         self.correct = self._counts("correct", ())
         self.by_chance = self._counts("by_chance", ())
 
-    def update(self, labels, teacher_output, student_output):
+    def update(self, labels, teacher_output, student_output, sample_weight):
         """Looks at one batch."""
         outputs = keras.tree.flatten(student_output)
         probable = [_probable(output) for output in outputs]
@@ -93,13 +95,13 @@ class OutputInspection(_Counts):
         self.outside.assign_add(ops.stack(outside))
         if _are_classes(labels, teacher_output):
             labels = ops.cast(labels, "int32")
+            classes = teacher_output.shape[-1]
+            counts = _counted(labels, classes, outputs, sample_weight)
             correct = ops.argmax(teacher_output, axis=-1) == labels
-            # Labels below 0 stand for none.
-            correct = ops.logical_and(correct, labels >= 0)
-            labelled = _count(labels >= 0)
+            labelled = ops.sum(counts)
             self.labelled.assign_add(labelled)
-            self.correct.assign_add(_count(correct))
-            self.by_chance.assign_add(labelled / teacher_output.shape[-1])
+            self.correct.assign_add(ops.sum(ops.where(correct, counts, 0.0)))
+            self.by_chance.assign_add(labelled / classes)
 
 
 def _are_classes(labels, output):
@@ -110,8 +112,16 @@ def _are_classes(labels, output):
     return same and "int" in dtype and output.shape[-1] > 1
 
 
-def _count(flags):
-    return ops.sum(ops.cast(flags, "float32"))
+def _counted(labels, classes, outputs, sample_weight):
+    """1.0 for each label that is a class and counts in the loss, else 0.0."""
+    known = ops.logical_and(labels >= 0, labels < classes)
+    mask = get_keras_mask(outputs[0]) if len(outputs) == 1 else None
+    for weight in (sample_weight, mask):
+        if weight is not None:
+            weight = ops.cast(weight, "float32")
+            weight = broadcast_weights(weight, ops.shape(labels))
+            known = ops.logical_and(known, weight > 0.0)
+    return ops.cast(known, "float32")
 
 
 def _any(flags):

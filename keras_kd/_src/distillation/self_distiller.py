@@ -2,7 +2,6 @@
 
 import keras
 
-from keras_kd._src.distillation.batch import Targets
 from keras_kd._src.distillation.distiller import Distiller
 from keras_kd._src.distillation.teacher import StudentAsTeacher
 from keras_kd._src.metrics import TeacherMetrics
@@ -76,16 +75,10 @@ class SelfDistiller(Distiller):
             name=name,
         )
 
-    def _hard_loss(self, labels, output, sample_weight):
-        labels = _for_each_output(labels, output)
-        return super()._hard_loss(labels, output, sample_weight)
-
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        if isinstance(y, Targets):
-            y = y._replace(labels=_for_each_output(y.labels, y_pred.output))
-        else:
-            y = _for_each_output(y, y_pred)
-        return super().compute_metrics(x, y, y_pred, sample_weight)
+    def _labels_for(self, labels, output):
+        if labels is None or keras.tree.is_nested(labels):
+            return labels  # The outputs are told apart already.
+        return keras.tree.map_structure(lambda _: labels, output)
 
     def compile(
         self,
@@ -119,13 +112,6 @@ class SelfDistiller(Distiller):
         return keras.tree.map_structure(
             lambda _: [_copy(metric) for metric in metrics], output
         )
-
-
-def _for_each_output(labels, output):
-    """The labels once for each output, if they are not told apart already."""
-    if labels is None or keras.tree.is_nested(labels):
-        return labels
-    return keras.tree.map_structure(lambda _: labels, output)
 
 
 def _copy(metric):

@@ -6,7 +6,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_kd._src.backend import no_gradient
 from keras_kd._src.distillation.batch import Batch
 from keras_kd._src.distillation.batch import Predictions
 from keras_kd._src.distillation.layer_paths import find_layer
@@ -20,7 +19,7 @@ from keras_kd._src.specs import explained
 from keras_kd._src.specs import input_spec
 from keras_kd._src.specs import output_spec
 
-FINGERPRINT = "teacher_fingerprint"
+FINGERPRINT = "fingerprint"
 
 
 class Teacher:
@@ -64,6 +63,11 @@ class Teacher:
     takes_labels = False
 
     @property
+    def follows_student(self):
+        """Whether it changes with the student while that is trained."""
+        return type(self).update is not Teacher.update
+
+    @property
     def wrapped(self):
         """What the user gave as the teacher: a model, or this object."""
         return self
@@ -75,7 +79,7 @@ class Teacher:
     # --- one batch ----------------------------------------------------------
 
     def predictions(self, batch, taps, state_mapping=None, training=True):
-        """Predicts a batch, in inference mode and without a gradient.
+        """Predicts a batch, in inference mode; no gradient is recorded.
 
         Args:
             batch: a `Batch`: `inputs`, `labels`, `sample_index`, `cached`,
@@ -247,7 +251,6 @@ class LiveTeacher(Teacher):
         arguments = {"labels": batch.labels} if self.takes_labels else {}
         # The scope drops whatever a pass would write to the teacher.
         with (
-            no_gradient(),
             keras.StatelessScope(state_mapping=state_mapping),
             explained("teacher", self.model, batch.inputs),
         ):
@@ -281,6 +284,7 @@ class StudentAsTeacher(Teacher):
     """The student itself: its features are read in its own forward pass."""
 
     replaceable = False
+    follows_student = True
 
     def __init__(self, student):
         self.student = student

@@ -120,9 +120,24 @@ class Transfer(keras.layers.Layer):
 
     def hyperparameters(self):
         """What may move while training: the weight, the loss's, the rules'."""
-        parts = [self._weight, *self._loss_layers]
-        own = [part for part in parts if isinstance(part, Hyperparameter)]
-        return own + [p for rule in self.rules for p in rule.hyperparameters()]
+        rules = [p for rule in self.rules for p in rule.hyperparameters()]
+        return [self._weight, *self.loss_hyperparameters, *rules]
+
+    @property
+    def loss_hyperparameters(self):
+        """What may move of the loss."""
+        layers = self._loss_layers
+        return [each for each in layers if isinstance(each, Hyperparameter)]
+
+    @property
+    def reads_output(self):
+        """Whether it reads the teacher's output, and none of its layers."""
+        return not any(tap.path for tap in self.teacher_taps)
+
+    @property
+    def distills_classes(self):
+        """Whether it takes the teacher's output for logits of classes."""
+        return getattr(self.loss, "expects_logits", False) and self.reads_output
 
     @property
     def all_teacher_taps(self):

@@ -10,7 +10,7 @@ from keras_kd._src.specs import finalize
 from keras_kd._src.specs import input_spec
 from keras_kd._src.specs import take_weights
 
-WEIGHT = "teacher_weight_"
+WEIGHT = "weight_"
 HALF = {"float16", "bfloat16"}
 
 
