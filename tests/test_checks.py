@@ -384,9 +384,9 @@ def test_terms_that_are_small_for_now():
     teacher, student = pair()
     same = functional_model(8, name="same")
     same.set_weights(teacher.get_weights())
-    for student, weight in ((student, rising), (same, 1.0)):
+    for learner, weight in ((student, rising), (same, 1.0)):
         soft = kd.Transfer(kd.losses.SoftTargets(), weight=weight)
-        distiller = kd.Distiller(teacher, student, soft)
+        distiller = kd.Distiller(teacher, learner, soft)
         distiller.compile(keras.optimizers.SGD(0.0), cross_entropy())
         quiet(distiller, x, y)
 
