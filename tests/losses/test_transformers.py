@@ -312,7 +312,7 @@ def distilled(transfer, teacher, student, rate, epochs):
     distiller = kd.Distiller(teacher, student, [transfer])
     distiller.compile(optimizer=keras.optimizers.SGD(rate), loss=None)
     return distiller.fit(
-        TOKENS, LABELS, batch_size=8, epochs=epochs, verbose=0, shuffle=False
+        TOKENS, batch_size=8, epochs=epochs, verbose=0, shuffle=False
     ).history
 
 

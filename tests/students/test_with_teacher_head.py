@@ -269,7 +269,7 @@ def distilled(teacher, student, epochs=8, **kwargs):
     )
     distiller.compile(keras.optimizers.Adam(0.02), loss=None)
     return distiller.fit(
-        *data(), batch_size=12, epochs=epochs, verbose=0
+        data()[0], batch_size=12, epochs=epochs, verbose=0
     ).history["feature_matching_loss"]
 
 
