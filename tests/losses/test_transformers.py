@@ -305,7 +305,6 @@ def transformer(heads, head_dim, units):
 
 
 TOKENS = np.random.default_rng(0).integers(1, 7, (8, 5)).astype("int32")
-LABELS = np.arange(8, dtype="int32") % 3
 
 
 def distilled(transfer, teacher, student, rate, epochs):
