@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 
+import keras
 import pytest
 from support import assert_none
 
@@ -18,6 +19,14 @@ NEEDS_MNIST = {
     "mnist_hinton.py",
 }
 WITHOUT_FIGURE = {"large_vocabulary.py"}
+# Two steps don't repay what it takes TensorFlow to trace them. The examples run
+# compiled.
+EAGERLY = """
+import runpy, sys, tensorflow
+tensorflow.config.run_functions_eagerly(True)
+sys.argv.pop(0)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 # A run of two steps has an untrained teacher, and weights that have just begun
 # to grow.
 WARNINGS_OF_SHORT_RUNS = (
@@ -60,7 +69,8 @@ def unexpected_warnings(printed):
 @pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)
 def test_guide(path, tmp_path):
     short = {"KERAS_MAX_EPOCHS": "1", "KERAS_MAX_STEPS_PER_EPOCH": "2"}
-    run([path], tmp_path, **short)
+    eagerly = keras.backend.backend() == "tensorflow"
+    run(["-c", EAGERLY, path] if eagerly else [path], tmp_path, **short)
     assert list(tmp_path.rglob("*.png"))
 
 
