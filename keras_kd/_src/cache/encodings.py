@@ -16,23 +16,33 @@ LOWEST = float(np.finfo("float16").min)
 
 
 class Encoding:
-    """A way to store one output of a teacher, in five steps.
-
-    `prepare` runs with the teacher, on its device; `calibrate` finds what all
-    samples share; `pack` makes what goes to the disk; `unpack` makes what a
-    batch carries; `restore` runs in the student's step.
-    """
+    """A way to store one output of a teacher, in five steps."""
 
     kind = None  # Its name in a cache's files.
     needs_samples = False  # Whether there is something to calibrate.
 
+    def fields(self, shape):
+        """The type of each field of a record, of an output of a shape."""
+        raise NotImplementedError
+
     def prepare(self, output):
+        """What is kept of an output; runs with the teacher, on its device."""
         return {"values": ops.cast(output, "float32")}
 
     def calibrate(self, prepared):
+        """The numbers that all samples of a part share."""
         return {}
 
+    def pack(self, prepared, constants):
+        """What goes to the disk of what was prepared."""
+        raise NotImplementedError
+
+    def unpack(self, fields, constants):
+        """What a batch carries of what is on the disk."""
+        raise NotImplementedError
+
     def restore(self, carried, shape):
+        """The output, of what a batch carries; in the student's step."""
         return ops.cast(carried["values"], "float32")
 
     def bytes_per_sample(self, shape):

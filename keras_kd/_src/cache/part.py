@@ -146,6 +146,7 @@ def _lock(file, folder):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         raise ValueError(
-            f"Another process is writing the part in {str(folder)!r}. Wait "
-            "for it, or give each writer its own `part`."
+            "Another process is writing the part. Received: the folder "
+            f"{str(folder)!r}, which it holds. Wait for it, or give each "
+            "writer its own `part`."
         ) from error

@@ -139,7 +139,9 @@ class StoredRecords:
         if not np.array_equal(records[SAMPLE_INDEX], keys):
             raise ValueError(
                 f"The records of the cache {self.storage.name!r} are not those "
-                "of the samples that its index says. Check it with "
+                "of the samples that its index says. Received: records of "
+                f"{records[SAMPLE_INDEX][:5].tolist()}, ..., expected "
+                f"{keys[:5].tolist()}, .... Check it with "
                 "`cache.open(path, verify='full')`."
             )
         return records, self._part_of[shards]

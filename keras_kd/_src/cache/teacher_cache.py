@@ -92,6 +92,9 @@ class TeacherCache(Teacher):
         storage: the cache's files.
         check_inputs: see `open`.
 
+    Raises:
+        ValueError: there is no manifest, or it is damaged; so is the index.
+
     Example:
     >>> import tempfile, keras_kd as kd
     >>> teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
@@ -321,9 +324,10 @@ class TeacherCache(Teacher):
         if key is not None:
             raise ValueError(
                 f"Sample {self.numbering.sample(key)} is not what the teacher "
-                f"of the cache {self.name!r} was run on: its values, order, "
-                "type or shape differ. Use the data and preprocessing that "
-                "the cache was written with; with random augmentation, write "
-                "and join `cache.AugmentedViews`. If only size or type are "
-                "meant to differ: `cache.open(path, check_inputs=False)`."
+                f"of the cache {self.name!r} was run on. Received: an input "
+                "of other values, order, type or shape. Use the data and "
+                "preprocessing that the cache was written with; with random "
+                "augmentation, write and join `cache.AugmentedViews`. If only "
+                "size or type are meant to differ: "
+                "`cache.open(path, check_inputs=False)`."
             )

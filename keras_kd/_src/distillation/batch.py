@@ -47,7 +47,7 @@ def split_batch(data):
     inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     if not (isinstance(targets, dict) and "sample_index" in targets):
         return Batch(inputs, targets, sample_weight=sample_weight)
-    if isinstance(sample_weight, dict):
+    if isinstance(sample_weight, dict) and "sample_index" in sample_weight:
         # `fit` copies weights for each entry of `y`.
         sample_weight = sample_weight["sample_index"]
     return Batch(
