@@ -283,8 +283,8 @@ path, and so these learn useful features sooner.
 
 A tap gives the place of an exit, so this works with any model. `student.model`
 is the plain model, without its exits. With `hint` the features at an exit also
-learn from those of a later layer. Its weight is the paper's, 0.03; with so small
-a network it is too small to matter, and the distiller warns of it.
+learn from those of a later layer. Its weight is the paper's, 0.03; with so
+small a network that is too little to matter, and the distiller warns of it.
 """
 
 
