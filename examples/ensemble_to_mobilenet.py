@@ -200,9 +200,10 @@ def print_table(models, errors, images):
     print(f"\n{'':26}" + "".join(f"{head:>15}" for head in heads))
     for row in ROWS:
         values = [each[row] for each in errors]
+        ddof = min(1, len(values) - 1)
         model = models[row][0] if row == MEMBER else models[row]
         cells = [
-            f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}",
+            f"{np.mean(values):.2f} ± {np.std(values, ddof=ddof):.2f}",
             f"{model.count_params():,}",
             f"{multiply_adds(model):,}",
             f"{duration(model, images):.1f}",
@@ -236,7 +237,7 @@ def main():
     seeds, steps, members = 3, 1000, MEMBERS
     sizes = 10000, NUM_LABELS, None
     if arguments.smoke:
-        seeds, steps, members = 2, 6, 2
+        seeds, steps, members = 1, 6, 2
         sizes = 200, 50, 500
 
     members_data, own, test = load_data(members, *sizes)

@@ -141,7 +141,9 @@ def measure(models, images, labels):
 def print_table(models, measures):
     heads = ["parameters", "test accuracy %", "agreement %", "calibration %"]
     print(f"\n{'':28}" + "".join(f"{head:>16}" for head in heads))
-    means, spreads = np.mean(measures, axis=0), np.std(measures, axis=0, ddof=1)
+    ddof = min(1, len(measures) - 1)
+    means = np.mean(measures, axis=0)
+    spreads = np.std(measures, axis=0, ddof=ddof)
     for row, mean, spread in zip(ROWS, means, spreads):
         cells = [f"{m:.1f} ± {s:.1f}" for m, s in zip(mean, spread)]
         cells = [f"{models[row].count_params():,}", *cells]
@@ -154,7 +156,8 @@ def plot(path, curves, teacher, images, labels):
     axes = figure.subplot_mosaic(rows, width_ratios=[5, 1, 3.5])
     for row, color in zip(ROWS[1:], ["tab:orange", "tab:blue", "0.6"]):
         values = 100 * np.array([curve[row] for curve in curves])
-        mean, spread = values.mean(axis=0), values.std(axis=0, ddof=1)
+        ddof = min(1, len(values) - 1)
+        mean, spread = values.mean(axis=0), values.std(axis=0, ddof=ddof)
         x, low, high = range(1, len(mean) + 1), mean - spread, mean + spread
         axes["curves"].plot(x, mean, color=color, label=row)
         axes["curves"].fill_between(x, low, high, color=color, alpha=0.2, lw=0)
@@ -183,7 +186,7 @@ def main():
     parser.add_argument("--smoke", action="store_true", help="a short test")
     parser.add_argument("--output", default="quickstart.png")
     arguments = parser.parse_args()
-    seeds, epochs = (2, 2) if arguments.smoke else (5, 30)
+    seeds, epochs = (1, 2) if arguments.smoke else (5, 30)
 
     train_set, test = load_data()
     progress = keras.utils.Progbar(seeds * len(ROWS), unit_name="model")

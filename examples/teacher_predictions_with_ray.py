@@ -165,9 +165,14 @@ class Writer:
 
 
 def finished_shards(folder):
-    """Files of the killed worker's part with their times of writing."""
-    files = (folder / f"predictions/parts/{KILLED}").glob("*-*.npy")
-    return {file.name: file.stat().st_mtime_ns for file in sorted(files)}
+    """Files of the killed worker's part with their times of writing.
+
+    A file that `part.json` doesn't name yet does not count, and is removed.
+    """
+    part = folder / f"predictions/parts/{KILLED}"
+    named = json.loads((part / "part.json").read_text())["shards"]
+    files = [part / shard["file"] for shard in named]
+    return {file.name: file.stat().st_mtime_ns for file in files}
 
 
 def start_ray():
@@ -249,7 +254,8 @@ def print_table(teacher_accuracy, curves):
     print(f"\n{'':30}  test accuracy %\n{'teacher':30}{teacher_accuracy:17.1f}")
     for row in ROWS:
         last = [curve[row][-1] for curve in curves]
-        text = f"{np.mean(last):.1f} ± {np.std(last, ddof=1):.1f}"
+        ddof = min(1, len(last) - 1)
+        text = f"{np.mean(last):.1f} ± {np.std(last, ddof=ddof):.1f}"
         print(f"{row:30}{text:>17}")
 
 
@@ -267,7 +273,8 @@ def plot(path, written, killed, curves):
     parts.set(xlabel="samples", ylabel="part", title=title)
     for row, color in zip(ROWS, ["0.6", "tab:blue"]):
         values = np.array([curve[row] for curve in curves])
-        mean, spread = values.mean(axis=0), values.std(axis=0, ddof=1)
+        ddof = min(1, len(values) - 1)
+        mean, spread = values.mean(axis=0), values.std(axis=0, ddof=ddof)
         x, low, high = range(1, len(mean) + 1), mean - spread, mean + spread
         accuracy.plot(x, mean, color=color, label=row)
         accuracy.fill_between(x, low, high, color=color, alpha=0.2, lw=0)
@@ -282,7 +289,7 @@ def main():
     parser.add_argument("--smoke", action="store_true", help="a short test")
     parser.add_argument("--output", default="teacher_predictions_with_ray.png")
     arguments = parser.parse_args()
-    seeds, epochs = (2, 1) if arguments.smoke else (5, 30)
+    seeds, epochs = (1, 1) if arguments.smoke else (5, 30)
 
     # First of all: a process with threads, as JAX's, is better not forked.
     start_ray()

@@ -217,7 +217,7 @@ def measure_reading(name, path, keys):
     return medians
 
 
-def measure(folder, samples, sizes, reads):
+def measure(folder, samples, parts_tried, sizes, reads):
     """Samples a second, `{name: (first, again)}`."""
     print(
         f"{'':32} {'open, s':>7} {'CPU':>6} {'MiB':>5} "
@@ -232,7 +232,7 @@ def measure(folder, samples, sizes, reads):
         f"{samples:,} in 1 part": (example, keys),
         f"{samples:,} in 1 part, 49 shards": (folder / "shards", keys),
     }
-    for parts in 16, 64:
+    for parts in parts_tried:
         for block in -(-samples // parts), BATCH:
             dealt = ", dealt out" * (block == BATCH)
             path = folder / f"{parts}{dealt}"
@@ -282,15 +282,17 @@ def main():
     )
     parser.add_argument("--reads", type=int, default=1_000_000)
     arguments = parser.parse_args()
+    parts = 16, 64
     if arguments.smoke:
-        arguments.samples, arguments.sizes = 20_000, [100_000]
-        arguments.reads = 5000
+        arguments.samples, arguments.sizes = 4000, [100_000]
+        arguments.reads, parts = 5000, (2, 4)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as folder:
         rates = measure(
             pathlib.Path(folder),
             arguments.samples,
+            parts,
             arguments.sizes,
             arguments.reads,
         )

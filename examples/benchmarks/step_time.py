@@ -405,6 +405,7 @@ def main():
     WIDTHS["student"] = arguments.student or WIDTHS["student"]
     if arguments.smoke:
         arguments.steps, arguments.turns, arguments.batch = 2, 1, 4
+        WIDTHS.update(teacher=(4,), student=(4,))
     if arguments.xla and BACKEND == "tensorflow":
         COMPILE["jit_compile"] = True
     results = {}
