@@ -197,10 +197,6 @@ errors, and the soft targets of the others show which classes are similar.
 `students.peers` makes one model of them, whose output is a dict. Nothing is
 copied: each peer stays the model that it was. `schemes.mutual_learning` returns
 the transfers, one for each direction.
-
-After the first epoch a distiller warns of a transfer that is less than 0.1 % of
-the loss. In this guide that is no mistake: students that have just begun to
-train predict nearly the same, so their transfers are small at first, and grow.
 """
 
 
@@ -284,7 +280,7 @@ path, and so these learn useful features sooner.
 A tap gives the place of an exit, so this works with any model. `student.model`
 is the plain model, without its exits. With `hint` the features at an exit also
 learn from those of a later layer. Its weight is the paper's, 0.03; with so
-small a network that is too little to matter, and the distiller warns of it.
+small a network that is too little to matter.
 """
 
 
@@ -341,8 +337,8 @@ labels can be used: the student, with dropout, learns to predict what the
 average predicts without dropout. That is *Mean Teacher*.
 
 The images without a label have the label -1, which the loss ignores. In the
-first steps the teacher is no better than chance (the distiller warns of it), so
-its weight starts at 0 and grows.
+first steps the teacher is no better than chance, so its weight starts at 0 and
+grows.
 """
 
 
