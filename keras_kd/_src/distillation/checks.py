@@ -280,10 +280,10 @@ def warn_of_teacher(teacher, inspection):
         warn(
             f"The teacher {teacher.name!r} is no better than chance on the "
             f"labels. Received: {100 * correct / labelled:.1f} % right of "
-            f"{labelled:,.0f} labelled samples, where guessing gives "
-            f"{100 * chance:.1f} %. Check that it is trained, "
-            "that it takes this preprocessing, and that its classes have the "
-            "order of the labels."
+            f"{labelled:,.0f} labeled samples, where guessing gives "
+            f"{100 * chance:.1f} %. Check that it is trained, that it takes "
+            "this preprocessing, and that its classes have the order of the "
+            "labels."
         )
 
 

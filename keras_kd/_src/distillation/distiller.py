@@ -233,7 +233,9 @@ class Distiller(keras_compat.Model):
         *state, data = args
         batch = self.complete_batch(data, state_mapping(self, *state))
         results = super().train_step(*state, batch)
-        return update_after_step(self, results, self._update_teacher)
+        if self._teacher.follows_student:
+            results = update_after_step(self, results, self._update_teacher)
+        return results
 
     def test_step(self, *args):
         """One step of evaluation; `(data)`, on JAX `(state, data)`."""
