@@ -87,7 +87,7 @@ def forget_compiled_loss(model):
 
 
 class Model(keras.Model):
-    """`keras.Model`, with three of its faults mended for those who override."""
+    """`keras.Model`, with three faults fixed for those who override."""
 
     def _symbolic_build(self, iterator=None, data_batch=None):
         # Keras takes a batch from the iterator. All that a `PyDataset`'s

@@ -87,7 +87,7 @@ class RemoteFolder:
         missing = [path for path in copies if not copies[path].is_file()]
         files, root = self._connect()
         with self._found("one of the files that its manifest names"):
-            # In one call: object stores are asked for all of them at once.
+            # In one call: object stores get one request for all of them at once.
             sizes = files.sizes([f"{root}/{path}" for path in missing])
         far = dict(zip(missing, sizes))
         return [
@@ -123,7 +123,7 @@ class RemoteFolder:
     def _connect(self):
         """The file system, and the folder's path in it.
 
-        Asked for anew each time: `fsspec` keeps one for each process, as its
+        Made anew each time: `fsspec` keeps one for each process, as its
         connections don't outlive a fork.
         """
         try:

@@ -219,7 +219,7 @@ class TeacherCache(Teacher):
 
     @property
     def metadata(self):
-        """What `write` was told about the data, a dict."""
+        """The metadata that `write` was given, a dict."""
         return dict(self.manifest.metadata)
 
     def predictions_of(self, sample_index, view=None):

@@ -324,7 +324,7 @@ class Writing:
         shards = self.part.shards if self.check_inputs else []
         checksums = InputChecksums(shards)
         stored.add(keys)
-        # Of what is left: the time for it is told by what is done now.
+        # Of what is left: the time for it is estimated from what is done now.
         left = total and max(0, total - len(keys))
         bar = keras.utils.Progbar(left, verbose=verbose, unit_name="sample")
         storing = None

@@ -62,6 +62,6 @@ def split_batch(data):
 def common_weight(sample_weight):
     """The weights of the samples, where each output was given its own copy.
 
-    `fit` copies them for each entry of labels that are told apart.
+    `fit` copies them for each entry of labels that are a dict.
     """
     return keras.tree.flatten(sample_weight)[0]

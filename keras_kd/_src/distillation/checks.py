@@ -248,7 +248,7 @@ def _each_output(loss, names):
 
 
 def expects_logits(loss):
-    """Whether a loss of Keras expects logits; None where it can't be told."""
+    """Whether a loss of Keras expects logits; None where unknown."""
     if isinstance(loss, str):
         loss = keras.losses.get(loss)
     if inspect.isclass(loss) or inspect.isfunction(loss):

@@ -77,7 +77,7 @@ class SelfDistiller(Distiller):
 
     def _labels_for(self, labels, output):
         if labels is None or keras.tree.is_nested(labels):
-            return labels  # The outputs are told apart already.
+            return labels  # The outputs are separate already.
         return keras.tree.map_structure(lambda _: labels, output)
 
     def compile(
@@ -102,7 +102,7 @@ class SelfDistiller(Distiller):
         )
 
     def _for_each_output(self, metrics):
-        """A copy of the metrics for each output, if they are not told apart."""
+        """A copy of the metrics for each output, unless they are separate."""
         output = self._student_output
         flat = isinstance(metrics, (list, tuple)) and not any(
             isinstance(metric, (list, tuple, dict)) for metric in metrics

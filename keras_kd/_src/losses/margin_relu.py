@@ -111,7 +111,7 @@ class MarginReLU(DistillationLoss):
     """Margin ReLU (OFD): the teacher's pre-activations, matched in part.
 
     Positive responses are matched in full. Of a negative one only that it is
-    negative, down to a margin, is asked for. Tap both sides right before the
+    negative, down to a margin, is wanted. Tap both sides right before the
     activation (`"relu1:input"`), where the teacher's batch normalization
     ends: `margin_of_batch_norm(layer)` gives its margin. The authors' adapter
     is a 1x1 convolution and a batch normalization, on the student's side.

@@ -18,7 +18,7 @@ TINY = 1.2e-38
 # The logit of a class that a member does not know: its probability is 0.
 UNKNOWN = -1e9
 # What differs between two layers that do the same. Of a Lambda, its function
-# is told by a version, as its code differs from one Python to the next.
+# is known by a version, as its code differs from one Python to the next.
 _INCIDENTAL = {
     "build_config",
     "compile_config",
