@@ -87,7 +87,7 @@ class RemoteFolder:
         missing = [path for path in copies if not copies[path].is_file()]
         files, root = self._connect()
         with self._found("one of the files that its manifest names"):
-            # In one call: object stores get one request for all of them at once.
+            # In one call: an object store gets one request for all of them.
             sizes = files.sizes([f"{root}/{path}" for path in missing])
         far = dict(zip(missing, sizes))
         return [
