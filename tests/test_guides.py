@@ -90,7 +90,13 @@ def test_guide_has_the_form_of_a_tutobook(path):
     assert description.endswith(".") and len(description) <= 100
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def marked(path):
+    """An example; that of Ray on one backend, as its subject is Ray."""
+    marks = [pytest.mark.one_backend] if "_with_ray" in path.name else []
+    return pytest.param(path, marks=marks, id=path.name)
+
+
+@pytest.mark.parametrize("path", map(marked, EXAMPLES))
 def test_example(path, tmp_path):
     if path.name in NEEDS_MNIST and not os.environ.get("TFDS_DATA_DIR"):
         pytest.skip("needs MNIST prepared in the folder TFDS_DATA_DIR")
