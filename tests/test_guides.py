@@ -96,7 +96,7 @@ def marked(path):
     return pytest.param(path, marks=marks, id=path.name)
 
 
-@pytest.mark.parametrize("path", map(marked, EXAMPLES))
+@pytest.mark.parametrize("path", [marked(path) for path in EXAMPLES])
 def test_example(path, tmp_path):
     if path.name in NEEDS_MNIST and not os.environ.get("TFDS_DATA_DIR"):
         pytest.skip("needs MNIST prepared in the folder TFDS_DATA_DIR")
