@@ -18,6 +18,12 @@ NEEDS_MNIST = {
     "mnist_cached_teacher.py",
     "mnist_hinton.py",
 }
+ONE_BACKEND = {
+    "cache_formats.py",
+    "cache_reading.py",
+    "cache_writing.py",
+    "teacher_predictions_with_ray.py",
+}
 WITHOUT_FIGURE = {"large_vocabulary.py"}
 # Two steps don't repay what it takes TensorFlow to trace them. The examples run
 # compiled.
@@ -91,8 +97,8 @@ def test_guide_has_the_form_of_a_tutobook(path):
 
 
 def marked(path):
-    """An example; that of Ray on one backend, as its subject is Ray."""
-    marks = [pytest.mark.one_backend] if "_with_ray" in path.name else []
+    """An example; on one backend where its subject is Ray, or files."""
+    marks = [pytest.mark.one_backend] if path.name in ONE_BACKEND else []
     return pytest.param(path, marks=marks, id=path.name)
 
 
