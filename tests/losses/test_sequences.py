@@ -320,6 +320,35 @@ def test_mixtures_are_exact_and_finite(share, place):
         assert np.all(error <= allowed + 1e-6 * np.abs(expected))
 
 
+@pytest.mark.parametrize("certain", ["teacher", "student"])
+@pytest.mark.parametrize("share", [1e-6, 0.1, 0.5])
+def test_mixtures_are_exact_relative_to_their_own_size(share, certain):
+    """A side that is certain shows each ratio by itself, however small."""
+    sizes = np.array([1e-4, 1e-2, 1.0, 20.0, 59.0, 61.0, 90.0, 1e5])
+    # Softmax of these gives the first class exp(-size).
+    other = np.where(sizes < 50, np.log(np.expm1(np.minimum(sizes, 50))), sizes)
+    spread = np.stack([0 * sizes, other], axis=1).astype("float32")
+    sure = np.full_like(spread, [0.0, -2e5])
+    teacher, student = (
+        (sure, spread) if certain == "teacher" else (spread, sure)
+    )
+    p, q = (
+        -np.logaddexp(0.0, np.float64(x)[:, ::-1] - x)
+        for x in (teacher, student)
+    )
+    mixture = log_of_mixture(share, p, q)
+    skewed = np.sum(np.exp(p) * (p - mixture), axis=1)
+    of_student = np.sum(np.exp(q) * (q - mixture), axis=1)
+    mixed = skewed / (1 - share) + of_student / share
+    # Log-probabilities of about 10 are rounded by 1e-6, in up to four places.
+    found = jensen_shannon(teacher, student, beta=share, normalize=True)
+    np.testing.assert_allclose(numpy(found), mixed, rtol=4e-6)
+    if certain == "teacher":
+        found = numpy(skew_kl(teacher, student, skew=share))
+        # A log-probability near 0 is exact to the rounding of 1.
+        np.testing.assert_allclose(found, skewed, rtol=4e-6, atol=2.0**-23)
+
+
 @functools.cache
 def one_token(beta, normalize=True):
     teacher, student = TOKENS
