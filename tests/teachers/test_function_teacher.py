@@ -1,5 +1,7 @@
 """Python functions, classifiers and foreign models as the teacher."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from keras import layers
 from keras import ops
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LinearRegression
 from sklearn.linear_model import LogisticRegression
 from support import BACKEND
 from support import numpy
@@ -301,6 +304,156 @@ def test_classifiers_without_probabilities_are_refused():
         FunctionTeacher.of_classifier(classifier, (4,))
 
 
+def test_a_regressor_gives_its_numbers():
+    x, y = iris()
+    regressor = LinearRegression().fit(x, y.astype("float64"))
+    teacher = FunctionTeacher.of_regressor(regressor, (2, 2))
+    values = numpy(teacher(x.reshape(-1, 2, 2)))
+    assert values.shape == (150, 1)
+    assert_close(values[:, 0], regressor.predict(x))
+    both = LinearRegression().fit(x, np.stack([y, -2.0 * y], axis=-1))
+    teacher = FunctionTeacher.of_regressor(both, (4,), outputs=2, version="1")
+    distiller = kd.Distiller(
+        teacher, student(2), keras.losses.MeanSquaredError(), hard_weight=0.0
+    )
+    distiller.compile("sgd", loss=None)
+    logs = distiller.evaluate(x, verbose=0, return_dict=True)
+    predicted = distiller.student.predict(x, verbose=0)
+    expected = np.mean((predicted - both.predict(x)) ** 2)
+    assert logs["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.one_backend
+def test_regressors_and_classifiers_are_told_apart():
+    x, y = iris()
+    regressor = LinearRegression().fit(x, y)
+    with pytest.raises(ValueError, match="`FunctionTeacher.of_regressor`"):
+        FunctionTeacher.of_classifier(regressor, (4,))
+    with pytest.raises(ValueError, match="`FunctionTeacher.of_classifier`"):
+        FunctionTeacher.of_regressor(forest(x, y), (4,))
+    both = LinearRegression().fit(x, np.stack([y, y], axis=-1))
+    teacher = FunctionTeacher.of_regressor(both, (4,))
+    with pytest.raises(ValueError, match=r"\(6, 2\).*Expected.*\(6, 1\)"):
+        teacher(SAMPLES)
+
+
+# --- several inputs and outputs ---------------------------------------------
+
+IDS = np.array([[1, 2], [0, 3], [4, 4], [2, 0], [1, 1], [3, 2]], "int32")
+STRUCTURES = {
+    "dict": ({"x": (4,), "ids": (2,)}, {"x": "float32", "ids": "int64"}),
+    "list": ([(4,), (2,)], ["float32", "int64"]),
+}
+
+
+def parts_of(inputs):
+    if isinstance(inputs, dict):
+        assert sorted(inputs) == ["ids", "x"]
+        return inputs["x"], inputs["ids"]
+    return inputs
+
+
+def several(inputs):
+    x, ids = parts_of(inputs)
+    assert x.dtype == "float32" and ids.dtype == "int64"
+    return {"cls": x @ MATRIX, "size": ids.sum(axis=-1)}
+
+
+def two_heads(names=("x", "ids")):
+    inputs = [
+        keras.Input((4,), name=names[0]),
+        keras.Input((2,), dtype="int32", name=names[1]),
+    ]
+    hidden = layers.Concatenate()([inputs[0], ops.cast(inputs[1], "float32")])
+    outputs = {
+        "cls": layers.Dense(3, name="cls")(hidden),
+        "size": layers.Dense(1, name="size")(hidden),
+    }
+    return inputs, outputs
+
+
+@pytest.mark.parametrize("kind", STRUCTURES)
+def test_several_inputs_and_outputs(kind):
+    shapes, types = STRUCTURES[kind]
+    outputs = {"cls": (3,), "size": (1,)}
+    teacher = FunctionTeacher(
+        several, shapes, output_shape=outputs, input_dtype=types, version="1"
+    )
+    inputs, heads = two_heads()
+    named = dict(zip(["x", "ids"], inputs)) if kind == "dict" else inputs
+    distiller = kd.Distiller(
+        teacher,
+        keras.Model(named, heads),
+        [
+            kd.Transfer(
+                keras.losses.MeanSquaredError(),
+                name=name,
+                teacher=f"[{name}]",
+                student=f"[{name}]",
+            )
+            for name in outputs
+        ],
+        hard_weight=0.0,
+    )
+    distiller.compile("sgd", loss=None)
+    data = {"x": SAMPLES, "ids": IDS} if kind == "dict" else [SAMPLES, IDS]
+    logs = distiller.evaluate(data, batch_size=6, verbose=0, return_dict=True)
+    student = distiller.student.predict(data, verbose=0)
+    expected = np.mean((student["cls"] - SAMPLES @ MATRIX) ** 2)
+    assert logs["cls_loss"] == pytest.approx(expected, rel=1e-5)
+    sizes = IDS.sum(axis=-1, keepdims=True)
+    expected = np.mean((student["size"] - sizes) ** 2)
+    assert logs["size_loss"] == pytest.approx(expected, rel=1e-5)
+    distiller.fit(data, verbose=0)
+
+
+def test_entries_that_the_function_does_not_take_are_left_out():
+    teacher = FunctionTeacher(
+        lambda inputs: inputs["x"] @ MATRIX, {"x": (4,)}, 3, version="1"
+    )
+    data = {"x": ops.convert_to_tensor(SAMPLES), "ids": IDS}
+    assert_close(numpy(teacher(data)), SAMPLES @ MATRIX)
+    with pytest.raises(ValueError, match=r"entries \['x'\].*\['ids'\]"):
+        teacher({"ids": IDS})
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    "returned, message",
+    [
+        (lambda n: {"cls": np.ones((n, 3))}, "Received: a dict with"),
+        (lambda n: np.ones((n, 3)), "Received: one array"),
+        (
+            lambda n: {"cls": np.ones((n, 3)), "size": np.ones((n, 2))},
+            r"\(6, 2\).*Expected: numbers of shape \(6, 1\)",
+        ),
+    ],
+)
+def test_outputs_of_another_structure_are_refused(returned, message):
+    shapes = {"cls": (3,), "size": (1,)}
+    teacher = FunctionTeacher(
+        lambda x: returned(len(x)), (4,), output_shape=shapes
+    )
+    with pytest.raises(ValueError, match=f"(?s)can't be used. .*{message}"):
+        teacher(SAMPLES)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({}, "or else `output_shape`"),
+        ({"num_classes": 3, "output_shape": (3,)}, "or else `output_shape`"),
+        ({"output_shape": (3,), "classes": [0]}, "`num_classes` instead"),
+        ({"output_shape": "three"}, "Argument `output_shape` must be"),
+        ({"num_classes": 3, "input_shape": 4}, "Argument `input_shape` must"),
+    ],
+)
+def test_shapes_are_checked(changes, message):
+    with pytest.raises(ValueError, match=message):
+        FunctionTeacher(registered, **{"input_shape": (4,), **changes})
+
+
 # --- distillation -----------------------------------------------------------
 
 
@@ -349,6 +502,15 @@ def test_a_registered_function_is_saved(tmp_path):
     loaded = keras.saving.load_model(tmp_path / "teacher.keras")
     assert loaded.get_config() == teacher.get_config()
     assert_close(numpy(loaded(SAMPLES)), numpy(teacher(SAMPLES)))
+
+
+def test_several_outputs_are_saved(tmp_path):
+    teacher = FunctionTeacher(
+        registered, [(4,)], output_shape={"y": (3,)}, input_dtype=["float32"]
+    )
+    config = teacher.get_config()
+    loaded = FunctionTeacher.from_config(json.loads(json.dumps(config)))
+    assert loaded.compute_output_shape([(7, 4)]) == {"y": (7, 3)}
 
 
 @pytest.mark.one_backend

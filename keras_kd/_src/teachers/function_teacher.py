@@ -3,24 +3,33 @@
 import warnings
 
 import keras
-import numpy as np
 
 from keras_kd._src.arguments import integer
 from keras_kd._src.arguments import number
 from keras_kd._src.arguments import one_of
 from keras_kd._src.backend import BACKEND
+from keras_kd._src.teachers.function_outputs import logits_of_columns
+from keras_kd._src.teachers.function_outputs import values_of
 from keras_kd._src.teachers.host_call import host_call
+from keras_kd._src.teachers.scikit_learn import Probabilities
+from keras_kd._src.teachers.scikit_learn import Targets
+from keras_kd._src.teachers.scikit_learn import classes_of
+from keras_kd._src.teachers.structures import entries_for
+from keras_kd._src.teachers.structures import specs_of
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class FunctionTeacher(keras.Model):
     """A teacher that is any Python function over NumPy arrays.
 
-    For teachers that are no Keras models: a remote API, an ONNX session, a
-    scikit-learn classifier, a table of precomputed predictions. It works in
-    compiled steps on all backends: the function runs once a step, on the host,
-    and no gradient flows through it. The teacher returns logits in the
-    student's numbering of classes:
+    For teachers that are no Keras models: a remote API, a scikit-learn model,
+    a table of precomputed predictions. (`OnnxModel`, `TorchModule` and
+    `JaxFunction` are for models of other libraries.) It works in compiled
+    steps on all backends: the function runs once a step, on the host, and no
+    gradient flows through it.
+
+    With `num_classes`, the teacher returns logits in the student's numbering
+    of classes:
 
         logits        as they are; a class that the function does not know
                       has log(floor) + logsumexp(logits)
@@ -33,40 +42,55 @@ class FunctionTeacher(keras.Model):
     for a model whose small probabilities are meant, such as a logistic
     regression.
 
+    With `output_shape`, what the function returns is taken as it is: numbers
+    of a regression, or several outputs, of which transfers name one by a tap
+    such as `"[box]"`.
+
     A function has no weights to tell it by. State a `version`, and change it
     with the function: a cache of predictions, or the state of a training run,
     then refuses the changed one. Without it there is a `UserWarning` where a
     cache is written or a state saved, as any function will pass for this one.
 
     The teacher is never saved with a distiller. XLA can't compile the step on
-    TensorFlow. On JAX the function must not compute with JAX itself, should
-    return the same for the same samples, and runs once for each device.
+    TensorFlow. On JAX the function must not compute with JAX itself (that is
+    `JaxFunction`), should return the same for the same samples, and runs once
+    for each device.
 
     Args:
-        function: takes a NumPy array `(batch, *input_shape)`, returns one of
-            shape `(batch, number of columns)`, finite.
-        input_shape: shape of a sample, a tuple without the batch.
+        function: takes a NumPy array `(batch, *input_shape)`, or a dict or
+            list of them as `input_shape` is one; returns an array of shape
+            `(batch, number of columns)`, finite; with `output_shape`, arrays
+            of these shapes, `(batch,)` counting as `(batch, 1)`.
+        input_shape: shape of a sample, a tuple without the batch; or a dict
+            or list of them. Of a dict with more entries, the function gets
+            these.
         num_classes: how many classes the student has.
+        output_shape: in place of `num_classes`: the shape of what a sample's
+            output is, a tuple without the batch, or a dict or list of them.
         from_logits: whether the function returns logits; False for
             probabilities.
         classes: the class of each column, in the student's numbering; by
             default column i is class i.
         floor: smallest probability of a class, in (0, 1/num_classes];
             `0.01 / num_classes` by default.
-        input_dtype: type of the array that the function gets.
+        input_dtype: type of the arrays that the function gets; or a dict or
+            list of types, as `input_shape` is one.
         version: text that tells this function from others and from what it
             was before, such as `"2024-05"` or a model's checksum.
         name: the teacher's name.
 
     Call arguments:
-        inputs: tensor of shape `(batch, *input_shape)`.
+        inputs: tensor of shape `(batch, *input_shape)`, or a dict or list of
+            them.
 
     Returns:
-        float32 logits of shape `(batch, num_classes)`.
+        float32 logits of shape `(batch, num_classes)`, or tensors of the
+        shapes `(batch, *output_shape)`.
 
     Raises:
-        ValueError: an argument can't be used; or, when called, the function's
-            array has another shape, is not finite, or holds no distributions.
+        ValueError: an argument can't be used; or, when called, an input is
+            missing, or the function's array has another shape, is not finite,
+            or holds no distributions.
 
     Example:
     >>> def oracle(x):
@@ -80,8 +104,9 @@ class FunctionTeacher(keras.Model):
         self,
         function,
         input_shape,
-        num_classes,
+        num_classes=None,
         *,
+        output_shape=None,
         from_logits=True,
         classes=None,
         floor=None,
@@ -91,24 +116,32 @@ class FunctionTeacher(keras.Model):
     ):
         super().__init__(name=name, dtype="float32", autocast=False)
         _check_function(function)
-        self.num_classes = integer(num_classes, "num_classes")
+        _check_outputs(num_classes, output_shape, classes, floor)
+        self.num_classes = num_classes
         self.from_logits = one_of(from_logits, "from_logits", (True, False))
-        self.classes = _checked_classes(classes, num_classes)
-        floor = 0.01 / num_classes if floor is None else floor
-        self.floor = number(floor, "floor", above=0.0, most=1.0 / num_classes)
+        self.classes = self.floor = None
+        if num_classes is not None:
+            self.num_classes = integer(num_classes, "num_classes")
+            self.classes = _checked_classes(classes, num_classes)
+            floor = 0.01 / num_classes if floor is None else floor
+            most = 1.0 / num_classes
+            self.floor = number(floor, "floor", above=0.0, most=most)
         self.version = checked_version(version)
-        self.sample_shape = tuple(input_shape)
-        self._array_type = input_dtype
         self._warned = False
-        # Out of reach of tracking: the function may be a module itself.
-        self._get_function = lambda: function
+        inputs = specs_of(input_shape, input_dtype, "input_shape")
+        outputs = specs_of(
+            (num_classes,) if output_shape is None else output_shape,
+            name="output_shape",
+        )
+        # Out of reach of tracking: the function may be a module itself, and
+        # JAX does not know Keras' tracked dicts and lists.
+        self._hidden = lambda: (function, inputs, outputs, input_dtype)
         self.trainable = False
         # On the other backends a compiled step may leave the graph.
         self.supports_jit = BACKEND != "tensorflow"
-        self.input_spec = keras.layers.InputSpec(
-            shape=(None, *self.sample_shape)
-        )
-        self.build((None, *self.sample_shape))
+        if isinstance(inputs, keras.KerasTensor):
+            self.input_spec = keras.layers.InputSpec(shape=inputs.shape)
+        self.build(keras.tree.map_structure(lambda spec: spec.shape, inputs))
 
     @classmethod
     def of_classifier(
@@ -148,11 +181,11 @@ class FunctionTeacher(keras.Model):
         >>> teacher.from_logits, teacher.classes
         (False, (0, 1))
         """
-        classes = _classes_of(classifier, classes)
+        classes = classes_of(classifier, classes)
         if num_classes is None:
             num_classes = int(max(classes)) + 1
         return cls(
-            _Probabilities(classifier),
+            Probabilities(classifier),
             input_shape,
             num_classes,
             from_logits=False,
@@ -160,38 +193,78 @@ class FunctionTeacher(keras.Model):
             **kwargs,
         )
 
+    @classmethod
+    def of_regressor(cls, regressor, input_shape, *, outputs=1, **kwargs):
+        """A fitted scikit-learn regressor as the teacher.
+
+        Samples are flattened for it, to `(batch, features)`. Compare with
+        `keras.losses.MeanSquaredError`, or another loss of numbers.
+
+        Args:
+            regressor: has `predict`.
+            input_shape: shape of a sample, a tuple without the batch.
+            outputs: how many numbers it predicts for a sample.
+            kwargs: other arguments of `FunctionTeacher`.
+
+        Returns:
+            A `FunctionTeacher` of outputs `(batch, outputs)`.
+
+        Raises:
+            ValueError: it is a classifier, or no model that predicts.
+
+        Example:
+        >>> class Mean:
+        ...     def predict(self, x):
+        ...         return x.mean(axis=-1)
+        >>> teacher = FunctionTeacher.of_regressor(Mean(), (4,))
+        >>> teacher(keras.ops.ones((2, 4))).shape == (2, 1)
+        True
+        """
+        outputs = integer(outputs, "outputs")
+        return cls(
+            Targets(regressor), input_shape, output_shape=(outputs,), **kwargs
+        )
+
     @property
     def function(self):
-        return self._get_function()
+        return self._hidden()[0]
+
+    @property
+    def name_of_function(self):
+        """How errors name the function."""
+        return getattr(self.function, "__name__", repr(self.function))
 
     def build(self, input_shape):
         self.built = True
 
     def call(self, inputs, training=None):
-        return host_call(self._predict, inputs, (self.num_classes,))
+        _, expected, outputs, _ = self._hidden()
+        inputs = entries_for(expected, inputs, f"teacher {self.name!r}")
+        return host_call(self._predict, inputs, outputs)
 
     def compute_output_shape(self, input_shape):
-        return (input_shape[0], self.num_classes)
+        inputs = keras.tree.map_shape_structure(keras.KerasTensor, input_shape)
+        outputs = self.compute_output_spec(inputs)
+        return keras.tree.map_structure(lambda spec: spec.shape, outputs)
 
     def compute_output_spec(self, inputs, training=None):
-        shape = self.compute_output_shape(inputs.shape)
-        return keras.KerasTensor(shape, dtype="float32")
+        batch = keras.tree.flatten(inputs)[0].shape[0]
+        return keras.tree.map_structure(
+            lambda spec: keras.KerasTensor(
+                (batch, *spec.shape[1:]), spec.dtype
+            ),
+            self._hidden()[2],
+        )
 
-    def _predict(self, array):
-        array = array.astype(self._array_type)
-        outputs = _checked_outputs(self, self.function(array), len(array))
-        if self.from_logits:
-            highest = outputs.max(axis=-1, keepdims=True)
-            total = np.exp(outputs - highest).sum(axis=-1, keepdims=True)
-            unknown = np.log(self.floor) + highest + np.log(total)
-        else:
-            outputs = np.log(np.maximum(outputs, self.floor))
-            unknown = np.full((len(array), 1), np.log(self.floor))
-        logits = np.repeat(unknown, self.num_classes, axis=-1)
-        logits[:, list(self.classes)] = outputs
-        if not self.from_logits:
-            logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-        return logits
+    def _predict(self, arrays):
+        function, inputs, outputs, _ = self._hidden()
+        arrays = keras.tree.map_structure(
+            lambda spec, array: array.astype(spec.dtype), inputs, arrays
+        )
+        samples = len(keras.tree.flatten(arrays)[0])
+        if self.num_classes is None:
+            return values_of(self, function(arrays), samples, outputs)
+        return logits_of_columns(self, function(arrays), samples)
 
     def fingerprint_bytes(self):
         """What tells this teacher from others: its settings and version."""
@@ -199,30 +272,34 @@ class FunctionTeacher(keras.Model):
             self._warned = True
             warn_of_function(
                 f"The teacher {self.name!r} is the function "
-                f"{_name_of(self.function)}",
+                f"{self.name_of_function}",
                 "FunctionTeacher(..., version='2024-05')",
             )
         config = {**self._settings(), "name": None}
         return repr(sorted(config.items(), key=str)).encode()
 
     def _settings(self):
-        return {
-            "input_shape": self.sample_shape,
+        _, inputs, outputs, input_dtype = self._hidden()
+        settings = {
+            "input_shape": _sample_shapes(inputs),
             "num_classes": self.num_classes,
             "from_logits": self.from_logits,
             "classes": self.classes,
             "floor": self.floor,
-            "input_dtype": self._array_type,
+            "input_dtype": input_dtype,
             "version": self.version,
             "name": self.name,
         }
+        if self.num_classes is None:
+            settings["output_shape"] = _sample_shapes(outputs)
+        return settings
 
     def get_config(self):
         name = keras.saving.get_registered_name(self.function)
         if keras.saving.get_registered_object(name) is not self.function:
             raise ValueError(
                 f"The teacher {self.name!r} can't be saved: its function is "
-                f"plain Python. Received: {_name_of(self.function)}. A "
+                f"plain Python. Received: {self.name_of_function}. A "
                 "Distiller saves without its teacher, so it needs not be; give "
                 "a loaded one its teacher by `set_teacher`. To save it alone, "
                 "decorate the function with "
@@ -279,76 +356,21 @@ def _checked_classes(classes, num_classes):
     return tuple(int(each) for each in numbers)
 
 
-def _checked_outputs(teacher, outputs, samples):
-    """What a function returned, as float64; a `ValueError` if it won't do."""
-    expected = (samples, len(teacher.classes))
-    outputs = np.asarray(outputs)
-    if outputs.shape != expected or outputs.dtype.kind not in "fiu":
-        _refuse(
-            teacher,
-            f"an array of shape {outputs.shape} and type {outputs.dtype}",
-            f"numbers of shape {expected}: (batch, classes)",
-        )
-    outputs = outputs.astype("float64")
-    if not np.isfinite(outputs).all():
-        wrong = int((~np.isfinite(outputs)).sum())
-        _refuse(teacher, f"{wrong} entries NaN or infinite", "finite numbers")
-    if not teacher.from_logits:
-        sums = outputs.sum(axis=-1)
-        # Half precision rounds each of many classes.
-        if outputs.min() < 0.0 or np.abs(sums - 1.0).max() > 0.02:
-            _refuse(
-                teacher,
-                f"entries from {outputs.min():.4g} to {outputs.max():.4g}, "
-                f"rows that sum to {sums.min():.4g} to {sums.max():.4g}",
-                "probabilities, rows that sum to 1 (or from_logits=True)",
-            )
-    return outputs
-
-
-def _refuse(teacher, received, expected):
-    raise ValueError(
-        f"The function {_name_of(teacher.function)} of the teacher "
-        f"{teacher.name!r} returned an array that can't be used. Received: "
-        f"{received}. Expected: {expected}."
-    )
-
-
-def _name_of(function):
-    return getattr(function, "__name__", repr(function))
-
-
-class _Probabilities:
-    """A scikit-learn classifier's probabilities, of samples of any shape."""
-
-    def __init__(self, classifier):
-        self.classifier = classifier
-        self.__name__ = f"{type(classifier).__name__}.predict_proba"
-
-    def __call__(self, array):
-        return self.classifier.predict_proba(array.reshape(len(array), -1))
-
-
-def _classes_of(classifier, numbers):
-    """The class number of each column: `numbers`, or the classifier's own."""
-    known = getattr(classifier, "classes_", None)
-    kind = type(classifier).__name__
-    # scikit-learn hides predict_proba where the settings exclude it.
-    if not hasattr(classifier, "predict_proba") or known is None:
+def _check_outputs(num_classes, output_shape, classes, floor):
+    given = [num_classes is not None, output_shape is not None]
+    if sum(given) != 1:
         raise ValueError(
-            "Argument `classifier` must be a fitted scikit-learn classifier "
-            f"that gives probabilities. Received: {classifier!r}, without "
-            "`predict_proba` or `classes_`. Fit it, or calibrate it."
+            "Give `num_classes` if the function returns logits or "
+            "probabilities of classes, or else `output_shape`. Received: "
+            f"num_classes={num_classes!r}, output_shape={output_shape!r}."
         )
-    if isinstance(known, list):
+    if given[1] and (classes is not None or floor is not None):
         raise ValueError(
-            "The classifier must have one output. Received: "
-            f"{kind} with {len(known)} outputs."
+            "Arguments `classes` and `floor` are for a function that returns "
+            f"classes. Received: classes={classes!r}, floor={floor!r} and "
+            f"output_shape={output_shape!r}. Give `num_classes` instead."
         )
-    if numbers is None and np.asarray(known).dtype.kind not in "iu":
-        raise ValueError(
-            f"The classes of {kind} are no integers, so the student's "
-            f"numbering is not known. Received: {list(known[:5])}. Give "
-            "`classes=`, the student's number of each, in this order."
-        )
-    return known if numbers is None else numbers
+
+
+def _sample_shapes(specs):
+    return keras.tree.map_structure(lambda spec: tuple(spec.shape[1:]), specs)

@@ -6,45 +6,73 @@ import numpy as np
 from keras_kd._src.backend import BACKEND
 
 
-def host_call(function, inputs, output_shape, dtype="float32"):
-    """What a NumPy function returns, inside of a step, compiled or not."""
+def host_call(function, inputs, outputs):
+    """What a NumPy function returns, inside of a step, compiled or not.
+
+    Args:
+        function: takes one structure of arrays, and returns another.
+        inputs: the structure of tensors that it takes, a row a sample.
+        outputs: what it returns, as a structure of `keras.KerasTensor`s of any
+            batch size.
+    """
     # The function runs on the host, outside of the graph and of the gradient;
     # not while Keras only infers shapes. XLA can't compile such a call on
     # TensorFlow; on JAX the function must not compute with JAX, whose device
     # waits for it.
 
-    def run(array):
-        # A copy: the backend's own memory is reused after the call.
-        result = function(np.array(array))
-        return np.ascontiguousarray(result, dtype=dtype)
+    def run(*arrays):
+        # Copies: the backend's own memory is reused after the call.
+        arrays = [np.array(array) for array in arrays]
+        results = function(keras.tree.pack_sequence_as(inputs, arrays))
+        return [
+            np.ascontiguousarray(result, dtype=spec.dtype)
+            for result, spec in zip(keras.tree.flatten(results), specs)
+        ]
 
-    inputs = keras.ops.stop_gradient(keras.ops.convert_to_tensor(inputs))
-    return keras.ops.stop_gradient(
-        _CALLS[BACKEND](run, inputs, output_shape, dtype)
+    specs = keras.tree.flatten(outputs)
+    tensors = [
+        keras.ops.stop_gradient(keras.ops.convert_to_tensor(each))
+        for each in keras.tree.flatten(inputs)
+    ]
+    results = _CALLS[BACKEND](run, tensors, specs)
+    return keras.tree.pack_sequence_as(
+        outputs, [keras.ops.stop_gradient(result) for result in results]
     )
 
 
-def _on_tensorflow(run, inputs, output_shape, dtype):
+def _shape(inputs, spec):
+    return (inputs[0].shape[0], *spec.shape[1:])
+
+
+def _on_tensorflow(run, inputs, specs):
     import tensorflow as tf
 
-    result = tf.numpy_function(run, [inputs], tf.as_dtype(dtype))
-    result.set_shape((inputs.shape[0], *output_shape))
-    return result
+    types = [tf.as_dtype(spec.dtype) for spec in specs]
+    results = tf.numpy_function(run, inputs, types)
+    if not isinstance(results, list):  # One, where it runs eagerly.
+        results = [results]
+    for result, spec in zip(results, specs):
+        result.set_shape(_shape(inputs, spec))
+    return results
 
 
-def _on_jax(run, inputs, output_shape, dtype):
+def _on_jax(run, inputs, specs):
     import jax
 
-    shape = jax.ShapeDtypeStruct((inputs.shape[0], *output_shape), dtype)
+    shapes = [
+        jax.ShapeDtypeStruct(_shape(inputs, spec), spec.dtype) for spec in specs
+    ]
     options = {"vmap_method": "sequential"}
     buffer_callback = _buffer_callback(jax.default_backend())
     if buffer_callback is None:
-        return jax.pure_callback(run, shape, inputs, **options)
+        return jax.pure_callback(run, shapes, *inputs, **options)
 
-    def fill(_, result, buffer):
-        np.asarray(result)[...] = run(np.asarray(buffer))
+    def fill(_, results, *buffers):
+        values = run(*[np.asarray(buffer) for buffer in buffers])
+        for result, value in zip(results, values):
+            np.asarray(result)[...] = value
 
-    return buffer_callback(fill, shape, **options)(inputs)
+    return buffer_callback(fill, shapes, **options)(*inputs)
 
 
 def _buffer_callback(device):
@@ -60,21 +88,28 @@ def _buffer_callback(device):
     return buffer_callback
 
 
-def _on_torch(run, inputs, output_shape, dtype):
+def _on_torch(run, inputs, specs):
     import torch
 
-    shape = (inputs.shape[0], *output_shape)
-    if inputs.device.type == "meta":
-        return torch.empty(shape, dtype=getattr(torch, dtype), device="meta")
+    device = inputs[0].device
+    if device.type == "meta":
+        return [
+            torch.empty(
+                _shape(inputs, spec),
+                dtype=getattr(torch, spec.dtype),
+                device="meta",
+            )
+            for spec in specs
+        ]
 
-    def run_on(inputs):
-        array = inputs.detach().cpu().numpy()
-        return torch.from_numpy(run(array)).to(inputs.device)
+    def run_on(*inputs):
+        results = run(*[each.detach().cpu().numpy() for each in inputs])
+        return [torch.from_numpy(each).to(device) for each in results]
 
     if torch.compiler.is_compiling():
         # It would trace NumPy's functions, too, and fail in others.
         run_on = torch.compiler.disable(run_on)
-    return run_on(inputs)
+    return run_on(*inputs)
 
 
 _CALLS = {"tensorflow": _on_tensorflow, "jax": _on_jax, "torch": _on_torch}

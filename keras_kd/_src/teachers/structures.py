@@ -1,0 +1,72 @@
+"""Structures: what a foreign model takes and gives, one tensor or several."""
+
+import numbers
+
+import keras
+
+from keras_kd._src.arguments import received
+
+
+def specs_of(shape, dtype="float32", name="shape"):
+    """Shapes of a sample, or a dict or list of them, as `KerasTensor`s."""
+    if isinstance(shape, dict):
+        return {
+            key: specs_of(each, _entry(dtype, key), name)
+            for key, each in shape.items()
+        }
+    sizes = isinstance(shape, (list, tuple)) and all(map(_is_size, shape))
+    if sizes:
+        return keras.KerasTensor((None, *shape), dtype=dtype)
+    if isinstance(shape, (list, tuple)):
+        return [
+            specs_of(each, _entry(dtype, place), name)
+            for place, each in enumerate(shape)
+        ]
+    raise ValueError(
+        f"Argument `{name}` must be a sample's shape, a tuple without the "
+        f"batch, or a dict or list of them. {received(name, shape)}"
+    )
+
+
+def _is_size(value):
+    return value is None or isinstance(value, numbers.Integral)
+
+
+def _entry(dtype, key):
+    return dtype if isinstance(dtype, str) else dtype[key]
+
+
+def entries_for(expected, inputs, who):
+    """The inputs in the structure of `expected`; of a dict its keys only."""
+    if isinstance(expected, dict):
+        given = sorted(inputs) if isinstance(inputs, dict) else None
+        missing = [key for key in expected if given is None or key not in given]
+        if missing:
+            raise ValueError(
+                f"The {who} takes a dict of inputs with the entries "
+                f"{list(expected)}. Received: {_told(inputs)}. Give the data "
+                "these names."
+            )
+        return {key: inputs[key] for key in expected}
+    if isinstance(expected, list):
+        several = isinstance(inputs, (list, tuple))
+        if not several or len(inputs) != len(expected):
+            raise ValueError(
+                f"The {who} takes a list of {len(expected)} inputs. Received: "
+                f"{_told(inputs)}. Give as many, in its order."
+            )
+        return list(inputs)
+    if keras.tree.is_nested(inputs):
+        raise ValueError(
+            f"The {who} takes one input. Received: {_told(inputs)}. Say which "
+            "it takes, as a dict or list."
+        )
+    return inputs
+
+
+def _told(inputs):
+    if isinstance(inputs, dict):
+        return f"a dict with the entries {sorted(inputs)}"
+    if isinstance(inputs, (list, tuple)):
+        return f"a list of {len(inputs)}"
+    return f"one input of shape {tuple(inputs.shape)}"
