@@ -2,6 +2,7 @@
 
 import hashlib
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -18,28 +19,41 @@ def fingerprint(model):
     to the next.
 
     Args:
-        model: a built Keras model.
+        model: a built Keras model, or a `keras_kd.teachers.Teacher`, which
+            says itself what it is known by.
 
     Returns:
         A uint8 array of shape `(32,)`.
 
     Example:
-    >>> import keras
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     >>> before = fingerprint(model)
     >>> _ = model.layers[0].bias.assign([1.0, 0.0])
     >>> bool((before == fingerprint(model)).all())
     False
     """
-    digest = hashlib.sha256()
-    for layer in all_layers(model):
-        if hasattr(layer, "fingerprint_bytes"):
-            digest.update(layer.fingerprint_bytes())
-    for weight in model.weights:
-        value = np.ascontiguousarray(ops.convert_to_numpy(weight.value))
-        digest.update(f"{value.shape} {value.dtype}".encode())
-        digest.update(value.tobytes())
-    return np.frombuffer(digest.digest(), dtype="uint8")
+    if not isinstance(model, keras.layers.Layer):
+        return model.fingerprint()
+    texts = [
+        layer.fingerprint_bytes()
+        for layer in all_layers(model)
+        if hasattr(layer, "fingerprint_bytes")
+    ]
+    return digest(
+        texts, (ops.convert_to_numpy(weight.value) for weight in model.weights)
+    )
+
+
+def digest(texts, arrays):
+    """SHA-256 over texts (bytes), and the shapes, types, values of arrays."""
+    found = hashlib.sha256()
+    for text in texts:
+        found.update(text)
+    for array in arrays:
+        array = np.ascontiguousarray(array)
+        found.update(f"{array.shape} {array.dtype}".encode())
+        found.update(array.tobytes())
+    return np.frombuffer(found.digest(), dtype="uint8")
 
 
 def hexadecimal(fingerprint):

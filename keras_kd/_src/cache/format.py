@@ -139,7 +139,7 @@ def settings_of(teacher, outputs, views, metadata):
     metadata = plain_metadata(metadata)
     _check_class_names(metadata.get("class_names"), outputs)
     settings = {
-        "teacher": hexadecimal(fingerprint(teacher)),
+        "teacher": hexadecimal(teacher.fingerprint()),
         "outputs": [output.get_config() for output in outputs],
         "views": views,
         "metadata": metadata,
@@ -353,7 +353,7 @@ class Manifest:
 
     def check_teacher(self, name, teacher):
         """Raises a `ValueError` unless the predictions are this teacher's."""
-        received = hexadecimal(fingerprint(teacher))
+        received = hexadecimal(teacher.fingerprint())
         stored = self.content["teacher"]
         if received != stored:
             raise ValueError(

@@ -13,7 +13,7 @@ from keras_kd._src.cache.reader import StoredRecords
 from keras_kd._src.cache.remote import storage_at
 from keras_kd._src.distillation.batch import Predictions
 from keras_kd._src.distillation.teacher import Teacher
-from keras_kd._src.specs import check_teacher
+from keras_kd._src.distillation.teacher import as_teacher
 
 
 def open(
@@ -69,7 +69,7 @@ def open(
     """
     one_of(verify, "verify", ("full", "auto", "sizes"))
     if teacher is not None:
-        check_teacher(teacher)
+        teacher = as_teacher(teacher)
     cache = TeacherCache(storage_at(path, cache_dir), check_inputs)
     cache.manifest.check_metadata(cache.name, metadata)
     if teacher is not None:

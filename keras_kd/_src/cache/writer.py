@@ -1,12 +1,12 @@
 """write: runs a teacher on each sample once, and stores its predictions."""
 
-import inspect
 from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
 
 from keras_kd._src.arguments import integer
+from keras_kd._src.backend import no_gradient
 from keras_kd._src.cache.data.augmented_views import AugmentedViews
 from keras_kd._src.cache.data.batches import batches_of
 from keras_kd._src.cache.data.batches import calibration_batches
@@ -30,12 +30,10 @@ from keras_kd._src.cache.records import SAMPLE_INDEX
 from keras_kd._src.cache.records import StoredOutput
 from keras_kd._src.cache.records import record_type
 from keras_kd._src.cache.remote import local_path
-from keras_kd._src.distillation.layer_paths import find_layer
+from keras_kd._src.distillation.batch import Batch
 from keras_kd._src.distillation.taps import Tap
 from keras_kd._src.distillation.taps import run_tapped
-from keras_kd._src.specs import check_teacher
-from keras_kd._src.specs import input_spec
-from keras_kd._src.specs import output_spec
+from keras_kd._src.distillation.teacher import as_teacher
 
 CALIBRATION_SAMPLES = 512  # From which scales are learned.
 
@@ -66,7 +64,8 @@ def write(
     that never come again: write `AugmentedViews` of them.
 
     Args:
-        teacher: a built Keras model, or any that teaches: an `Ensemble`, a
+        teacher: a built Keras model, or any that teaches: an `Ensemble`, an
+            `OnnxModel`, a `keras_kd.teachers.Teacher` of your own, a
             `FunctionTeacher` (of whose function the cache only knows what its
             fingerprint does: state a version that changes with it).
         dataset: an array, whose rows are the samples 0, 1, 2..., or a dict or
@@ -116,7 +115,7 @@ def write(
     >>> kd.cache.open(folder).predictions_of([3])["output"].shape
     (1, 3)
     """
-    check_teacher(teacher)
+    teacher = as_teacher(teacher)
     check_list(dataset, teacher)
     batch_size = integer(batch_size, "batch_size")
     outputs = encodings_by_tap(outputs)
@@ -221,21 +220,19 @@ def stored_outputs(teacher, outputs, inputs):
     """A list of `StoredOutput`, with the shapes that a batch of inputs gives.
 
     Args:
-        teacher: a built Keras model.
+        teacher: a `Teacher`.
         outputs: as `write` takes them.
         inputs: a batch, for a teacher that doesn't say what it takes.
     """
     outputs = encodings_by_tap(outputs)
     taps = [Tap(text) for text in outputs]
-    for tap in taps:
-        find_layer(teacher, tap.path)
-    spec = input_spec(teacher)
+    spec = teacher.input_spec()
     if spec is None:
         spec = keras.tree.map_structure(
             lambda a: keras.KerasTensor((None, *a.shape[1:]), str(a.dtype)),
             inputs,
         )
-    features = output_spec(lambda x: _features(teacher, x, taps), spec)
+    features = teacher.feature_specs(taps, spec)
     return [
         StoredOutput(tap.text, _shape_of(tap, features[tap.text]), encoding)
         for tap, encoding in zip(taps, outputs.values())
@@ -256,38 +253,20 @@ def _shape_of(tap, feature):
     return shape
 
 
-def _features(teacher, inputs, taps, **arguments):
-    return run_tapped(teacher, inputs, taps, training=False, **arguments)[1]
-
-
-class RecordingTeacher(keras.Model):
-    """A teacher whose output is what is stored of it.
-
-    Run by `predict_on_batch`: compiled, in inference mode. What the encodings
-    can do there is done there, so that less leaves the device.
-    """
+class RecordingTeacher:
+    """A teacher, and what is stored of its predictions."""
 
     def __init__(self, teacher, outputs):
-        super().__init__(dtype="float32", autocast=False)
         self.teacher = teacher
         self.stored = outputs
         self.taps = [Tap(output.tap) for output in outputs]
-        parameters = inspect.signature(teacher.call).parameters
-        self.takes_labels = "labels" in parameters
-        self.built = True
-
-    def call(self, batch):
-        inputs, *labels = batch
-        arguments = {"labels": labels[0]} if self.takes_labels else {}
-        features = _features(self.teacher, inputs, self.taps, **arguments)
-        return {
-            output.name: output.encoding.prepare(features[output.tap])
-            for output in self.stored
-        }
+        live = isinstance(teacher.wrapped, keras.layers.Layer)
+        self._run = _CompiledPass(self).run if live else self._run_eagerly
 
     def check_labels(self, labels):
         """Raises a `ValueError` if the teacher needs labels that are None."""
-        if labels is None and getattr(self.teacher, "needs_labels", False):
+        needs = getattr(self.teacher.wrapped, "needs_labels", False)
+        if labels is None and needs:
             raise ValueError(
                 f"The predictions of the teacher {self.teacher.name!r} depend "
                 "on the labels, so without them others would be stored. "
@@ -298,9 +277,56 @@ class RecordingTeacher(keras.Model):
                 "equal ones."
             )
 
+    def prepared(self, features):
+        """What the encodings make of a batch on the teacher's device."""
+        return {
+            output.name: output.encoding.prepare(features[output.tap])
+            for output in self.stored
+        }
+
     def record(self, inputs, labels=None):
         """What is prepared of a batch, as NumPy arrays."""
         self.check_labels(labels)
+        return self._run(inputs, labels)
+
+    def _run_eagerly(self, inputs, labels):
+        """For a teacher that is no Keras model, and compiles what it can."""
+        to_tensor = keras.ops.convert_to_tensor
+        inputs = keras.tree.map_structure(to_tensor, inputs)
+        if labels is not None:
+            labels = keras.tree.map_structure(to_tensor, labels)
+        with no_gradient():
+            batch = Batch(inputs, labels)
+            features = self.teacher.predictions(batch, self.taps).features
+            prepared = self.prepared(features)
+        return keras.tree.map_structure(keras.ops.convert_to_numpy, prepared)
+
+
+class _CompiledPass(keras.Model):
+    """A Keras model whose output is what is stored of it.
+
+    Run by `predict_on_batch`: compiled, in inference mode. What the encodings
+    can do there is done there, so that less leaves the device.
+    """
+
+    def __init__(self, recorder):
+        super().__init__(dtype="float32", autocast=False)
+        self.model = recorder.teacher.wrapped
+        self.takes_labels = recorder.teacher.takes_labels
+        self._get_recorder = lambda: recorder
+        self.built = True
+
+    def call(self, batch):
+        recorder = self._get_recorder()
+        inputs, *labels = batch
+        arguments = {"labels": labels[0]} if self.takes_labels else {}
+        _, features = run_tapped(
+            self.model, inputs, recorder.taps, training=False, **arguments
+        )
+        return recorder.prepared(features)
+
+    def run(self, inputs, labels):
+        """What is prepared of a batch, as NumPy arrays."""
         labels = [labels] if self.takes_labels else []
         return self.predict_on_batch([inputs, *labels])
 

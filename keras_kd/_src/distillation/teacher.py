@@ -10,6 +10,7 @@ from keras_kd._src.distillation.batch import Batch
 from keras_kd._src.distillation.batch import Predictions
 from keras_kd._src.distillation.layer_paths import find_layer
 from keras_kd._src.distillation.taps import run_tapped
+from keras_kd._src.fingerprint import digest
 from keras_kd._src.fingerprint import fingerprint
 from keras_kd._src.fingerprint import hexadecimal
 from keras_kd._src.keras_compat import all_layers
@@ -160,7 +161,10 @@ class Teacher:
 
     def fingerprint(self):
         """The 32 bytes (a uint8 array) by which another teacher is refused."""
-        return fingerprint(self.wrapped)
+        if self.wrapped is not self:
+            return fingerprint(self.wrapped)
+        values = (ops.convert_to_numpy(v.value) for v in self.variables)
+        return digest([type(self).__qualname__.encode()], values)
 
     def state(self):
         """What a training state holds of it, as a dict of arrays."""

@@ -11,7 +11,6 @@ from keras_kd._src.cache.data.augmented_views import AugmentedViews
 from keras_kd._src.cache.data.keys import Numbering
 from keras_kd._src.cache.to_numpy import to_numpy
 from keras_kd._src.distillation.batch import split_batch
-from keras_kd._src.specs import input_spec
 
 
 class Batch(NamedTuple):
@@ -88,7 +87,7 @@ def check_list(dataset, teacher):
     """Raises a `ValueError` for a list that the teacher can't take."""
     if not _is_list(dataset):
         return
-    taken = input_spec(teacher)
+    taken = teacher.input_spec()
     several = isinstance(taken, (list, tuple)) and len(dataset) > 1
     if not several or len(taken) != len(dataset):
         shapes = keras.tree.map_structure(

@@ -16,7 +16,7 @@ from keras_kd._src.cache.plan.measuring import measured
 from keras_kd._src.cache.remote import local_path
 from keras_kd._src.cache.writer import encodings_by_tap
 from keras_kd._src.distillation.taps import listed
-from keras_kd._src.specs import check_teacher
+from keras_kd._src.distillation.teacher import as_teacher
 
 LOSS_LIMIT = 0.05  # nats times T^2, as the loss counts them
 MEMORY_SHARE, DISK_SHARE = 4, 2  # A quarter of one, half of the other.
@@ -72,7 +72,7 @@ def plan(
     `keras_kd.cache.AugmentedViews`, and those are stored.
 
     Args:
-        teacher: a built Keras model.
+        teacher: what `write` takes.
         dataset: what `keras_kd.cache.write` takes. Of arrays and
             `AugmentedViews`, samples from all over the data are measured, of
             batches the first (which a generator then has given away). The
@@ -115,7 +115,7 @@ def plan(
     Reference: Hinton et al., 2015, "Distilling the Knowledge in a Neural
     Network", arXiv 1503.02531, whose loss the limit is of.
     """
-    check_teacher(teacher)
+    teacher = as_teacher(teacher)
     check_list(dataset, teacher)
     local_path(path)  # No url.
     epochs = integer(epochs, "epochs")
