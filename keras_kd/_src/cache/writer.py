@@ -261,7 +261,7 @@ class RecordingTeacher:
         self.stored = outputs
         self.taps = [Tap(output.tap) for output in outputs]
         live = isinstance(teacher.wrapped, keras.layers.Layer)
-        self._run = _CompiledPass(self).run if live else self._run_eagerly
+        self._run = _CompiledPass(self).run if live else self._eager_pass
 
     def check_labels(self, labels):
         """Raises a `ValueError` if the teacher needs labels that are None."""
@@ -289,7 +289,7 @@ class RecordingTeacher:
         self.check_labels(labels)
         return self._run(inputs, labels)
 
-    def _run_eagerly(self, inputs, labels):
+    def _eager_pass(self, inputs, labels):
         """For a teacher that is no Keras model, and compiles what it can."""
         to_tensor = keras.ops.convert_to_tensor
         inputs = keras.tree.map_structure(to_tensor, inputs)

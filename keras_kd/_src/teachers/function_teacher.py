@@ -93,6 +93,7 @@ class FunctionTeacher(keras.Model):
             or holds no distributions.
 
     Example:
+    >>> import numpy as np
     >>> def oracle(x):
     ...     return np.stack([x[:, 0], -x[:, 0]], axis=-1)
     >>> teacher = FunctionTeacher(oracle, (4,), 2, version="1")
@@ -173,6 +174,7 @@ class FunctionTeacher(keras.Model):
                 outputs, or its classes are no integers.
 
         Example:
+        >>> import numpy as np
         >>> class Coin:
         ...     classes_ = np.array([0, 1])
         ...     def predict_proba(self, x):
