@@ -1,8 +1,8 @@
-"""Teachers: ensembles, functions and moving averages, as Keras models.
+"""Teachers: ensembles, functions, models of other libraries, moving averages.
 
 Any built Keras model is a teacher as it is. These make one of several models,
-of a function that is no Keras model, and of the student's own past; `Teacher`
-is the base class for kinds of your own.
+of a function or a model that is not Keras', and of the student's own past;
+`Teacher` is the base class for kinds of your own.
 """
 
 from keras_kd._src.distillation.teacher import Teacher
@@ -12,15 +12,21 @@ from keras_kd._src.teachers.ensemble_weights import confidence_weights
 from keras_kd._src.teachers.ensemble_weights import entropy_weights
 from keras_kd._src.teachers.ensemble_weights import mean_of_probabilities
 from keras_kd._src.teachers.function_teacher import FunctionTeacher
+from keras_kd._src.teachers.jax_function import JaxFunction
 from keras_kd._src.teachers.member import Member
 from keras_kd._src.teachers.moving_average import MovingAverage
+from keras_kd._src.teachers.onnx_model import OnnxModel
+from keras_kd._src.teachers.torch_module import TorchModule
 
 __all__ = [
     "Ensemble",
     "FunctionTeacher",
+    "JaxFunction",
     "Member",
     "MovingAverage",
+    "OnnxModel",
     "Teacher",
+    "TorchModule",
     "confidence_weights",
     "entropy_weights",
     "fingerprint",

@@ -205,9 +205,12 @@ SURFACE = {
     "keras_kd.teachers": [
         "Ensemble",
         "FunctionTeacher",
+        "JaxFunction",
         "Member",
         "MovingAverage",
+        "OnnxModel",
         "Teacher",
+        "TorchModule",
         "confidence_weights",
         "entropy_weights",
         "fingerprint",

@@ -1,5 +1,6 @@
 """Structures: what a foreign model takes and gives, one tensor or several."""
 
+import inspect
 import numbers
 
 import keras
@@ -70,3 +71,25 @@ def _told(inputs):
     if isinstance(inputs, (list, tuple)):
         return f"a list of {len(inputs)}"
     return f"one input of shape {tuple(inputs.shape)}"
+
+
+def call_with(function, inputs):
+    """Calls a function: a dict by its names, a list by position."""
+    if isinstance(inputs, dict):
+        return function(**inputs)
+    if isinstance(inputs, (list, tuple)):
+        return function(*inputs)
+    return function(inputs)
+
+
+def check_call(function, inputs, who):
+    """Raises a `ValueError` unless the function takes such inputs."""
+    signature = inspect.signature(function)
+    try:
+        call_with(signature.bind, inputs)
+    except TypeError as error:
+        raise ValueError(
+            f"The {who} takes {list(signature.parameters)}. Received: "
+            f"{_told(inputs)}: {error}. Give the data these names, or have "
+            "them given by a function."
+        ) from error

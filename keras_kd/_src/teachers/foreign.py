@@ -1,0 +1,62 @@
+"""What teachers of other libraries have in common."""
+
+import keras
+import numpy as np
+
+from keras_kd._src.distillation.teacher import Teacher
+from keras_kd._src.teachers.function_teacher import checked_version
+from keras_kd._src.teachers.function_teacher import warn_of_function
+
+
+class ForeignTeacher(Teacher):
+    """A frozen model of another library, told by its weights.
+
+    Args:
+        name: the name in errors.
+        preprocess: from the batch's inputs to the model's, or None.
+        version: text that tells `preprocess` from others, or None.
+    """
+
+    def __init__(self, name, preprocess, version):
+        self.name = name
+        self.preprocess = preprocess
+        self.version = checked_version(version)
+        self._warned = False
+
+    def warn_of_preprocess(self):
+        """Warns once that a function without a version can't be told."""
+        if self.preprocess is None or self.version or self._warned:
+            return
+        self._warned = True
+        warn_of_function(
+            f"The preprocess of the teacher {self.name!r} is a function",
+            f"{type(self).__name__}(..., version='2024-05')",
+        )
+
+    def prepared(self, inputs):
+        """The model's inputs, of a batch's."""
+        return inputs if self.preprocess is None else self.preprocess(inputs)
+
+    def feature_specs(self, taps, inputs):
+        return keras.tree.map_structure(any_batch, self.try_out(inputs, taps))
+
+    def try_out(self, inputs, taps):
+        """The features of one sample of ones: what the shapes are found by."""
+        sizes = [each.shape[1:] for each in keras.tree.flatten(inputs)]
+        if any(None in each for each in sizes):
+            raise ValueError(
+                f"The teacher {self.name!r} tells its outputs' shapes by those "
+                f"of its inputs. Received: inputs of shapes {sizes}, of which "
+                "one is open. Give the student a `keras.Input` of that size."
+            )
+        # Ones are tokens, masks that hide nothing, and numbers.
+        ones = keras.tree.map_structure(
+            lambda each: np.ones((1, *each.shape[1:]), each.dtype), inputs
+        )
+        return self.run(ones, taps).features
+
+
+def any_batch(value):
+    """What a tensor or array is, as a `KerasTensor` of any batch size."""
+    dtype = keras.backend.standardize_dtype(value.dtype)
+    return keras.KerasTensor((None, *value.shape[1:]), dtype)

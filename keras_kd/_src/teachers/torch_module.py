@@ -1,0 +1,263 @@
+"""TorchModule: any PyTorch module as the teacher, on the PyTorch backend."""
+
+import contextlib
+import difflib
+import itertools
+
+import keras
+from keras import ops
+
+from keras_kd._src.backend import BACKEND
+from keras_kd._src.distillation.batch import Batch
+from keras_kd._src.distillation.batch import Predictions
+from keras_kd._src.fingerprint import digest
+from keras_kd._src.teachers.foreign import ForeignTeacher
+from keras_kd._src.teachers.structures import call_with
+from keras_kd._src.teachers.structures import check_call
+
+
+class TorchModule(ForeignTeacher):
+    """A teacher that is a `torch.nn.Module`, on the PyTorch backend.
+
+    A model of Hugging Face or timm, or your own. It runs in the training step,
+    on its device, and is compiled with it where Keras compiles:
+
+        teacher = TorchModule(bert, output=lambda o: o.logits)
+        distiller = Distiller(teacher, student)
+
+    It runs in evaluation mode and without a gradient; its own mode and
+    `requires_grad` are left as they were. It is told from other teachers by
+    its `state_dict`, and is never saved with a distiller.
+
+    A batch that is a dict gives it keyword arguments, a list positional ones.
+    Where the student's inputs have other names or another order of axes,
+    `preprocess` brings them to the module's:
+
+        preprocess=lambda x: {"input_ids": x["token_ids"]}
+        preprocess=lambda images: images.movedim(-1, 1)
+
+    A transfer reads a submodule by its path, written with "/" or ".":
+    `"encoder/layer/0"`, `"encoder.layer.0:input"`; of one that returns a
+    tuple it names the place: `"encoder/layer/0[0]"`. Of an output that is a
+    dict, or one of Hugging Face's, it names the entry: `"[logits]"`.
+
+    Args:
+        module: a `torch.nn.Module` on the device that Keras uses.
+        output: function from what the module returns to the teacher's output:
+            a tensor, or a dict or list of them. As it is by default.
+        preprocess: function of tensors, from the batch's inputs to the
+            module's.
+        version: text that tells `preprocess` from others and from what it was
+            before, such as `"2024-05"`.
+        name: the teacher's name; by default that of the module's class.
+
+    Raises:
+        ValueError: the backend is not PyTorch; it is no module, or on another
+            device; it takes other inputs; a tap names no submodule, or one
+            that was not run.
+
+    Example:
+    >>> import keras_kd as kd
+    >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> if keras.backend.backend() == "torch":
+    ...     import torch
+    ...     teacher = TorchModule(torch.nn.Linear(4, 3))
+    ...     distiller = kd.Distiller(teacher, student)
+    """
+
+    def __init__(
+        self, module, output=None, *, preprocess=None, version=None, name=None
+    ):
+        _check_module(module)
+        super().__init__(name or type(module).__name__, preprocess, version)
+        self.module = module
+        self.output = output
+        self._check_device()
+
+    def describe(self):
+        count = sum(each.numel() for each in self.module.parameters())
+        kind = type(self.module).__name__
+        return f"{self.name} (TorchModule of {kind}, {count:,} weights)"
+
+    # --- one batch ----------------------------------------------------------
+
+    def predictions(self, batch, taps, state_mapping=None, training=True):
+        import torch
+
+        inputs = self.prepared(batch.inputs)
+        inner = [tap for tap in taps if tap.path]
+        with (
+            torch.no_grad(),
+            _in_evaluation_mode(self.module),
+            self._tapped(inner) as features,
+        ):
+            output = call_with(self.module, inputs)
+        output = output if self.output is None else self.output(output)
+        if isinstance(output, dict):
+            output = dict(output)  # Of Hugging Face, it is a class of its own.
+        outer = {tap.text: tap.select(output) for tap in taps if not tap.path}
+        return Predictions(output, {**features, **outer})
+
+    @contextlib.contextmanager
+    def _tapped(self, taps):
+        """Reads taps while the module runs in the `with` block."""
+        record = {}
+        hooks = [
+            self._submodule(tap).register_forward_hook(
+                _recording(tap, record), with_kwargs=True
+            )
+            for tap in taps
+        ]
+        try:
+            yield record
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _submodule(self, tap):
+        path = tap.path.replace("/", ".")
+        known = dict(self.module.named_modules())
+        if path not in known:
+            close = difflib.get_close_matches(path, known, n=3, cutoff=0.4)
+            raise ValueError(
+                f"No submodule {tap.path!r} in the teacher {self.name!r}. "
+                f"Received: the tap {tap.text!r}. Closest names: {close}; "
+                f"names at the top: {[n for n, _ in self._children()][:20]}."
+            )
+        if tap.end == "scores":
+            raise ValueError(
+                "Attention scores are read from Keras' layers. Received: the "
+                f"tap {tap.text!r} of the teacher {self.name!r}. Have the "
+                "module return them, and name them in its output."
+            )
+        return known[path]
+
+    def _children(self):
+        return self.module.named_children()
+
+    # --- before the first batch ---------------------------------------------
+
+    def check_student(self, student):
+        self._check_device()
+
+    def check_taps(self, taps):
+        """Raises a `ValueError` if a tap names no submodule."""
+        for tap in taps:
+            if tap.path:
+                self._submodule(tap)
+
+    def run(self, arrays, taps):
+        """The predictions for NumPy arrays, with errors that tell why not."""
+        self.check_taps(taps)
+        inputs = keras.tree.map_structure(ops.convert_to_tensor, arrays)
+        who = f"module {self.name!r}"
+        check_call(self.module.forward, self.prepared(inputs), who)
+        try:
+            found = self.predictions(Batch(inputs), taps)
+        except (IndexError, RuntimeError) as error:  # PyTorch's own.
+            told = keras.tree.map_structure(
+                lambda each: f"{each.dtype} {tuple(each.shape)}", inputs
+            )
+            raise ValueError(
+                f"The {who} can't be run on such data. Received: {told}; "
+                f"PyTorch says: {error}. Give the student inputs of the type "
+                "and shape that the module takes, or `preprocess=`."
+            ) from error
+        self._check_features(taps, found.features)
+        return found
+
+    def _check_features(self, taps, features):
+        for tap in taps:
+            if tap.text not in features:
+                raise ValueError(
+                    f"A tap of the teacher {self.name!r} was not reached. "
+                    f"Received: {tap.text!r}, whose submodule was not called "
+                    "when the module ran."
+                )
+            for value in keras.tree.flatten(features[tap.text]):
+                if not hasattr(value, "shape"):
+                    raise ValueError(
+                        f"The teacher {self.name!r} must give tensors. "
+                        f"Received: {type(value).__name__} at "
+                        f"{tap.text or 'output'!r}. Say which part of it, such "
+                        "as `output=lambda o: o.logits`."
+                    )
+
+    def _check_device(self):
+        tensors = itertools.chain(
+            self.module.parameters(), self.module.buffers()
+        )
+        devices = {str(each.device) for each in tensors}
+        here = str(ops.zeros(()).device)
+        if devices and here not in devices:
+            raise ValueError(
+                f"The module {self.name!r} is on another device than the "
+                f"student. Received: a module on {sorted(devices)}, where "
+                f"Keras computes on {here!r}. Move it: `module.to({here!r})`."
+            )
+
+    # --- what is saved of it ------------------------------------------------
+
+    def fingerprint(self):
+        self.warn_of_preprocess()
+        state = {
+            key: value
+            for key, value in self.module.state_dict().items()
+            if hasattr(value, "dtype")
+        }
+        texts = [
+            f"{key} {tuple(value.shape)} {value.dtype}"
+            for key, value in state.items()
+        ]
+        return digest(
+            [repr([texts, self.version]).encode()],
+            (_bytes_of(value) for value in state.values()),
+        )
+
+
+def _check_module(module):
+    if BACKEND != "torch":
+        raise ValueError(
+            "A TorchModule runs in the training step of the PyTorch backend. "
+            f"Received: the backend {BACKEND!r}. Set KERAS_BACKEND=torch, or "
+            "export the module to ONNX (`keras_kd.teachers.OnnxModel`), or run "
+            "it on the host (`keras_kd.teachers.FunctionTeacher`)."
+        )
+    import torch
+
+    if not isinstance(module, torch.nn.Module) or isinstance(
+        module, keras.layers.Layer
+    ):
+        raise ValueError(
+            "Argument `module` must be a `torch.nn.Module` (a Keras model is a "
+            f"teacher itself). Received: {type(module).__name__}."
+        )
+
+
+@contextlib.contextmanager
+def _in_evaluation_mode(module):
+    """Leaves each submodule in the mode in which it was."""
+    training = [each for each in module.modules() if each.training]
+    for each in training:
+        each.training = False
+    try:
+        yield
+    finally:
+        for each in training:
+            each.training = True
+
+
+def _recording(tap, record):
+    def hook(module, args, kwargs, output):
+        given = args[0] if args else next(iter(kwargs.values()))
+        record[tap.text] = tap.select(given if tap.end == "input" else output)
+
+    return hook
+
+
+def _bytes_of(tensor):
+    import torch
+
+    # NumPy has no bfloat16.
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy()
