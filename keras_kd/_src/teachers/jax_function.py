@@ -56,8 +56,8 @@ class JaxFunction(ForeignTeacher):
 
         name = name or getattr(function, "__name__", type(function).__name__)
         super().__init__(name, None, version)
-        self._parameters = _Parameters(parameters)
-        self.variables = self._parameters.variables
+        self._pytree = _Parameters(parameters)
+        self.variables = self._pytree.variables
         self._has_parameters = parameters is not None
         # Where it runs outside of a step, it is compiled, too.
         self._function = jax.jit(function)
@@ -112,7 +112,7 @@ class JaxFunction(ForeignTeacher):
     def _call(self, values, inputs):
         if not self._has_parameters:
             return self._function(inputs)
-        return self._function(self._parameters.of(values), inputs)
+        return self._function(self._pytree.of(values), inputs)
 
     def run(self, arrays, taps):
         """The predictions for NumPy arrays, as far as their shapes go."""

@@ -89,17 +89,17 @@ class OnnxModel(ForeignTeacher):
         self.path = Path(path)
         super().__init__(name or self.path.stem, preprocess, version)
         self._session = _session(self.path, list(providers))
-        self._inputs = _specs(self._session.get_inputs())
+        self._taken = _specs(self._session.get_inputs())
         self._check_inputs()
-        self._outputs = self._chosen(outputs)
+        self._returned = self._chosen(outputs)
         settings = repr([outputs, self.version]).encode()
         self._digest = digest([self.path.read_bytes(), settings], [])
-        sizes = {spec.shape[0] for spec in self._inputs.values()}
+        sizes = {spec.shape[0] for spec in self._taken.values()}
         self.batch_size = next((size for size in sizes if size), None)
         self._shapes = {}  # Of the outputs, where the inputs' decide.
 
     def _check_inputs(self):
-        others = [name for name, spec in self._inputs.items() if spec is None]
+        others = [name for name, spec in self._taken.items() if spec is None]
         if others:
             raise ValueError(
                 "An OnnxModel takes tensors of numbers. Received: "
@@ -144,7 +144,7 @@ class OnnxModel(ForeignTeacher):
             name: self._checked(name, np.asarray(array))
             for name, array in self._by_name(self.prepared(arrays)).items()
         }
-        specs = keras.tree.flatten(self._outputs)
+        specs = keras.tree.flatten(self._returned)
         names = [spec.name for spec in specs]
         parts = [self._session.run(names, each) for each in self._parts(feed)]
         samples = len(next(iter(feed.values())))
@@ -152,22 +152,22 @@ class OnnxModel(ForeignTeacher):
             np.concatenate(each)[:samples].astype(spec.dtype)
             for each, spec in zip(zip(*parts), specs)
         ]
-        return keras.tree.pack_sequence_as(self._outputs, values)
+        return keras.tree.pack_sequence_as(self._returned, values)
 
     def _by_name(self, inputs):
         who = f"ONNX model {self.name!r}"
         if isinstance(inputs, dict):
-            return entries_for(self._inputs, inputs, who)
-        names = list(self._inputs)
+            return entries_for(self._taken, inputs, who)
+        names = list(self._taken)
         if isinstance(inputs, (list, tuple)):
             inputs = entries_for(names, inputs, who)
             return dict(zip(names, inputs))
         if len(names) > 1:
-            return entries_for(self._inputs, inputs, who)  # Refuses it.
+            return entries_for(self._taken, inputs, who)  # Refuses it.
         return {names[0]: inputs}
 
     def _checked(self, name, array):
-        spec = self._inputs[name]
+        spec = self._taken[name]
         shape = (None, *spec.shape[1:])
         cast = np.can_cast(array.dtype, spec.dtype, "same_kind")
         if not cast or not same_shape(array.shape, shape):
@@ -192,7 +192,7 @@ class OnnxModel(ForeignTeacher):
     # --- shapes -------------------------------------------------------------
 
     def input_spec(self):
-        specs = list(self._inputs.values())
+        specs = list(self._taken.values())
         is_open = any(None in spec.shape[1:] for spec in specs)
         if self.preprocess is not None or is_open:
             return None
@@ -201,9 +201,9 @@ class OnnxModel(ForeignTeacher):
 
     def _output_specs(self, inputs):
         """What it returns for such inputs; JAX must know it beforehand."""
-        outputs = keras.tree.flatten(self._outputs)
+        outputs = keras.tree.flatten(self._returned)
         if BACKEND != "jax" or all(None not in o.shape[1:] for o in outputs):
-            return self._outputs
+            return self._returned
         specs = keras.tree.map_structure(
             lambda x: keras.KerasTensor(x.shape, str(x.dtype)), inputs
         )
