@@ -5,8 +5,8 @@ from keras import ops
 
 from keras_kd._src.backend import per_replica
 from keras_kd._src.keras_compat import get_keras_mask
-from keras_kd._src.losses.distillation_loss import broadcast_weights
 from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.positions import broadcast_weights
 from keras_kd._src.losses.soft_targets import logits_of
 from keras_kd._src.losses.soft_targets import soft_targets
 

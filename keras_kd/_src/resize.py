@@ -25,13 +25,22 @@ def resize_matrix(length, size):
     return matrix
 
 
-def resize_axis(tensor, axis, size):
+def area_matrix(length, size):
+    """Each of `size` positions as the mean of what it covers of `length`."""
+    edges = np.arange(size + 1) * length / size
+    old = np.arange(length)[:, None]
+    covered = np.minimum(old + 1, edges[1:]) - np.maximum(old, edges[:-1])
+    matrix = np.maximum(covered, 0.0) * size / length
+    return matrix.astype("float32")
+
+
+def resize_axis(tensor, axis, size, matrix=resize_matrix):
     """Resizes one axis of known length, averaging down or interpolating up."""
     # A product with a small constant matrix: one operation that every backend,
     # precision and rank has, and that has a gradient everywhere.
     length = tensor.shape[axis]
     if length == size:
         return tensor
-    matrix = ops.cast(resize_matrix(length, size), tensor.dtype)
+    matrix = ops.cast(matrix(length, size), tensor.dtype)
     last = ops.moveaxis(tensor, axis, -1)
     return ops.moveaxis(ops.matmul(last, matrix), -1, axis)

@@ -267,7 +267,44 @@ def test_rules_that_need_labels_say_so_in_training():
         model.fit(x, verbose=0)
 
 
-def test_rules_refuse_maps():
-    maps = kd.rules.RuleInputs(ops.zeros((2, 4, 4, 3)), None, None)
-    with pytest.raises(ValueError, match=r"\(2, 4, 4, 3\)"):
-        apply_rules([kd.rules.ClipTail()], maps)
+def test_pixels_are_samples_to_rules():
+    random = np.random.default_rng(0)
+    logits, student = random.normal(size=(2, 3, 2, 4, 5)).astype("float32")
+    labels = random.integers(-1, 5, (3, 2, 4, 1))
+    weight = random.integers(0, 2, (3, 2, 4)).astype("float32")
+    rules = [
+        kd.rules.ProbabilityShift(),
+        kd.rules.TemperatureByEntropy(),
+        kd.rules.EasiestFirst(0.4, by="student_loss"),
+        kd.rules.DropUnusual(1.0),
+        kd.rules.WeighByAgreement(["a", "b"]),
+    ]
+    rules[3].build((None, 5))
+    features = {"a": ops.array(logits), "b": ops.array(student)}
+    maps = kd.rules.RuleInputs(
+        ops.array(logits), ops.array(student), ops.array(weight), labels
+    )._replace(teacher_features=features, training=True)
+    found = apply_rules(rules, maps)
+    counted = float(ops.sum(rules[3].count))
+    rules[3].count.assign(np.zeros(5))
+    rows = maps._replace(
+        teacher_logits=ops.array(logits.reshape(-1, 5)),
+        student_logits=ops.array(student.reshape(-1, 5)),
+        sample_weight=ops.array(weight.reshape(-1)),
+        labels=labels.reshape(-1),
+        teacher_features={
+            tap: ops.reshape(each, (-1, 5)) for tap, each in features.items()
+        },
+    )
+    expected = apply_rules(rules, rows)
+    for part in ("teacher_logits", "sample_weight", "temperature"):
+        value = ops.convert_to_numpy(getattr(expected, part))
+        shape = weight.shape + value.shape[1:]
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(getattr(found, part)),
+            value.reshape(shape),
+            rtol=1e-6,
+        )
+    # Absent pixels are not counted, nor are those that a rule has dropped.
+    kept = ops.convert_to_numpy(found.sample_weight) > 0
+    assert 0 < kept.sum() <= counted < weight.sum()

@@ -26,6 +26,7 @@ from keras_kd._src.distillation.monitor import Monitor
 from keras_kd._src.distillation.taps import run_tapped
 from keras_kd._src.distillation.taps import text_of
 from keras_kd._src.distillation.teacher import as_teacher
+from keras_kd._src.distillation.term_data import TermData
 from keras_kd._src.distillation.transfer import Transfer
 from keras_kd._src.distillation.transfer import as_transfers
 from keras_kd._src.losses.soft_targets import SoftTargets
@@ -195,7 +196,7 @@ class Distiller(keras_compat.Model):
             lambda x: self._run_student(x, False, teacher), inputs
         )
         for transfer in self.transfers:
-            check_rule_shapes(transfer.rules, taught)
+            check_rule_shapes(transfer, taught)
             transfer.match(
                 [each.shape for each in transfer.teacher_features(taught)],
                 [each.shape for each in transfer.student_features(features)],
@@ -316,7 +317,7 @@ class Distiller(keras_compat.Model):
             self._inspect_outputs(y, y_pred, sample_weight)
         parts = [
             self._hard_loss(y.labels, y_pred.output, sample_weight),
-            *self._terms(y, y_pred.features, sample_weight, training),
+            *self._terms(x, y, y_pred.features, sample_weight, training),
             self._student_losses(),
         ]
         samples = ops.shape(keras.tree.flatten(x)[0])[0]
@@ -361,19 +362,25 @@ class Distiller(keras_compat.Model):
         """The labels as the compiled loss and metrics take them."""
         return labels
 
-    def _terms(self, targets, student_features, sample_weight, training):
+    def _terms(self, x, targets, student_features, sample_weight, training):
         if targets.teacher is None:
             return [ops.zeros(()) for _ in self.transfers]
         teacher_features = self._teacher.features(
             targets.teacher, student_features
         )
+        data = TermData(
+            x.inputs,
+            targets.labels,
+            sample_weight,
+            targets.sample_index,
+            getattr(self.student, "output_names", None),
+            self._loss_given,
+        )
         return [
             transfer.term(
                 teacher_features,
                 student_features,
-                common_weight(sample_weight),
-                labels=targets.labels,
-                sample_index=targets.sample_index,
+                data,
                 training=training,
                 check_probabilities=self.check_probabilities,
             )
@@ -462,6 +469,9 @@ class Distiller(keras_compat.Model):
                 self.reset_inspections()  # The next run may have other data.
                 taps = text_of(transfer.teacher_taps)
                 raise self._teacher.not_finite(batches, taps, transfer.name)
+            if transfer.inspection.weights_differ():
+                self.reset_inspections()
+                raise transfer.weights_differ()
 
     def _start_checks(self, loss):
         """Warnings are given once after each `compile`."""

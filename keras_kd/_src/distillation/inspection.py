@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras_kd._src.keras_compat import get_keras_mask
-from keras_kd._src.losses.distillation_loss import broadcast_weights
+from keras_kd._src.losses.positions import broadcast_weights
 from keras_kd._src.losses.probabilities import like_probabilities
 from keras_kd._src.specs import same_shape
 
@@ -51,6 +51,7 @@ class FeatureInspection(_Counts):
         super().__init__(name="inspection")
         self.not_finite = self._counts("not_finite", ())
         self.probable = self._counts("probable", (2,))
+        self.different_weights = self._counts("different_weights", ())
 
     def update(self, teacher_features, student_features, check_probabilities):
         """Looks at one batch; at probabilities in place of logits if wanted."""
@@ -59,6 +60,16 @@ class FeatureInspection(_Counts):
             sides = teacher_features, student_features
             found = [_any(map(_probable, each)) for each in sides]
             self.probable.assign_add(ops.stack(found))
+
+    def compare_weights(self, weight, others):
+        """Counts a batch whose outputs have weights that differ."""
+        differ = [_differ(weight, other) for other in others]
+        if differ:
+            self.different_weights.assign_add(_any(differ))
+
+    def weights_differ(self):
+        """Whether there was such a batch."""
+        return bool(ops.convert_to_numpy(self.different_weights.value))
 
     def read(self):
         """Batches not finite; probable of the teacher, and of the student."""
@@ -127,6 +138,12 @@ def _counted(labels, classes, outputs, sample_weight):
 def _any(flags):
     flags = list(flags)
     return flags[0] if len(flags) == 1 else ops.max(ops.stack(flags))
+
+
+def _differ(weight, other):
+    if not same_shape(weight.shape, other.shape):
+        return 1.0
+    return ops.cast(ops.any(ops.not_equal(weight, other)), "float32")
 
 
 def _not_finite(features):

@@ -6,6 +6,7 @@ import inspect
 import re
 
 import keras
+from keras import ops
 
 from keras_kd._src import keras_compat
 from keras_kd._src.distillation.layer_paths import find_layer
@@ -78,7 +79,8 @@ def tapped(model, taps):
 
     Each tapped layer's `call` is wrapped meanwhile. Unlike sub-models made from
     `layer.output`, this works for models of any kind, in a single pass. What
-    Keras' attention projects bears the masks of what the layer is given.
+    Keras' attention projects bears the masks of what the layer is given, and
+    the maps of self-attention bear one of valid queries and keys.
     """
     record, taps_of = {}, {}
     for tap in taps:
@@ -125,6 +127,8 @@ def _tap(layer, taps, record, stack):
     def call(*args, **kwargs):
         result = original(*args, **{**kwargs, **more})
         scores = result[1] if more else None
+        if more:
+            _mask_queries(scores, args, kwargs)
         if more and not kwargs.get("return_attention_scores"):
             result = result[0]
         given = args[0] if args else next(iter(kwargs.values()))
@@ -134,6 +138,20 @@ def _tap(layer, taps, record, stack):
         return result
 
     _replace(layer, "call", call, stack)
+
+
+def _mask_queries(scores, args, kwargs):
+    """Lets the mask of the keys count for the queries, in self-attention."""
+    mask = keras_compat.get_keras_mask(scores)
+    given = dict(zip(("query", "value"), args), **kwargs)
+    if mask is None or given.get("query") is not given.get("value"):
+        return
+    mask = ops.cast(mask, "bool")
+    # A token that no query may attend to is padding.
+    present = ops.any(mask, axis=-2)
+    keras_compat.set_keras_mask(
+        scores, ops.logical_and(mask, ops.expand_dims(present, axis=-1))
+    )
 
 
 def _pass_mask_on(model, tap, record, stack):

@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_kd._src.arguments import integer
+from keras_kd._src.arguments import received
 from keras_kd._src.distillation.adapters import adapt
 from keras_kd._src.distillation.adapters import build_adapters
 from keras_kd._src.distillation.adapters import check_shapes
@@ -15,6 +17,14 @@ from keras_kd._src.distillation.taps import features_at
 from keras_kd._src.distillation.taps import listed
 from keras_kd._src.distillation.taps import taps_of
 from keras_kd._src.distillation.taps import text_of
+from keras_kd._src.distillation.term_data import FeaturePair
+from keras_kd._src.distillation.term_data import TermData
+from keras_kd._src.distillation.term_data import common_output
+from keras_kd._src.distillation.term_data import find_mask
+from keras_kd._src.distillation.term_data import of_positions
+from keras_kd._src.distillation.term_data import outputs_at
+from keras_kd._src.distillation.term_data import without_ignored
+from keras_kd._src.losses.any_loss import call_loss
 from keras_kd._src.naming import snake_case
 from keras_kd._src.rules.rule import checked_rules
 from keras_kd._src.rules.rule import fit_rules
@@ -82,6 +92,9 @@ class Transfer(keras.layers.Layer):
         teacher_adapter=None,
         rules=(),
         weight=1.0,
+        labels=None,
+        mask=None,
+        ignore_class=None,
         name=None,
     ):
         if not isinstance(loss, keras.losses.Loss):
@@ -104,6 +117,9 @@ class Transfer(keras.layers.Layer):
         self.adapters = listed(adapter)
         self.teacher_adapters = listed(teacher_adapter)
         self.rules = checked_rules(rules, loss)
+        self.labels = None if labels is None else str(labels)
+        self.mask = _checked_mask(mask)
+        self.ignore_class = _checked_class(ignore_class)
         self.shapes = None  # Of the features, in pairs, once they are known.
         self.inspection = FeatureInspection()
         self._weight = Hyperparameter(weight, "weight")
@@ -187,10 +203,8 @@ class Transfer(keras.layers.Layer):
         self,
         teacher_features,
         student_features,
-        sample_weight,
+        data=None,
         *,
-        labels=None,
-        sample_index=None,
         training=False,
         check_probabilities=False,
     ):
@@ -199,15 +213,17 @@ class Transfer(keras.layers.Layer):
         Args:
             teacher_features: dict, tap text -> value, of the teacher.
             student_features: the same of the student.
-            sample_weight: optional, shape `(batch,)`.
-            labels: the batch's labels, for losses and rules that need them.
-            sample_index: each sample's index in the data, likewise.
+            data: what the batch holds besides, a `TermData`; None if nothing.
             training: whether adapters run in training mode.
             check_probabilities: whether to look for probabilities where the
                 loss expects logits.
 
         Returns:
             A scalar.
+
+        Raises:
+            ValueError: the data lacks what the term needs, or has it for
+                several outputs.
         """
         teacher = self.teacher_features(teacher_features)
         student = self.student_features(student_features)
@@ -215,24 +231,117 @@ class Transfer(keras.layers.Layer):
         self.inspection.update(
             teacher, student, check_probabilities and expects_logits
         )
-        teacher = adapt(self.teacher_adapters, teacher, training)
-        student = adapt(self.adapters, student, training)
-        context = dict(
-            labels=labels, sample_index=sample_index, training=training
-        )
-        required = set(getattr(self.loss, "required_context", ()))
-        context = {name: context[name] for name in required & context.keys()}
-        if getattr(self.loss, "joint", False):
-            value = self.loss(teacher, student, sample_weight, **context)
-        else:
-            shared = (sample_weight, labels, None, teacher_features, training)
-            value = sum(
-                loss_after_rules(
-                    self.loss, self.rules, RuleInputs(*pair, *shared), context
-                )
-                for pair in zip(teacher, student)
+        # Before an adapter features may bear a mask that it does not pass on.
+        pairs = [
+            FeaturePair(*pair)
+            for pair in zip(
+                adapt(self.teacher_adapters, teacher, training),
+                adapt(self.adapters, student, training),
+                teacher,
+                student,
+                outputs_at(self.teacher_taps, teacher_features),
+                outputs_at(self.student_taps, student_features),
             )
+        ]
+        value = self._value(
+            pairs, teacher_features, data or TermData(), training
+        )
         return value * keras.ops.convert_to_tensor(self.weight)
+
+    def _value(self, pairs, teacher_features, data, training):
+        if not getattr(self.loss, "joint", False):
+            return sum(
+                self._value_of(pair, teacher_features, data, training)
+                for pair in pairs
+            )
+        outputs = common_output(pairs)
+        labels = self._labels(outputs, data)
+        return call_loss(
+            self.loss,
+            [pair.teacher for pair in pairs],
+            [pair.student for pair in pairs],
+            self._sample_weight(outputs, labels, data),
+            self._masks(pairs, data),
+            self._context(labels, data, training),
+        )
+
+    def _value_of(self, pair, teacher_features, data, training):
+        labels = self._labels(pair.outputs, data)
+        weight = self._sample_weight(pair.outputs, labels, data)
+        (mask,) = self._masks([pair], data) or [None]
+        inputs = RuleInputs(
+            pair.teacher,
+            pair.student,
+            weight,
+            labels,
+            teacher_features=teacher_features,
+            training=training,
+        )
+        context = self._context(labels, data, training)
+        return loss_after_rules(self.loss, self.rules, inputs, mask, context)
+
+    def _context(self, labels, data, training):
+        """What the loss takes by keyword, of what the batch has."""
+        required = set(getattr(self.loss, "required_context", ()))
+        reads = "labels" in required or any(r.needs_labels for r in self.rules)
+        if reads and labels is None and data.labels is not None:
+            raise self._wrong_labels(data)
+        context = dict(
+            labels=labels, sample_index=data.sample_index, training=training
+        )
+        return {name: context[name] for name in required & context.keys()}
+
+    def _labels(self, outputs, data):
+        """The labels of a pair's output; None where they can't be told."""
+        if self.labels is None or data.labels is None:
+            return data.of_output(data.labels, outputs)
+        labels = data.of_output(data.labels, [self.labels])
+        if labels is None or labels is data.labels:
+            raise self._wrong_labels(data)
+        return labels
+
+    def _wrong_labels(self, data):
+        return ValueError(
+            f"Transfer {self.name!r} takes the labels of one output, or one "
+            f"set for all outputs. Received: labels={self.labels!r}, student "
+            f"{text_of(self.student_taps)}, and data with labels "
+            f"{data.text_of_labels}. Name one of several outputs, as in "
+            "`Transfer(labels='cls')`; one set of labels needs no name."
+        )
+
+    def _sample_weight(self, outputs, labels, data):
+        """The weights of a pair's output, 0 where its label is ignored."""
+        outputs = [*outputs, *([self.labels] if self.labels else [])]
+        weight = data.of_output(data.sample_weight, outputs)
+        if weight is None and data.sample_weight is not None:
+            weight, *others = keras.tree.flatten(data.sample_weight)
+            self.inspection.compare_weights(weight, others)
+        ignored = self.ignore_class
+        if ignored is None and of_positions(labels):
+            hard_loss = data.of_output(data.hard_loss, outputs)
+            ignored = getattr(hard_loss, "ignore_class", None)
+        if labels is None or ignored is None or ignored is False:
+            return weight
+        return without_ignored(weight, labels, ignored)
+
+    def weights_differ(self):
+        """The error for weights that differ by output, where it has none."""
+        return ValueError(
+            f"Transfer {self.name!r} is at no output of the student, and can't "
+            "choose among weights that differ by output. Received: student "
+            f"{text_of(self.student_taps)}, and a `sample_weight` for each "
+            "output, not all the same. Give `fit` one array for all outputs, "
+            "tap an output, as in `student='[cls]'`, or name the one whose "
+            "weights and labels count: `Transfer(labels='cls')`."
+        )
+
+    def _masks(self, pairs, data):
+        """The mask of each pair's positions; None where none has any."""
+        masks = [
+            find_mask(self.loss, pair, data.inputs, self.mask, self.name)
+            for pair in pairs
+        ]
+        return masks if any(mask is not None for mask in masks) else None
 
     def __repr__(self):
         return f"<{self.describe()}>"
@@ -268,6 +377,9 @@ class Transfer(keras.layers.Layer):
             ],
             "rules": [unbuilt_config(rule) for rule in self.rules],
             "weight": self._weight.config(),
+            "labels": self.labels,
+            "mask": self.mask,
+            "ignore_class": self.ignore_class,
             "name": self.name,
         }
 
@@ -286,6 +398,21 @@ class Transfer(keras.layers.Layer):
     def build_from_config(self, config):
         teacher_shapes, student_shapes = zip(*config["shapes"])
         self.match(teacher_shapes, student_shapes)
+
+
+def _checked_mask(mask):
+    if mask is None or mask is False or isinstance(mask, str):
+        return mask
+    raise ValueError(
+        "Argument `mask` must be the key of an input, such as 'padding_mask', "
+        "or False for no such mask. " + received("mask", mask)
+    )
+
+
+def _checked_class(ignore_class):
+    if ignore_class is None or ignore_class is False:
+        return ignore_class
+    return integer(ignore_class, "ignore_class", least=-(2**31))
 
 
 def _parameters(layer):

@@ -96,7 +96,7 @@ class ActivationBoundaries(DistillationLoss):
         super().__init__(**kwargs)
         self.margin = number(margin, "margin", above=0.0)
 
-    def call(self, teacher_features, student_features, *, mask):
+    def call(self, teacher_features, student_features, *, mask=None):
         return activation_boundaries(
             teacher_features, student_features, margin=self.margin, mask=mask
         )

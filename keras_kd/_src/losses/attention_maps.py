@@ -5,12 +5,16 @@ from keras import ops
 
 from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.positions import at_positions
+from keras_kd._src.losses.positions import fits
 from keras_kd._src.losses.probabilities import kl_divergence
 from keras_kd._src.losses.probabilities import logits_of
 from keras_kd._src.specs import same_shape
 
 
-def attention_map_matching(teacher_maps, student_maps, *, from_scores=False):
+def attention_map_matching(
+    teacher_maps, student_maps, *, from_scores=False, mask=None
+):
     """TinyBERT: mean squared difference of the attention maps of a sample.
 
         value = mean_{heads, queries, keys} (teacher - student)^2
@@ -20,6 +24,8 @@ def attention_map_matching(teacher_maps, student_maps, *, from_scores=False):
         student_maps: the same shape.
         from_scores: whether these are scores before the softmax, of which
             those of -100 or less are masked keys, and count as 0.
+        mask: optional, of a shape that broadcasts to the maps': True for the
+            entries that count.
 
     Returns:
         Values of shape `(batch,)`.
@@ -36,14 +42,19 @@ def attention_map_matching(teacher_maps, student_maps, *, from_scores=False):
     if from_scores:
         teacher_maps = _without_masked_keys(teacher_maps)
         student_maps = _without_masked_keys(student_maps)
-    return ops.mean(ops.square(teacher_maps - student_maps), axis=(1, 2, 3))
+    error = teacher_maps - student_maps
+    if mask is not None:
+        error = ops.where(mask, error, ops.zeros_like(error))
+    return _mean_of_present(ops.square(error), mask, axis=(1, 2, 3))
 
 
 def _without_masked_keys(scores):
     return ops.where(scores <= -100.0, ops.zeros_like(scores), scores)
 
 
-def attention_divergence(teacher_maps, student_maps, *, from_scores=False):
+def attention_divergence(
+    teacher_maps, student_maps, *, from_scores=False, mask=None
+):
     """MiniLM: Kullback-Leibler divergence of attention maps, row by row.
 
         value = mean_{heads, queries} sum_keys p * (log p - log q)
@@ -53,6 +64,8 @@ def attention_divergence(teacher_maps, student_maps, *, from_scores=False):
         teacher_maps: shape `(batch, heads, queries, keys)`.
         student_maps: the same shape.
         from_scores: whether these are scores before the softmax.
+        mask: optional, of a shape that broadcasts to the maps': True for the
+            entries that count; a query without any is left out.
 
     Returns:
         Values in nats, shape `(batch,)`.
@@ -70,10 +83,27 @@ def attention_divergence(teacher_maps, student_maps, *, from_scores=False):
     if not from_scores:
         teacher_maps = logits_of(teacher_maps)
         student_maps = logits_of(student_maps)
+    queries = None
+    if mask is not None:
+        queries = ops.any(mask, axis=-1)
+        teacher_maps, student_maps = (
+            ops.where(mask, maps, ops.full_like(maps, -1e30))
+            for maps in (teacher_maps, student_maps)
+        )
     teacher_log_probs = ops.log_softmax(teacher_maps, axis=-1)
     student_log_probs = ops.log_softmax(student_maps, axis=-1)
     divergence = kl_divergence(teacher_log_probs, student_log_probs)
-    return ops.mean(divergence, axis=(1, 2))
+    return _mean_of_present(divergence, queries, axis=(1, 2))
+
+
+def _mean_of_present(values, mask, axis):
+    """The mean of the values that a mask keeps; 0 where it keeps none."""
+    if mask is None:
+        return ops.mean(values, axis=axis)
+    mask = ops.cast(mask, values.dtype)
+    # The mask may have fewer heads than the values: means, not sums.
+    share = ops.maximum(ops.mean(mask, axis=axis), 1e-12)
+    return ops.mean(values * mask, axis=axis) / share
 
 
 class AttentionMapLoss(DistillationLoss):
@@ -87,8 +117,40 @@ class AttentionMapLoss(DistillationLoss):
         super().__init__(**kwargs)
         self.from_scores = from_scores
 
-    def call(self, teacher_maps, student_maps):
-        return self.comparison(teacher_maps, student_maps, **self.options())
+    def call(self, teacher_maps, student_maps, *, mask=None):
+        return self.comparison(
+            teacher_maps, student_maps, mask=mask, **self.options()
+        )
+
+    def weights_at(self, maps, weights):
+        return self._of_tokens(maps, weights, resize=True)
+
+    def mask_at(self, maps, mask, resize=True):
+        if len(mask.shape) != 4:
+            return self._of_tokens(maps, mask, resize)
+        if not all(map(fits, mask.shape[1:], maps.shape[1:])):
+            return None
+        return ops.cast(mask, "float32")
+
+    def _of_tokens(self, maps, entries, resize):
+        """Of tokens, those of queries times those of keys; else None."""
+        _, _, queries, keys = maps.shape
+        batch = entries.shape[0]
+        queries = at_positions(entries, (batch, queries), resize)
+        keys = at_positions(entries, (batch, keys), resize)
+        if queries is not None:
+            queries = queries[:, None, :, None]
+        if keys is not None:
+            keys = keys[:, None, None, :]
+        if queries is None or keys is None:
+            return keys if queries is None else queries
+        return queries * keys
+
+    def _emptied(self, maps, present):
+        return maps  # `call` leaves the entries out.
+
+    def _mask(self, maps, present):
+        return present
 
     def check_shapes(self, teacher_shape, student_shape):
         shapes = tuple(teacher_shape), tuple(student_shape)

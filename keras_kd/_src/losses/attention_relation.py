@@ -6,9 +6,7 @@ import keras
 from keras import ops
 
 from keras_kd._src.arguments import integer
-from keras_kd._src.keras_compat import get_keras_mask
 from keras_kd._src.losses.distillation_loss import DistillationLoss
-from keras_kd._src.losses.distillation_loss import broadcast_weights
 from keras_kd._src.losses.distillation_loss import in_full_precision
 from keras_kd._src.losses.probabilities import kl_divergence
 
@@ -126,29 +124,16 @@ class SelfAttentionRelation(DistillationLoss):
         super().__init__(**kwargs)
         self.relation_heads = integer(relation_heads, "relation_heads")
 
-    def __call__(self, teacher_vectors, student_vectors, sample_weight=None):
-        # The base class uses a mask for the values, one for each query; as
-        # weights it reaches `call`, which leaves out the keys, too.
-        mask = get_keras_mask(student_vectors)
-        if mask is not None:
-            weight = ops.cast(mask, "float32")
-            if sample_weight is not None:
-                weight = weight * broadcast_weights(
-                    sample_weight, ops.shape(mask)
-                )
-            sample_weight = weight
-        return super().__call__(teacher_vectors, student_vectors, sample_weight)
-
-    def call(self, teacher_vectors, student_vectors, *, sample_weight):
+    def call(self, teacher_vectors, student_vectors, *, mask=None):
         return self_attention_relation(
             teacher_vectors,
             student_vectors,
             relation_heads=self.relation_heads,
-            present=sample_weight > 0.0,
+            present=mask,
         )
 
-    def _values_shape(self, vectors):
-        return list(ops.shape(vectors)[:2])
+    def _positions_shape(self, shape):
+        return list(shape)[:2]
 
     def check_shapes(self, teacher_shape, student_shape):
         shapes = tuple(teacher_shape), tuple(student_shape)

@@ -63,8 +63,8 @@ def attention_transfer(
         form: `"code"`, the authors' implementation, or `"paper"`.
         axis: the channels' axis.
         mask: optional, shape `(batch, positions...)`: True at positions that
-            count; the features of the others are 0. Without effect where the
-            numbers of positions differ.
+            count; the features of the others are 0. Resized where the numbers
+            of positions differ.
 
     Returns:
         Values of shape `(batch,)`.
@@ -142,7 +142,7 @@ class AttentionTransfer(DistillationLoss):
         self.form = one_of(form, "form", ("code", "paper"))
         self.axis = axis
 
-    def call(self, teacher_features, student_features, *, mask):
+    def call(self, teacher_features, student_features, *, mask=None):
         return attention_transfer(
             teacher_features, student_features, mask=mask, **self.options()
         )

@@ -6,6 +6,7 @@ from keras import ops
 from keras_kd._src.arguments import number
 from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.true_class import one_set
 
 
 def bounded_regression(teacher_outputs, student_outputs, labels, *, margin=0.0):
@@ -49,7 +50,7 @@ def bounded_regression(teacher_outputs, student_outputs, labels, *, margin=0.0):
 
 
 def _targets(labels, outputs):
-    labels = ops.cast(ops.convert_to_tensor(labels), outputs.dtype)
+    labels = ops.cast(one_set(labels), outputs.dtype)
     if len(labels.shape) == len(outputs.shape) - 1 and outputs.shape[-1] == 1:
         labels = ops.expand_dims(labels, axis=-1)
     # Anything else would broadcast, and compare samples with other samples.

@@ -104,7 +104,7 @@ class ChannelWiseDistillation(TemperedLoss):
         super().__init__(temperature, **kwargs)
         self.axis = axis
 
-    def call(self, teacher_features, student_features, *, mask):
+    def call(self, teacher_features, student_features, *, mask=None):
         return channel_wise_distillation(
             teacher_features,
             student_features,

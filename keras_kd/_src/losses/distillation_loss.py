@@ -7,7 +7,15 @@ import keras
 from keras import ops
 
 from keras_kd._src.keras_compat import get_keras_mask
+from keras_kd._src.keras_compat import set_keras_mask
+from keras_kd._src.losses.positions import at_positions
+from keras_kd._src.losses.positions import broadcast_weights
+from keras_kd._src.losses.positions import weight_of_samples
+from keras_kd._src.losses.positions import without_column
 from keras_kd._src.specs import same_shape
+
+# What `call` may name and not be given.
+OPTIONAL = ("mask", "temperature")
 
 
 class DistillationLoss(keras.losses.Loss):
@@ -84,10 +92,12 @@ class DistillationLoss(keras.losses.Loss):
         self, *, reduction="mean_with_sample_weight", name=None, dtype=None
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        parameters = inspect.signature(self.call).parameters.values()
+        parameters = inspect.signature(self.call).parameters
         self._keywords = [
-            p.name for p in parameters if p.kind is p.KEYWORD_ONLY
+            p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY
         ]
+        mask = parameters.get("mask")
+        self._needs_mask = mask is not None and mask.default is mask.empty
 
     @property
     def required_context(self):
@@ -95,33 +105,47 @@ class DistillationLoss(keras.losses.Loss):
         return self._keywords
 
     def __call__(
-        self, teacher_features, student_features, sample_weight=None, **context
+        self,
+        teacher_features,
+        student_features,
+        sample_weight=None,
+        *,
+        mask=None,
+        **context,
     ):
         # JAX' tracers take no attributes: Keras keeps a table.
-        mask = None if self.joint else get_keras_mask(student_features)
-        teacher_features, student_features = self._tensors(
-            teacher_features, student_features
-        )
-        if self.per_sample and mask is not None:
-            # One entry a token, but values one a sample: empty them here.
-            teacher_features = _empty_masked(teacher_features, mask, self.axis)
-            student_features = _empty_masked(student_features, mask, self.axis)
-            sample_weight = _weight_of_masked(sample_weight, mask)
-        if "mask" in self.required_context:
-            context = {**context, "mask": self._mask(mask, student_features)}
+        if mask is None and not self.joint:
+            masks = map(get_keras_mask, (student_features, teacher_features))
+            mask = first_fitting(self, masks, student_features)
+        if sample_weight is not None:
+            sample_weight = ops.convert_to_tensor(sample_weight)
+        teacher, student = self._tensors(teacher_features, student_features)
+        present = self._each(self._present, student, mask, sample_weight)
+        if self.per_sample:
+            sample_weight, (teacher, student), present = self._of_samples(
+                sample_weight, mask, (teacher, student), present
+            )
+            mask = None
         if sample_weight is not None:
             sample_weight = broadcast_weights(
-                sample_weight, self._values_shape(student_features)
+                sample_weight, self._values_shape(student)
             )
-        context = self._context(context, student_features, sample_weight)
-        if not context:
-            return super().__call__(
-                teacher_features, student_features, sample_weight
-            )
-        values = functools.partial(self.call, **context)
-        return _Reduction(self, values)(
-            teacher_features, student_features, sample_weight
-        )
+        context = self._context(context, student, sample_weight, present)
+        with keras.name_scope(self.name):
+            values = self.call(teacher, student, **context)
+        if mask is not None:
+            mask = self.mask_at(student, mask)
+        return reduced(self, values, sample_weight, mask)
+
+    def _each(self, function, features, *others):
+        """Of each of the features, where there is a list of them."""
+        if not self.joint:
+            return function(features, *others)
+        others = [
+            each if isinstance(each, list) else [each] * len(features)
+            for each in others
+        ]
+        return [function(*each) for each in zip(features, *others)]
 
     def _tensors(self, teacher_features, student_features):
         sides = teacher_features, student_features
@@ -131,31 +155,96 @@ class DistillationLoss(keras.losses.Loss):
         else:
             sides = [ops.convert_to_tensor(side) for side in sides]
             self.check_shapes(*(side.shape for side in sides))
-        return sides
+        return keras.tree.map_structure(
+            lambda x: ops.convert_to_tensor(x, dtype=self.dtype), sides
+        )
 
     def _values_shape(self, features):
         features = features[0] if self.joint else features
-        shape = list(ops.shape(features))
         if self.per_sample:
-            return shape[:1]
+            return list(ops.shape(features))[:1]
+        return self._positions_shape(ops.shape(features))
+
+    def _positions_shape(self, shape):
+        shape = list(shape)
         del shape[self.axis]
         return shape
 
-    def _mask(self, mask, student_features):
-        shape = list(ops.shape(student_features))
-        del shape[self.axis]
-        if mask is None:
-            return ops.ones(shape, "bool")
-        return broadcast_weights(ops.cast(mask, "bool"), shape)
+    def weights_at(self, features, weights):
+        """Weights at the features' positions; None if of samples or others."""
+        return at_positions(weights, self._positions_shape(features.shape))
 
-    def _context(self, context, student_features, sample_weight):
+    def mask_at(self, features, mask, resize=True):
+        """A mask, as numbers, at the features' positions; None if of others."""
+        positions = self._positions_shape(features.shape)
+        mask = without_column(mask, len(positions))
+        if len(mask.shape) == len(features.shape):
+            # One a number, as the mask of attention maps.
+            mask = ops.max(mask, axis=self.axis)
+        return at_positions(mask, positions, resize)
+
+    def _present(self, features, mask, sample_weight, resize=True):
+        """Which positions of the features count, or None for all."""
+        found = []
+        if mask is not None:
+            found.append(self.mask_at(features, mask, resize))
+        if sample_weight is not None:
+            found.append(self.weights_at(features, sample_weight))
+        found = [entries > 0.0 for entries in found if entries is not None]
+        return functools.reduce(ops.logical_and, found) if found else None
+
+    def _of_samples(self, sample_weight, mask, sides, present):
+        """Weights of samples, both sides emptied, and what counts of both."""
+        teacher, student = sides
+        # A mask of the student's positions may not be of the teacher's.
+        of_teacher = self._each(
+            self._present, teacher, mask, sample_weight, False
+        )
+        teacher = self._each(self._emptied, teacher, of_teacher)
+        student = self._each(self._emptied, student, present)
+        weight = self._weight_of_samples(sample_weight, mask, present)
+        both = self._each(
+            lambda _, own, other: None if other is None else own,
+            student,
+            present,
+            of_teacher,
+        )
+        return weight, (teacher, student), both
+
+    def _emptied(self, features, present):
+        """The features, zeros at positions that are absent."""
+        if present is None:
+            return features
+        if len(present.shape) < len(features.shape):
+            present = ops.expand_dims(present, axis=self.axis)
+        return ops.where(present, features, ops.zeros_like(features))
+
+    def _weight_of_samples(self, sample_weight, mask, present):
+        if self.joint:
+            known = [each for each in present if each is not None]
+            present = known[0] if known else None
+            mask = mask[0] if isinstance(mask, list) else mask
+        return weight_of_samples(sample_weight, mask, present)
+
+    def _mask(self, features, present):
+        """What `call` gets as `mask`: which positions count, of all."""
+        shape = self._positions_shape(ops.shape(features))
+        if present is not None:
+            return ops.broadcast_to(present, shape)
+        return ops.ones(shape, "bool") if self._needs_mask else None
+
+    def _context(self, context, student_features, sample_weight, present):
         context = {"training": False, **context}
+        if "mask" in self.required_context:
+            masks = self._each(self._mask, student_features, present)
+            known = not self.joint or any(m is not None for m in masks)
+            context["mask"] = masks if known else None
         if "sample_weight" in self.required_context:
             if sample_weight is None:
                 sample_weight = ops.ones(self._values_shape(student_features))
             context = {**context, "sample_weight": sample_weight}
         for name in self.required_context:
-            if name != "temperature" and context.get(name) is None:
+            if name not in OPTIONAL and context.get(name) is None:
                 raise ValueError(
                     f"{type(self).__name__} needs `{name}`. Received: {name}="
                     "None. In a `Transfer`, train on data that has it; used "
@@ -203,11 +292,32 @@ class DistillationLoss(keras.losses.Loss):
 
 
 class _Reduction(keras.losses.Loss):
-    """Reduces values as a loss does; they come from a function."""
+    """Reduces values, given as its second argument, as a loss does."""
 
-    def __init__(self, loss, values):
-        super().__init__(loss.name, loss.reduction, loss.dtype)
-        self.call = values
+    def call(self, values, same_values):
+        return same_values
+
+
+def reduced(loss, values, sample_weight, mask=None):
+    """Values reduced as the loss does it; at `mask` 0 there are none."""
+    if mask is not None:
+        mask = ops.broadcast_to(mask > 0.0, ops.shape(values))
+        own = get_keras_mask(values)
+        mask = mask if own is None else ops.logical_and(mask, own)
+        set_keras_mask(values, mask)
+    reduction = _Reduction(loss.name, loss.reduction, loss.dtype)
+    return reduction(values, values, sample_weight)
+
+
+def first_fitting(loss, masks, features):
+    """The first of some masks that is of the features' positions, or None."""
+    features = ops.convert_to_tensor(features)
+    for mask in masks:
+        if mask is None:
+            continue
+        if loss.mask_at(features, mask, resize=False) is not None:
+            return mask
+    return None
 
 
 def in_full_precision(*tensors):
@@ -220,36 +330,3 @@ def in_full_precision(*tensors):
         else tensor
         for tensor in tensors
     ]
-
-
-def broadcast_weights(sample_weight, shape):
-    """Weights of samples (or of tokens) as weights of values of a shape."""
-    weight = ops.convert_to_tensor(sample_weight)
-    if len(weight.shape) > len(shape) and weight.shape[-1] == 1:
-        weight = ops.squeeze(weight, axis=-1)
-    while len(weight.shape) < len(shape):
-        weight = ops.expand_dims(weight, axis=-1)
-    # A copy: on PyTorch, Keras multiplies the mask into it in place.
-    return ops.copy(ops.broadcast_to(weight, shape))
-
-
-def _empty_masked(features, mask, axis):
-    mask = ops.cast(mask, "bool")
-    positions = list(features.shape)
-    if len(positions) > len(mask.shape):
-        del positions[axis]
-    if not same_shape(positions[: len(mask.shape)], mask.shape):
-        return features  # of other positions: this mask is not theirs
-    while len(mask.shape) < len(features.shape):
-        mask = ops.expand_dims(mask, axis=axis)
-    return ops.where(mask, features, ops.zeros_like(features))
-
-
-def _weight_of_masked(sample_weight, mask):
-    """The weights, 0 for a sample that is masked altogether."""
-    mask = ops.cast(mask, "bool")
-    present = ops.any(mask, axis=tuple(range(1, len(mask.shape))))
-    present = ops.cast(present, "float32")
-    if sample_weight is None:
-        return present
-    return broadcast_weights(sample_weight, ops.shape(present)) * present

@@ -37,8 +37,8 @@ def factor_transfer(
         distance: `"l1"` or `"l2"`.
         axis: the channels' axis.
         mask: optional, shape `(batch, positions...)`: True at positions that
-            count; the factors of the others are 0. Without effect where the
-            numbers of positions differ.
+            count; the factors of the others are 0. Resized where the numbers
+            of positions differ.
 
     Returns:
         Values of shape `(batch,)`.
@@ -116,7 +116,7 @@ class FactorTransfer(DistillationLoss):
         self.distance = one_of(distance, "distance", ("l1", "l2"))
         self.axis = axis
 
-    def call(self, teacher_factors, student_factors, *, mask):
+    def call(self, teacher_factors, student_factors, *, mask=None):
         return factor_transfer(
             teacher_factors, student_factors, mask=mask, **self.options()
         )

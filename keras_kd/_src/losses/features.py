@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_kd._src.losses.positions import at_positions
 from keras_kd._src.resize import resize_axis
 
 
@@ -51,11 +52,15 @@ def same_positions(teacher, student, axis):
 
 
 def mask_of_both(mask, teacher, student, axis):
-    """The student's mask, or None where the teacher's positions differ."""
+    """A mask at the positions at which `same_positions` compares both."""
+    if mask is None:
+        return None
     shapes = [list(features.shape) for features in (teacher, student)]
     for shape in shapes:
         del shape[axis]
-    return mask if shapes[0][1:] == shapes[1][1:] else None
+    sizes = [None if None in pair else min(pair) for pair in zip(*shapes)]
+    mask = at_positions(mask, sizes)
+    return None if mask is None else mask > 0.0
 
 
 def mean_of_present(values, mask):

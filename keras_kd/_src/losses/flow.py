@@ -7,10 +7,11 @@ from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.losses.distillation_loss import in_full_precision
 from keras_kd._src.losses.features import check_layers
 from keras_kd._src.losses.features import refuse_layers
+from keras_kd._src.losses.positions import at_positions
 from keras_kd._src.resize import resize_axis
 
 
-def flow_of_solution(teacher_features, student_features, *, axis=-1):
+def flow_of_solution(teacher_features, student_features, *, axis=-1, mask=None):
     """FSP: squared difference of the Gram matrices between layers.
 
         G_cd = mean_positions lower_c * upper_d
@@ -23,6 +24,9 @@ def flow_of_solution(teacher_features, student_features, *, axis=-1):
         student_features: a list as long, with the teacher's channels; the
             positions may differ in number.
         axis: the channels' axis.
+        mask: optional, a list of `(batch, positions...)` tensors, one for each
+            of the student's: True at positions that count; the features of
+            the others are 0.
 
     Returns:
         Values of shape `(batch,)`, in the features' unit to the fourth power.
@@ -39,27 +43,38 @@ def flow_of_solution(teacher_features, student_features, *, axis=-1):
         Gatys et al., 2015, arXiv 1508.06576 (Gram matrices of a layer).
     """
     flows = []
+    masks = mask or [None] * len(student_features)
     for features in (teacher_features, student_features):
         features = in_full_precision(*features)
-        flows.append(
-            [_gram(*pair, axis) for pair in zip(features, features[1:])]
-        )
+        pairs = zip(features, features[1:], masks)
+        flows.append([_gram(*pair, axis) for pair in pairs])
     return sum(
         ops.mean(ops.square(teacher - student), axis=(1, 2))
         for teacher, student in zip(*flows)
     )
 
 
-def _gram(lower, upper, axis):
+def _gram(lower, upper, mask, axis):
     lower, upper = ops.moveaxis(lower, axis, -1), ops.moveaxis(upper, axis, -1)
     for position in range(1, len(lower.shape) - 1):
         sizes = lower.shape[position], upper.shape[position]
         if None not in sizes:
             lower = resize_axis(lower, position, min(sizes))
             upper = resize_axis(upper, position, min(sizes))
+    share = _share_of_present(mask, lower.shape[:-1])
     lower, upper = _positions_joined(lower), _positions_joined(upper)
-    positions = ops.cast(ops.shape(lower)[1], lower.dtype)
+    positions = ops.cast(ops.shape(lower)[1], lower.dtype) * share
     return ops.matmul(ops.transpose(lower, (0, 2, 1)), upper) / positions
+
+
+def _share_of_present(mask, shape):
+    """Which part of the positions counts, shape `(batch, 1, 1)`, or 1.0."""
+    mask = None if mask is None else at_positions(mask, shape)
+    if mask is None:
+        return 1.0
+    present = ops.cast(mask > 0.0, "float32")
+    present = ops.mean(present, axis=tuple(range(1, len(shape))))
+    return ops.maximum(present, 1e-12)[:, None, None]
 
 
 def _positions_joined(features):
@@ -120,9 +135,9 @@ class FlowOfSolution(DistillationLoss):
         super().__init__(**kwargs)
         self.axis = axis
 
-    def call(self, teacher_features, student_features):
+    def call(self, teacher_features, student_features, *, mask=None):
         return flow_of_solution(
-            teacher_features, student_features, axis=self.axis
+            teacher_features, student_features, axis=self.axis, mask=mask
         )
 
     def check_shapes(self, teacher_shape, student_shape):

@@ -26,8 +26,9 @@ def hierarchical_context(
         student_features: the same shape.
         sizes: the sizes to which the maps are averaged down.
         axis: the channels' axis.
-        mask: optional, for token sequences, shape `(batch, tokens)`: True
-            for those that count.
+        mask: optional, shape `(batch, positions...)`: True for those that
+            count. Of token sequences the others are cut out; of maps they are
+            left out of each mean.
 
     Returns:
         Values of shape `(batch,)`, in the features' unit squared.
@@ -47,26 +48,39 @@ def hierarchical_context(
     error = ops.moveaxis(teacher_features - student_features, axis, -1)
     if mask is not None and len(error.shape) == 3:
         return _of_present_tokens(error, mask, sizes)
+    if mask is not None:
+        mask = ops.cast(ops.expand_dims(mask, axis=-1), error.dtype)
+        error = error * mask
     largest = max(error.shape[1:-1])
-    total, weights = _mean_square(error), 1.0
+    total, weights = _mean_square(error, mask), 1.0
     weight = 1.0
     for size in sizes:
         if size < largest:
             weight = weight / 2.0
-            total = total + weight * _mean_square(_pooled(error, size))
+            total = total + weight * _mean_square(*_pooled(error, size, mask))
             weights = weights + weight
     return total / weights
 
 
-def _mean_square(error):
-    return ops.mean(ops.square(error), axis=tuple(range(1, len(error.shape))))
+def _mean_square(error, mask=None):
+    axes = tuple(range(1, len(error.shape)))
+    squares = ops.mean(ops.square(error), axis=axes)
+    if mask is None:
+        return squares
+    return squares / ops.maximum(ops.mean(mask, axis=axes), 1e-12)
 
 
-def _pooled(error, size):
+def _pooled(error, size, mask=None):
+    """The error, averaged down over what counts; and where any of it does."""
     for position in range(1, len(error.shape) - 1):
         size_here = min(size, error.shape[position])
         error = resize_axis(error, position, size_here)
-    return error
+        if mask is not None:
+            mask = resize_axis(mask, position, size_here)
+    if mask is None:
+        return error, None
+    present = ops.cast(mask > 0.0, error.dtype)
+    return error / ops.maximum(mask, 1e-12), present
 
 
 def _of_present_tokens(error, mask, sizes):
@@ -154,7 +168,7 @@ class HierarchicalContext(DistillationLoss):
         self.sizes = [integer(size, "sizes") for size in sizes]
         self.axis = axis
 
-    def call(self, teacher_features, student_features, *, mask):
+    def call(self, teacher_features, student_features, *, mask=None):
         return hierarchical_context(
             teacher_features, student_features, mask=mask, **self.options()
         )

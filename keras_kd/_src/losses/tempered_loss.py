@@ -4,6 +4,7 @@ from keras import ops
 
 from keras_kd._src.distillation.hyperparameter import Hyperparameter
 from keras_kd._src.losses.distillation_loss import DistillationLoss
+from keras_kd._src.losses.positions import expand_to
 
 
 class TemperedLoss(DistillationLoss):
@@ -62,13 +63,13 @@ class TemperedLoss(DistillationLoss):
 
 
 def broadcast_to_logits(temperature, logits):
-    """A temperature, or one a sample, in a shape that divides the logits."""
+    """A temperature, or one a sample or position, to divide the logits by."""
     if isinstance(temperature, (int, float)):
         return temperature
     temperature = ops.cast(ops.convert_to_tensor(temperature), logits.dtype)
     if len(temperature.shape) == 0:
         return temperature
-    return ops.reshape(temperature, (-1,) + (1,) * (len(logits.shape) - 1))
+    return expand_to(temperature, len(logits.shape))
 
 
 def squeeze_temperature(temperature):

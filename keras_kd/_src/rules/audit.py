@@ -77,8 +77,10 @@ def audit(
     Args:
         rules: list of rules, as for a `Transfer`.
         teacher_logits: the teacher's predictions of all of the data, in order
-            (`teacher.predict(x)`), shape `(samples, classes)`.
-        labels: class numbers, shape `(samples,)`, -1 for none.
+            (`teacher.predict(x)`), shape `(samples, classes)`. Of tokens or
+            pixels, `(samples, ..., classes)`, each is a sample here.
+        labels: class numbers, shape `(samples,)`, -1 for none; or of tokens
+            or pixels, `(samples, ...)`.
         student_logits: the student's predictions likewise, for rules that
             read them.
         teacher_features: for rules with taps of their own: dict, tap text ->
@@ -100,7 +102,7 @@ def audit(
     >>> report[0].samples.tolist(), report[0].of_class.tolist()
     ([1, 2], [1, 1])
     """
-    logits = np.asarray(teacher_logits, "float32")
+    logits = _rows(np.asarray(teacher_logits, "float32"))
     classes = logits.argmax(axis=-1)
     if labels is not None:
         labels = np.asarray(labels).reshape(-1).astype("int32")
@@ -108,10 +110,12 @@ def audit(
     features = teacher_features or {}
     inputs = RuleInputs(
         ops.convert_to_tensor(logits),
-        _tensor(student_logits),
+        _tensor(_rows(student_logits)),
         ops.ones((len(logits),)),
         _tensor(labels),
-        teacher_features={tap: _tensor(each) for tap, each in features.items()},
+        teacher_features={
+            tap: _tensor(_rows(each)) for tap, each in features.items()
+        },
     )
     found = []
     for rule in rules:
@@ -121,6 +125,10 @@ def audit(
         of_class = np.bincount(classes[samples], minlength=logits.shape[-1])
         found.append(Touched(rule.name, samples, of_class))
     return Audit(found, len(logits))
+
+
+def _rows(array):
+    return array if array is None else np.reshape(array, (-1, array.shape[-1]))
 
 
 def _tensor(array):

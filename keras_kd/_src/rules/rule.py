@@ -57,7 +57,7 @@ class Rule(keras.layers.Layer):
     def update_state(self, inputs):
         """Keeps what it needs of a batch, in a training step."""
 
-    def check_shapes(self, shapes):
+    def check_shapes(self, shapes, logits_shape):
         """Raises a `ValueError` unless the shapes at its taps will do."""
 
     def hyperparameters(self):
@@ -92,14 +92,16 @@ def fit_rules(name, rules, shapes):
         # same path for one.
         with keras.name_scope(f"{name}_rule_{number}"):
             if not rule.built:
-                rule.build(shapes[0][0])
+                rule.build((None, shapes[0][0][-1]))
 
 
-def check_rule_shapes(rules, features):
+def check_rule_shapes(transfer, features):
     """Lets rules check the teacher's features, a dict of tap text -> tensor."""
-    for rule in rules:
+    logits = transfer.teacher_features(features)[0]
+    for rule in transfer.rules:
         taps = [features[tap.text] for tap in rule.teacher_taps]
-        rule.check_shapes([tuple(feature.shape) for feature in taps])
+        shapes = [tuple(feature.shape) for feature in taps]
+        rule.check_shapes(shapes, tuple(logits.shape))
 
 
 def _check_loss(name, loss):

@@ -5,13 +5,19 @@ from typing import NamedTuple
 
 from keras import ops
 
+from keras_kd._src.losses.any_loss import call_loss
+from keras_kd._src.losses.positions import broadcast_weights
+from keras_kd._src.losses.true_class import class_numbers
+
 
 class RuleInputs(NamedTuple):
     """What a rule gets of one batch, and returns changed.
 
     Write `inputs._replace(sample_weight=...)` in the `apply` of a rule to
     change one part and leave the others. The first three are what the loss is
-    computed of.
+    computed of. Where there is a prediction for each token or pixel, each is a
+    sample here: `batch` is the number of all of them, and those that are
+    masked have the weight 0.
 
     Attributes:
         teacher_logits: shape `(batch, classes)`.
@@ -45,7 +51,8 @@ def apply_rules(rules, inputs):
     """Applies rules one after another, as a transfer does in each step.
 
     To try a rule of your own on a few logits: it gets float32 logits and
-    weights of one axis, whatever the models' precision. In a training step
+    weights of one axis, whatever the models' precision; of logits of tokens or
+    pixels, `(batch, ..., classes)`, each as a sample. In a training step
     (`training=True`) each rule's `update_state` is called, too.
 
     Args:
@@ -53,11 +60,11 @@ def apply_rules(rules, inputs):
         inputs: a `RuleInputs`; its `sample_weight` may be None, for ones.
 
     Returns:
-        A `RuleInputs`; without rules the same one.
+        A `RuleInputs`, in the shapes that were given; without rules the same
+        one.
 
     Raises:
-        ValueError: a rule needs labels, and the batch has none; the logits are
-            not of shape `(batch, classes)`.
+        ValueError: a rule needs labels, and the batch has none.
 
     Example:
     >>> import keras_kd as kd
@@ -69,7 +76,7 @@ def apply_rules(rules, inputs):
     """
     if not rules:
         return inputs
-    inputs = _in_full_precision(inputs)
+    given, inputs = inputs, _as_rows(rules, inputs)
     for rule in rules:
         if rule.needs_labels and inputs.labels is None:
             raise ValueError(
@@ -80,28 +87,72 @@ def apply_rules(rules, inputs):
         before, inputs = inputs, rule.apply(inputs)
         if inputs.training:
             rule.update_state(before)
-    return inputs
+    return _with_positions(inputs, given)
 
 
-def loss_after_rules(loss, rules, inputs, context):
+def loss_after_rules(loss, rules, inputs, mask, context):
     """The loss, a scalar, of a `RuleInputs` after the rules."""
+    if rules and mask is not None:
+        inputs = _masked(loss, inputs, mask)
     inputs = apply_rules(rules, inputs)
     if inputs.temperature is not None:
         context = {**context, "temperature": inputs.temperature}
-    return loss(*inputs[:3], **context)
+    return call_loss(loss, *inputs[:3], mask, context)
 
 
-def _in_full_precision(inputs):
-    logits, weight = inputs.teacher_logits, inputs.sample_weight
-    if len(logits.shape) != 2:
-        raise ValueError(
-            "Rules work on logits of shape (batch, classes). Received: "
-            f"teacher logits of shape {tuple(logits.shape)}. Give the rules to "
-            "the transfer of the teacher's logits."
-        )
-    if weight is None:
-        weight = ops.ones((ops.shape(logits)[0],))
+def _masked(loss, inputs, mask):
+    """The inputs with weights of 0 at masked positions."""
+    shape = ops.shape(inputs.teacher_logits)[:-1]
+    weight = inputs.sample_weight
+    weight = 1.0 if weight is None else broadcast_weights(weight, shape)
+    present = loss.mask_at(inputs.student_logits, mask) > 0.0
+    weight = ops.where(ops.broadcast_to(present, shape), weight, 0.0)
+    return inputs._replace(sample_weight=weight)
+
+
+def _as_rows(rules, inputs):
+    """The inputs in float32, a row for each sample, token or pixel."""
+    logits = ops.cast(inputs.teacher_logits, "float32")
+    shape = ops.shape(logits)[:-1]
+    weight = inputs.sample_weight
+    weight = ops.ones(shape) if weight is None else weight
+    inputs = inputs._replace(
+        teacher_logits=logits, sample_weight=broadcast_weights(weight, shape)
+    )
+    if len(logits.shape) == 2:
+        return inputs
+    read = any(rule.needs_labels for rule in rules)
+    labels = inputs.labels if read else None
+    if labels is not None:
+        labels = ops.broadcast_to(class_numbers(labels, logits), shape)
+        labels = ops.reshape(labels, (-1,))
+    student, features = inputs.student_logits, inputs.teacher_features or {}
     return inputs._replace(
-        sample_weight=ops.reshape(ops.cast(weight, "float32"), (-1,)),
-        teacher_logits=ops.cast(logits, "float32"),
+        teacher_logits=_rows(logits),
+        student_logits=student if student is None else _rows(student),
+        sample_weight=ops.reshape(inputs.sample_weight, (-1,)),
+        labels=labels,
+        teacher_features={
+            tap: _rows(each) if len(each.shape) == len(logits.shape) else each
+            for tap, each in features.items()
+        },
+    )
+
+
+def _rows(tensor):
+    return ops.reshape(tensor, (-1, tensor.shape[-1]))
+
+
+def _with_positions(inputs, given):
+    """What the rules return, in the shape of what they were given."""
+    if len(given.teacher_logits.shape) == 2:
+        return inputs
+    *shape, classes = ops.shape(given.teacher_logits)
+    temperature = inputs.temperature
+    if temperature is not None:
+        temperature = ops.reshape(temperature, shape)
+    return given._replace(
+        teacher_logits=ops.reshape(inputs.teacher_logits, (*shape, classes)),
+        sample_weight=ops.reshape(inputs.sample_weight, shape),
+        temperature=temperature,
     )

@@ -70,12 +70,15 @@ class WeighByAgreement(Rule):
         self.teacher_taps = [Tap(text) for text in texts]
         self.by = one_of(by, "by", ("divergence", "votes"))
 
-    def check_shapes(self, shapes):
-        if any(len(shape) != 2 for shape in shapes) or len(set(shapes)) > 1:
+    def check_shapes(self, shapes, logits_shape):
+        ranks = {len(shape) for shape in (*shapes, logits_shape)}
+        if len(ranks) > 1 or len(set(shapes)) > 1:
             texts = [tap.text for tap in self.teacher_taps]
             raise ValueError(
                 "WeighByAgreement compares logits of the same classes, of "
-                f"shape (batch, classes). Received: {shapes} at {texts}."
+                f"shape (batch, classes) or (batch, ..., classes), as the "
+                f"teacher's. Received: {shapes} at {texts}, and the teacher's "
+                f"{logits_shape}."
             )
 
     def apply(self, inputs):
