@@ -63,7 +63,10 @@ class Distiller(keras_compat.Model):
 
     Where only some samples have labels, give the others the label -1 and the
     compiled loss `ignore_class=-1` (a `sample_weight` of 0 would silence the
-    teacher). Metrics of labels then count only in validation.
+    teacher). Metrics of labels then count only in validation. Tokens and
+    pixels of that label count in no transfer, unless it has
+    `ignore_class=False`; which weights, labels and masks reach a transfer is
+    told in `Transfer`.
 
     Methods that keep something of each sample need its index in the data: give
     `y` as a dict of `"labels"` (if any) and `"sample_index"`, integers of
@@ -462,7 +465,7 @@ class Distiller(keras_compat.Model):
             )
 
     def check_finite(self):
-        """Raises a `ValueError` if the teacher's values aren't finite."""
+        """Raises a `ValueError` if a batch can't be what a transfer takes."""
         for transfer in self.transfers:
             batches, *_ = transfer.inspection.read()
             if batches:
@@ -471,7 +474,7 @@ class Distiller(keras_compat.Model):
                 raise self._teacher.not_finite(batches, taps, transfer.name)
             if transfer.inspection.weights_differ():
                 self.reset_inspections()
-                raise transfer.weights_differ()
+                raise transfer.different_weights()
 
     def _start_checks(self, loss):
         """Warnings are given once after each `compile`."""

@@ -41,6 +41,27 @@ class Transfer(keras.layers.Layer):
         term = weight * loss(teacher_adapter(teacher features),
                              adapter(student features))
 
+    Which weights, labels and mask of a batch reach a term is one rule, for
+    every loss:
+
+    - At an output (tap `"[cls]"`, or `""` where each of several outputs is
+      compared) a term takes that output's weights and labels; elsewhere those
+      that `labels=` names, or the ones that all outputs share: weights that
+      differ by output are refused there. The student's tap tells the output,
+      or else the teacher's.
+    - Weights of tokens or pixels weigh the values of a loss that has one a
+      position; at another resolution they are resized by area. For a loss of
+      one value a sample a position of weight 0 is absent, and the mean of the
+      others is the sample's weight; so it is where the features have no
+      positions, or other axes of them.
+    - A position that is masked is absent. The mask is that of Keras, of the
+      student or else of the teacher; else the input that `mask=` names, or
+      KerasHub's `"padding_mask"` where it has the features' positions. Of
+      attention maps it leaves valid queries and keys.
+    - A position whose label is the compiled loss's `ignore_class` has the
+      weight 0. One label a sample silences no sample: there the teacher still
+      teaches what has no label. `ignore_class=` decides otherwise.
+
     Args:
         loss: a loss of `keras_kd.losses`, or any `keras.losses.Loss`; it is
             called with `(teacher_features, student_features, sample_weight)`.
@@ -63,6 +84,16 @@ class Transfer(keras.layers.Layer):
         weight: how much the term counts, a non-negative number or a
             `LearningRateSchedule` over training steps. A variable that can
             be assigned later.
+        labels: the output, by its key, position or name, whose labels (and
+            weights) count, where the student has several and the taps are at
+            none.
+        mask: key of the input that is 1 (or True) at positions that count,
+            and 0 at padding, shape `(batch, positions...)`, where Keras has
+            no mask. `"padding_mask"` by default, if there is such an input;
+            False for none.
+        ignore_class: samples or positions of this label don't count in this
+            term; False for none. By default that of the compiled loss, for
+            labels of tokens and pixels.
         name: names the term in the logs, `<name>_loss`; the loss's by default.
 
     Raises:
@@ -243,15 +274,15 @@ class Transfer(keras.layers.Layer):
                 outputs_at(self.student_taps, student_features),
             )
         ]
-        value = self._value(
+        value = self._loss_value(
             pairs, teacher_features, data or TermData(), training
         )
         return value * keras.ops.convert_to_tensor(self.weight)
 
-    def _value(self, pairs, teacher_features, data, training):
+    def _loss_value(self, pairs, teacher_features, data, training):
         if not getattr(self.loss, "joint", False):
             return sum(
-                self._value_of(pair, teacher_features, data, training)
+                self._pair_value(pair, teacher_features, data, training)
                 for pair in pairs
             )
         outputs = common_output(pairs)
@@ -265,7 +296,7 @@ class Transfer(keras.layers.Layer):
             self._context(labels, data, training),
         )
 
-    def _value_of(self, pair, teacher_features, data, training):
+    def _pair_value(self, pair, teacher_features, data, training):
         labels = self._labels(pair.outputs, data)
         weight = self._sample_weight(pair.outputs, labels, data)
         (mask,) = self._masks([pair], data) or [None]
@@ -324,7 +355,7 @@ class Transfer(keras.layers.Layer):
             return weight
         return without_ignored(weight, labels, ignored)
 
-    def weights_differ(self):
+    def different_weights(self):
         """The error for weights that differ by output, where it has none."""
         return ValueError(
             f"Transfer {self.name!r} is at no output of the student, and can't "

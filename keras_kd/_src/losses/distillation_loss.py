@@ -30,14 +30,20 @@ class DistillationLoss(keras.losses.Loss):
         value = sum(weight * values) / sum(weight)
 
     A sample of weight 0 (or a masked token) is therefore absent: the others
-    get the loss and the gradient that they would have got without it.
+    get the loss and the gradient that they would have got without it. With
+    `per_sample = True`, one value a sample, the features of absent positions
+    are 0 when `call` gets them, and a sample's weight is the mean of the
+    weights of the others. Weights of positions (tokens, pixels) are resized
+    by area to the features'.
 
     What `call` takes by keyword only, a `Transfer` passes to it:
 
     - `labels`, the batch's labels;
     - `sample_weight`, one a sample, where samples are compared to each other;
-    - `mask`, True at positions that count, where positions are compared with
-      each other; of the shape of the features without their `axis`;
+    - `mask`, True at positions that count (neither masked nor of weight 0),
+      where positions are compared with each other; of the shape of the
+      features without their `axis`. With the default `mask=None` it is None
+      where all count;
     - `sample_index`, each sample's index in the data, where something is
       kept of each (see `Distiller` for the data's form);
     - `training`, whether it is a training step, where something is kept;
@@ -58,7 +64,10 @@ class DistillationLoss(keras.losses.Loss):
     Call arguments:
         teacher_features: the teacher's, shape `(batch, ...)`.
         student_features: the student's, shape `(batch, ...)`.
-        sample_weight: optional, shape `(batch,)` or that of the values.
+        sample_weight: optional, shape `(batch,)` or `(batch, positions...)`.
+        mask: optional, which positions count, shape `(batch, positions...)`;
+            the Keras mask of the student's features by default, or else of
+            the teacher's. Of a joint loss a list, one for each feature.
         labels, sample_index, training, temperature: by keyword, where `call`
             names them; `training` is False by default.
 
