@@ -32,6 +32,7 @@ from keras_kd._src.losses.decoupled_kd import decoupled_kd
 from keras_kd._src.losses.dist import DIST
 from keras_kd._src.losses.dist import dist
 from keras_kd._src.losses.distillation_loss import DistillationLoss
+from keras_kd._src.losses.distillation_loss import logits_of
 from keras_kd._src.losses.factor_transfer import FactorTransfer
 from keras_kd._src.losses.factor_transfer import factor_transfer
 from keras_kd._src.losses.feature_matching import FeatureMatching
@@ -69,7 +70,6 @@ from keras_kd._src.losses.ordinal_soft_targets import ordinal_soft_targets
 from keras_kd._src.losses.past_predictions import PastPredictions
 from keras_kd._src.losses.probabilistic_transfer import ProbabilisticTransfer
 from keras_kd._src.losses.probabilistic_transfer import probabilistic_transfer
-from keras_kd._src.losses.probabilities import logits_of
 from keras_kd._src.losses.relational_angle import RelationalAngle
 from keras_kd._src.losses.relational_angle import relational_angle
 from keras_kd._src.losses.relational_distance import RelationalDistance

@@ -29,6 +29,7 @@ __all__ = [
     "producer",
     "set_keras_mask",
     "sublayers",
+    "tensor_index",
     "usable_after_errors",
 ]
 
@@ -62,6 +63,11 @@ def producer(tensor):
     """
     operation, index, _ = tensor._keras_history
     return operation, operation._inbound_nodes[index]
+
+
+def tensor_index(tensor):
+    """Which of its operation's outputs a symbolic tensor is."""
+    return tensor._keras_history[2]
 
 
 def additional_losses(model):

@@ -4,10 +4,13 @@ import keras
 from keras import ops
 
 from keras_kd._src.backend import per_replica
+from keras_kd._src.distillation.last_activation import PROBABILITIES
 from keras_kd._src.keras_compat import get_keras_mask
+from keras_kd._src.losses.binary_soft_targets import binary_soft_targets
+from keras_kd._src.losses.distillation_loss import check_flags
 from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.distillation_loss import logits_of
 from keras_kd._src.losses.positions import broadcast_weights
-from keras_kd._src.losses.soft_targets import logits_of
 from keras_kd._src.losses.soft_targets import soft_targets
 
 
@@ -16,14 +19,22 @@ class TeacherMetric(keras.metrics.Mean):
 
     Put one into `Distiller.compile(metrics=...)` (or `weighted_metrics`): it
     is then given the teacher's output in the place of the labels. To write
-    one, implement `values(teacher_output, student_output)`.
+    one, implement `values(teacher_output, student_output)`. With
+    `expects_logits = True` that is given logits, whatever the models end in: a
+    sigmoid's where there is one output or the models are known to end in
+    sigmoids (`self.binary`), else a softmax's.
 
     Args:
         name, dtype: as in `keras.metrics.Metric`.
+        teacher_from_logits: False if the teacher ends in a softmax or sigmoid,
+            True if in logits; by default the `Distiller` looks at the model,
+            and takes for logits what is not known.
+        student_from_logits: likewise for the student.
 
     Raises:
-        ValueError: in `update_state`, there are several outputs, or the two
-            are not of the same shape.
+        ValueError: a flag is given to a metric that compares no logits; in
+            `update_state`, there are several outputs, or the two are not of
+            the same shape.
 
     Example:
     >>> class LargestGap(TeacherMetric):
@@ -35,6 +46,30 @@ class TeacherMetric(keras.metrics.Mean):
     3.0
     """
 
+    expects_logits = False
+
+    def __init__(
+        self,
+        name="mean",
+        dtype=None,
+        *,
+        teacher_from_logits=None,
+        student_from_logits=None,
+    ):
+        super().__init__(name=name, dtype=dtype)
+        flags = {
+            "teacher_from_logits": teacher_from_logits,
+            "student_from_logits": student_from_logits,
+        }
+        check_flags(self, flags)
+        self._flags = flags
+        self._activations = None, None  # Of both models, as far as known.
+        self.binary = False
+
+    def tell(self, teacher_activation, student_activation):
+        """Says which activations the models end in, None where unknown."""
+        self._activations = teacher_activation, student_activation
+
     def update_state(self, teacher_output, student_output, sample_weight=None):
         outputs = [*_tensors(teacher_output), *_tensors(student_output)]
         if len(outputs) != 2 or outputs[0].shape[1:] != outputs[1].shape[1:]:
@@ -45,7 +80,8 @@ class TeacherMetric(keras.metrics.Mean):
                 f"shapes {[tuple(output.shape) for output in outputs]}."
             )
         mask = get_keras_mask(outputs[1])
-        values = self.values(*in_full_precision(*outputs))
+        outputs = self._as_logits(in_full_precision(*outputs))
+        values = self.values(*outputs)
         if mask is not None and len(mask.shape) == len(values.shape):
             weight = 1.0 if sample_weight is None else sample_weight
             shape = ops.shape(values)
@@ -53,6 +89,28 @@ class TeacherMetric(keras.metrics.Mean):
                 mask, "float32"
             )
         return super().update_state(values, sample_weight)
+
+    def _as_logits(self, outputs):
+        if not self.expects_logits:
+            return outputs
+        known = set(self._activations) - {"linear", None}
+        self.binary = outputs[0].shape[-1] == 1 or known == {"sigmoid"}
+        activation = "sigmoid" if self.binary else "softmax"
+        return [
+            logits_of(output, activation) if probable else output
+            for output, probable in zip(outputs, self._probable())
+        ]
+
+    def _probable(self):
+        """Whether each side's outputs are probabilities."""
+        return [
+            known in PROBABILITIES if flag is None else not flag
+            for flag, known in zip(self._flags.values(), self._activations)
+        ]
+
+    def get_config(self):
+        told = {key: f for key, f in self._flags.items() if f is not None}
+        return {**super().get_config(), **told}
 
 
 def _tensors(output):
@@ -67,13 +125,14 @@ class TeacherAgreement(TeacherMetric):
     """Share of samples in which student and teacher name the same class.
 
     Says how well the student copies the teacher, right or wrong; no labels
-    are needed. With a single output, the same side of 0 counts as the same
-    class.
+    are needed. With a single output, the same side of 0 (of 1/2, for a
+    sigmoid's probabilities) counts as the same class.
 
         value = mean over samples of [argmax(teacher) == argmax(student)]
 
     Args:
         name, dtype: as in `keras.metrics.Metric`.
+        teacher_from_logits, student_from_logits: as in `TeacherMetric`.
 
     Call arguments:
         teacher_output: shape `(batch, ..., classes)`, logits or probabilities.
@@ -90,8 +149,10 @@ class TeacherAgreement(TeacherMetric):
     Work?", arXiv 2106.05945.
     """
 
-    def __init__(self, name="teacher_agreement", dtype=None):
-        super().__init__(name=name, dtype=dtype)
+    expects_logits = True
+
+    def __init__(self, name="teacher_agreement", dtype=None, **kwargs):
+        super().__init__(name=name, dtype=dtype, **kwargs)
 
     def values(self, teacher_output, student_output):
         """Whether both name the same class, as 1.0 or 0.0 for each sample."""
@@ -107,14 +168,15 @@ class TeacherDivergence(TeacherMetric):
     """Divergence of the student's class probabilities from the teacher's.
 
     At temperature 1 by default, whatever the temperature of training, so
-    runs can be compared. 0 for a perfect copy.
+    runs can be compared. 0 for a perfect copy. Of a single output, or of
+    outputs that are known to be sigmoids, the divergences of yes and no are
+    summed.
 
         value = mean over samples of sum_classes p log(p / q), in nats
 
     Args:
         temperature: softens both sides first; no factor T^2.
-        teacher_from_logits: False if the teacher ends in a softmax.
-        student_from_logits: False if the student ends in a softmax.
+        teacher_from_logits, student_from_logits: as in `TeacherMetric`.
         name, dtype: as in `keras.metrics.Metric`.
 
     Call arguments:
@@ -131,38 +193,22 @@ class TeacherDivergence(TeacherMetric):
     Reference: Stanton et al., 2021, arXiv 2106.05945.
     """
 
-    def __init__(
-        self,
-        temperature=1.0,
-        *,
-        teacher_from_logits=True,
-        student_from_logits=True,
-        name="teacher_divergence",
-        dtype=None,
-    ):
-        super().__init__(name=name, dtype=dtype)
+    expects_logits = True
+
+    def __init__(self, temperature=1.0, *, name="teacher_divergence", **kwargs):
+        super().__init__(name=name, **kwargs)
         self.temperature = temperature
-        self.teacher_from_logits = teacher_from_logits
-        self.student_from_logits = student_from_logits
 
     def values(self, teacher_output, student_output):
         """The divergence of each sample, in nats."""
-        if not self.teacher_from_logits:
-            teacher_output = logits_of(teacher_output)
-        if not self.student_from_logits:
-            student_output = logits_of(student_output)
-        tempered = soft_targets(
+        divergence = binary_soft_targets if self.binary else soft_targets
+        tempered = divergence(
             teacher_output, student_output, temperature=self.temperature
         )
         return tempered / self.temperature**2
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "temperature": self.temperature,
-            "teacher_from_logits": self.teacher_from_logits,
-            "student_from_logits": self.student_from_logits,
-        }
+        return {**super().get_config(), "temperature": self.temperature}
 
 
 class TeacherMetrics:

@@ -5,8 +5,6 @@ import contextlib
 import keras
 
 from keras_kd._src.keras_compat import all_layers
-from keras_kd._src.keras_compat import is_symbolic
-from keras_kd._src.keras_compat import producer
 
 
 class _Traced(keras.Operation):
@@ -113,22 +111,6 @@ def check_student(student):
             "Argument `student` must be a Keras model. Received: "
             f"student={student!r} (of type {type(student).__name__})."
         )
-
-
-def last_activations(model):
-    """The names of the activations that a model ends in, as far as known."""
-    outputs = keras.tree.flatten(getattr(model, "outputs", None) or [])
-    return [_activation(tensor) for tensor in outputs if is_symbolic(tensor)]
-
-
-def _activation(tensor):
-    layer, _ = producer(tensor)
-    inner = last_activations(layer)
-    if inner:
-        return inner[0] if len(inner) == 1 else None
-    if isinstance(layer, keras.layers.Softmax):
-        return "softmax"
-    return getattr(getattr(layer, "activation", None), "__name__", None)
 
 
 @contextlib.contextmanager

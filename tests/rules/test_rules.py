@@ -247,10 +247,8 @@ def test_errors_say_what_to_do():
         kd.Transfer(soft, rules=["DropWrong"])
     with pytest.raises(ValueError, match="does not compare logits"):
         kd.Transfer(hint, rules=[rule])
-    with pytest.raises(ValueError, match="teacher without its softmax"):
-        kd.Transfer(
-            kd.losses.SoftTargets(teacher_from_logits=False), rules=[rule]
-        )
+    with pytest.raises(ValueError, match="each a yes or a no"):
+        kd.Transfer(kd.losses.BinarySoftTargets(), rules=[rule])
     with pytest.raises(ValueError, match="`keep` must be a finite"):
         kd.rules.DropWrong(keep=2.0)
     with pytest.raises(ValueError, match="`below` must be a finite"):

@@ -10,8 +10,9 @@ import weakref
 import keras
 from keras import ops
 
+from keras_kd._src.distillation.last_activation import PROBABILITIES
+from keras_kd._src.distillation.last_activation import last_activations
 from keras_kd._src.distillation.taps import text_of
-from keras_kd._src.specs import last_activations
 
 # A term below this share of the total changes nothing.
 LEAST_SHARE = 1e-3
@@ -23,8 +24,6 @@ WRAPPED = (
     "Could not automatically infer",
     "in user code:",
 )
-# Activations whose values are probabilities.
-PROBABILITIES = {"softmax", "sigmoid"}
 # So many samples tell a teacher from one that guesses.
 ENOUGH_SAMPLES = 100
 
@@ -166,45 +165,47 @@ def _is_ours(error):
 # --- after the first batch ---------------------------------------------------
 
 
-def warn_of_probabilities(transfer, teacher, student):
-    """Warns if outputs are probabilities where a transfer expects logits.
+def warn_of_probabilities(transfer):
+    """Warns if outputs are probabilities, and the loss was not told.
 
-    Those of a softmax are known by their values; those of a sigmoid may be
-    logits by their values, and are known by the model's last activation.
+    Those of a last activation that is known by the model's graph are read
+    before it; others are known by their values, or told wrongly.
     """
     _, *counts = transfer.inspection.read()
-    sides = zip(
-        ("teacher", "student"),
-        (teacher, student),
-        (transfer.teacher_taps, transfer.student_taps),
-        counts,
-    )
-    for side, model, taps, count in sides:
+    for side, mistaken in zip(("teacher", "student"), counts):
         argument = f"{side}_from_logits"
-        count = count or _ends_in_probabilities(model, taps, transfer.loss)
-        if count and getattr(transfer.loss, argument, True):
-            fix = (
-                f"pass `{argument}=False` to it"
-                if hasattr(transfer.loss, argument)
-                else "use the model without its last activation"
-            )
+        told = getattr(transfer.loss, argument, None)
+        known = transfer.activations.get(side)
+        known_good = told is True or (told is None and known == "linear")
+        if known_good or not (known in PROBABILITIES or mistaken):
+            continue
+        about = f"The {side}'s outputs in transfer {transfer.name!r}"
+        name = type(transfer.loss).__name__
+        fix = (
+            f"pass `{argument}=False` to it, which turns probabilities into "
+            "logits, or read the logits themselves with the tap "
+            f"`{side}=':logits'`"
+        )
+        if known in PROBABILITIES:
             warn(
-                f"The {side}'s outputs in transfer {transfer.name!r} look like "
-                "probabilities: of the first samples all are between 0 and 1, "
-                "or the model's last activation makes them so. Received: "
-                f"{type(transfer.loss).__name__}, which expects logits. If "
-                f"they went through a softmax or sigmoid, {fix}."
+                f"{about} are probabilities: they come from a {known}. "
+                f"Received: {name}, which compares logits, without "
+                f"`{argument}`. What the {known} is given is compared. To say "
+                f"so, {fix}."
             )
-
-
-def _ends_in_probabilities(model, taps, loss):
-    last = set(last_activations(model))
-    return (
-        getattr(loss, "expects_logits", False)
-        and not any(tap.path or tap.key for tap in taps)
-        and bool(last)
-        and last <= PROBABILITIES
-    )
+        elif told is False:
+            warn(
+                f"{about} are no probabilities: some are below 0 or above 1. "
+                f"Received: {name} with `{argument}=False`. Leave it out for "
+                "logits."
+            )
+        else:
+            warn(
+                f"{about} look like probabilities: of the first samples all "
+                f"are between 0 and 1. Received: {name}, which compares "
+                "logits. If they went through a softmax or sigmoid, "
+                f"{fix}."
+            )
 
 
 def warn_of_hard_loss(loss, student, output, inspection):
@@ -214,7 +215,8 @@ def warn_of_hard_loss(loss, student, output, inspection):
     names = sorted(names) or range(len(keras.tree.flatten(output)))
     last = last_activations(student)
     probable = [
-        count or last[n : n + 1] == ["sigmoid"]
+        last[n : n + 1] == ["sigmoid"]
+        or (count and last[n : n + 1] != ["linear"])
         for n, count in enumerate(
             ops.convert_to_numpy(inspection.probable.value)
         )

@@ -1,6 +1,7 @@
 """Distiller: a Keras model that trains a student with a teacher's help."""
 
 import contextlib
+import functools
 
 import keras
 from keras import ops
@@ -23,6 +24,8 @@ from keras_kd._src.distillation.hyperparameter import Hyperparameter
 from keras_kd._src.distillation.inspection import OutputInspection
 from keras_kd._src.distillation.layer_paths import find_layer
 from keras_kd._src.distillation.monitor import Monitor
+from keras_kd._src.distillation.taps import Tap
+from keras_kd._src.distillation.taps import activation_at
 from keras_kd._src.distillation.taps import run_tapped
 from keras_kd._src.distillation.taps import text_of
 from keras_kd._src.distillation.teacher import as_teacher
@@ -208,8 +211,24 @@ class Distiller(keras_compat.Model):
         if self._output_inspection is None:
             outputs = len(keras.tree.flatten(output))
             self._output_inspection = OutputInspection(outputs)
+        self._find_activations(teacher, inputs)
         checks.claim(self.transfers, self._training_step)
         checks.warn_of_temperature(teacher.wrapped, self.transfers)
+
+    def _find_activations(self, teacher, inputs):
+        """Finds out where outputs are probabilities in place of logits."""
+
+        @functools.cache
+        def of_teacher(text):
+            return teacher.activation_at(Tap(text), inputs)
+
+        @functools.cache
+        def of_student(text):
+            return activation_at(self.student, Tap(text), inputs)
+
+        for transfer in self.transfers:
+            transfer.read_logits(of_teacher, of_student)
+        self._activations = of_teacher(""), of_student("")
 
     def _find_inputs(self, teacher):
         inputs = input_spec(self.student)
@@ -445,6 +464,8 @@ class Distiller(keras_compat.Model):
     def _checked_run(self):
         self._need_teacher()
         self._teacher.check_output(self._teacher_metrics.all)
+        for metric in self._teacher_metrics.all:
+            metric.tell(*self._activations)
         separate_buffers(
             self.trainable_variables + self.non_trainable_variables
         )
@@ -495,9 +516,7 @@ class Distiller(keras_compat.Model):
         if self.check_probabilities:
             self.check_probabilities = False
             for transfer in self.transfers:
-                checks.warn_of_probabilities(
-                    transfer, self.teacher, self.student
-                )
+                checks.warn_of_probabilities(transfer)
             if self._hard_weight.number > 0.0 or self._hard_weight.moves:
                 checks.warn_of_hard_loss(
                     self._loss_given,

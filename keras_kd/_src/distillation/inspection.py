@@ -13,6 +13,9 @@ from keras_kd._src.losses.probabilities import like_probabilities
 from keras_kd._src.specs import same_shape
 
 SAMPLES = 64  # Enough to tell, and cheap in each step.
+# Logits of an untrained model may all be between 0 and 1, but then those of a
+# class are close together.
+LEAST_SPREAD = 0.5
 
 
 class _Counts(keras.layers.Layer):
@@ -50,16 +53,20 @@ class FeatureInspection(_Counts):
     def __init__(self):
         super().__init__(name="inspection")
         self.not_finite = self._counts("not_finite", ())
-        self.probable = self._counts("probable", (2,))
+        # Of logits that are probabilities, or the other way round.
+        self.mistaken = self._counts("mistaken", (2,))
         self.different_weights = self._counts("different_weights", ())
 
-    def update(self, teacher_features, student_features, check_probabilities):
-        """Looks at one batch; at probabilities in place of logits if wanted."""
+    def update(self, teacher_features, student_features, from_logits=None):
+        """Looks at one batch; given both sides' flags, also at its kind."""
         self.not_finite.assign_add(_any(map(_not_finite, teacher_features)))
-        if check_probabilities:
-            sides = teacher_features, student_features
-            found = [_any(map(_probable, each)) for each in sides]
-            self.probable.assign_add(ops.stack(found))
+        if from_logits is not None:
+            sides = zip((teacher_features, student_features), from_logits)
+            found = [
+                _any(map(_outside if flag is False else _probable, each))
+                for each, flag in sides
+            ]
+            self.mistaken.assign_add(ops.stack(found))
 
     def compare_weights(self, weight, others):
         """Counts a batch whose outputs have weights that differ."""
@@ -72,8 +79,8 @@ class FeatureInspection(_Counts):
         return bool(ops.convert_to_numpy(self.different_weights.value))
 
     def read(self):
-        """Batches not finite; probable of the teacher, and of the student."""
-        counts = ops.convert_to_numpy(self.probable.value)
+        """Batches not finite; mistaken of the teacher, and of the student."""
+        counts = ops.convert_to_numpy(self.mistaken.value)
         not_finite = ops.convert_to_numpy(self.not_finite.value)
         return [int(count) for count in (not_finite, *counts)]
 
@@ -147,14 +154,22 @@ def _differ(weight, other):
 
 
 def _not_finite(features):
-    # A sum is finite only if all its terms are: one pass, no copy.
-    total = ops.sum(ops.cast(features, "float32"))
+    # A sum is finite only if all its terms are, and sums of the lowest number,
+    # which masks classes, must not overflow.
+    total = ops.sum(ops.cast(features, "float32") * 2.0**-64)
     return 1.0 - ops.cast(ops.isfinite(total), "float32")
 
 
 def _probable(output):
+    """Whether values are those of a softmax, or of sigmoids."""
     output = ops.cast(output[:SAMPLES], "float32")
-    return ops.cast(ops.all(like_probabilities(output)), "float32")
+    within = ops.logical_and(output > 0.0, output <= 1.0)
+    spread = ops.max(ops.max(output, axis=0) - ops.min(output, axis=0))
+    found = ops.logical_or(
+        ops.all(like_probabilities(output)),
+        ops.logical_and(ops.all(within), spread > LEAST_SPREAD),
+    )
+    return ops.cast(found, "float32")
 
 
 def _outside(output):

@@ -9,16 +9,21 @@ import keras
 from keras import ops
 
 from keras_kd._src import keras_compat
+from keras_kd._src.distillation.last_activation import ActivationRecord
+from keras_kd._src.distillation.last_activation import common_name
+from keras_kd._src.distillation.last_activation import last_activation
+from keras_kd._src.distillation.last_activation import watch
 from keras_kd._src.distillation.layer_paths import find_layer
+from keras_kd._src.specs import output_spec
 
 _GRAMMAR = re.compile(
-    r"^(?P<path>[^:\[\]]*)(:(?P<end>input|output|scores))?(\[(?P<key>[^\[\]]+)\])?$"
+    r"^(?P<path>[^:\[\]]*)(:(?P<end>input|output|scores|logits))?(\[(?P<key>[^\[\]]+)\])?$"
 )
 ATTENTION = keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention
 
 
 class Tap:
-    """One place in a model: a layer's output, input or attention scores.
+    """One place in a model: a layer's output, input, logits or scores.
 
     Written as a string, `PATH[:END][KEY]`, all of it optional:
 
@@ -27,10 +32,14 @@ class Tap:
         "backbone/stage2"     a layer inside of a nested model or layer
         "blocks/0/attention"  attribute names work, too, with list positions
         "stage3:input"        what the layer was given
+        "predictions:logits"  what its activation was given: that of a `Softmax`
+                              or `Activation` layer, or of `activation=`
+        ":logits"             what the model's last activation was given
         "attention:scores"    a MultiHeadAttention's attention maps
         "[logits]" "mha[1]"   one entry of an output that is a dict or tuple
 
-    A layer that is called more than once in a pass gives its last call.
+    A layer that is called more than once in a pass gives its last call. Logits
+    are found where an activation returns what the layer (or model) does.
 
     Args:
         text: the string above.
@@ -48,13 +57,24 @@ class Tap:
         match = _GRAMMAR.match(text) if isinstance(text, str) else None
         if match is None:
             raise ValueError(
-                "A tap is a string `PATH`, `PATH:input`, `PATH:scores` or "
-                f"`PATH[KEY]`, such as 'backbone/stage2'. Received: {text!r}."
+                "A tap is a string `PATH`, `PATH:input`, `PATH:scores`, "
+                "`PATH:logits` or `PATH[KEY]` (with both, `PATH:logits[KEY]`), "
+                f"such as 'backbone/stage2'. Received: {text!r}."
             )
         self.text = text
         self.path = match["path"].strip("/")
         self.end = match["end"] or "output"
         self.key = match["key"]
+
+    @property
+    def is_output(self):
+        """Whether it reads the model's output itself."""
+        return not self.path and self.end == "output"
+
+    def before_activation(self):
+        """The tap of what the last activation at this one is given."""
+        key = "" if self.key is None else f"[{self.key}]"
+        return Tap(f"{self.path}:logits{key}")
 
     def select(self, value):
         """Takes the entry that the tap's `[KEY]` names, if it has one."""
@@ -82,18 +102,45 @@ def tapped(model, taps):
     Keras' attention projects bears the masks of what the layer is given, and
     the maps of self-attention bear one of valid queries and keys.
     """
-    record, taps_of = {}, {}
+    record, taps_of, activations = {}, {}, ActivationRecord()
     for tap in taps:
         layer = find_layer(model, tap.path)
         if tap.end == "scores":
             _check_scores(layer, tap)
         taps_of.setdefault(id(layer), (layer, []))[1].append(tap)
     with contextlib.ExitStack() as stack:
+        replace = functools.partial(_replace, stack=stack)
+        for tap in taps:
+            if tap.end == "logits":
+                watch(model, tap, activations, replace)
         for layer, layer_taps in taps_of.values():
             _tap(layer, layer_taps, record, stack)
         for tap in taps:
             _pass_mask_on(model, tap, record, stack)
         yield record
+    for tap in taps:
+        if tap.end == "logits" and tap.text in record:
+            record[tap.text] = keras.tree.map_structure(
+                functools.partial(_logits, model, tap, activations),
+                record[tap.text],
+            )
+
+
+def _logits(model, tap, activations, output):
+    logits = activations.given_for(output)
+    if logits is None:
+        layer = find_layer(model, tap.path)
+        raise ValueError(
+            f"Tap {tap.text!r} reads what a last activation is given. "
+            f"Received: {layer.name!r} (of type {type(layer).__name__}), whose "
+            "output is not what a layer's activation returned. Tap the layer "
+            "that makes the logits by its name, as in 'predictions:logits'; "
+            "where it gives logits already, leave out ':logits'."
+        )
+    mask = keras_compat.get_keras_mask(output)
+    if mask is not None:
+        keras_compat.set_keras_mask(logits, mask)
+    return logits
 
 
 def _check_scores(layer, tap):
@@ -132,9 +179,9 @@ def _tap(layer, taps, record, stack):
         if more and not kwargs.get("return_attention_scores"):
             result = result[0]
         given = args[0] if args else next(iter(kwargs.values()))
-        ends = {"input": given, "output": result, "scores": scores}
+        ends = {"input": given, "scores": scores}
         for tap in taps:
-            record[tap.text] = tap.select(ends[tap.end])
+            record[tap.text] = tap.select(ends.get(tap.end, result))
         return result
 
     _replace(layer, "call", call, stack)
@@ -177,7 +224,7 @@ def _pass_mask_on(model, tap, record, stack):
 
 def run_tapped(model, inputs, taps, **arguments):
     """Runs a model once; returns `(output, features)`, features by tap text."""
-    inner = [tap for tap in taps if tap.path]
+    inner = [tap for tap in taps if not tap.is_output]
     with tapped(model, inner) as features:
         output = model(inputs, **arguments)
     for tap in inner:
@@ -187,8 +234,39 @@ def run_tapped(model, inputs, taps, **arguments):
                 f"{tap.text!r}, whose layer was not called when the model "
                 "ran. Tap a layer that the model's output depends on."
             )
-    outer = {tap.text: tap.select(output) for tap in taps if not tap.path}
+    outer = {tap.text: tap.select(output) for tap in taps if tap.is_output}
     return output, {**features, **outer}
+
+
+def activation_at(model, tap, inputs):
+    """The name of the activation whose values a tap reads, or None.
+
+    Where the model's code decides, a pass is traced to see.
+
+    Args:
+        model: a Keras model.
+        tap: a `Tap`.
+        inputs: what the model takes, as `KerasTensor`s.
+    """
+    known = last_activation(model, tap)
+    if known is not None or tap.end != "output":
+        return known
+    names = []
+
+    def run(inputs):
+        record = ActivationRecord()
+        with contextlib.ExitStack() as stack:
+            replace = functools.partial(_replace, stack=stack)
+            watched = watch(model, tap, record, replace)
+            if not watched:
+                return inputs
+            output, features = run_tapped(model, inputs, [tap], training=False)
+        found = keras.tree.flatten(features[tap.text])
+        names.extend(record.name_of(each) for each in found)
+        return output
+
+    output_spec(run, inputs)
+    return common_name(names)
 
 
 def extract_features(model, inputs, taps, **arguments):

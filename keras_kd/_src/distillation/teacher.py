@@ -9,6 +9,7 @@ from keras import ops
 from keras_kd._src.distillation.batch import Batch
 from keras_kd._src.distillation.batch import Predictions
 from keras_kd._src.distillation.layer_paths import find_layer
+from keras_kd._src.distillation.taps import activation_at
 from keras_kd._src.distillation.taps import run_tapped
 from keras_kd._src.fingerprint import digest
 from keras_kd._src.fingerprint import fingerprint
@@ -112,7 +113,7 @@ class Teacher:
         Raises:
             ValueError: a tap names a layer.
         """
-        inner = [tap.text for tap in taps if tap.path]
+        inner = [tap.text for tap in taps if not tap.is_output]
         if inner:
             raise ValueError(
                 f"The teacher {self.name!r} has an output and no layers. "
@@ -122,6 +123,10 @@ class Teacher:
         return Predictions(
             output, {tap.text: tap.select(output) for tap in taps}
         )
+
+    def activation_at(self, tap, inputs):
+        """The name of the activation whose values a tap reads, if known."""
+        return None
 
     def taps_in_student(self, taps):
         """Which of its taps are read in the student's own forward pass."""
@@ -264,6 +269,10 @@ class LiveTeacher(Teacher):
                 )
             )
 
+    def activation_at(self, tap, inputs):
+        with keras.StatelessScope():
+            return activation_at(self.model, tap, inputs)
+
     def check_student(self, student):
         if self.model is student:
             raise ValueError(
@@ -296,6 +305,9 @@ class StudentAsTeacher(Teacher):
 
     def predictions(self, batch, taps, state_mapping=None, training=True):
         return Predictions(None, {})
+
+    def activation_at(self, tap, inputs):
+        return activation_at(self.student, tap, inputs)
 
     def taps_in_student(self, taps):
         return taps

@@ -13,6 +13,7 @@ from keras_kd._src.distillation.adapters import shape_pairs
 from keras_kd._src.distillation.adapters import unbuilt_config
 from keras_kd._src.distillation.hyperparameter import Hyperparameter
 from keras_kd._src.distillation.inspection import FeatureInspection
+from keras_kd._src.distillation.last_activation import PROBABILITIES
 from keras_kd._src.distillation.taps import features_at
 from keras_kd._src.distillation.taps import listed
 from keras_kd._src.distillation.taps import taps_of
@@ -152,6 +153,9 @@ class Transfer(keras.layers.Layer):
         self.mask = _checked_mask(mask)
         self.ignore_class = _checked_class(ignore_class)
         self.shapes = None  # Of the features, in pairs, once they are known.
+        # The activations that its logits are known to come from, by side: it
+        # reads before a softmax or sigmoid, unless told what it is given.
+        self.activations = {}
         self.inspection = FeatureInspection()
         self._weight = Hyperparameter(weight, "weight")
         # The loss is no layer: what it keeps in variables is tracked here.
@@ -184,7 +188,10 @@ class Transfer(keras.layers.Layer):
     @property
     def distills_classes(self):
         """Whether it takes the teacher's output for logits of classes."""
-        return getattr(self.loss, "expects_logits", False) and self.reads_output
+        loss = self.loss
+        classes = getattr(loss, "activation", "softmax") == "softmax"
+        logits = getattr(loss, "expects_logits", False)
+        return logits and classes and self.reads_output
 
     @property
     def all_teacher_taps(self):
@@ -199,6 +206,31 @@ class Transfer(keras.layers.Layer):
     def student_features(self, features):
         """This transfer's student features, out of those of all transfers."""
         return features_at(self.student_taps, features)
+
+    def read_logits(self, teacher, student):
+        """Reads before a last softmax or sigmoid, where the loss is not told.
+
+        Args:
+            teacher: function of a tap's text: the name of the activation
+                whose values it reads, or None.
+            student: likewise.
+        """
+        if not getattr(self.loss, "expects_logits", False):
+            return
+        sides = {
+            "teacher": (teacher, self.teacher_taps, self.teacher_adapters),
+            "student": (student, self.student_taps, self.adapters),
+        }
+        for side, (activation_of, taps, adapters) in sides.items():
+            told = getattr(self.loss, f"{side}_from_logits", None) is not None
+            if told or any(adapter is not None for adapter in adapters):
+                continue
+            for number, tap in enumerate(taps):
+                name = activation_of(tap.text)
+                self.activations.setdefault(side, name)
+                if name in PROBABILITIES:
+                    self.activations[side] = name
+                    taps[number] = tap.before_activation()
 
     def match(self, teacher_shapes, student_shapes):
         """Builds the adapters, and checks that the loss takes the features.
@@ -247,7 +279,7 @@ class Transfer(keras.layers.Layer):
             data: what the batch holds besides, a `TermData`; None if nothing.
             training: whether adapters run in training mode.
             check_probabilities: whether to look for probabilities where the
-                loss expects logits.
+                loss is given logits, or the other way round.
 
         Returns:
             A scalar.
@@ -258,9 +290,8 @@ class Transfer(keras.layers.Layer):
         """
         teacher = self.teacher_features(teacher_features)
         student = self.student_features(student_features)
-        expects_logits = getattr(self.loss, "expects_logits", False)
         self.inspection.update(
-            teacher, student, check_probabilities and expects_logits
+            teacher, student, self._flags() if check_probabilities else None
         )
         # Before an adapter features may bear a mask that it does not pass on.
         pairs = [
@@ -373,6 +404,13 @@ class Transfer(keras.layers.Layer):
             for pair in pairs
         ]
         return masks if any(mask is not None for mask in masks) else None
+
+    def _flags(self):
+        """Both sides' `from_logits` (None: not told); None without logits."""
+        if not getattr(self.loss, "expects_logits", False):
+            return None
+        names = "teacher_from_logits", "student_from_logits"
+        return [getattr(self.loss, name, None) for name in names]
 
     def __repr__(self):
         return f"<{self.describe()}>"

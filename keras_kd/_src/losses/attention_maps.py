@@ -5,10 +5,10 @@ from keras import ops
 
 from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.distillation_loss import logits_of
 from keras_kd._src.losses.positions import at_positions
 from keras_kd._src.losses.positions import fits
 from keras_kd._src.losses.probabilities import kl_divergence
-from keras_kd._src.losses.probabilities import logits_of
 from keras_kd._src.specs import same_shape
 
 

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.distillation_loss import bounded_logits
 from keras_kd._src.losses.logit_divergence import LogitDivergence
 from keras_kd._src.losses.probabilities import check_same_classes
 
@@ -30,7 +30,7 @@ def binary_soft_targets(teacher_logits, student_logits, *, temperature=4.0):
     Reference: Yang et al., 2023, "Multi-Label Knowledge Distillation",
     arXiv 2308.06453 (the logit term, here with a temperature).
     """
-    teacher_logits, student_logits = in_full_precision(
+    teacher_logits, student_logits = bounded_logits(
         teacher_logits, student_logits
     )
     teacher_logits = teacher_logits / temperature
@@ -59,6 +59,9 @@ class BinarySoftTargets(LogitDivergence):
     Args:
         temperature: T, a positive number, or a `LearningRateSchedule` over
             training steps.
+        teacher_from_logits: False if the teacher ends in a sigmoid; see
+            `DistillationLoss`.
+        student_from_logits: likewise for the student.
         reduction, name, dtype: as in `DistillationLoss`.
 
     Call arguments:
@@ -80,11 +83,23 @@ class BinarySoftTargets(LogitDivergence):
     Reference: Yang et al., 2023, arXiv 2308.06453.
     """
 
-    expects_logits = False
+    activation = "sigmoid"
     divergence = staticmethod(binary_soft_targets)
 
-    def __init__(self, temperature=4.0, **kwargs):
-        super().__init__(temperature, **kwargs)
+    def __init__(
+        self,
+        temperature=4.0,
+        *,
+        teacher_from_logits=None,
+        student_from_logits=None,
+        **kwargs,
+    ):
+        super().__init__(
+            temperature,
+            teacher_from_logits=teacher_from_logits,
+            student_from_logits=student_from_logits,
+            **kwargs,
+        )
 
     def check_shapes(self, teacher_shape, student_shape):
         check_same_classes(self, teacher_shape, student_shape)

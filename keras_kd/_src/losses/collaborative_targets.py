@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_kd._src.arguments import one_of
-from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.distillation_loss import bounded_logits
 from keras_kd._src.losses.probabilities import check_two_classes
 from keras_kd._src.losses.soft_targets import soft_targets
 from keras_kd._src.losses.tempered_loss import TemperedLoss
@@ -65,7 +65,8 @@ class CollaborativeTargets(TemperedLoss):
         combine: `"min_logit"` (the paper's choice for large data),
             `"least_loss"` or `"mean"`.
         temperature: T, or a `LearningRateSchedule` over training steps.
-        reduction, name, dtype: as in `DistillationLoss`.
+        teacher_from_logits, student_from_logits, reduction, name, dtype: as
+            in `DistillationLoss`.
 
     Call arguments:
         teacher_logits: list of all peers' logits, `(batch, classes)` each.
@@ -104,7 +105,7 @@ class CollaborativeTargets(TemperedLoss):
         return [] if self.combine == "mean" else ["labels"]
 
     def call(self, teacher_logits, student_logits, *, labels=None):
-        logits = ops.stack(in_full_precision(*teacher_logits))
+        logits = ops.stack(bounded_logits(*teacher_logits))
         target = COMBINATIONS[self.combine](logits, labels)
         temperature = ops.convert_to_tensor(self.temperature)
         return sum(

@@ -4,7 +4,6 @@ import keras
 from keras import ops
 
 from keras_kd._src.arguments import number
-from keras_kd._src.losses.distillation_loss import in_full_precision
 from keras_kd._src.losses.logit_divergence import LogitDivergence
 from keras_kd._src.losses.probabilities import kl_divergence
 from keras_kd._src.losses.probabilities import log_probabilities
@@ -58,15 +57,12 @@ def decoupled_kd(
     Reference: Zhao et al., 2022, "Decoupled Knowledge Distillation", arXiv
     2203.08679.
     """
-    teacher_logits, student_logits = in_full_precision(
-        teacher_logits, student_logits
-    )
-    is_target = true_class(labels, teacher_logits)
-    labeled = ops.any(is_target, axis=-1)
-    temperature = broadcast_to_logits(temperature, teacher_logits)
     teacher, student = log_probabilities(
         teacher_logits, student_logits, temperature
     )
+    is_target = true_class(labels, teacher)
+    labeled = ops.any(is_target, axis=-1)
+    temperature = broadcast_to_logits(temperature, teacher)
     target = kl_divergence(
         _target_or_not(teacher, is_target), _target_or_not(student, is_target)
     )
@@ -135,7 +131,8 @@ class DecoupledKD(LogitDivergence):
             training steps.
         target_weight: of the first part, alpha in the paper.
         non_target_weight: of the second part, beta in the paper.
-        reduction, name, dtype: as in `DistillationLoss`.
+        teacher_from_logits, student_from_logits, reduction, name, dtype: as
+            in `DistillationLoss`.
 
     Call arguments:
         teacher_logits: shape `(batch, ..., classes)`.

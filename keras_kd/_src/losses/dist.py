@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_kd._src.arguments import number
-from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.distillation_loss import bounded_logits
 from keras_kd._src.losses.logit_divergence import LogitDivergence
 from keras_kd._src.losses.relations import relative_weights
 
@@ -48,7 +48,7 @@ def dist(
     Reference: Huang et al., 2022, "Knowledge Distillation from A Stronger
     Teacher", arXiv 2205.10536.
     """
-    teacher_logits, student_logits = in_full_precision(
+    teacher_logits, student_logits = bounded_logits(
         teacher_logits, student_logits
     )
     teacher = ops.softmax(teacher_logits / temperature, axis=-1)
@@ -109,7 +109,8 @@ class DIST(LogitDivergence):
             training steps.
         inter_weight: weight of the term over classes, beta in the paper.
         intra_weight: weight of the term over samples, gamma in the paper.
-        reduction, name, dtype: as in `DistillationLoss`.
+        teacher_from_logits, student_from_logits, reduction, name, dtype: as
+            in `DistillationLoss`.
 
     Call arguments:
         teacher_logits: shape `(batch, classes)`.

@@ -6,6 +6,7 @@ import inspect
 import keras
 from keras import ops
 
+from keras_kd._src.arguments import one_of
 from keras_kd._src.keras_compat import get_keras_mask
 from keras_kd._src.keras_compat import set_keras_mask
 from keras_kd._src.losses.positions import at_positions
@@ -16,6 +17,9 @@ from keras_kd._src.specs import same_shape
 
 # What `call` may name and not be given.
 OPTIONAL = ("mask", "temperature")
+# A class may be masked with float32's lowest number, whose multiples overflow.
+# This is as low for a probability.
+LEAST_LOGIT = -1e30
 
 
 class DistillationLoss(keras.losses.Loss):
@@ -49,12 +53,21 @@ class DistillationLoss(keras.losses.Loss):
     - `training`, whether it is a training step, where something is kept;
     - `temperature`, one a sample, where a rule sets it; else left out.
 
+    One that sets `expects_logits = True` compares logits: it takes the two
+    flags below, and `call` gets logits whatever the models end in. Logits are
+    a softmax's, or with `activation = "sigmoid"` a sigmoid's.
+
     A loss with `joint = True` gets the features of all taps at once, as
     lists. Return arguments of your own from `options()`, and they are saved
     with the loss; a layer that it keeps as an attribute is saved with the
     distiller.
 
     Args:
+        teacher_from_logits: False if the teacher's outputs are probabilities
+            (it ends in a softmax or sigmoid), which are turned into logits;
+            True if they are logits. By default a `Transfer` finds out, and
+            warns; without one they are taken for logits.
+        student_from_logits: likewise of the student's outputs.
         reduction: how the values become one number, as in
             `keras.losses.Loss`. Defaults to `"mean_with_sample_weight"`.
         name: name of the loss.
@@ -76,7 +89,8 @@ class DistillationLoss(keras.losses.Loss):
 
     Raises:
         ValueError: `check_shapes` found features that the loss can't compare;
-            a keyword that `call` needs is missing.
+            a keyword that `call` needs is missing; a loss that compares no
+            logits is given their flags.
 
     Example:
     >>> class AbsoluteError(DistillationLoss):
@@ -91,16 +105,27 @@ class DistillationLoss(keras.losses.Loss):
     # True where `call` returns one value per sample whatever the rank,
     # False where it returns one per position (all axes but the `axis`).
     per_sample = False
-    # True where the features are logits: a check warns of probabilities.
+    # True where the features are logits: probabilities are turned into them.
     expects_logits = False
+    # What makes probabilities of these logits, "softmax" or "sigmoid".
+    activation = "softmax"
     # True where `call` takes the features of all taps at once, as lists.
     joint = False
     axis = -1
 
     def __init__(
-        self, *, reduction="mean_with_sample_weight", name=None, dtype=None
+        self,
+        *,
+        teacher_from_logits=None,
+        student_from_logits=None,
+        reduction="mean_with_sample_weight",
+        name=None,
+        dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.teacher_from_logits = teacher_from_logits
+        self.student_from_logits = student_from_logits
+        check_flags(self, self._flags())
         parameters = inspect.signature(self.call).parameters
         self._keywords = [
             p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY
@@ -108,10 +133,34 @@ class DistillationLoss(keras.losses.Loss):
         mask = parameters.get("mask")
         self._needs_mask = mask is not None and mask.default is mask.empty
 
+    def _flags(self):
+        flags = {
+            "teacher_from_logits": self.teacher_from_logits,
+            "student_from_logits": self.student_from_logits,
+        }
+        return {name: flag for name, flag in flags.items() if flag is not None}
+
     @property
     def required_context(self):
         """What `call` takes by keyword only, besides the features."""
         return self._keywords
+
+    def as_logits(self, teacher_features, student_features):
+        """Both sides as logits, where they were said to be probabilities."""
+        if self.teacher_from_logits is False:
+            teacher_features = self._logits_of(teacher_features)
+        if self.student_from_logits is False:
+            student_features = self._logits_of(student_features)
+        return teacher_features, student_features
+
+    def _logits_of(self, probabilities):
+        if self.joint and isinstance(probabilities, (list, tuple)):
+            return [self._logits_of(each) for each in probabilities]
+        logits = logits_of(probabilities, self.activation)
+        mask = get_keras_mask(probabilities)
+        if mask is not None:
+            set_keras_mask(logits, mask)
+        return logits
 
     def __call__(
         self,
@@ -122,6 +171,10 @@ class DistillationLoss(keras.losses.Loss):
         mask=None,
         **context,
     ):
+        if not context.pop("are_logits", False):
+            teacher_features, student_features = self.as_logits(
+                teacher_features, student_features
+            )
         # JAX' tracers take no attributes: Keras keeps a table.
         if mask is None and not self.joint:
             masks = map(get_keras_mask, (student_features, teacher_features))
@@ -285,6 +338,7 @@ class DistillationLoss(keras.losses.Loss):
         return {
             "reduction": self.reduction,
             "name": self.name,
+            **self._flags(),
             **self.options(),
         }
 
@@ -329,6 +383,17 @@ def first_fitting(loss, masks, features):
     return None
 
 
+def check_flags(owner, flags):
+    """Raises a `ValueError` unless flags of `from_logits` are its to take."""
+    for name, flag in flags.items():
+        one_of(flag, name, (None, True, False))
+        if flag is not None and not owner.expects_logits:
+            raise ValueError(
+                f"{type(owner).__name__} does not compare logits. Received: "
+                f"{name}={flag}. Leave it out."
+            )
+
+
 def in_full_precision(*tensors):
     """Returns the tensors as float32 where they are float16 or bfloat16."""
     tensors = [ops.convert_to_tensor(tensor) for tensor in tensors]
@@ -339,3 +404,39 @@ def in_full_precision(*tensors):
         else tensor
         for tensor in tensors
     ]
+
+
+def bounded_logits(*logits, least=LEAST_LOGIT):
+    """Logits in full precision, of which multiples are finite."""
+    return [ops.maximum(each, least) for each in in_full_precision(*logits)]
+
+
+def logits_of(probabilities, activation="softmax"):
+    """Logits of probabilities: the inverse of a softmax, or of a sigmoid.
+
+    For models that end in one. A softmax's logits are known up to a constant
+    per sample. Probabilities of 0 and 1 have finite logits, with a gradient
+    of 0.
+
+        softmax:  logits = log(max(p, 1e-30))
+        sigmoid:  logits = log(max(p, 1e-30)) - log(max(1 - p, 2^-25))
+
+    Args:
+        probabilities: shape `(..., classes)`.
+        activation: `"softmax"` or `"sigmoid"`.
+
+    Returns:
+        Shape `(..., classes)`.
+
+    Example:
+    >>> [round(float(v), 3) for v in logits_of([[0.5, 0.5]])[0]]
+    [-0.693, -0.693]
+    >>> [round(float(v), 3) for v in logits_of([[0.5, 0.9]], "sigmoid")[0]]
+    [0.0, 2.197]
+    """
+    (probabilities,) = in_full_precision(probabilities)
+    logits = ops.log(ops.maximum(probabilities, 1e-30))
+    if one_of(activation, "activation", ("softmax", "sigmoid")) == "sigmoid":
+        # What rounds to 1 in float32 is at least so far from it in the mean.
+        logits = logits - ops.log(ops.maximum(1.0 - probabilities, 2.0**-25))
+    return logits

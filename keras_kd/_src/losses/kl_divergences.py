@@ -195,7 +195,8 @@ class ReverseKL(LogitDivergence):
         temperature: T, a positive number (1 for language models), or a
             `LearningRateSchedule` over training steps. A variable that can be
             assigned later.
-        reduction, name, dtype: as in `DistillationLoss`.
+        teacher_from_logits, student_from_logits, reduction, name, dtype: as
+            in `DistillationLoss`.
 
     Call arguments:
         teacher_logits: shape `(batch, ..., classes)`.
@@ -239,7 +240,8 @@ class SkewKL(LogitDivergence):
         temperature: T, a positive number (the paper's is 1), or a
             `LearningRateSchedule` over training steps. A variable that can be
             assigned later.
-        reduction, name, dtype: as in `DistillationLoss`.
+        teacher_from_logits, student_from_logits, reduction, name, dtype: as
+            in `DistillationLoss`.
 
     Call arguments:
         teacher_logits: shape `(batch, ..., classes)`.
@@ -287,7 +289,8 @@ class SkewReverseKL(SkewKL):
         skew: the student's share of the mixture, 0 (reverse KL) or more and
             below 1. The paper's is 0.1.
         temperature: as in `SkewKL`.
-        reduction, name, dtype: as in `DistillationLoss`.
+        teacher_from_logits, student_from_logits, reduction, name, dtype: as
+            in `DistillationLoss`.
 
     Call arguments:
         teacher_logits: shape `(batch, ..., classes)`.
@@ -341,7 +344,8 @@ class JensenShannon(LogitDivergence):
         temperature: T, a positive number (the paper's is 1), or a
             `LearningRateSchedule` over training steps. A variable that can be
             assigned later.
-        reduction, name, dtype: as in `DistillationLoss`.
+        teacher_from_logits, student_from_logits, reduction, name, dtype: as
+            in `DistillationLoss`.
 
     Call arguments:
         teacher_logits: shape `(batch, ..., classes)`.

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_kd._src.losses.distillation_loss import DistillationLoss
-from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.distillation_loss import bounded_logits
 from keras_kd._src.losses.probabilities import check_same_classes
 
 
@@ -27,8 +27,9 @@ def logit_matching(teacher_logits, student_logits):
     Reference: Ba and Caruana, 2014, "Do Deep Nets Really Need to be Deep?",
     arXiv 1312.6184.
     """
-    teacher_logits, student_logits = in_full_precision(
-        teacher_logits, student_logits
+    # The squares must be finite, too.
+    teacher_logits, student_logits = bounded_logits(
+        teacher_logits, student_logits, least=-1e15
     )
     return ops.mean(ops.square(teacher_logits - student_logits), axis=-1)
 
@@ -45,7 +46,8 @@ class LogitMatching(DistillationLoss):
         value = mean_classes (teacher_logits - student_logits)^2
 
     Args:
-        reduction, name, dtype: as in `DistillationLoss`.
+        teacher_from_logits, student_from_logits, reduction, name, dtype: as
+            in `DistillationLoss`.
 
     Call arguments:
         teacher_logits: shape `(batch, ..., classes)`.
@@ -68,6 +70,8 @@ class LogitMatching(DistillationLoss):
         Kim et al., 2021, "Comparing Kullback-Leibler Divergence and Mean
         Squared Error Loss in Knowledge Distillation", arXiv 2105.08919.
     """
+
+    expects_logits = True
 
     def call(self, teacher_logits, student_logits):
         return logit_matching(teacher_logits, student_logits)

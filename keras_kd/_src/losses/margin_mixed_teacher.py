@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_kd._src.arguments import number
-from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.distillation_loss import bounded_logits
 from keras_kd._src.losses.logit_divergence import LogitDivergence
 from keras_kd._src.losses.true_class import true_class
 
@@ -42,7 +42,7 @@ def margin_mixed_teacher(
     Reference: Belcak et al., 2025, "Minifinetuning: Low-Data Generation Domain
     Adaptation through Corrective Self-Distillation", arXiv 2506.15702.
     """
-    teacher_logits, student_logits = in_full_precision(
+    teacher_logits, student_logits = bounded_logits(
         teacher_logits, student_logits
     )
     teacher = ops.softmax(teacher_logits / temperature, axis=-1)
@@ -91,7 +91,8 @@ class MarginMixedTeacher(LogitDivergence):
             training steps.
         margin: the least lead, a difference of probabilities of 0 or more and
             below 1.
-        reduction, name, dtype: as in `DistillationLoss`.
+        teacher_from_logits, student_from_logits, reduction, name, dtype: as
+            in `DistillationLoss`.
 
     Call arguments:
         teacher_logits: shape `(batch, ..., classes)`.

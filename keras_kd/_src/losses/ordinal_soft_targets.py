@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_kd._src.arguments import one_of
-from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.distillation_loss import bounded_logits
 from keras_kd._src.losses.features import absolute
 from keras_kd._src.losses.logit_divergence import LogitDivergence
 
@@ -37,7 +37,7 @@ def ordinal_soft_targets(
     Reference: Hou, Yu and Samaras, 2016, "Squared Earth Mover's Distance-based
     Loss for Training Deep Neural Networks", arXiv 1611.05916.
     """
-    teacher_logits, student_logits = in_full_precision(
+    teacher_logits, student_logits = bounded_logits(
         teacher_logits, student_logits
     )
     teacher = ops.softmax(teacher_logits / temperature, axis=-1)
@@ -69,7 +69,8 @@ class OrdinalSoftTargets(LogitDivergence):
         temperature: T, a positive number or a `LearningRateSchedule` over
             training steps.
         power: 2 (the paper's) or 1.
-        reduction, name, dtype: as in `DistillationLoss`.
+        teacher_from_logits, student_from_logits, reduction, name, dtype: as
+            in `DistillationLoss`.
 
     Call arguments:
         teacher_logits: shape `(batch, ..., classes)`, the classes in order.

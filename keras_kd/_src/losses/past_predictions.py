@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_kd._src.layers.prediction_bank import PredictionBank
 from keras_kd._src.losses.distillation_loss import DistillationLoss
-from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.distillation_loss import bounded_logits
 from keras_kd._src.losses.probabilities import check_two_classes
 from keras_kd._src.losses.true_class import one_per_sample
 from keras_kd._src.losses.true_class import true_class
@@ -55,7 +55,8 @@ class PastPredictions(DistillationLoss):
     Args:
         num_samples: how many samples the training data has.
         num_classes: how many classes there are.
-        reduction, name, dtype: as in `DistillationLoss`.
+        teacher_from_logits, student_from_logits, reduction, name, dtype: as
+            in `DistillationLoss`.
 
     Call arguments:
         teacher_logits: the model's output now, to be kept, shape
@@ -106,7 +107,7 @@ class PastPredictions(DistillationLoss):
         sample_weight,
         training,
     ):
-        logits, now = in_full_precision(student_logits, teacher_logits)
+        logits, now = bounded_logits(student_logits, teacher_logits)
         index = one_per_sample(sample_index, "sample_index")
         past, known = self.bank.read(index)
         label = ops.cast(true_class(labels, logits), past.dtype)

@@ -2,15 +2,18 @@
 
 from keras import ops
 
-from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.distillation_loss import bounded_logits
+from keras_kd._src.losses.tempered_loss import broadcast_to_logits
 from keras_kd._src.specs import same_shape
 
 
 def log_probabilities(teacher_logits, student_logits, temperature):
     """Both sides' log-probabilities in nats at a temperature, in float32."""
     return [
-        ops.log_softmax(logits / temperature, axis=-1)
-        for logits in in_full_precision(teacher_logits, student_logits)
+        ops.log_softmax(
+            logits / broadcast_to_logits(temperature, logits), axis=-1
+        )
+        for logits in bounded_logits(teacher_logits, student_logits)
     ]
 
 
@@ -18,27 +21,6 @@ def kl_divergence(log_probs, other_log_probs):
     """Sum of p (log p - log q) over the last axis, from log p and log q."""
     # From log-probabilities: a confidently wrong q gets a full gradient.
     return ops.sum(ops.exp(log_probs) * (log_probs - other_log_probs), axis=-1)
-
-
-def logits_of(probabilities):
-    """Logits (up to a constant per sample) of softmax probabilities.
-
-    The inverse of the softmax, for models that end in one.
-
-        logits = log(max(probabilities, 1e-30))
-
-    Args:
-        probabilities: shape `(..., classes)`.
-
-    Returns:
-        Shape `(..., classes)`.
-
-    Example:
-    >>> [round(float(v), 3) for v in logits_of([[0.5, 0.5]])[0]]
-    [-0.693, -0.693]
-    """
-    (probabilities,) = in_full_precision(probabilities)
-    return ops.log(ops.maximum(probabilities, 1e-30))
 
 
 def like_probabilities(values):

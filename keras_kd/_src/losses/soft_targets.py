@@ -3,11 +3,11 @@
 import keras
 from keras import ops
 
-from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.distillation_loss import LEAST_LOGIT
+from keras_kd._src.losses.distillation_loss import bounded_logits
 from keras_kd._src.losses.logit_divergence import LogitDivergence
 from keras_kd._src.losses.probabilities import kl_divergence
 from keras_kd._src.losses.probabilities import log_probabilities
-from keras_kd._src.losses.probabilities import logits_of
 from keras_kd._src.losses.tempered_loss import broadcast_to_logits
 from keras_kd._src.losses.tempered_loss import squeeze_temperature
 
@@ -43,25 +43,30 @@ def soft_targets(
         Sun et al., 2024, "Logit Standardization in Knowledge Distillation",
         arXiv 2403.01427.
     """
-    teacher_logits, student_logits = in_full_precision(
-        teacher_logits, student_logits
-    )
     if standardize:
+        teacher_logits, student_logits = bounded_logits(
+            teacher_logits, student_logits
+        )
         teacher_logits = _standardized(teacher_logits)
         student_logits = _standardized(student_logits)
-    temperature = broadcast_to_logits(temperature, teacher_logits)
     log_probs = log_probabilities(teacher_logits, student_logits, temperature)
+    temperature = broadcast_to_logits(temperature, log_probs[0])
     return squeeze_temperature(temperature) ** 2 * kl_divergence(*log_probs)
 
 
 def _standardized(logits):
     """Z-scores of each sample's logits, (logits - mean) / (std + 1e-7)."""
+    # Classes masked with the lowest number have no part in mean and deviation.
+    present = logits > LEAST_LOGIT
+    count = ops.sum(ops.cast(present, logits.dtype), axis=-1, keepdims=True)
+    total = ops.sum(ops.where(present, logits, 0.0), axis=-1, keepdims=True)
+    centered = ops.where(present, logits - total / count, 0.0)
     # As the authors' code: the deviation over the classes has ddof = 1.
-    centered = logits - ops.mean(logits, axis=-1, keepdims=True)
-    freedom = max(logits.shape[-1] - 1, 1)
-    variance = ops.sum(ops.square(centered), axis=-1, keepdims=True) / freedom
+    squares = ops.sum(ops.square(centered), axis=-1, keepdims=True)
+    variance = squares / ops.maximum(count - 1.0, 1.0)
     # The floor keeps the root's gradient finite where all logits are equal.
-    return centered / (ops.sqrt(ops.maximum(variance, 1e-14)) + 1e-7)
+    scores = centered / (ops.sqrt(ops.maximum(variance, 1e-14)) + 1e-7)
+    return ops.where(present, scores, LEAST_LOGIT)
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
@@ -84,8 +89,9 @@ class SoftTargets(LogitDivergence):
             `learning_rate`, it is a variable that can be assigned later.
         standardize: whether to z-score each sample's logits first (Sun et al.,
             2024; they use a temperature of 2 and a weight of 9).
-        teacher_from_logits: False if the teacher ends in a softmax.
-        student_from_logits: False if the student ends in a softmax.
+        teacher_from_logits: False if the teacher ends in a softmax; see
+            `DistillationLoss`.
+        student_from_logits: likewise for the student.
         reduction, name, dtype: as in `DistillationLoss`.
 
     Call arguments:
@@ -118,30 +124,22 @@ class SoftTargets(LogitDivergence):
         temperature=4.0,
         *,
         standardize=False,
-        teacher_from_logits=True,
-        student_from_logits=True,
+        teacher_from_logits=None,
+        student_from_logits=None,
         **kwargs,
     ):
-        super().__init__(temperature, **kwargs)
+        super().__init__(
+            temperature,
+            teacher_from_logits=teacher_from_logits,
+            student_from_logits=student_from_logits,
+            **kwargs,
+        )
         self.standardize = standardize
-        self.teacher_from_logits = teacher_from_logits
-        self.student_from_logits = student_from_logits
 
     def call(self, teacher_logits, student_logits, *, temperature=None):
-        if not self.teacher_from_logits:
-            teacher_logits = logits_of(teacher_logits)
-        if not self.student_from_logits:
-            student_logits = logits_of(student_logits)
         return self.tempered_divergence(
             teacher_logits, student_logits, temperature=temperature
         )
 
     def options(self):
         return {"standardize": self.standardize}
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "teacher_from_logits": self.teacher_from_logits,
-            "student_from_logits": self.student_from_logits,
-        }

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_kd._src.arguments import number
-from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.distillation_loss import bounded_logits
 from keras_kd._src.losses.logit_divergence import LogitDivergence
 from keras_kd._src.losses.true_class import true_class
 
@@ -37,7 +37,7 @@ def target_enhancement(
     Reference: Hao et al., 2023, "One-for-All: Bridge the Gap Between
     Heterogeneous Architectures in Knowledge Distillation", arXiv 2310.19444.
     """
-    teacher_logits, student_logits = in_full_precision(
+    teacher_logits, student_logits = bounded_logits(
         teacher_logits, student_logits
     )
     teacher = ops.softmax(teacher_logits / temperature, axis=-1)
@@ -75,7 +75,8 @@ class TargetEnhancement(LogitDivergence):
         temperature: T (1 in the paper), a positive number or a
             `LearningRateSchedule` over training steps.
         exponent: 1 or more; 1 to 1.5 in the authors' settings.
-        reduction, name, dtype: as in `DistillationLoss`.
+        teacher_from_logits, student_from_logits, reduction, name, dtype: as
+            in `DistillationLoss`.
 
     Call arguments:
         teacher_logits: shape `(batch, ..., classes)`.

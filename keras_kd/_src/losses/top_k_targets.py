@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_kd._src.arguments import integer
+from keras_kd._src.losses.distillation_loss import bounded_logits
 from keras_kd._src.losses.distillation_loss import in_full_precision
 from keras_kd._src.losses.logit_divergence import LogitDivergence
 
@@ -44,9 +45,8 @@ def top_k_targets(
     Reference: Anshumann et al., 2025, "Sparse Logit Sampling: Accelerating
     Knowledge Distillation in LLMs", arXiv 2503.16870.
     """
-    target_log_probs, student_logits = in_full_precision(
-        target_log_probs, student_logits
-    )
+    (target_log_probs,) = in_full_precision(target_log_probs)
+    (student_logits,) = bounded_logits(student_logits)
     target_indices = ops.cast(target_indices, "int32")
     _check_rest(target_indices.shape[-1], student_logits.shape)
     log_probs = ops.log_softmax(student_logits / temperature, axis=-1)
@@ -81,7 +81,7 @@ def keep_top_k(teacher_logits, *, k=50, temperature=1.0):
 
     Reference: Anshumann et al., 2025, arXiv 2503.16870.
     """
-    (teacher_logits,) = in_full_precision(teacher_logits)
+    (teacher_logits,) = bounded_logits(teacher_logits)
     log_probs = ops.log_softmax(teacher_logits / temperature, axis=-1)
     log_probs, indices = ops.top_k(log_probs, k)
     return ops.cast(indices, "int32"), log_probs
@@ -148,7 +148,8 @@ class TopKTargets(LogitDivergence):
         temperature: T, a positive number (1 for language models), or a
             `LearningRateSchedule` over training steps. A variable that can be
             assigned later.
-        reduction, name, dtype: as in `DistillationLoss`.
+        teacher_from_logits, student_from_logits, reduction, name, dtype: as
+            in `DistillationLoss`.
 
     Call arguments:
         teacher_logits: shape `(batch, ..., classes)`.

@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_kd._src.arguments import number
 from keras_kd._src.arguments import one_of
-from keras_kd._src.losses.distillation_loss import in_full_precision
+from keras_kd._src.losses.distillation_loss import bounded_logits
 from keras_kd._src.losses.logit_divergence import LogitDivergence
 from keras_kd._src.losses.probabilities import kl_divergence
 from keras_kd._src.losses.true_class import true_class
@@ -47,7 +47,7 @@ def virtual_teacher(
     Reference: Yuan et al., 2020, "Revisiting Knowledge Distillation via Label
     Smoothing Regularization", arXiv 1909.11723.
     """
-    (student_logits,) = in_full_precision(student_logits)
+    (student_logits,) = bounded_logits(student_logits)
     is_target = true_class(labels, student_logits)
     labeled = ops.any(is_target, axis=-1)
     share = (1.0 - true_class_probability) / (student_logits.shape[-1] - 1)
@@ -95,7 +95,8 @@ class VirtualTeacher(LogitDivergence):
             `LearningRateSchedule` over training steps.
         true_class_probability: a, above 0 and below 1.
         form: `"code"` (the default) or `"paper"`.
-        reduction, name, dtype: as in `DistillationLoss`.
+        teacher_from_logits, student_from_logits, reduction, name, dtype: as
+            in `DistillationLoss`.
 
     Call arguments:
         teacher_logits: shape `(batch, ..., classes)`; ignored.

@@ -112,11 +112,11 @@ def _check_loss(name, loss):
             f"with {name}, which does not compare logits. Give them to the "
             "transfer that does, such as that of `SoftTargets`."
         )
-    if not getattr(loss, "teacher_from_logits", True):
+    if getattr(loss, "activation", "softmax") != "softmax":
         raise ValueError(
-            "Rules work on a teacher's logits. Received: rules for a transfer "
-            f"with {name}(teacher_from_logits=False). Give the teacher without "
-            "its softmax."
+            "Rules work on logits of classes that exclude each other. "
+            f"Received: rules for a transfer with {name}, whose outputs are "
+            "each a yes or a no. Weigh these samples by `sample_weight`."
         )
 
 

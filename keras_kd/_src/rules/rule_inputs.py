@@ -92,6 +92,12 @@ def apply_rules(rules, inputs):
 
 def loss_after_rules(loss, rules, inputs, mask, context):
     """The loss, a scalar, of a `RuleInputs` after the rules."""
+    if rules and hasattr(loss, "as_logits"):
+        logits = loss.as_logits(*inputs[:2])
+        inputs = inputs._replace(
+            teacher_logits=logits[0], student_logits=logits[1]
+        )
+        context = {**context, "are_logits": True}
     if rules and mask is not None:
         inputs = _masked(loss, inputs, mask)
     inputs = apply_rules(rules, inputs)
