@@ -67,6 +67,11 @@ class Tap:
         self.key = match["key"]
 
     @property
+    def is_of_output(self):
+        """Whether it reads the model's output, or the logits of it."""
+        return not self.path and self.end in ("output", "logits")
+
+    @property
     def is_output(self):
         """Whether it reads the model's output itself."""
         return not self.path and self.end == "output"

@@ -91,7 +91,7 @@ def outputs_at(taps, features):
             output = str(path[0]) if path else None
             if tap.key is not None:
                 output = tap.key
-            found.append(None if tap.path else output)
+            found.append(output if tap.is_of_output else None)
     return found
 
 

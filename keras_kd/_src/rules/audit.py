@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_kd._src.losses.distillation_loss import logits_of
 from keras_kd._src.rules.rule_inputs import RuleInputs
 from keras_kd._src.rules.rule_inputs import apply_rules
 
@@ -65,6 +66,8 @@ def audit(
     *,
     student_logits=None,
     teacher_features=None,
+    teacher_from_logits=True,
+    student_from_logits=True,
 ):
     """Tries rules on a teacher's predictions: which samples would they change?
 
@@ -86,6 +89,8 @@ def audit(
         teacher_features: for rules with taps of their own: dict, tap text ->
             the teacher's activations there, such as
             `{"members/0": first.predict(x)}`.
+        teacher_from_logits: False if the teacher predicts probabilities.
+        student_from_logits: likewise for the student.
 
     Returns:
         An `Audit`: for each rule which samples it changed (their weight,
@@ -109,8 +114,8 @@ def audit(
         classes = np.where(labels < 0, classes, labels)
     features = teacher_features or {}
     inputs = RuleInputs(
-        ops.convert_to_tensor(logits),
-        _tensor(_rows(student_logits)),
+        _logits(logits, teacher_from_logits),
+        _logits(_rows(student_logits), student_from_logits),
         ops.ones((len(logits),)),
         _tensor(labels),
         teacher_features={
@@ -133,6 +138,11 @@ def _rows(array):
 
 def _tensor(array):
     return array if array is None else ops.convert_to_tensor(array)
+
+
+def _logits(array, from_logits):
+    tensor = _tensor(array)
+    return tensor if tensor is None or from_logits else logits_of(tensor)
 
 
 def _check(rule, inputs):

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_kd._src.arguments import one_of
 from keras_kd._src.distillation.taps import Tap
+from keras_kd._src.losses.distillation_loss import logits_of
 from keras_kd._src.rules.difficulty import log_probabilities
 from keras_kd._src.rules.rule import Rule
 
@@ -31,11 +32,13 @@ class WeighByAgreement(Rule):
     ways, 1 is full agreement, and without any "divergence" gives 0, "votes"
     1 / n. The losses' mean is weighted: only the weights' proportions within
     a batch count. The taps must give logits of the same classes in the same
-    order: what a `Member` changes (its `classes`) is not seen there.
+    order, or probabilities: what a `Member` changes (its `classes`) is not
+    seen there.
 
     Args:
         teachers: list of two or more taps of the teacher.
         by: `"divergence"` or `"votes"`.
+        from_logits: False if the taps give a softmax's probabilities.
         name: the rule's name.
 
     Raises:
@@ -58,7 +61,9 @@ class WeighByAgreement(Rule):
     library's).
     """
 
-    def __init__(self, teachers, *, by="divergence", name=None):
+    def __init__(
+        self, teachers, *, by="divergence", from_logits=True, name=None
+    ):
         super().__init__(name=name)
         texts = list(teachers) if isinstance(teachers, (list, tuple)) else []
         if len(set(texts)) < 2 or len(set(texts)) < len(texts):
@@ -69,6 +74,7 @@ class WeighByAgreement(Rule):
             )
         self.teacher_taps = [Tap(text) for text in texts]
         self.by = one_of(by, "by", ("divergence", "votes"))
+        self.from_logits = one_of(from_logits, "from_logits", (True, False))
 
     def check_shapes(self, shapes, logits_shape):
         ranks = {len(shape) for shape in (*shapes, logits_shape)}
@@ -83,6 +89,8 @@ class WeighByAgreement(Rule):
 
     def apply(self, inputs):
         logits = [inputs.teacher_features[t.text] for t in self.teacher_taps]
+        if not self.from_logits:
+            logits = [logits_of(each) for each in logits]
         log_p = ops.stack([log_probabilities(each) for each in logits], axis=1)
         agreement = _no_divergence if self.by == "divergence" else _votes
         weight = inputs.sample_weight * agreement(log_p)
@@ -93,6 +101,7 @@ class WeighByAgreement(Rule):
             **super().get_config(),
             "teachers": [tap.text for tap in self.teacher_taps],
             "by": self.by,
+            "from_logits": self.from_logits,
         }
 
 

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_kd._src.distillation.hyperparameter import Hyperparameter
+from keras_kd._src.distillation.taps import activation_at
 from keras_kd._src.distillation.teacher import FINGERPRINT
 from keras_kd._src.distillation.teacher import LiveTeacher
 from keras_kd._src.specs import finalize
@@ -151,6 +152,11 @@ class _MovingTeacher(LiveTeacher):
                 "shapes. Make it of the student: "
                 "`keras_kd.teachers.MovingAverage(student)`."
             )
+
+    def activation_at(self, tap, inputs):
+        # The average is a layer around the model.
+        inner = self.model if tap.path else self.model.model
+        return activation_at(inner, tap, inputs)
 
     def update(self, student, step):
         self.model.follow(student, step)
