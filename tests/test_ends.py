@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 from keras import ops
+from support import every_layer
 from support import numpy
 
 import keras_kd as kd
@@ -106,7 +107,7 @@ def test_logits_are_what_the_last_activation_is_given(kind):
     found = kd.extract_features(model, X, [output, *taps])
     for tap in taps:
         assert_close(ENDS[end](numpy(found[tap])), numpy(found[output]), 1e-5)
-    for layer in model._flatten_layers():
+    for layer in every_layer(model):
         assert not {"call", "activation"} & {
             name for name, value in vars(layer).items() if _is_wrapped(value)
         }
@@ -278,3 +279,87 @@ def test_a_masked_vocabulary_is_trained():
     teacher = keras.Model(inputs, ops.where(mask > 0, -np.inf, logits))
     with pytest.raises(ValueError, match="not finite"):
         fitted((teacher, student), losses.SoftTargets())
+
+
+# --- several outputs --------------------------------------------------------
+
+
+def heads():
+    inputs = keras.Input((4,))
+    outputs = {
+        "cls": layers.Dense(3, name="cls")(inputs),
+        "box": layers.Dense(4, activation="sigmoid", name="box")(inputs),
+        "yes": layers.Dense(1, activation="sigmoid", name="yes")(inputs),
+    }
+    return keras.Model(inputs, outputs)
+
+
+def test_the_default_of_several_outputs():
+    teacher, student = heads(), heads()
+    distiller = kd.Distiller(teacher, student)
+    assert not distiller.transfers  # The loss tells which are classes.
+    hard = {
+        "cls": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        "box": "mse",
+        "yes": "binary_crossentropy",
+    }
+    labels = {
+        "cls": np.arange(32) % 3,
+        "box": np.ones((32, 4), "float32"),
+        "yes": np.ones((32, 1), "float32"),
+    }
+    with pytest.warns(UserWarning, match=r"\['box'\] by squared error"):
+        distiller.compile(keras.optimizers.SGD(0.0), hard)
+    with pytest.warns(UserWarning, match="come from a sigmoid"):
+        found = distiller.fit(X, labels, verbose=0).history
+    t, s = (
+        {key: numpy(each).astype("float64") for key, each in model(X).items()}
+        for model in (teacher, student)
+    )
+    p, q = softmax(t["cls"] / 4.0), softmax(s["cls"] / 4.0)
+    soft = 16.0 * (p * np.log(p / q)).sum(axis=-1).mean()
+    squared = ((t["box"] - s["box"]) ** 2).mean()
+    yes = expected(lambda x: t["yes"], lambda x: s["yes"], "sigmoid", 4.0)
+    terms = {
+        "cls_soft_targets_loss": soft,
+        "box_squared_error_loss": squared,
+        "yes_binary_soft_targets_loss": yes,
+    }
+    for key, value in terms.items():
+        assert_close(found[key][0], 0.9 * value, 1e-4)
+    terms |= dict.fromkeys(["hard_loss", "student_losses"])
+    assert {key for key in found if "loss" in key} == {
+        "loss",
+        *terms,
+        *(f"{name}_loss" for name in hard),
+    }
+
+
+@pytest.mark.one_backend
+def test_another_compiled_loss_chooses_anew():
+    distiller = kd.Distiller(heads(), heads())
+    with pytest.warns(UserWarning, match=r"\['cls', 'box', 'yes'\] by squ"):
+        distiller.compile("sgd", "mse")
+    names = [transfer.name for transfer in distiller.transfers]
+    assert names == [f"{name}_squared_error" for name in ("cls", "box", "yes")]
+    hard = dict.fromkeys(["cls", "box", "yes"], "binary_crossentropy")
+    distiller.compile("sgd", hard)
+    names = [transfer.name for transfer in distiller.transfers]
+    assert names[0] == "cls_binary_soft_targets"
+    assert distiller.get_config()["transfers"] == list(distiller.transfers)
+    # A list of outputs is named as Keras names it.
+    inputs = keras.Input((4,))
+    pair = [
+        keras.Model(
+            inputs,
+            [
+                layers.Dense(2, activation="softmax", name="first")(inputs),
+                layers.Dense(2, activation="softmax", name="second")(inputs),
+            ],
+        )
+        for _ in range(2)
+    ]
+    distiller = kd.Distiller(*pair)
+    distiller.compile("sgd")
+    names = [transfer.name for transfer in distiller.transfers]
+    assert names == ["first_soft_targets", "second_soft_targets"]

@@ -30,6 +30,7 @@ __all__ = [
     "set_keras_mask",
     "sublayers",
     "tensor_index",
+    "untrack",
     "usable_after_errors",
 ]
 
@@ -123,6 +124,14 @@ class Model(keras.Model):
             # PyTorch knows one, and would let the other's gradients pile up.
             for variable in self.trainable_variables:
                 variable.value.grad = None
+
+
+def untrack(layer, part):
+    """Makes a layer forget a part that it holds no more.
+
+    Keras forgets what leaves a list, and no attribute that is set anew.
+    """
+    layer._tracker.untrack(part)
 
 
 @contextlib.contextmanager

@@ -181,10 +181,11 @@ def warn_of_probabilities(transfer):
             continue
         about = f"The {side}'s outputs in transfer {transfer.name!r}"
         name = type(transfer.loss).__name__
+        tap = getattr(transfer, f"{side}_taps")[0]
         fix = (
             f"pass `{argument}=False` to it, which turns probabilities into "
             "logits, or read the logits themselves with the tap "
-            f"`{side}=':logits'`"
+            f"`{side}={tap.before_activation().text!r}`"
         )
         if known in PROBABILITIES:
             warn(
@@ -222,7 +223,7 @@ def warn_of_hard_loss(loss, student, output, inspection):
         )
     ]
     outside = ops.convert_to_numpy(inspection.outside.value)
-    each = _each_output(loss, names)
+    each = each_output(loss, names)
     for name, one, like, beyond in zip(names, each, probable, outside):
         logits = expects_logits(one)
         if logits is None or not (like if logits else beyond):
@@ -241,7 +242,8 @@ def warn_of_hard_loss(loss, student, output, inspection):
         )
 
 
-def _each_output(loss, names):
+def each_output(loss, names):
+    """The loss of each output, of what was given to `compile`."""
     if isinstance(loss, dict):
         return [loss.get(name) for name in names]
     if isinstance(loss, (list, tuple)):

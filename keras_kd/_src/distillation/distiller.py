@@ -14,6 +14,7 @@ from keras_kd._src.backend import update_after_step
 from keras_kd._src.backend import with_logs
 from keras_kd._src.distillation import checkpoint
 from keras_kd._src.distillation import checks
+from keras_kd._src.distillation import defaults
 from keras_kd._src.distillation.adapters import check_memories
 from keras_kd._src.distillation.batch import Predictions
 from keras_kd._src.distillation.batch import StudentInputs
@@ -30,9 +31,7 @@ from keras_kd._src.distillation.taps import run_tapped
 from keras_kd._src.distillation.taps import text_of
 from keras_kd._src.distillation.teacher import as_teacher
 from keras_kd._src.distillation.term_data import TermData
-from keras_kd._src.distillation.transfer import Transfer
 from keras_kd._src.distillation.transfer import as_transfers
-from keras_kd._src.losses.soft_targets import SoftTargets
 from keras_kd._src.metrics import LossParts
 from keras_kd._src.metrics import TeacherMetrics
 from keras_kd._src.naming import distinct
@@ -75,6 +74,12 @@ class Distiller(keras_compat.Model):
     `y` as a dict of `"labels"` (if any) and `"sample_index"`, integers of
     shape `(batch,)`.
 
+    Without `transfers`, a student of several outputs is distilled at each of
+    them, once it is compiled: by soft targets where the output's compiled loss
+    is a cross-entropy or its last activation a softmax (binary soft targets
+    for yes and no), else by squared error, which a warning tells. Each has the
+    weight 0.9.
+
     What trains on but is likely a mistake is warned of once, at the first
     batch or epoch: labels without a loss, probabilities where logits are
     expected (or the other way round), a teacher no better than chance, a term
@@ -89,7 +94,7 @@ class Distiller(keras_compat.Model):
             only until `set_teacher`.)
         student: a Keras model that takes the same inputs.
         transfers: a `Transfer`, a loss (a transfer of the outputs, of weight
-            1), or a list of them; soft targets by default.
+            1), or a list of them; soft targets by default (see above).
         hard_weight: weight of the compiled loss, non-negative, or a
             `LearningRateSchedule` over training steps.
         name: the model's name.
@@ -123,8 +128,9 @@ class Distiller(keras_compat.Model):
         # The student's policy: Keras scales the loss by it. No autocast: each
         # model casts its inputs itself.
         super().__init__(name=name, dtype=student.dtype_policy, autocast=False)
-        if transfers is None:
-            transfers = Transfer(SoftTargets(temperature=4.0), weight=0.9)
+        self._by_default = transfers is None
+        if self._by_default:
+            transfers = defaults.one_output()
         self.student = student
         self.transfers = as_transfers(transfers)
         self._hard_weight = Hyperparameter(hard_weight, "hard_weight")
@@ -136,9 +142,7 @@ class Distiller(keras_compat.Model):
             aggregation="only_first_replica",
             name="training_step",
         )
-        self._loss_parts = LossParts(
-            ["hard_loss", *self._term_names(), "student_losses"]
-        )
+        self._name_loss_parts()
         self._teacher_metrics = TeacherMetrics()
         self._teacher = self._output_inspection = None
         self._teacher_state = {}  # What a loaded one expects of its teacher.
@@ -146,6 +150,13 @@ class Distiller(keras_compat.Model):
         if teacher is not None:
             self.set_teacher(teacher)
         self.built = all(part.built for part in [student, *self.transfers])
+
+    def _name_loss_parts(self):
+        if hasattr(self, "_loss_parts"):
+            keras_compat.untrack(self, self._loss_parts)
+        self._loss_parts = LossParts(
+            ["hard_loss", *self._term_names(), "student_losses"]
+        )
 
     # --- the teacher --------------------------------------------------------
 
@@ -197,6 +208,8 @@ class Distiller(keras_compat.Model):
         inputs = self._find_inputs(teacher)
         if not self.student.built:
             self.student(inputs)
+        if self._by_default:
+            self._choose_transfers(inputs)
         taught = teacher.feature_specs(self._teacher_taps(), inputs)
         output, features = output_spec(
             lambda x: self._run_student(x, False, teacher), inputs
@@ -214,6 +227,23 @@ class Distiller(keras_compat.Model):
         self._find_activations(teacher, inputs)
         checks.claim(self.transfers, self._training_step)
         checks.warn_of_temperature(teacher.wrapped, self.transfers)
+
+    def _choose_transfers(self, inputs):
+        """The default ones of several outputs, once there is a loss."""
+        output = getattr(self.student, "output", None)
+        if output is None:
+            output = output_spec(self.student, inputs)
+        if len(keras.tree.flatten(output)) < 2:
+            return
+        chosen = []
+        if self.compiled:
+            chosen = defaults.several_outputs(
+                self.student, output, self._loss_given
+            )
+        # In place: Keras then forgets those before.
+        self.transfers.clear()
+        self.transfers.extend(chosen)
+        self._name_loss_parts()
 
     def _find_activations(self, teacher, inputs):
         """Finds out where outputs are probabilities in place of logits."""
@@ -610,6 +640,8 @@ class Distiller(keras_compat.Model):
         )
         self._teacher_metrics = teacher_metrics
         self._start_checks(loss)
+        if self._by_default and self._teacher is not None:
+            self.set_teacher(self._teacher)  # The loss tells the transfers.
 
     def get_compile_config(self):
         config = super().get_compile_config()
@@ -628,7 +660,7 @@ class Distiller(keras_compat.Model):
     def get_config(self):
         return {
             "student": self.student,
-            "transfers": list(self.transfers),
+            "transfers": list(self.transfers) or None,
             "hard_weight": self._hard_weight.config(),
             "name": self.name,
         }

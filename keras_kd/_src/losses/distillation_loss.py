@@ -66,7 +66,8 @@ class DistillationLoss(keras.losses.Loss):
         teacher_from_logits: False if the teacher's outputs are probabilities
             (it ends in a softmax or sigmoid), which are turned into logits;
             True if they are logits. By default a `Transfer` finds out, and
-            warns; without one they are taken for logits.
+            warns; without one they are taken for logits. For losses that
+            expect logits.
         student_from_logits: likewise of the student's outputs.
         reduction: how the values become one number, as in
             `keras.losses.Loss`. Defaults to `"mean_with_sample_weight"`.
@@ -116,16 +117,20 @@ class DistillationLoss(keras.losses.Loss):
     def __init__(
         self,
         *,
-        teacher_from_logits=None,
-        student_from_logits=None,
         reduction="mean_with_sample_weight",
         name=None,
         dtype=None,
+        **flags,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.teacher_from_logits = teacher_from_logits
-        self.student_from_logits = student_from_logits
+        self.teacher_from_logits = flags.pop("teacher_from_logits", None)
+        self.student_from_logits = flags.pop("student_from_logits", None)
         check_flags(self, self._flags())
+        if flags:
+            raise ValueError(
+                f"{type(self).__name__} has no such arguments. Received: "
+                f"{', '.join(f'{key}={flags[key]!r}' for key in flags)}."
+            )
         parameters = inspect.signature(self.call).parameters
         self._keywords = [
             p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY
