@@ -397,7 +397,11 @@ def test_default_taps_pair_all_outputs():
         outputs = [layers.Dense(3)(inputs), layers.Dense(2)(inputs)]
         return keras.Model(inputs, outputs, name=name)
 
-    distiller = kd.Distiller(model("teacher"), model("student"))
+    distiller = kd.Distiller(
+        model("teacher"),
+        model("student"),
+        kd.Transfer(kd.losses.SoftTargets(), weight=0.9),
+    )
     distiller.compile("sgd", loss=None)
     x = np.ones((8, 4), "float32")
     outputs = (

@@ -5,7 +5,6 @@ import inspect
 import math
 import traceback
 import warnings
-import weakref
 
 import keras
 from keras import ops
@@ -27,9 +26,6 @@ WRAPPED = (
 # So many samples tell a teacher from one that guesses.
 ENOUGH_SAMPLES = 100
 
-# The training step of the distiller that each transfer and adapter is part of.
-_steps_of = weakref.WeakKeyDictionary()
-
 
 def warn(text):
     """Warns of a likely mistake."""
@@ -37,49 +33,6 @@ def warn(text):
 
 
 # --- when the distiller is made ----------------------------------------------
-
-
-def claim(transfers, training_step):
-    """Warns of transfers and adapters that another distiller has trained."""
-    for transfer in transfers:
-        for kind, part in _parts(transfer):
-            earlier = _steps_of.get(part)
-            steps = 0 if earlier is None else _number(earlier)
-            if not steps:
-                _steps_of[part] = training_step
-            elif earlier is not training_step:
-                _warn_of_reuse(transfer, kind, steps)
-
-
-def _number(variable):
-    return int(ops.convert_to_numpy(variable.value))
-
-
-def _parts(transfer):
-    adapters = [*transfer.adapters, *transfer.teacher_adapters]
-    if _keeps_state(transfer):
-        yield "transfer", transfer
-    for adapter in adapters:
-        if adapter is not None:
-            yield f"adapter {adapter.name!r}", adapter
-
-
-def _keeps_state(transfer):
-    """Whether training changes more of it than the counts of inspections."""
-    fixed = [p for p in transfer.hyperparameters() if not p.moves]
-    weights = [
-        w for part in [transfer.inspection, *fixed] for w in part.weights
-    ]
-    return len(transfer.weights) > len(weights)
-
-
-def _warn_of_reuse(transfer, kind, steps):
-    warn(
-        f"The {kind} of transfer {transfer.name!r} was trained in another "
-        f"Distiller already. Received: one with {steps} training steps behind "
-        "it, whose weights and schedules go on from there. Make a new "
-        "`Transfer` for each Distiller."
-    )
 
 
 def warn_of_temperature(teacher, transfers):

@@ -47,7 +47,7 @@ def several_outputs(student, output, loss):
         name: _kind(last_activation(student, Tap(f"[{key}]")), each)
         for (key, name), each in zip(names.items(), losses)
     }
-    _tell(kinds, loss)
+    _tell(kinds, {name: key for key, name in names.items()}, loss)
     return [_transfer(kinds[name], key, name) for key, name in names.items()]
 
 
@@ -96,10 +96,11 @@ def _transfer(kind, key, name):
     )
 
 
-def _tell(kinds, loss):
+def _tell(kinds, keys, loss):
     numbers = [name for name, kind in kinds.items() if kind == "numbers"]
     if numbers:
         others = [name for name in kinds if name not in numbers]
+        tap = f"[{keys[numbers[0]]}]"
         checks.warn(
             f"The Distiller distils the outputs {numbers} by squared error, "
             "as they are not known to be of classes by a compiled "
@@ -107,5 +108,5 @@ def _tell(kinds, loss):
             f"{others or 'none'} by soft targets. Received: loss={loss!r} and "
             "no `transfers`. Give the Distiller `transfers` to choose, such as "
             "`keras_kd.Transfer(keras_kd.losses.SoftTargets(), "
-            f"teacher='[{numbers[0]}]', student='[{numbers[0]}]')`."
+            f"teacher={tap!r}, student={tap!r})`."
         )

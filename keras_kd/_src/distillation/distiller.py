@@ -25,6 +25,8 @@ from keras_kd._src.distillation.hyperparameter import Hyperparameter
 from keras_kd._src.distillation.inspection import OutputInspection
 from keras_kd._src.distillation.layer_paths import find_layer
 from keras_kd._src.distillation.monitor import Monitor
+from keras_kd._src.distillation.shared_state import check_teacher_is_left
+from keras_kd._src.distillation.shared_state import claim
 from keras_kd._src.distillation.taps import Tap
 from keras_kd._src.distillation.taps import activation_at
 from keras_kd._src.distillation.taps import run_tapped
@@ -85,8 +87,13 @@ class Distiller(keras_compat.Model):
     expected (or the other way round), a teacher no better than chance, a term
     too small to matter.
 
-    The teacher is left as it was, `trainable` included, and is never saved:
-    the training state holds its fingerprint, and refuses another teacher.
+    The teacher is left as it was, and is never saved: the training state holds
+    its fingerprint, and refuses another teacher. Its weights, statistics,
+    `trainable` flags, random seeds and the states of its stateful layers stay:
+    what its pass writes to variables is dropped, so that a stateful recurrent
+    teacher begins each batch in the state that it was given in. A teacher that
+    shares trained layers with the student is refused. What a layer keeps
+    elsewhere than in Keras' variables is out of reach.
 
     Args:
         teacher: a built Keras model, its cached predictions
@@ -225,7 +232,7 @@ class Distiller(keras_compat.Model):
             outputs = len(keras.tree.flatten(output))
             self._output_inspection = OutputInspection(outputs)
         self._find_activations(teacher, inputs)
-        checks.claim(self.transfers, self._training_step)
+        self._check_shared_state(teacher)
         checks.warn_of_temperature(teacher.wrapped, self.transfers)
 
     def _choose_transfers(self, inputs):
@@ -244,6 +251,11 @@ class Distiller(keras_compat.Model):
         self.transfers.clear()
         self.transfers.extend(chosen)
         self._name_loss_parts()
+
+    def _check_shared_state(self, teacher):
+        claim(self.transfers, self._training_step, self.student)
+        trainable = self.trainable_variables
+        check_teacher_is_left(teacher, self.student, trainable)
 
     def _find_activations(self, teacher, inputs):
         """Finds out where outputs are probabilities in place of logits."""
@@ -493,6 +505,7 @@ class Distiller(keras_compat.Model):
     @contextlib.contextmanager
     def _checked_run(self):
         self._need_teacher()
+        self._check_shared_state(self._teacher)
         self._teacher.check_output(self._teacher_metrics.all)
         for metric in self._teacher_metrics.all:
             metric.tell(*self._activations)
