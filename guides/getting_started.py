@@ -511,8 +511,10 @@ The distiller's file is larger because it holds the optimizer's state.
 ## Usual mistakes
 
 **The teacher ends in a softmax.** Then its outputs are probabilities, and
-dividing them by a temperature makes all classes almost equal. The distiller
-warns at the first batch:
+dividing them by a temperature would make all classes almost equal. Where the
+distiller can see the softmax, or a sigmoid, it reads what that is given, and
+says so at the first batch; where only the values look like probabilities, it
+warns:
 """
 
 softmaxed_teacher = keras.Model(
@@ -528,10 +530,13 @@ for warning in caught:
         print(warning.message)
 
 """
-Follow its advice: `SoftTargets(teacher_from_logits=False)` turns probabilities
-back into logits. If the *student* ends in a softmax, there is
-`student_from_logits=False`. It is better to let the student return logits, and
-to compile its loss with `from_logits=True`.
+Follow its advice. The tap `":logits"` reads what the last activation is given
+(`"predictions:logits"` that of the layer of this name, as in the classifiers of
+`keras.applications`). `SoftTargets(teacher_from_logits=False)` turns
+probabilities back into logits; if the *student* ends in a softmax, there is
+`student_from_logits=False`. Every loss of logits and both metrics take these
+flags. It is better to let the student return logits, and to compile its loss
+with `from_logits=True`.
 
 **A misspelled layer.** Transfers may read any layer by name, and names are
 easily misspelled:

@@ -181,8 +181,9 @@ All checks pass. What has been checked, in the order above:
 - **serialization**: it is the same loss after saving and loading.
 
 Sample weights, masks and mixed precision are handled by the base class and by
-`keras.losses.Loss`. `expects_logits` makes the distiller warn if an input looks
-like probabilities.
+`keras.losses.Loss`. With `expects_logits` the loss takes
+`teacher_from_logits=False` and `student_from_logits=False` for models that end
+in a softmax: `call` is given logits.
 
 Your formula may have invariances, too. Give them, and they are checked:
 """
