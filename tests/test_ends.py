@@ -79,6 +79,26 @@ def nested(end):
     return keras.Model(inputs, inner(inputs))
 
 
+class Block(layers.Layer):
+    """A layer of others, as a model may end in."""
+
+    def __init__(self, end):
+        super().__init__()
+        self.dense = layers.Dense(3, activation=end)
+
+    def build(self, input_shape):
+        self.dense.build(input_shape)
+        self.built = True
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+def of_block(end):
+    inputs = keras.Input((4,))
+    return keras.Model(inputs, Block(end)(inputs))
+
+
 def several(end):
     inputs = keras.Input((4,))
     head = layers.Dense(3, activation=end)(inputs)
@@ -92,6 +112,7 @@ MODELS = {
     "activation": (of_layer, "sigmoid", "", ":logits", "end:logits"),
     "operation": (of_operation, "softmax", "", ":logits"),
     "nested": (nested, "sigmoid", "", ":logits", "inner/head:logits"),
+    "block": (of_block, "softmax", "", ":logits"),
     "several": (several, "softmax", "[cls]", ":logits[cls]"),
     "subclassed": (Subclassed, "sigmoid", "[cls]", ":logits[cls]"),
     "layer_inside": (Subclassed, "softmax", "head", "head:logits"),

@@ -242,7 +242,7 @@ class TopK(Encoding):
                 "Top-k stores logits, and the teacher's output looks like "
                 "probabilities. Received: values from 0 to 1, and rows that "
                 "sum to 1. Store what goes into the softmax, as in "
-                '`outputs={"logits": cache.TopK(...)}`; or all of it, with '
+                '`outputs={":logits": cache.TopK(...)}`; or all of it, with '
                 '`cache.Dense("float32")`, for a loss with '
                 "`teacher_from_logits=False`."
             )

@@ -90,12 +90,16 @@ def watch(model, tap, record, replace):
 
 def _watched(layer, tap):
     """Where activations are called: pairs of an object and an attribute."""
-    parts = [part for part in _last_parts(layer, tap) if part is not None]
-    if parts == [layer]:
-        # Its code decides what comes last: all that it holds may.
-        parts = all_layers(layer)
-    pairs = [(part, _attribute(part)) for part in parts]
-    return [(part, attribute) for part, attribute in pairs if attribute]
+    parts = [
+        inner for part in _last_parts(layer, tap) for inner in _inside(part)
+    ]
+    return [(p, _attribute(p)) for p in parts if _attribute(p)]
+
+
+def _inside(part):
+    # Where its code decides what comes last, all that it holds may.
+    is_layer = isinstance(part, keras.layers.Layer)
+    return all_layers(part) if is_layer and not _attribute(part) else [part]
 
 
 def _attribute(part):
