@@ -16,12 +16,19 @@ from keras.src.backend.common.masking import set_keras_mask
 # What `keras.Model(inputs, outputs)` makes; Keras exports no name for it.
 from keras.src.models.functional import Functional
 
+# Keras calls it on labels that are one array only.
+from keras.src.trainers.data_adapters.data_adapter_utils import (
+    class_weight_to_sample_weights,
+)
+
 __all__ = [
     "FLASH_ATTENTION",
     "Functional",
     "Model",
     "additional_losses",
     "all_layers",
+    "class_weight_map",
+    "class_weight_to_sample_weights",
     "compiled_loss",
     "forget_compiled_loss",
     "get_keras_mask",
@@ -36,6 +43,13 @@ __all__ = [
 
 # While it is True, attention layers fuse, and keep no scores to read.
 FLASH_ATTENTION = "_flash_attention"
+
+
+def class_weight_map(class_weight):
+    """What Keras maps a `tf.data.Dataset` of `(x, y)` by for class weights."""
+    from keras.src.trainers.data_adapters import tf_dataset_adapter
+
+    return tf_dataset_adapter.make_class_weight_map_fn(class_weight)
 
 
 def all_layers(model):

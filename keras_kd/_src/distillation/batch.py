@@ -42,14 +42,17 @@ class Targets(NamedTuple):
     sample_index: Any = None
 
 
-def split_batch(data):
+def split_batch(data, training=False):
     """Takes a batch of `fit` apart: `x`, `(x, y)` or `(x, y, weight)`."""
     inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     if not (isinstance(targets, dict) and "sample_index" in targets):
         return Batch(inputs, targets, sample_weight=sample_weight)
     if isinstance(sample_weight, dict) and "sample_index" in sample_weight:
         # `fit` copies weights for each entry of `y`.
-        sample_weight = sample_weight["sample_index"]
+        own = sample_weight["sample_index"]
+        sample_weight = sample_weight.get("labels", own)
+    if training:
+        sample_weight = targets.get("class_weight", sample_weight)
     return Batch(
         inputs,
         targets.get("labels"),

@@ -329,7 +329,7 @@ class Distiller(keras_compat.Model):
             ValueError: the distiller has no teacher.
         """
         self._need_teacher()
-        batch = split_batch(data)
+        batch = split_batch(data, training)
         with no_gradient():
             predictions = self._teacher.predictions(
                 batch, self._teacher_taps(), state_mapping, training

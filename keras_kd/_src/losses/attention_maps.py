@@ -122,6 +122,9 @@ class AttentionMapLoss(DistillationLoss):
             teacher_maps, student_maps, mask=mask, **self.options()
         )
 
+    def _positions_shape(self, shape):
+        return [shape[0], shape[2]]  # The tokens, as queries.
+
     def weights_at(self, maps, weights):
         return self._of_tokens(maps, weights, resize=True)
 

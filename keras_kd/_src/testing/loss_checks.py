@@ -85,6 +85,7 @@ def checks_of(case):
         "invariances": case.invariances and check_invariances,
         "order": case.any_order and check_order,
         "absent": check_absent,
+        "absent_positions": _has_positions(case) and check_absent_positions,
         "twice": case.mean_over_samples and check_twice,
         "nobody": check_nobody,
         "extreme": check_extreme,
@@ -196,6 +197,50 @@ def check_absent(case):
     ):
         assert_close(with_absent[kept], without, case.tolerance, "gradients")
         assert np.all(with_absent[~kept] == 0.0), "an absent sample is pulled"
+
+
+def _has_positions(case):
+    """Whether it is one of this library's losses, of tokens or pixels."""
+    rank = len(keras.tree.flatten(case.student)[0].shape)
+    return rank > 2 and isinstance(case.make(), DistillationLoss)
+
+
+def check_absent_positions(case):
+    """A position of weight 0 is absent; a sample has the others' mean."""
+    loss = case.make()
+    _, *positions = loss._positions_shape(
+        keras.tree.flatten(case.student)[0].shape
+    )
+    kept = np.arange(positions[0]) < max(positions[0] // 2, 1)
+    kept = np.resize(kept, positions[::-1]).T.astype("float32")
+    of_samples = _weights(case) + 0.5
+    weights = np.multiply.outer(of_samples, kept).astype("float32")
+
+    def absent(array):
+        at = loss.weights_at(ops.convert_to_tensor(array), weights)
+        at = ops.convert_to_numpy(at) == 0.0
+        while at.ndim < array.ndim:
+            at = np.expand_dims(at, loss.axis)
+        return np.broadcast_to(at, array.shape)
+
+    def disturb(array):
+        return np.where(absent(array), 9.0 * array + 1.0, array)
+
+    found = case.value_and_gradient(loss, weights)
+    disturbed = case.change(disturb, "teacher", "student")
+    assert_close(
+        disturbed.value_and_gradient(loss, weights), found, case.tolerance
+    )
+    for array, slope in zip(*map(keras.tree.flatten, (case.student, found[1]))):
+        assert np.all(slope[absent(array)] == 0.0), "an absent one is pulled"
+    if not loss.joint and case.teacher.shape == case.student.shape:
+        context = {} if case.labels is None else {"labels": case.labels}
+        mask = np.broadcast_to(kept > 0, weights.shape)
+        masked = loss(
+            case.teacher, case.student, of_samples, mask=mask, **context
+        )
+        masked = ops.convert_to_numpy(masked)
+        assert_close(masked, found[0], case.tolerance, "of a mask: values")
 
 
 def check_twice(case):
