@@ -8,7 +8,7 @@ import keras_kd as kd
 
 pytest.importorskip("keras_hub")
 
-import hub_models  # noqa: E402
+import hub_models
 
 LAYER = "backbone/transformer_layer_"
 ATTENTION = "/self_attention_layer:scores"
