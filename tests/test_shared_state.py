@@ -80,6 +80,19 @@ def test_the_later_of_two_distillers_of_one_part_is_told(kind):
     assert not told(second)  # It was told.
 
 
+def test_a_teacher_that_has_followed_another_student():
+    average = kd.teachers.MovingAverage(model())
+    makers = [
+        kd.Distiller(average, model(), losses.SoftTargets()) for _ in range(2)
+    ]
+    for made, times in zip(makers, (0, 1)):
+        made.compile("sgd")
+        found = told(made)
+        assert ["The teacher 'moving" in text for text in found] == [
+            True
+        ] * times
+
+
 def test_parts_that_do_not_change_may_be_shared():
     shared = losses.SoftTargets(2.0)
     transfer = kd.Transfer(shared, rules=[kd.rules.DropUnsure(0.1)])

@@ -253,7 +253,7 @@ class Distiller(keras_compat.Model):
         self._name_loss_parts()
 
     def _check_shared_state(self, teacher):
-        claim(self.transfers, self._training_step, self.student)
+        claim(teacher, self.transfers, self._training_step, self.student)
         trainable = self.trainable_variables
         check_teacher_is_left(teacher, self.student, trainable)
 

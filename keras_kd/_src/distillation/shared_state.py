@@ -28,74 +28,80 @@ class _Owner:
 _owners_of = weakref.WeakKeyDictionary()
 
 
-def claim(transfers, training_step, student):
+def claim(teacher, transfers, training_step, student):
     """Tells once of what another distiller has trained already.
 
     Called when a distiller is made and before each run: of two that are made
     of the same parts, the one that is trained later is told.
 
     Args:
-        transfers: the distiller's transfers.
+        teacher: the distiller's `Teacher`.
+        transfers: its transfers.
         training_step: its variable, which tells it from others.
         student: its student.
 
     Raises:
         ValueError: a loss has kept something of another student.
     """
+    for kind, part, is_memory in _parts(teacher, transfers):
+        owners = _owners_of.setdefault(part, [])
+        own = [o for o in owners if o.training_step is training_step]
+        if not own:
+            own = [_Owner(training_step, student)]
+            owners += own
+        trained = [o for o in owners if o is not own[0] and o.steps]
+        if trained and not own[0].told:
+            steps = max(owner.steps for owner in trained)
+            if is_memory and any(o.student() is not student for o in trained):
+                raise _of_another_student(kind, steps)
+            _warn_of_reuse(kind, steps)
+            own[0].told = True
+
+
+def _parts(teacher, transfers):
+    """What training changes: what it is called, and if it is a memory."""
+    follows = teacher.follows_student and teacher.wrapped is not teacher
+    if follows:
+        yield f"teacher {teacher.name!r}", teacher.wrapped, False
     for transfer in transfers:
-        for kind, part in _parts(transfer):
-            owners = _owners_of.setdefault(part, [])
-            own = [o for o in owners if o.training_step is training_step]
-            if not own:
-                own = [_Owner(training_step, student)]
-                owners += own
-            trained = [o for o in owners if o is not own[0] and o.steps]
-            if trained and not own[0].told:
-                _tell(transfer, kind, part, trained, student)
-                own[0].told = True
+        of = f"of transfer {transfer.name!r}"
+        weight, *_ = transfer.hyperparameters()
+        if weight.moves:
+            yield f"weight {of}", weight, False
+        for adapter in [*transfer.adapters, *transfer.teacher_adapters]:
+            if adapter is not None:
+                yield f"adapter {adapter.name!r} {of}", adapter, False
+        memories = memories_of(transfer.loss)
+        for part in layers_of(transfer.loss):
+            is_memory = part in memories
+            if is_memory or part.moves:
+                name = "memory" if is_memory else part.name
+                loss = type(transfer.loss).__name__
+                yield f"{name} of {loss} {of}", part, is_memory
+        for rule in transfer.rules:
+            if _keeps_state(rule):
+                yield f"rule {type(rule).__name__} {of}", rule, False
 
 
-def _parts(transfer):
-    """What a transfer has that training changes, and what each is called."""
-    if _keeps_state(transfer):
-        yield "transfer", transfer
-    for adapter in [*transfer.adapters, *transfer.teacher_adapters]:
-        if adapter is not None:
-            yield f"adapter {adapter.name!r}", adapter
-    loss, memories = type(transfer.loss).__name__, memories_of(transfer.loss)
-    for part in layers_of(transfer.loss):
-        if part in memories:
-            yield f"memory of {loss}", part
-        elif part.moves:
-            yield f"{part.name} of {loss}", part
-    for rule in transfer.rules:
-        if _keeps_state(rule):
-            yield f"rule {type(rule).__name__}", rule
+def _keeps_state(rule):
+    """Whether training changes a rule."""
+    fixed = [each for each in rule.hyperparameters() if not each.moves]
+    return len(rule.variables) > sum(len(each.variables) for each in fixed)
 
 
-def _keeps_state(part):
-    """Whether training changes more of it than the counts of inspections."""
-    fixed = [each for each in part.hyperparameters() if not each.moves]
-    counts = [getattr(part, "inspection", None)]
-    weights = [w for each in [*fixed, *counts] if each for w in each.weights]
-    return len(part.variables) > len(weights)
+def _of_another_student(kind, steps):
+    return ValueError(
+        f"The {kind} holds what another student predicted, and would give it "
+        "to this one as targets. Received: one that was trained for "
+        f"{steps} steps in another Distiller. Make a new loss for each student."
+    )
 
 
-def _tell(transfer, kind, part, trained, student):
-    steps = max(owner.steps for owner in trained)
-    of_another = any(owner.student() is not student for owner in trained)
-    if of_another and part in memories_of(transfer.loss):
-        raise ValueError(
-            f"The {kind} in transfer {transfer.name!r} holds what another "
-            "student predicted, and would give it to this one as targets. "
-            f"Received: one that was trained for {steps} steps in another "
-            "Distiller. Make a new loss for each student."
-        )
+def _warn_of_reuse(kind, steps):
     checks.warn(
-        f"The {kind} of transfer {transfer.name!r} was trained in another "
-        f"Distiller already. Received: one with {steps} training steps behind "
-        "it, whose weights and schedules go on from there. Make a new "
-        "`Transfer` for each Distiller."
+        f"The {kind} was trained in another Distiller already. Received: one "
+        f"with {steps} training steps behind it, whose weights and schedules "
+        "go on from there. Make a new one for each Distiller."
     )
 
 
