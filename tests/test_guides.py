@@ -18,10 +18,12 @@ NEEDS_MNIST = {
     "mnist_cached_teacher.py",
     "mnist_hinton.py",
 }
+NEEDS = {"file_types_from_onnx.py": "magika"}
 ONE_BACKEND = {
     "cache_formats.py",
     "cache_reading.py",
     "cache_writing.py",
+    "file_types_from_onnx.py",
     "teacher_predictions_with_ray.py",
 }
 WITHOUT_FIGURE = {"large_vocabulary.py"}
@@ -108,6 +110,8 @@ def test_example(path, tmp_path):
         pytest.skip("needs MNIST prepared in the folder TFDS_DATA_DIR")
     if "_with_ray" in path.name and importlib.util.find_spec("ray") is None:
         pytest.skip("needs ray")
+    if path.name in NEEDS:
+        pytest.importorskip(NEEDS[path.name])
     assert run([path, "--smoke"], tmp_path)
     assert list(tmp_path.rglob("*.png")) or path.name in WITHOUT_FIGURE
 

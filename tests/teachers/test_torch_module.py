@@ -191,6 +191,37 @@ def test_dicts_and_lists_are_its_arguments():
 
 
 @on_torch
+def test_maps_with_their_channels_first():
+    import torch
+
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv2d(3, 4, 3, padding=1)
+    teacher = TorchModule(
+        torch.nn.Sequential(convolution, torch.nn.Flatten()),
+        preprocess=lambda x: x.movedim(-1, 1),
+        version="1",
+    )
+    inputs = keras.Input((5, 5, 3))
+    maps = layers.Conv2D(4, 3, padding="same", name="maps")
+    pupil = keras.Model(inputs, layers.Flatten()(maps(inputs)))
+    # Keras' weights have the channels last.
+    maps.set_weights(
+        [
+            numpy(convolution.weight).transpose(2, 3, 1, 0),
+            numpy(convolution.bias) + 1.0,
+        ]
+    )
+    hint = squared(
+        teacher="0",
+        student="maps",
+        teacher_adapter=layers.Permute((2, 3, 1)),
+    )
+    images = np.random.default_rng(0).normal(size=(4, 5, 5, 3))
+    logs = logs_of(kd.Distiller(teacher, pupil, hint), images.astype("float32"))
+    assert logs["loss"] == pytest.approx(1.0, rel=1e-4)
+
+
+@on_torch
 def test_a_cache_of_its_outputs_and_features(tmp_path):
     teacher = TorchModule(module())
     exact = kd.cache.Dense("float32")

@@ -42,7 +42,8 @@ class ForeignTeacher(Teacher):
 
     def try_out(self, inputs, taps):
         """The features of one sample of ones: what the shapes are found by."""
-        sizes = [each.shape[1:] for each in keras.tree.flatten(inputs)]
+        given = [x for x in keras.tree.flatten(inputs) if x is not None]
+        sizes = [each.shape[1:] for each in given]
         if any(None in each for each in sizes):
             raise ValueError(
                 f"The teacher {self.name!r} tells its outputs' shapes by those "
@@ -51,7 +52,12 @@ class ForeignTeacher(Teacher):
             )
         # Ones are tokens, masks that hide nothing, and numbers.
         ones = keras.tree.map_structure(
-            lambda each: np.ones((1, *each.shape[1:]), each.dtype), inputs
+            lambda each: (
+                None
+                if each is None
+                else np.ones((1, *each.shape[1:]), each.dtype)
+            ),
+            inputs,
         )
         return self.run(ones, taps).features
 

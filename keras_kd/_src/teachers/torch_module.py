@@ -39,7 +39,9 @@ class TorchModule(ForeignTeacher):
     A transfer reads a submodule by its path, written with "/" or ".":
     `"encoder/layer/0"`, `"encoder.layer.0:input"`; of one that returns a
     tuple it names the place: `"encoder/layer/0[0]"`. Of an output that is a
-    dict, or one of Hugging Face's, it names the entry: `"[logits]"`.
+    dict, or one of Hugging Face's, it names the entry: `"[logits]"`. Maps have
+    their channels first: `Transfer(..., teacher_adapter=Permute((2, 3, 1)))`,
+    with `keras.layers.Permute`, puts them last.
 
     Args:
         module: a `torch.nn.Module` on the device that Keras uses.
@@ -84,7 +86,7 @@ class TorchModule(ForeignTeacher):
     def predictions(self, batch, taps, state_mapping=None, training=True):
         import torch
 
-        inputs = self.prepared(batch.inputs)
+        inputs = self.prepared(_tensors(batch.inputs))
         inner = [tap for tap in taps if tap.path]
         with (
             torch.no_grad(),
@@ -149,14 +151,17 @@ class TorchModule(ForeignTeacher):
     def run(self, arrays, taps):
         """The predictions for NumPy arrays, with errors that tell why not."""
         self.check_taps(taps)
-        inputs = keras.tree.map_structure(ops.convert_to_tensor, arrays)
+        inputs = _tensors(arrays)
         who = f"module {self.name!r}"
         check_call(self.module.forward, self.prepared(inputs), who)
         try:
             found = self.predictions(Batch(inputs), taps)
         except (IndexError, RuntimeError) as error:  # PyTorch's own.
             told = keras.tree.map_structure(
-                lambda each: f"{each.dtype} {tuple(each.shape)}", inputs
+                lambda each: (
+                    each is not None and f"{each.dtype} {tuple(each.shape)}"
+                ),
+                inputs,
             )
             raise ValueError(
                 f"The {who} can't be run on such data. Received: {told}; "
@@ -232,6 +237,13 @@ def _check_module(module):
             "Argument `module` must be a `torch.nn.Module` (a Keras model is a "
             f"teacher itself). Received: {type(module).__name__}."
         )
+
+
+def _tensors(inputs):
+    return keras.tree.map_structure(
+        lambda each: None if each is None else ops.convert_to_tensor(each),
+        inputs,
+    )
 
 
 @contextlib.contextmanager
