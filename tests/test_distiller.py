@@ -43,7 +43,13 @@ def transfers(kind):
 
 def distilled(kind, mode="compiled", transfer_list=None, **student_arguments):
     teacher, student = pair(kind, **student_arguments)
-    distiller = kd.Distiller(teacher, student, transfer_list or transfers(kind))
+    distiller = kd.Distiller(
+        teacher,
+        student,
+        transfer_list or transfers(kind),
+        # What only data would tell of a subclassed model.
+        input_shape=(None, 8, 8, 2) if kind == "subclassed" else None,
+    )
     distiller.compile(
         optimizer=keras.optimizers.SGD(0.05),
         loss=cross_entropy(),
@@ -710,7 +716,8 @@ def test_student_without_training_argument():
 
     teacher, student = Plain("teacher"), Plain("student")
     teacher(np.ones((1, 4), "float32"))
-    distiller = kd.Distiller(teacher, student)  # builds the student, too
+    # Stated sizes build the student, too.
+    distiller = kd.Distiller(teacher, student, input_shape=(None, 4))
     assert student.built
     distiller.compile("sgd", loss=None)
     distiller.fit(np.ones((8, 4), "float32"), verbose=0)

@@ -70,8 +70,10 @@ def test_shapes_that_no_adapter_joins():
         student="a",
         adapter=kd.layers.AttentionAdapter(),
     )
+    distiller = kd.Distiller(teacher, student, [transfer])
+    distiller.compile("sgd", loss=None)
     with pytest.raises(ValueError, match=r"AttentionAdapter.*Received"):
-        kd.Distiller(teacher, student, [transfer])
+        distiller.evaluate(np.ones((2, 5, 2), "float32"), verbose=0)
 
 
 def test_teacher_that_is_not_built():

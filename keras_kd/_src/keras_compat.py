@@ -5,6 +5,8 @@ them. Each function says why the public names don't do.
 """
 
 import contextlib
+import functools
+import inspect
 
 import keras
 
@@ -27,18 +29,26 @@ __all__ = [
     "Model",
     "additional_losses",
     "all_layers",
+    "as_in_keras",
+    "change_metrics",
     "class_weight_map",
     "class_weight_to_sample_weights",
     "compiled_loss",
     "forget_compiled_loss",
     "get_keras_mask",
     "is_symbolic",
+    "knows_loss",
+    "makes_weights",
+    "overrides",
+    "own_metrics",
     "producer",
     "set_keras_mask",
+    "student_loss",
     "sublayers",
     "tensor_index",
     "untrack",
     "usable_after_errors",
+    "was_called",
 ]
 
 # While it is True, attention layers fuse, and keep no scores to read.
@@ -66,6 +76,20 @@ def sublayers(layer):
     return layer._flatten_layers(include_self=False, recursive=False)
 
 
+def makes_weights(layer):
+    """Whether a layer makes weights when it is built: it has a `build`.
+
+    That one inherits Keras' own can't be told by comparing methods, as Keras
+    wraps each class's.
+    """
+    return not getattr(layer.build, "_is_default", False)
+
+
+def was_called(layer):
+    """Whether a layer was called, on data or on symbols; `built` may be set."""
+    return layer._called
+
+
 def is_symbolic(tensor):
     """Whether a tensor was made by a call in a Functional model."""
     return hasattr(tensor, "_keras_history")
@@ -85,12 +109,13 @@ def tensor_index(tensor):
     return tensor._keras_history[2]
 
 
-def additional_losses(model):
+def additional_losses(model, parts):
     """The values of `add_loss` and of regularizers, as `fit` adds them up.
 
     TensorFlow scales them by the number of replicas.
     """
-    return [model._aggregate_additional_loss(loss) for loss in model.losses]
+    losses = [loss for part in parts for loss in part.losses]
+    return [model._aggregate_additional_loss(loss) for loss in losses]
 
 
 def compiled_loss(model):
@@ -102,22 +127,121 @@ def compiled_loss(model):
     return model._compile_loss
 
 
+def overrides(model, method):
+    """Whether a model has a method of its own in the place of Keras'."""
+    return getattr(type(model), method) is not getattr(keras.Model, method)
+
+
+def student_loss(student, compiled, x, y, y_pred, sample_weight, training):
+    """What a model's own `compute_loss` makes of a batch.
+
+    Args:
+        student: the model.
+        compiled: what another model's `compile(loss=...)` became; in the call
+            it is the student's own. None: the student's own compiled loss.
+        x: the inputs.
+        y: the labels.
+        y_pred: what the student predicts.
+        sample_weight: the weights.
+        training: whether it is a training step.
+    """
+    own = student._compile_loss
+    object.__setattr__(student, "_compile_loss", compiled or own)
+    try:
+        # Not `compute_loss`: one of before Keras 3.3 takes no `training`.
+        return student._compute_loss(x, y, y_pred, sample_weight, training)
+    finally:
+        object.__setattr__(student, "_compile_loss", own)
+
+
+def knows_loss(model):
+    """Whether a model's compiled loss has made its metrics, if there is one."""
+    loss = model._compile_loss
+    return loss is None or loss.built
+
+
+def own_metrics(student, compiled):
+    """The metrics that a model keeps, and those of its own compiled loss.
+
+    `metrics` leaves them out for a model in another one, and for one alone
+    has its loss tracker among them.
+    """
+    metrics = list(student._metrics)
+    if compiled is None and student._compile_loss is not None:
+        metrics += student._compile_loss.metrics
+    return metrics
+
+
+def change_metrics(model, change):
+    """Changes what `compile(metrics=...)` was given, before it is used."""
+    own = model._compile_metrics
+    if own is not None and not own.built:
+        model._compile_metrics = type(own)(
+            change(own._user_metrics),
+            change(own._user_weighted_metrics),
+            output_names=own.output_names,
+        )
+
+
 def forget_compiled_loss(model):
     """Makes `compile(loss=None)` mean it: Keras would keep an earlier loss."""
     model._compile_loss = None
 
 
+def as_in_keras(method):
+    """Gives a method that takes names only the signature it has in Keras.
+
+    It differs between versions, and anyone may pass arguments by position.
+    """
+    of_keras = getattr(keras.Model, method.__name__)
+    signature = inspect.signature(of_keras)
+
+    @functools.wraps(of_keras)
+    def call(self, *args, **kwargs):
+        arguments = signature.bind(self, *args, **kwargs).arguments
+        arguments.pop("self")
+        arguments |= arguments.pop("kwargs", {})
+        return method(self, **arguments)
+
+    return call
+
+
 class Model(keras.Model):
-    """`keras.Model`, with three faults fixed for those who override."""
+    """`keras.Model` that can meet its data, with three faults fixed."""
+
+    # Whether `meet_data` is to be called with the first batch of the data.
+    awaits_data = False
+
+    def meet_data(self, batch):
+        """Builds what depends on the data; called before the first step."""
 
     def _symbolic_build(self, iterator=None, data_batch=None):
         # Keras takes a batch from the iterator. All that a `PyDataset`'s
         # workers have prepared by then would come once more later, in the
         # place of other samples.
         adapter = getattr(iterator, "data_adapter", None)
+        if self.awaits_data or getattr(adapter, "enqueuer", None):
+            data_batch = self._first_batch(adapter, data_batch)
+        super()._symbolic_build(iterator=iterator, data_batch=data_batch)
+
+    def _first_batch(self, adapter, data_batch):
+        """The first batch of the data, shown to the model if it awaits it."""
         if getattr(adapter, "enqueuer", None):
             data_batch = adapter._standardize_batch(adapter.py_dataset[0])
-        super()._symbolic_build(iterator=iterator, data_batch=data_batch)
+        elif data_batch is None:
+            data_batch = next(adapter.get_numpy_iterator())
+        if self.awaits_data:
+            self.meet_data(data_batch)
+        return data_batch
+
+    if keras.backend.backend() == "tensorflow":
+
+        def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+            # Without a strategy, Keras leaves all building to the trace.
+            if self.awaits_data and self._distribute_strategy is None:
+                adapter = getattr(iterator, "data_adapter", None)
+                self._first_batch(adapter, data_batch)
+            super()._maybe_symbolic_build(iterator, data_batch)
 
     if keras.backend.backend() == "jax":
 

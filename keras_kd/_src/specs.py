@@ -4,7 +4,14 @@ import contextlib
 
 import keras
 
+from keras_kd._src import keras_compat
+from keras_kd._src.keras_compat import Functional
 from keras_kd._src.keras_compat import all_layers
+from keras_kd._src.keras_compat import is_symbolic
+from keras_kd._src.keras_compat import makes_weights
+from keras_kd._src.keras_compat import producer
+from keras_kd._src.keras_compat import sublayers
+from keras_kd._src.keras_compat import was_called
 
 
 class _Traced(keras.Operation):
@@ -33,11 +40,191 @@ def input_spec(model):
     shape = config and config.get("input_shape")
     if not shape:
         return None
-    return _without_tracking(
+    return untracked(
         keras.tree.map_shape_structure(
             lambda shape: keras.KerasTensor((None, *shape[1:])), shape
         )
     )
+
+
+def known_inputs(model):
+    """What a model says that it takes, or None where only data can tell.
+
+    Told are the sizes and types of all inputs of a Functional or Sequential
+    model, unless a size besides the batch is open or an input is optional.
+    Other models are known by the shapes alone that they were built for.
+    """
+    if hasattr(model, "known_inputs"):
+        return model.known_inputs()
+    taken = graph_inputs(model)
+    if taken is None:
+        return None
+    if not told(taken) or any(map(is_optional, keras.tree.flatten(taken))):
+        return None
+    return keras.tree.map_structure(_spec_of, taken)
+
+
+def told(spec):
+    """Whether all sizes of inputs are known but the batch's."""
+    return all(None not in each.shape[1:] for each in keras.tree.flatten(spec))
+
+
+def graph_inputs(model):
+    """The symbolic inputs of a Functional or Sequential model, else None."""
+    if not getattr(model, "inputs", None):
+        return None
+    if isinstance(model, keras.Sequential):
+        return model.inputs[0]
+    return untracked(model.input)
+
+
+def output_structure(model):
+    """What a model returns, in its structure; None if only a run can tell."""
+    if isinstance(model, keras.Sequential):
+        return model.outputs[0] if model.built else None
+    if getattr(model, "outputs", None):
+        return untracked(model.output)
+    return None
+
+
+def data_spec(inputs):
+    """What a batch's inputs are, as `KerasTensor`s; None for what is None."""
+    return keras.tree.map_structure(_spec_of, untracked(inputs))
+
+
+def _spec_of(array):
+    if array is None:
+        return None
+    dtype = keras.backend.standardize_dtype(array.dtype)
+    if dtype == "float64":  # Which Keras casts before any layer has it.
+        dtype = keras.config.floatx()
+    return keras.KerasTensor(tuple(array.shape), dtype)
+
+
+def stated_spec(input_shape, model):
+    """The argument `input_shape` as `KerasTensor`s, checked.
+
+    Types that it does not say are those of the model's own inputs.
+    """
+    if input_shape is None:
+        return None
+    spec = _stated(input_shape, graph_inputs(model))
+    for each in keras.tree.flatten(spec):
+        if not each.shape or None in each.shape[1:]:
+            raise ValueError(
+                "Argument `input_shape` must state all sizes but the batch's, "
+                "such as `(None, 128)`, in the structure of the data's inputs. "
+                f"Received: input_shape={input_shape!r}."
+            )
+    return spec
+
+
+def _stated(stated, taken):
+    if isinstance(stated, dict):
+        entries = taken if isinstance(taken, dict) else {}
+        return {
+            name: _stated(each, entries.get(name))
+            for name, each in stated.items()
+        }
+    if hasattr(stated, "shape"):
+        return _spec_of(stated)
+    listed = isinstance(stated, (list, tuple))
+    if listed and all(isinstance(n, int | None) for n in stated):
+        return keras.KerasTensor(stated, getattr(taken, "dtype", "float32"))
+    if listed:
+        entries = taken if isinstance(taken, list) else [None] * len(stated)
+        return [_stated(*pair) for pair in zip(stated, entries)]
+    raise ValueError(
+        "Argument `input_shape` must be a shape with the batch axis, such as "
+        "`(None, 128)`, a `keras.Input` if its type is to be said, too, or a "
+        f"dict or list of them. Received: input_shape={stated!r}."
+    )
+
+
+def of_batch_size(spec, size):
+    """The same inputs, of a batch of this size (None: of any)."""
+    return keras.tree.map_structure(
+        lambda each: None if each is None else _resized(each, size), spec
+    )
+
+
+def batch_size_of(spec):
+    """The batch size that inputs are fixed to, or None."""
+    given = [each for each in keras.tree.flatten(spec) if each is not None]
+    sizes = [each.shape[0] for each in given if each.shape]
+    return next((size for size in sizes if size is not None), None)
+
+
+def any_batch(features, size):
+    """Features that were found for one batch size, as those of any."""
+    return keras.tree.map_structure(
+        lambda each: (
+            _resized(each, None) if each.shape[:1] == (size,) else each
+        ),
+        features,
+    )
+
+
+def _resized(spec, size):
+    return keras.KerasTensor((size, *spec.shape[1:]), spec.dtype)
+
+
+def inputs_for(role, model, inputs):
+    """What a model takes of a batch's inputs, which may bring more.
+
+    Keras takes a dict's entries by their order, not by their names, as soon as
+    there is one too many.
+    """
+    taken = graph_inputs(model)
+    if taken is None or not isinstance(inputs, dict):
+        return inputs
+    entries = taken
+    if not isinstance(taken, dict):
+        entries = {each.name: each for each in keras.tree.flatten(taken)}
+    missing = [
+        name
+        for name, each in entries.items()
+        if name not in inputs and not is_optional(each)
+    ]
+    if missing:
+        raise ValueError(
+            f"The {role} {model.name!r} takes an input {missing[0]!r}, which "
+            "the data does not bring. Received: inputs with the keys "
+            f"{list(inputs)}, expected {list(entries)} among them."
+        )
+    picked = {name: inputs.get(name) for name in entries}
+    if isinstance(taken, dict):
+        return picked
+    if isinstance(taken, (list, tuple)):
+        return list(picked.values())
+    return picked[taken.name]
+
+
+def check_same_inputs(name, taught, learned):
+    """Raises a `ValueError` if models say that they take unlike inputs.
+
+    Args:
+        name: the teacher's.
+        taught: what the teacher takes, as `KerasTensor`s.
+        learned: what the student takes.
+    """
+    if isinstance(taught, dict) and isinstance(learned, dict):
+        shared = taught.keys() & learned.keys()
+        pairs = [(taught[each], learned[each]) for each in shared]
+    else:
+        both = [keras.tree.flatten(each) for each in (taught, learned)]
+        pairs = list(zip(*both)) if len(both[0]) == len(both[1]) else []
+    if not all(_same_data(*pair) for pair in pairs):
+        raise _other_inputs("teacher", name, learned, taught)
+
+
+def _same_data(first, second):
+    # Keras adds or drops a last axis of 1.
+    shapes = [each.shape for each in (first, second)]
+    short, long = sorted(shapes, key=len)
+    if len(long) == len(short) + 1 and long[-1] in (1, None):
+        long = long[:-1]
+    return same_shape(short, long)
 
 
 def fresh_inputs(model):
@@ -72,12 +259,12 @@ def finalize(model):
             layer.finalize_state()
 
 
-def _without_tracking(structure):
-    # A model's own dicts and lists are Keras', which JAX can't trace.
+def untracked(structure):
+    """A model's own dicts and lists are Keras', which JAX can't trace."""
     if isinstance(structure, dict):
-        return {key: _without_tracking(v) for key, v in structure.items()}
+        return {key: untracked(v) for key, v in structure.items()}
     if isinstance(structure, list):
-        return [_without_tracking(value) for value in structure]
+        return [untracked(value) for value in structure]
     return structure
 
 
@@ -94,7 +281,7 @@ def check_teacher(teacher):
             f"Received: teacher={teacher!r} (of type "
             f"{type(teacher).__name__})."
         )
-    unbuilt = [layer.name for layer in all_layers(teacher) if not layer.built]
+    unbuilt = unbuilt_layers(teacher)
     if unbuilt:
         raise ValueError(
             f"The teacher {teacher.name!r} is not built, so it can't have "
@@ -104,6 +291,23 @@ def check_teacher(teacher):
         )
 
 
+def unbuilt_layers(layer):
+    """The names of a model's layers that have yet to make their weights.
+
+    Not of those that its predictions don't go through, such as a preprocessor
+    or a label encoder that it keeps, nor of those that have no `build`.
+    """
+    if not layer.built and makes_weights(layer):
+        return [layer.name]
+    if isinstance(layer, (Functional, keras.Sequential)):
+        inner = layer.layers
+    else:
+        # What a model was called on has gone through all that it needs.
+        done = isinstance(layer, keras.Model) and was_called(layer)
+        inner = [each for each in sublayers(layer) if each.built or not done]
+    return [name for each in inner for name in unbuilt_layers(each)]
+
+
 def check_student(student):
     """Raises a `ValueError` unless the student is a Keras model."""
     if not isinstance(student, keras.Model):
@@ -111,6 +315,22 @@ def check_student(student):
             "Argument `student` must be a Keras model. Received: "
             f"student={student!r} (of type {type(student).__name__})."
         )
+    if keras_compat.overrides(student, "train_step"):
+        raise ValueError(
+            "The student's `train_step` would never be called: a Distiller "
+            "trains the student in a step of its own, with the teacher's "
+            f"terms. Received: student={student.name!r}, of the class "
+            f"{type(student).__name__}, which overrides `train_step`. Move "
+            "what is computed there to `compute_loss(x, y, y_pred, "
+            "sample_weight)`, which is kept as the hard loss."
+        )
+
+
+def is_optional(tensor):
+    """Whether a Functional model's input may be None."""
+    return is_symbolic(tensor) and getattr(
+        producer(tensor)[0], "optional", False
+    )
 
 
 @contextlib.contextmanager
@@ -122,19 +342,23 @@ def explained(role, model, inputs):
         expected = input_spec(model)
         if expected is None or _fits(inputs, expected):
             raise
-        raise ValueError(
-            f"The {role} {model.name!r} takes inputs of shape "
-            f"{_shapes(expected)}. Received: inputs of shape "
-            f"{_shapes(inputs)}. Teacher and student must take the same "
-            "inputs: give it data of that shape, or put what brings the data "
-            "to it (such as a `keras.layers.Resizing`) in front of the model."
-        ) from error
+        raise _other_inputs(role, model.name, inputs, expected) from error
+
+
+def _other_inputs(role, name, inputs, expected):
+    return ValueError(
+        f"The {role} {name!r} takes inputs of shape "
+        f"{_shapes(expected)}. Received: inputs of shape "
+        f"{_shapes(inputs)}. Teacher and student must take the same "
+        "inputs: give it data of that shape, or put what brings the data "
+        "to it (such as a `keras.layers.Resizing`) in front of the model."
+    )
 
 
 def _fits(inputs, expected):
     inputs, expected = keras.tree.flatten(inputs), keras.tree.flatten(expected)
     return len(inputs) == len(expected) and all(
-        same_shape(given.shape, wanted.shape)
+        given is None or same_shape(given.shape, wanted.shape)
         for given, wanted in zip(inputs, expected)
     )
 
@@ -147,7 +371,9 @@ def same_shape(first, second):
 
 
 def _shapes(inputs):
-    shapes = keras.tree.map_structure(lambda x: _Shape(x.shape), inputs)
+    shapes = keras.tree.map_structure(
+        lambda x: None if x is None else _Shape(x.shape), inputs
+    )
     return repr(shapes)
 
 

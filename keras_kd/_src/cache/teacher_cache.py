@@ -180,12 +180,8 @@ class TeacherCache(Teacher):
                 'cache with `outputs={"": ..., ...}`.'
             )
 
-    def feature_specs(self, taps, inputs):
-        """What its features at some taps are, as `KerasTensor`s.
-
-        Raises:
-            ValueError: a tap is not in the cache.
-        """
+    def check_taps(self, taps):
+        """Raises a `ValueError` if a tap is not in the cache."""
         for tap in taps:
             if tap.text not in self.shapes:
                 raise ValueError(
@@ -195,6 +191,9 @@ class TeacherCache(Teacher):
                     f"{[text or 'output' for text in self.shapes]}. Write it "
                     "anew, with `outputs={...}` that name all taps."
                 )
+
+    def feature_specs(self, taps, inputs):
+        """What its features at some taps are, as `KerasTensor`s."""
         return {
             text: keras.KerasTensor((None, *shape))
             for text, shape in self.shapes.items()

@@ -34,6 +34,9 @@ from keras_kd._src.distillation.batch import Batch
 from keras_kd._src.distillation.taps import Tap
 from keras_kd._src.distillation.taps import run_tapped
 from keras_kd._src.distillation.teacher import as_teacher
+from keras_kd._src.specs import data_spec
+from keras_kd._src.specs import inputs_for
+from keras_kd._src.specs import told
 
 CALIBRATION_SAMPLES = 512  # From which scales are learned.
 
@@ -222,16 +225,14 @@ def stored_outputs(teacher, outputs, inputs):
     Args:
         teacher: a `Teacher`.
         outputs: as `write` takes them.
-        inputs: a batch, for a teacher that doesn't say what it takes.
+        inputs: a batch, for a teacher that leaves sizes open.
     """
     outputs = encodings_by_tap(outputs)
     taps = [Tap(text) for text in outputs]
+    teacher.check_taps(taps)
     spec = teacher.input_spec()
-    if spec is None:
-        spec = keras.tree.map_structure(
-            lambda a: keras.KerasTensor((None, *a.shape[1:]), str(a.dtype)),
-            inputs,
-        )
+    if spec is None or not told(spec):
+        spec = data_spec(inputs)
     features = teacher.feature_specs(taps, spec)
     return [
         StoredOutput(tap.text, _shape_of(tap, features[tap.text]), encoding)
@@ -247,8 +248,7 @@ def _shape_of(tap, feature):
         raise ValueError(
             "Each output that is stored must be one tensor of a known shape. "
             f"Received: {shape or shapes} at tap {tap.text or 'output'!r}. "
-            "Name one entry of it, as in '[logits]', and give the teacher "
-            "inputs of one size."
+            "Name one entry of it, as in '[logits]'."
         )
     return shape
 
@@ -260,6 +260,7 @@ class RecordingTeacher:
         self.teacher = teacher
         self.stored = outputs
         self.taps = [Tap(output.tap) for output in outputs]
+        self._shapes = None  # Of what the first batch gave.
         live = isinstance(teacher.wrapped, keras.layers.Layer)
         self._run = _CompiledPass(self).run if live else self._eager_pass
 
@@ -287,7 +288,18 @@ class RecordingTeacher:
     def record(self, inputs, labels=None):
         """What is prepared of a batch, as NumPy arrays."""
         self.check_labels(labels)
-        return self._run(inputs, labels)
+        recorded = self._run(inputs, labels)
+        shapes = [each.shape[1:] for each in keras.tree.flatten(recorded)]
+        self._shapes = self._shapes or shapes
+        if shapes != self._shapes:
+            sizes = keras.tree.map_structure(np.shape, inputs)
+            raise ValueError(
+                "A cache holds predictions of one shape, that of the first "
+                f"batch's. Received: inputs of shape {sizes}, whose "
+                "predictions have another. Bring all samples to one size, as "
+                "by padding, or store an output that all sizes share."
+            )
+        return recorded
 
     def _eager_pass(self, inputs, labels):
         """For a teacher that is no Keras model, and compiles what it can."""
@@ -310,7 +322,8 @@ class _CompiledPass(keras.Model):
     """
 
     def __init__(self, recorder):
-        super().__init__(dtype="float32", autocast=False)
+        # TensorFlow takes no name that begins as this class's does.
+        super().__init__(name="recorder", dtype="float32", autocast=False)
         self.model = recorder.teacher.wrapped
         self.takes_labels = recorder.teacher.takes_labels
         self._get_recorder = lambda: recorder
@@ -320,6 +333,7 @@ class _CompiledPass(keras.Model):
         recorder = self._get_recorder()
         inputs, *labels = batch
         arguments = {"labels": labels[0]} if self.takes_labels else {}
+        inputs = inputs_for("teacher", self.model, inputs)
         _, features = run_tapped(
             self.model, inputs, recorder.taps, training=False, **arguments
         )

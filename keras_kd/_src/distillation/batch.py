@@ -21,6 +21,13 @@ class Batch(NamedTuple):
     sample_weight: Any = None
 
 
+class PairedInputs(NamedTuple):
+    """A batch's inputs where teacher and student each have their own."""
+
+    student: Any
+    teacher: Any
+
+
 class StudentInputs(NamedTuple):
     """A batch's inputs, marked: the student's features are wanted, too."""
 
@@ -60,6 +67,16 @@ def split_batch(data, training=False):
         targets.get("predictions"),
         sample_weight,
     )
+
+
+def student_inputs(inputs):
+    """What the student is given of a batch's inputs."""
+    return inputs.student if isinstance(inputs, PairedInputs) else inputs
+
+
+def teacher_inputs(inputs):
+    """What the teacher is given of a batch's inputs."""
+    return inputs.teacher if isinstance(inputs, PairedInputs) else inputs
 
 
 def common_weight(sample_weight):

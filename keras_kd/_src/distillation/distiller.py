@@ -16,11 +16,14 @@ from keras_kd._src.distillation import checkpoint
 from keras_kd._src.distillation import checks
 from keras_kd._src.distillation import defaults
 from keras_kd._src.distillation.adapters import check_memories
+from keras_kd._src.distillation.batch import PairedInputs
 from keras_kd._src.distillation.batch import Predictions
 from keras_kd._src.distillation.batch import StudentInputs
 from keras_kd._src.distillation.batch import Targets
 from keras_kd._src.distillation.batch import common_weight
 from keras_kd._src.distillation.batch import split_batch
+from keras_kd._src.distillation.batch import student_inputs
+from keras_kd._src.distillation.batch import teacher_inputs
 from keras_kd._src.distillation.hyperparameter import Hyperparameter
 from keras_kd._src.distillation.inspection import OutputInspection
 from keras_kd._src.distillation.layer_paths import find_layer
@@ -40,10 +43,22 @@ from keras_kd._src.naming import distinct
 from keras_kd._src.naming import loss_text
 from keras_kd._src.naming import model_text
 from keras_kd._src.rules.rule import check_rule_shapes
+from keras_kd._src.specs import any_batch
+from keras_kd._src.specs import batch_size_of
+from keras_kd._src.specs import check_same_inputs
 from keras_kd._src.specs import check_student
+from keras_kd._src.specs import data_spec
 from keras_kd._src.specs import explained
-from keras_kd._src.specs import input_spec
+from keras_kd._src.specs import inputs_for
+from keras_kd._src.specs import known_inputs
+from keras_kd._src.specs import of_batch_size
 from keras_kd._src.specs import output_spec
+from keras_kd._src.specs import output_structure
+from keras_kd._src.specs import stated_spec
+from keras_kd._src.specs import told
+from keras_kd._src.specs import untracked
+
+METRICS = "metrics", "weighted_metrics"  # Arguments of `compile`.
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
@@ -87,6 +102,18 @@ class Distiller(keras_compat.Model):
     expected (or the other way round), a teacher no better than chance, a term
     too small to matter.
 
+    A student that overrides `compute_loss` keeps it: it is the hard loss, and
+    its metrics are in the logs. It uses the loss of `distiller.compile`, or
+    else of `student.compile`; what it makes of the student's own losses
+    counts there and not in `student_losses`. One that overrides `train_step`
+    is refused, as that would not run.
+
+    What sizes, types and keys the inputs have is read from both models where
+    they tell, as a Functional model of fixed sizes does. Else (an open length
+    or image size, an optional input, a subclassed model) the first batch of
+    data tells: adapters are built and features are checked then, before the
+    first step. Each model is given what it names of a dict of inputs.
+
     The teacher is left as it was, and is never saved: the training state holds
     its fingerprint, and refuses another teacher. Its weights, statistics,
     `trainable` flags, random seeds and the states of its stateful layers stay:
@@ -99,16 +126,22 @@ class Distiller(keras_compat.Model):
         teacher: a built Keras model, its cached predictions
             (`keras_kd.cache.open`), or a `keras_kd.teachers.Teacher`. (None
             only until `set_teacher`.)
-        student: a Keras model that takes the same inputs.
+        student: a Keras model that takes the same inputs, or some of them,
+            or more.
         transfers: a `Transfer`, a loss (a transfer of the outputs, of weight
             1), or a list of them; soft targets by default (see above).
         hard_weight: weight of the compiled loss, non-negative, or a
             `LearningRateSchedule` over training steps.
+        input_shape: what the models leave open, to build all at once, as
+            `load_weights` into a new distiller needs it: the shape of the
+            data's inputs with the batch axis, such as `(None, 128)`, or a
+            `keras.Input` that says the type, too, or a dict or list of them.
         name: the model's name.
 
     Raises:
         ValueError: teacher, student or transfers are not of their kind, a tap
-            does not exist, or features don't fit each other.
+            does not exist, or features don't fit each other (when their
+            shapes are known: at the first batch at the latest).
 
     Example:
     >>> import keras_kd as kd
@@ -129,7 +162,14 @@ class Distiller(keras_compat.Model):
     """
 
     def __init__(
-        self, teacher, student, transfers=None, *, hard_weight=0.1, name=None
+        self,
+        teacher,
+        student,
+        transfers=None,
+        *,
+        hard_weight=0.1,
+        input_shape=None,
+        name=None,
     ):
         check_student(student)
         # The student's policy: Keras scales the loss by it. No autocast: each
@@ -140,6 +180,7 @@ class Distiller(keras_compat.Model):
             transfers = defaults.one_output()
         self.student = student
         self.transfers = as_transfers(transfers)
+        self._stated_inputs = stated_spec(input_shape, student)
         self._hard_weight = Hyperparameter(hard_weight, "hard_weight")
         self._training_step = self.add_weight(
             shape=(),
@@ -152,11 +193,14 @@ class Distiller(keras_compat.Model):
         self._name_loss_parts()
         self._teacher_metrics = TeacherMetrics()
         self._teacher = self._output_inspection = None
+        self._student_output = output_structure(student)
+        self._matched = False  # Whether the features are known to fit.
+        self._activations = None, None
         self._teacher_state = {}  # What a loaded one expects of its teacher.
         self._start_checks(loss=None)
         if teacher is not None:
             self.set_teacher(teacher)
-        self.built = all(part.built for part in [student, *self.transfers])
+        self.built = True  # What is not yet, `meet_data` builds.
 
     def _name_loss_parts(self):
         if hasattr(self, "_loss_parts"):
@@ -197,7 +241,14 @@ class Distiller(keras_compat.Model):
         if self._teacher_state:
             teacher.check_state(self._teacher_state)
         with checks.own_errors():
-            self._match_features(teacher)
+            inputs = self._known_inputs(teacher)
+            self._check_taps(teacher)
+            if inputs is None:
+                self._check_shared_state(teacher)
+            else:
+                self._match_features(teacher, inputs)
+        self._matched = inputs is not None
+        self.awaits_data = self._own_loss or not self._matched
         self._teacher_state = teacher.load_state(self._teacher_state)
         self._teacher = teacher
         self.supports_jit = teacher.supports_jit
@@ -206,21 +257,68 @@ class Distiller(keras_compat.Model):
         # Steps that were compiled before go on with the earlier teacher.
         self.train_function = self.test_function = None
 
-    def _match_features(self, teacher):
-        """Builds what the features need, once both sides' shapes are known."""
-        # First of all, as Keras wraps what is raised while a model is traced.
+    def _check_taps(self, teacher):
+        """Finds what is wrong without any model being run."""
         check_memories(self.transfers)
         for tap in self._student_taps():
             find_layer(self.student, tap.path)
-        inputs = self._find_inputs(teacher)
+        teacher.check_taps(self._teacher_taps())
+        checks.warn_of_temperature(teacher.wrapped, self.transfers)
+
+    def _known_inputs(self, teacher):
+        """What both models take, or None where only data can tell."""
+        if self._stated_inputs is not None:
+            return PairedInputs(self._stated_inputs, self._stated_inputs)
+        learned, taught = known_inputs(self.student), teacher.input_spec()
+        if learned is None or teacher.needs_data:
+            return None
+        if taught is None:
+            taught = learned
+        elif not told(taught):
+            return None
+        else:
+            check_same_inputs(teacher.name, taught, learned)
+        size = batch_size_of([taught, learned])
+        both = (of_batch_size(each, size) for each in (learned, taught))
+        return PairedInputs(*both)
+
+    def meet_data(self, batch):
+        """Builds what is open until there is data; Keras' `fit` calls it.
+
+        Args:
+            batch: the first batch, as `fit` has it.
+
+        Raises:
+            ValueError: features don't fit each other, or a loss.
+        """
+        inputs, labels, _, _, weight = split_batch(batch)
+        inputs = PairedInputs(student_inputs(inputs), teacher_inputs(inputs))
+        inputs, labels, weight = data_spec((inputs, labels, weight))
+        if not self._matched:
+            self._match_features(self._teacher, inputs)
+        if self._own_loss and not keras_compat.knows_loss(self.student):
+            # On JAX its metrics can't be made in a step.
+            size = batch_size_of(inputs.student)
+            output = of_batch_size(untracked(self._student_output), size)
+            output_spec(
+                lambda data: self._student_loss(*data, training=False),
+                (inputs.student, labels, output, weight),
+            )
+        self._matched, self.awaits_data = True, False
+
+    def _match_features(self, teacher, inputs):
+        """Builds what the features need, once both sides' shapes are known."""
+        size = batch_size_of(inputs.student)
+        learned = inputs_for("student", self.student, inputs.student)
         if not self.student.built:
-            self.student(inputs)
+            self.student(of_batch_size(learned, None))
         if self._by_default:
-            self._choose_transfers(inputs)
-        taught = teacher.feature_specs(self._teacher_taps(), inputs)
+            self._choose_transfers(learned)
+        taught = teacher.feature_specs(self._teacher_taps(), inputs.teacher)
         output, features = output_spec(
-            lambda x: self._run_student(x, False, teacher), inputs
+            lambda x: self._run_student(x, False, teacher), learned
         )
+        output, features, taught = any_batch((output, features, taught), size)
         for transfer in self.transfers:
             check_rule_shapes(transfer, taught)
             transfer.match(
@@ -231,9 +329,8 @@ class Distiller(keras_compat.Model):
         if self._output_inspection is None:
             outputs = len(keras.tree.flatten(output))
             self._output_inspection = OutputInspection(outputs)
-        self._find_activations(teacher, inputs)
+        self._find_activations(teacher, inputs.teacher, learned)
         self._check_shared_state(teacher)
-        checks.warn_of_temperature(teacher.wrapped, self.transfers)
 
     def _choose_transfers(self, inputs):
         """The default ones of several outputs, once there is a loss."""
@@ -257,33 +354,25 @@ class Distiller(keras_compat.Model):
         trainable = self.trainable_variables
         check_teacher_is_left(teacher, self.student, trainable)
 
-    def _find_activations(self, teacher, inputs):
+    def _find_activations(self, teacher, taught, learned):
         """Finds out where outputs are probabilities in place of logits."""
 
         @functools.cache
         def of_teacher(text):
-            return teacher.activation_at(Tap(text), inputs)
+            return teacher.activation_at(Tap(text), taught)
 
         @functools.cache
         def of_student(text):
-            return activation_at(self.student, Tap(text), inputs)
+            return activation_at(self.student, Tap(text), learned)
 
         for transfer in self.transfers:
             transfer.read_logits(of_teacher, of_student)
         self._activations = of_teacher(""), of_student("")
+        self._tell_metrics()
 
-    def _find_inputs(self, teacher):
-        inputs = input_spec(self.student)
-        if inputs is None:
-            inputs = teacher.input_spec()
-        if inputs is None:
-            raise ValueError(
-                "The shape of the inputs is not known. Received: a student "
-                f"{self.student.name!r} and a teacher {teacher.name!r} that "
-                "do not say what they take. Call the student on a batch, then "
-                "make the Distiller."
-            )
-        return inputs
+    def _tell_metrics(self):
+        for metric in self._teacher_metrics.all:
+            metric.tell(*self._activations)
 
     def _teacher_taps(self):
         return [tap for term in self.transfers for tap in term.all_teacher_taps]
@@ -330,12 +419,14 @@ class Distiller(keras_compat.Model):
         """
         self._need_teacher()
         batch = split_batch(data, training)
+        inputs = student_inputs(batch.inputs)
+        batch = batch._replace(inputs=teacher_inputs(batch.inputs))
         with no_gradient():
             predictions = self._teacher.predictions(
                 batch, self._teacher_taps(), state_mapping, training
             )
         targets = Targets(batch.labels, predictions, batch.sample_index)
-        return StudentInputs(batch.inputs), targets, batch.sample_weight
+        return StudentInputs(inputs), targets, batch.sample_weight
 
     def _update_teacher(self):
         with no_gradient():
@@ -358,12 +449,14 @@ class Distiller(keras_compat.Model):
     def call(self, inputs, training=None):
         if isinstance(inputs, StudentInputs):
             return self._run_student(inputs.inputs, training, self._teacher)
+        inputs = inputs_for("student", self.student, student_inputs(inputs))
         with explained("student", self.student, inputs):
             return self.student(inputs, training=training)
 
     def _run_student(self, inputs, training, teacher):
         own = teacher.taps_in_student(self._teacher_taps())
         taps = [*self._student_taps(), *own]
+        inputs = inputs_for("student", self.student, inputs)
         with explained("student", self.student, inputs):
             return Predictions(
                 *run_tapped(self.student, inputs, taps, training=training)
@@ -374,17 +467,21 @@ class Distiller(keras_compat.Model):
     ):
         if not isinstance(y, Targets):
             # Keras builds the compiled loss and metrics with bare batches.
-            batch = split_batch((x, y, sample_weight))
-            return self._hard_loss(batch.labels, y_pred, batch.sample_weight)
+            x, y, _, _, sample_weight = split_batch((x, y, sample_weight))
+            x = student_inputs(x)
+            return self._hard_loss(x, y, y_pred, sample_weight, training)
         if training:
             self._advance_schedules()
             self._inspect_outputs(y, y_pred, sample_weight)
         parts = [
-            self._hard_loss(y.labels, y_pred.output, sample_weight),
+            self._hard_loss(
+                x.inputs, y.labels, y_pred.output, sample_weight, training
+            ),
             *self._terms(x, y, y_pred.features, sample_weight, training),
             self._student_losses(),
         ]
-        samples = ops.shape(keras.tree.flatten(x)[0])[0]
+        given = [each for each in keras.tree.flatten(x) if each is not None]
+        samples = ops.shape(given[0])[0]
         self._loss_parts.update_state(parts, samples)
         return sum(parts)
 
@@ -408,7 +505,11 @@ class Distiller(keras_compat.Model):
             self._check_labels = False
             checks.warn_of_labels()
 
-    def _hard_loss(self, labels, output, sample_weight):
+    def _hard_loss(self, inputs, labels, output, sample_weight, training):
+        weight = ops.convert_to_tensor(self.hard_weight)
+        if self._own_loss:
+            batch = (inputs, labels, output, sample_weight)
+            return weight * self._student_loss(*batch, training)
         compiled_loss = keras_compat.compiled_loss(self)
         if compiled_loss is None:
             return ops.zeros(())
@@ -419,8 +520,23 @@ class Distiller(keras_compat.Model):
                 "`loss=None` and without metrics to train without labels."
             )
         labels = self._labels_for(labels, output)
-        hard_loss = compiled_loss(labels, output, sample_weight)
-        return hard_loss * ops.convert_to_tensor(self.hard_weight)
+        return weight * compiled_loss(labels, output, sample_weight)
+
+    def _student_loss(self, inputs, labels, output, sample_weight, training):
+        """What the student's own `compute_loss` makes of a batch."""
+        return keras_compat.student_loss(
+            self.student,
+            keras_compat.compiled_loss(self),
+            inputs_for("student", self.student, inputs),
+            labels,
+            output,
+            sample_weight,
+            training,
+        )
+
+    @property
+    def _own_loss(self):
+        return keras_compat.overrides(self.student, "compute_loss")
 
     def _labels_for(self, labels, output):
         """The labels as the compiled loss and metrics take them."""
@@ -452,7 +568,9 @@ class Distiller(keras_compat.Model):
         ]
 
     def _student_losses(self):
-        losses = keras_compat.additional_losses(self)
+        # The student's own `compute_loss` has added up the student's.
+        parts = self.transfers if self._own_loss else [self]
+        losses = keras_compat.additional_losses(self, parts)
         return sum(
             (ops.cast(loss, "float32") for loss in losses), ops.zeros(())
         )
@@ -473,32 +591,37 @@ class Distiller(keras_compat.Model):
 
     # --- fit, and what is checked around it ---------------------------------
 
-    def fit(self, x=None, *args, callbacks=None, **kwargs):
-        monitor = Monitor(x, kwargs.get("steps_per_epoch"))
+    @keras_compat.as_in_keras
+    def fit(self, **arguments):
+        data, callbacks = arguments.get("x"), arguments.get("callbacks")
+        monitor = Monitor(data, arguments.get("steps_per_epoch"))
         if isinstance(callbacks, keras.callbacks.CallbackList):
             monitor.set_model(self)
             callbacks.append(monitor)
         else:
             given = keras.tree.flatten(callbacks) if callbacks else []
-            callbacks = [monitor, *given]
+            arguments["callbacks"] = [monitor, *given]
         with self._checked_run():
-            return super().fit(x, *args, callbacks=callbacks, **kwargs)
+            return super().fit(**arguments)
 
-    def evaluate(self, *args, **kwargs):
+    @keras_compat.as_in_keras
+    def evaluate(self, **arguments):
         with self._checked_run():
-            results = super().evaluate(*args, **kwargs)
+            results = super().evaluate(**arguments)
         self.check_finite()
         return results
 
-    def train_on_batch(self, *args, **kwargs):
+    @keras_compat.as_in_keras
+    def train_on_batch(self, **arguments):
         with self._checked_run():
-            results = super().train_on_batch(*args, **kwargs)
+            results = super().train_on_batch(**arguments)
         self.check_finite()
         return results
 
-    def test_on_batch(self, *args, **kwargs):
+    @keras_compat.as_in_keras
+    def test_on_batch(self, **arguments):
         with self._checked_run():
-            results = super().test_on_batch(*args, **kwargs)
+            results = super().test_on_batch(**arguments)
         self.check_finite()
         return results
 
@@ -507,8 +630,7 @@ class Distiller(keras_compat.Model):
         self._need_teacher()
         self._check_shared_state(self._teacher)
         self._teacher.check_output(self._teacher_metrics.all)
-        for metric in self._teacher_metrics.all:
-            metric.tell(*self._activations)
+        self._tell_metrics()
         separate_buffers(
             self.trainable_variables + self.non_trainable_variables
         )
@@ -544,7 +666,7 @@ class Distiller(keras_compat.Model):
         """Warnings are given once after each `compile`."""
         self._loss_given = loss
         self.check_probabilities = self.in_first_epoch = True
-        self._check_labels = loss is None
+        self._check_labels = loss is None and not self._own_loss
         if self._output_inspection is not None:
             self._output_inspection.reset()
 
@@ -628,33 +750,31 @@ class Distiller(keras_compat.Model):
 
     @property
     def metrics(self):
-        return [*super().metrics, *self._teacher_metrics.all]
+        compiled = keras_compat.compiled_loss(self)
+        own = keras_compat.own_metrics(self.student, compiled)
+        return [
+            *super().metrics,
+            *self._teacher_metrics.all,
+            *(own if self._own_loss else []),
+        ]
 
-    def compile(
-        self,
-        optimizer="rmsprop",
-        loss=None,
-        loss_weights=None,
-        metrics=None,
-        weighted_metrics=None,
-        **kwargs,
-    ):
-        teacher_metrics = TeacherMetrics(metrics, weighted_metrics)
+    @keras_compat.as_in_keras
+    def compile(self, **arguments):
+        given = (arguments.get(name) for name in METRICS)
+        teacher_metrics = TeacherMetrics(*given)
         if self._teacher is not None:
             self._teacher.check_output(teacher_metrics.all)
+        others = teacher_metrics.others, teacher_metrics.weighted_others
         keras_compat.forget_compiled_loss(self)
-        super().compile(
-            optimizer=optimizer,
-            loss=loss,
-            loss_weights=loss_weights,
-            metrics=teacher_metrics.others,
-            weighted_metrics=teacher_metrics.weighted_others,
-            **kwargs,
-        )
+        super().compile(**{**arguments, **dict(zip(METRICS, others))})
         self._teacher_metrics = teacher_metrics
-        self._start_checks(loss)
+        self.awaits_data = self._own_loss or not self._matched
+        self._start_checks(arguments.get("loss"))
         if self._by_default and self._teacher is not None:
             self.set_teacher(self._teacher)  # The loss tells the transfers.
+
+    def _all_built(self):
+        return all(part.built for part in [self.student, *self.transfers])
 
     def get_compile_config(self):
         config = super().get_compile_config()
@@ -662,7 +782,7 @@ class Distiller(keras_compat.Model):
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
+        if self._all_built():
             self.optimizer.build(self.trainable_variables)
 
     # --- what is saved ------------------------------------------------------
@@ -675,6 +795,7 @@ class Distiller(keras_compat.Model):
             "student": self.student,
             "transfers": list(self.transfers) or None,
             "hard_weight": self._hard_weight.config(),
+            "input_shape": self._stated_inputs,
             "name": self.name,
         }
 
@@ -704,11 +825,26 @@ class Distiller(keras_compat.Model):
         checkpoint.restore_seeds(self, saved)
 
     def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+        self._check_loadable(filepath)
         variables = self.trainable_variables + self.non_trainable_variables
         if self.compiled:
             variables += self.optimizer.variables
         with checkpoint.restored_on_error(variables):
             super().load_weights(filepath, skip_mismatch, **kwargs)
+
+    def _check_loadable(self, filepath):
+        parts = [self.student]
+        for transfer in self.transfers:
+            parts += [*transfer.adapters, *transfer.teacher_adapters]
+        unbuilt = [each.name for each in parts if each and not each.built]
+        if unbuilt:
+            raise ValueError(
+                f"The distiller {self.name!r} has not met its data, so "
+                f"{unbuilt} have no weights to load into. Received: "
+                f"filepath={str(filepath)!r}. State the sizes of the data, "
+                "`Distiller(..., input_shape=(None, 128))`, or call "
+                "`evaluate` on a batch first."
+            )
 
     # --- what it says of itself ---------------------------------------------
 
@@ -736,7 +872,12 @@ class Distiller(keras_compat.Model):
         return [
             f"teacher {teacher or 'not set'}",
             f"student {model_text(student)}",
-            f"hard_loss: {loss_text(self._loss_given)}, "
+            f"hard_loss: {self._hard_loss_text()}, "
             f"hard_weight {self._hard_weight.text}",
             *(transfer.describe() for transfer in self.transfers),
         ]
+
+    def _hard_loss_text(self):
+        if self._own_loss and self._loss_given is None:
+            return f"{type(self.student).__name__}.compute_loss"
+        return loss_text(self._loss_given)

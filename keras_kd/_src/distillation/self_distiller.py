@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_kd._src import keras_compat
+from keras_kd._src.distillation.distiller import METRICS
 from keras_kd._src.distillation.distiller import Distiller
 from keras_kd._src.distillation.teacher import StudentAsTeacher
 from keras_kd._src.metrics import TeacherMetrics
@@ -32,10 +34,11 @@ class SelfDistiller(Distiller):
     their own would (clipping by the global norm would not).
 
     Args:
-        student: a Keras model, built, or of known input shape.
+        student: a Keras model.
         transfers: as in `Distiller`.
         hard_weight: weight of the compiled loss, non-negative, or a
             `LearningRateSchedule` over training steps.
+        input_shape: as in `Distiller`.
         name: the model's name.
 
     Raises:
@@ -65,13 +68,22 @@ class SelfDistiller(Distiller):
 
     _not_saved = {}
 
-    def __init__(self, student, transfers, *, hard_weight=1.0, name=None):
+    def __init__(
+        self,
+        student,
+        transfers,
+        *,
+        hard_weight=1.0,
+        input_shape=None,
+        name=None,
+    ):
         check_student(student)
         super().__init__(
             StudentAsTeacher(student),
             student,
             transfers,
             hard_weight=hard_weight,
+            input_shape=input_shape,
             name=name,
         )
 
@@ -80,26 +92,16 @@ class SelfDistiller(Distiller):
             return labels  # The outputs are separate already.
         return keras.tree.map_structure(lambda _: labels, output)
 
-    def compile(
-        self,
-        optimizer="rmsprop",
-        loss=None,
-        loss_weights=None,
-        metrics=None,
-        weighted_metrics=None,
-        **kwargs,
-    ):
-        self._teacher.check_output(
-            TeacherMetrics(metrics, weighted_metrics).all
-        )
-        super().compile(
-            optimizer=optimizer,
-            loss=loss,
-            loss_weights=loss_weights,
-            metrics=self._for_each_output(metrics),
-            weighted_metrics=self._for_each_output(weighted_metrics),
-            **kwargs,
-        )
+    @keras_compat.as_in_keras
+    def compile(self, **arguments):
+        given = {name: arguments.get(name) for name in METRICS}
+        self._teacher.check_output(TeacherMetrics(*given.values()).all)
+        each = {name: self._for_each_output(given[name]) for name in METRICS}
+        super().compile(**{**arguments, **each})
+
+    def meet_data(self, batch):
+        super().meet_data(batch)
+        keras_compat.change_metrics(self, self._for_each_output)
 
     def _for_each_output(self, metrics):
         """A copy of the metrics for each output, unless they are separate."""

@@ -18,7 +18,8 @@ from keras_kd._src.keras_compat import all_layers
 from keras_kd._src.naming import model_text
 from keras_kd._src.specs import check_teacher
 from keras_kd._src.specs import explained
-from keras_kd._src.specs import input_spec
+from keras_kd._src.specs import inputs_for
+from keras_kd._src.specs import known_inputs
 from keras_kd._src.specs import output_spec
 
 FINGERPRINT = "fingerprint"
@@ -39,6 +40,7 @@ class Teacher:
         supports_jit: False if `predictions` can't be compiled by XLA.
         replaceable: False if a `Distiller` may not be given another teacher.
         takes_labels: whether its predictions depend on the batch's labels.
+        needs_data: whether only a batch of data can tell what it takes.
 
     Raises:
         ValueError: in a `Distiller`, a transfer names a layer of a teacher
@@ -63,6 +65,7 @@ class Teacher:
     supports_jit = True
     replaceable = True
     takes_labels = False
+    needs_data = False
 
     @property
     def follows_student(self):
@@ -148,6 +151,9 @@ class Teacher:
 
     def check_student(self, student):
         """Raises a `ValueError` unless it can teach this student."""
+
+    def check_taps(self, taps):
+        """Raises a `ValueError` if it has nothing at a tap; runs nothing."""
 
     def check_output(self, metrics):
         """Raises a `ValueError` if metrics of its output can't be computed."""
@@ -258,18 +264,20 @@ class LiveTeacher(Teacher):
 
     def predictions(self, batch, taps, state_mapping=None, training=True):
         arguments = {"labels": batch.labels} if self.takes_labels else {}
+        inputs = inputs_for("teacher", self.model, batch.inputs)
         # The scope drops whatever a pass would write to the teacher.
         with (
             keras.StatelessScope(state_mapping=state_mapping),
-            explained("teacher", self.model, batch.inputs),
+            explained("teacher", self.model, inputs),
         ):
             return Predictions(
                 *run_tapped(
-                    self.model, batch.inputs, taps, training=False, **arguments
+                    self.model, inputs, taps, training=False, **arguments
                 )
             )
 
     def activation_at(self, tap, inputs):
+        inputs = inputs_for("teacher", self.model, inputs)
         with keras.StatelessScope():
             return activation_at(self.model, tap, inputs)
 
@@ -282,13 +290,18 @@ class LiveTeacher(Teacher):
                 "model into itself."
             )
 
-    def input_spec(self):
-        return input_spec(self.model)
+    @property
+    def needs_data(self):
+        return known_inputs(self.model) is None
 
-    def feature_specs(self, taps, inputs):
-        # First of all, as Keras wraps what is raised while a model is traced.
+    def check_taps(self, taps):
         for tap in taps:
             find_layer(self.model, tap.path)
+
+    def input_spec(self):
+        return known_inputs(self.model)
+
+    def feature_specs(self, taps, inputs):
         with explained("teacher", self.model, inputs):
             return super().feature_specs(taps, inputs)
 
@@ -315,9 +328,11 @@ class StudentAsTeacher(Teacher):
     def features(self, predictions, student_features):
         return keras.tree.map_structure(ops.stop_gradient, student_features)
 
-    def feature_specs(self, taps, inputs):
+    def check_taps(self, taps):
         for tap in taps:
             find_layer(self.student, tap.path)
+
+    def feature_specs(self, taps, inputs):
         return output_spec(
             lambda x: run_tapped(self.student, x, taps, training=False)[1],
             inputs,

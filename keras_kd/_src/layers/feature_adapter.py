@@ -69,6 +69,8 @@ class FeatureAdapter(keras.layers.Layer):
         check_target(self)
         source, target = self._to_last(input_shape[1:]), self._target()
         self._check(source, target)
+        # Then it is for positions of any number, which both sides share.
+        self._resizes = source[:-1] != target[:-1]
         if source[-1] != target[-1]:
             self.projection = keras.layers.Dense(
                 target[-1],
@@ -82,7 +84,7 @@ class FeatureAdapter(keras.layers.Layer):
         target = self._target()
         features = self._channels_last(inputs)
         repeats = len(features.shape) == 2 and len(target) > 1
-        if not repeats:
+        if self._resizes and not repeats:
             features = _resized(features, target[:-1])
         if self.projection is not None:
             features = self.projection(features)
@@ -97,7 +99,7 @@ class FeatureAdapter(keras.layers.Layer):
 
     def compute_mask(self, inputs, previous_mask):
         same = tuple(inputs.shape[1:-1]) == tuple(self.target_shape[:-1])
-        return previous_mask if same else None
+        return previous_mask if same or not self._resizes else None
 
     def get_config(self):
         return {

@@ -5,6 +5,8 @@ import keras
 from keras_kd._src.distillation.taps import Tap
 from keras_kd._src.distillation.taps import run_tapped
 from keras_kd._src.specs import input_spec
+from keras_kd._src.specs import inputs_for
+from keras_kd._src.specs import known_inputs
 from keras_kd._src.specs import output_spec
 
 FINAL = "final"
@@ -73,13 +75,20 @@ class Exits(keras.Model):
                 f"{model.name!r} that does not say what it takes. Give it a "
                 "`keras.Input`, or call it on a batch first."
             )
-        output_spec(lambda x: self.call(x, training=False), inputs)
+        sizes = [n for x in keras.tree.flatten(inputs) for n in x.shape[1:]]
+        if None not in sizes:  # Else the heads are built by the data.
+            output_spec(lambda x: self.call(x, training=False), inputs)
         self.build(keras.tree.map_structure(lambda each: each.shape, inputs))
 
     def build(self, input_shape):
         self.built = True
 
+    def known_inputs(self):
+        """What its model says that it takes; None where only data can tell."""
+        return known_inputs(self.model)
+
     def call(self, inputs, training=None):
+        inputs = inputs_for("student", self.model, inputs)
         output, features = run_tapped(
             self.model, inputs, self.taps, training=training
         )

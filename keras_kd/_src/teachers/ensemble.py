@@ -7,6 +7,7 @@ from keras import ops
 from keras_kd._src.arguments import number
 from keras_kd._src.arguments import one_of
 from keras_kd._src.backend import no_gradient
+from keras_kd._src.specs import told
 from keras_kd._src.teachers.ensemble_weights import check_known
 from keras_kd._src.teachers.ensemble_weights import checked_weights
 from keras_kd._src.teachers.ensemble_weights import confidence_weights
@@ -109,6 +110,7 @@ class Ensemble(keras.Model):
         self.weighting = checked_weights(weights, len(self._parts))
         self.temperature = number(temperature, "temperature", least=TINY)
         inputs = inputs_of(self._parts, input_shape)
+        self._inputs_spec = inputs
         self._sample_shape = tuple(inputs.shape[1:])
         self._table = class_table(self._parts, inputs, num_classes)
         self.num_classes = self._table.shape[1]
@@ -129,6 +131,10 @@ class Ensemble(keras.Model):
 
     def build(self, input_shape):
         self.built = True
+
+    def known_inputs(self):
+        """What it says that it takes, as a `KerasTensor`; None if open."""
+        return self._inputs_spec if told(self._inputs_spec) else None
 
     def call(self, inputs, training=None, *, labels=None):
         if training:

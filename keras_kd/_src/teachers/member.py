@@ -10,6 +10,7 @@ from keras import ops
 from keras_kd._src.keras_compat import all_layers
 from keras_kd._src.specs import input_spec
 from keras_kd._src.specs import output_spec
+from keras_kd._src.specs import unbuilt_layers
 from keras_kd._src.teachers.function_teacher import checked_version
 from keras_kd._src.teachers.function_teacher import warn_of_function
 
@@ -235,7 +236,7 @@ def _check_model(model):
             "A member of an ensemble must be a Keras model. Received: "
             f"{model!r} (of type {type(model).__name__})."
         )
-    unbuilt = [each.name for each in all_layers(model) if not each.built]
+    unbuilt = unbuilt_layers(model)
     if unbuilt:
         raise ValueError(
             f"The member {model.name!r} is not built, so it can't have been "

@@ -9,6 +9,8 @@ from keras_kd._src.distillation.teacher import FINGERPRINT
 from keras_kd._src.distillation.teacher import LiveTeacher
 from keras_kd._src.specs import finalize
 from keras_kd._src.specs import input_spec
+from keras_kd._src.specs import inputs_for
+from keras_kd._src.specs import known_inputs
 from keras_kd._src.specs import take_weights
 
 WEIGHT = "weight_"
@@ -96,7 +98,12 @@ class MovingAverage(keras.Model):
     def build(self, input_shape):
         self.built = True
 
+    def known_inputs(self):
+        """What its model says that it takes; None where only data can tell."""
+        return known_inputs(self.model)
+
     def call(self, inputs, training=None):
+        inputs = inputs_for("teacher", self.model, inputs)
         return self.model(inputs, training=False)
 
     def as_teacher(self):
@@ -156,6 +163,7 @@ class _MovingTeacher(LiveTeacher):
     def activation_at(self, tap, inputs):
         # The average is a layer around the model.
         inner = self.model if tap.path else self.model.model
+        inputs = inputs_for("teacher", self.model.model, inputs)
         return activation_at(inner, tap, inputs)
 
     def update(self, student, step):

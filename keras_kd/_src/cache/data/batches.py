@@ -11,6 +11,7 @@ from keras_kd._src.cache.data.augmented_views import AugmentedViews
 from keras_kd._src.cache.data.keys import Numbering
 from keras_kd._src.cache.to_numpy import to_numpy
 from keras_kd._src.distillation.batch import split_batch
+from keras_kd._src.specs import graph_inputs
 
 
 class Batch(NamedTuple):
@@ -88,6 +89,8 @@ def check_list(dataset, teacher):
     if not _is_list(dataset):
         return
     taken = teacher.input_spec()
+    if taken is None:  # As where a size is open.
+        taken = graph_inputs(teacher.wrapped)
     several = isinstance(taken, (list, tuple)) and len(dataset) > 1
     if not several or len(taken) != len(dataset):
         shapes = keras.tree.map_structure(
