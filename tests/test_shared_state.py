@@ -166,23 +166,26 @@ class AlwaysDrops(layers.Layer):
 
 
 def test_the_teacher_is_left_as_it_was():
+    recurrent = layers.GRU(5, stateful=True)
     teacher = keras.Sequential(
         [
-            keras.Input((3, 4)),
+            keras.Input(batch_shape=(8, 3, 4)),
             layers.BatchNormalization(momentum=0.5),
             layers.Dropout(0.5),
             AlwaysDrops(),
-            layers.GRU(5),
+            recurrent,
             layers.Dense(3),
         ]
     )
+    recurrent.states[0].assign(np.ones((8, 5), "float32"))
+    variables = [*teacher.variables, *recurrent.states]
     teacher.layers[0].trainable = False
-    before = [numpy(each.value).copy() for each in teacher.variables]
+    before = [numpy(each.value).copy() for each in variables]
     flags = [layer.trainable for layer in teacher.layers]
     distiller = kd.Distiller(teacher, model(), losses.SoftTargets())
     distiller.compile("adam")
     distiller.fit(X, epochs=2, batch_size=8, verbose=0)
-    distiller.evaluate(X, verbose=0)
-    after = [numpy(each.value) for each in teacher.variables]
+    distiller.evaluate(X, batch_size=8, verbose=0)
+    after = [numpy(each.value) for each in variables]
     assert all(map(np.array_equal, before, after))
     assert [layer.trainable for layer in teacher.layers] == flags
