@@ -92,9 +92,9 @@ def student():
     return keras.Sequential([keras.Input((4,)), layers.Dense(3)])
 
 
-def text_student():
+def text_student(length=5):
     inputs = {
-        name: keras.Input((5,), dtype="int32", name=name)
+        name: keras.Input((length,), dtype="int32", name=name)
         for name in ("ids", "mask")
     }
     hidden = layers.Embedding(4, 3, name="hidden")(inputs["ids"])
@@ -133,11 +133,12 @@ def test_the_step_compares_with_the_graphs_output(tmp_path, batch):
     assert teacher.supports_jit == (BACKEND != "tensorflow")
 
 
-def test_inputs_by_name_and_outputs_by_tap(tmp_path):
+@pytest.mark.parametrize("length", [5, None], ids=["stated", "the data's"])
+def test_inputs_by_name_and_outputs_by_tap(tmp_path, length):
     teacher = OnnxModel(tokens(tmp_path))
     distiller = kd.Distiller(
         teacher,
-        text_student(),
+        text_student(length),
         [
             kd.Transfer(
                 keras.losses.MeanSquaredError(),

@@ -273,9 +273,9 @@ def bert(**options):
     return transformers.BertForSequenceClassification(config)
 
 
-def text_student():
+def text_student(length=5):
     inputs = {
-        name: keras.Input((5,), dtype="int32", name=name)
+        name: keras.Input((length,), dtype="int32", name=name)
         for name in ("input_ids", "attention_mask")
     }
     embedded = layers.Embedding(20, 8, name="embedded")(inputs["input_ids"])
@@ -326,7 +326,7 @@ def test_a_bert_of_hugging_face():
 def test_entries_of_its_output_are_tapped():
     distiller = kd.Distiller(
         TorchModule(bert(output_hidden_states=True)),
-        text_student(),
+        text_student(length=None),  # The data's, which is 5.
         squared(teacher="[logits]"),
     )
     data = {"input_ids": IDS, "attention_mask": MASK}
