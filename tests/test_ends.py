@@ -384,3 +384,30 @@ def test_another_compiled_loss_chooses_anew():
     distiller.compile("sgd")
     names = [transfer.name for transfer in distiller.transfers]
     assert names == ["first_soft_targets", "second_soft_targets"]
+
+
+class Heads(keras.Model):
+    """Several outputs, of which only a run can tell."""
+
+    def __init__(self):
+        super().__init__()
+        self.cls, self.box = layers.Dense(3), layers.Dense(4)
+
+    def call(self, inputs):
+        return {"cls": self.cls(inputs), "box": self.box(inputs)}
+
+
+def test_the_default_of_several_outputs_that_are_known_late():
+    teacher = Heads()
+    teacher(X)
+    distiller = kd.Distiller(teacher, Heads())
+    soft = keras.losses.CategoricalCrossentropy(from_logits=True)
+    with pytest.warns(UserWarning, match=r"\['box'\] by squared error"):
+        distiller.compile("sgd", {"cls": soft, "box": "mse"})
+        distiller.fit(
+            X,
+            {"cls": np.eye(3, dtype="float32")[np.arange(32) % 3], "box": X},
+            verbose=0,
+        )
+    names = {transfer.name for transfer in distiller.transfers}
+    assert names == {"cls_soft_targets", "box_squared_error"}

@@ -334,7 +334,7 @@ class Distiller(keras_compat.Model):
 
     def _choose_transfers(self, inputs):
         """The default ones of several outputs, once there is a loss."""
-        output = getattr(self.student, "output", None)
+        output = output_structure(self.student)
         if output is None:
             output = output_spec(self.student, inputs)
         if len(keras.tree.flatten(output)) < 2:
