@@ -192,3 +192,22 @@ def test_padding_reaches_the_relations_of_keras_attention():
         for pair in zip(projections(teacher), projections(student))
     )
     assert abs(unmasked - expected) > 1e-3 * expected
+
+
+def test_absent_pixels_count_in_no_mean_of_a_map():
+    teacher, student = random_features((4, 4, 3), (4, 4, 3), samples=2)
+    weights = np.ones((2, 4, 4), "float32")
+    weights[0, :2, 1:] = weights[1, 3] = 0.0
+    loss = losses.HierarchicalContext(sizes=(2,))
+    error = (teacher - student).astype("float64")
+    of_samples = []
+    for one, weight in zip(error, weights):
+        cells = [
+            one[rows, columns][weight[rows, columns] > 0]
+            for rows in (slice(2), slice(2, 4))
+            for columns in (slice(2), slice(2, 4))
+        ]
+        means = [cell.mean(axis=0) for cell in cells if len(cell)]
+        whole = np.mean(one[weight > 0] ** 2)
+        of_samples.append((whole + np.mean(np.square(means)) / 2) / 1.5)
+    assert_close(numpy(loss(teacher, student, weights)), np.mean(of_samples))
