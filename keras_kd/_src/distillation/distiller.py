@@ -24,6 +24,7 @@ from keras_kd._src.distillation.batch import common_weight
 from keras_kd._src.distillation.batch import split_batch
 from keras_kd._src.distillation.batch import student_inputs
 from keras_kd._src.distillation.batch import teacher_inputs
+from keras_kd._src.distillation.class_weights import with_class_weight
 from keras_kd._src.distillation.hyperparameter import Hyperparameter
 from keras_kd._src.distillation.inspection import OutputInspection
 from keras_kd._src.distillation.layer_paths import find_layer
@@ -602,7 +603,7 @@ class Distiller(keras_compat.Model):
             given = keras.tree.flatten(callbacks) if callbacks else []
             arguments["callbacks"] = [monitor, *given]
         with self._checked_run():
-            return super().fit(**arguments)
+            return super().fit(**with_class_weight(arguments))
 
     @keras_compat.as_in_keras
     def evaluate(self, **arguments):
@@ -614,6 +615,7 @@ class Distiller(keras_compat.Model):
     @keras_compat.as_in_keras
     def train_on_batch(self, **arguments):
         with self._checked_run():
+            arguments = with_class_weight(arguments)
             results = super().train_on_batch(**arguments)
         self.check_finite()
         return results
