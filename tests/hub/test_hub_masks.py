@@ -41,8 +41,10 @@ def test_padding_changes_no_term():
     ]
     names = ["feature_matching_loss", "attention_divergence_loss"]
     for name in names:
-        assert logs[0][name] == pytest.approx(logs[1][name], rel=1e-4), name
-        assert logs[0][name] > 0.0
+        # Random maps are alike: their divergence is near the rounding.
+        expected = pytest.approx(logs[1][name], rel=1e-4, abs=1e-7)
+        assert logs[0][name] == expected, name
+        assert logs[0][name] > 1e-6
     # By hand: the mean over the tokens that are there.
     features = kd.extract_features(teacher, inputs, hidden)[hidden]
     adapted = transfers[0].adapters[0](
