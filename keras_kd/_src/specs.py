@@ -302,8 +302,10 @@ def unbuilt_layers(layer):
     if isinstance(layer, (Functional, keras.Sequential)):
         inner = layer.layers
     else:
-        # What a model was called on has gone through all that it needs.
+        # What a model was called on has gone through all that it needs, and a
+        # layer's `build` has built what has weights.
         done = isinstance(layer, keras.Model) and was_called(layer)
+        done = done or (makes_weights(layer) and bool(layer.weights))
         inner = [each for each in sublayers(layer) if each.built or not done]
     return [name for each in inner for name in unbuilt_layers(each)]
 

@@ -100,3 +100,48 @@ def _tokens(samples, length, seed):
     lengths = random.integers(2, length + 1, size=(samples, 1))
     mask = np.arange(length) < lengths
     return np.where(mask, tokens, 0).astype("int32"), mask
+
+
+def resnet(width):
+    return keras_hub.models.ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[7],
+        stackwise_num_filters=[64, width, width, width],
+        stackwise_num_blocks=[1] * 4,
+        stackwise_num_strides=[1, 2, 2, 2],
+        block_type="basic_block",
+        use_pre_activation=False,
+    )
+
+
+def retinanet(width, classes):
+    """A detector of open image sizes; its loss is its own."""
+    backbone = keras_hub.models.RetinaNetBackbone(
+        image_encoder=resnet(width), min_level=3, max_level=5, use_p5=False
+    )
+    return keras_hub.models.RetinaNetObjectDetector(
+        backbone,
+        num_classes=classes,
+        bounding_box_format="yxyx",
+        pre_logits_num_conv_layers=1,
+    )
+
+
+def retinanet_pair(classes):
+    return retinanet(8, classes), retinanet(4, classes)
+
+
+def deeplab(width, classes):
+    """A segmenter of open image sizes."""
+    backbone = keras_hub.models.DeepLabV3Backbone(
+        image_encoder=resnet(width),
+        low_level_feature_key="P2",
+        spatial_pyramid_pooling_key="P5",
+        upsampling_size=8,
+        dilation_rates=[2],
+    )
+    return keras_hub.models.DeepLabV3ImageSegmenter(backbone, classes)
+
+
+def deeplab_pair(classes):
+    return deeplab(8, classes), deeplab(4, classes)

@@ -29,6 +29,9 @@ from keras_kd._src.distillation.hyperparameter import Hyperparameter
 from keras_kd._src.distillation.inspection import OutputInspection
 from keras_kd._src.distillation.layer_paths import find_layer
 from keras_kd._src.distillation.monitor import Monitor
+from keras_kd._src.distillation.preprocessing import Preprocessing
+from keras_kd._src.distillation.preprocessing import has_preprocessor
+from keras_kd._src.distillation.preprocessing import with_validation_data
 from keras_kd._src.distillation.shared_state import check_teacher_is_left
 from keras_kd._src.distillation.shared_state import claim
 from keras_kd._src.distillation.taps import Tap
@@ -277,7 +280,7 @@ class Distiller(keras_compat.Model):
             taught = learned
         elif not told(taught):
             return None
-        else:
+        elif not has_preprocessor(self.student):
             check_same_inputs(teacher.name, taught, learned)
         size = batch_size_of([taught, learned])
         both = (of_batch_size(each, size) for each in (learned, taught))
@@ -594,6 +597,7 @@ class Distiller(keras_compat.Model):
 
     @keras_compat.as_in_keras
     def fit(self, **arguments):
+        arguments = self._preprocessed_run(arguments)
         data, callbacks = arguments.get("x"), arguments.get("callbacks")
         monitor = Monitor(data, arguments.get("steps_per_epoch"))
         if isinstance(callbacks, keras.callbacks.CallbackList):
@@ -607,6 +611,8 @@ class Distiller(keras_compat.Model):
 
     @keras_compat.as_in_keras
     def evaluate(self, **arguments):
+        if "_use_cached_eval_dataset" not in arguments:  # `fit` has prepared.
+            arguments = self._preprocessed(arguments)
         with self._checked_run():
             results = super().evaluate(**arguments)
         self.check_finite()
@@ -626,6 +632,37 @@ class Distiller(keras_compat.Model):
             results = super().test_on_batch(**arguments)
         self.check_finite()
         return results
+
+    @keras_compat.as_in_keras
+    def predict(self, **arguments):
+        return super().predict(**self._preprocessed(arguments, teacher=None))
+
+    def _preprocessed(self, arguments, **settings):
+        """Arguments of `fit` and its like, with data as the models take it."""
+        teacher = settings.pop("teacher", self.teacher)
+        preprocessing = Preprocessing(self.student, teacher)
+        if not preprocessing.needed:
+            return arguments
+        names = "x", "y", "sample_weight", "batch_size"
+        data = {name: arguments.get(name) for name in names}
+        rest = {key: arguments[key] for key in arguments if key not in names}
+        return {**rest, "x": preprocessing.data(**data, **settings)}
+
+    def _preprocessed_run(self, arguments):
+        """Likewise, with the validation data."""
+        if not Preprocessing(self.student, self.teacher).needed:
+            return arguments
+        arguments = with_validation_data(arguments)
+        held_out = arguments.get("validation_data")
+        if held_out is not None:
+            x, y, weight = keras.utils.unpack_x_y_sample_weight(held_out)
+            size = arguments.get("validation_batch_size")
+            held_out = dict(x=x, y=y, sample_weight=weight)
+            held_out["batch_size"] = size or arguments.get("batch_size")
+            arguments["validation_data"] = self._preprocessed(held_out)["x"]
+        shuffle = arguments.pop("shuffle", True)
+        arguments["shuffle"] = False
+        return self._preprocessed(arguments, shuffle=shuffle)
 
     @contextlib.contextmanager
     def _checked_run(self):
