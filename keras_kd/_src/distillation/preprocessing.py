@@ -159,10 +159,10 @@ class _OfBatches(keras.utils.PyDataset):
     def __getitem__(self, index):
         return self.preprocessing.batch(*_whole(self.dataset[index]))
 
-    def __getattr__(self, name):
-        if name == "set_epoch":
-            return self.dataset.set_epoch
-        raise AttributeError(name)
+    def set_epoch(self, epoch):
+        """Tells the data set the epoch, if it has a use for it."""
+        if hasattr(self.dataset, "set_epoch"):
+            self.dataset.set_epoch(epoch)
 
     def on_epoch_begin(self):
         self.dataset.on_epoch_begin()
