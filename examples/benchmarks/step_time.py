@@ -1,24 +1,34 @@
 """How long a step of distillation takes, against a loop written by hand.
 
     KERAS_BACKEND=jax python examples/benchmarks/step_time.py
+    KERAS_BACKEND=jax python examples/benchmarks/step_time.py --pair bert
+    KERAS_BACKEND=jax python examples/benchmarks/step_time.py --pair unet
 
-Four ways to train the same student with the same teacher, in one process and
+Three ways to train the same student with the same teacher, in one process and
 in turns, so that a noisy machine is noisy for all of them:
 
 - plain: the student alone, `Model.fit` (no teacher: what distillation adds to)
 - by hand: a loop of the backend's own (`jax.jit`, `tf.function`, PyTorch)
-- keras.distillation: the `Distiller` that comes with Keras
 - keras_kd: `keras_kd.Distiller`
 
-each with soft targets alone, and with one feature transfer as well. The
-teacher does 1.8 times the student's work, about as ResNet-34 does of
-ResNet-18's; with `--student 16 24 32` it is 5.5 times. Printed are the median
-milliseconds a step over all turns, the ratio to the loop by hand (the median of
-the ratios within each turn), the same of the CPU time of all cores (on which
-other programs have less effect), and the growth of the process's memory as
-the first keras_kd step runs. A plot goes to `step_time_<backend>.png`. About
-five minutes on two CPU cores; `--smoke` takes a few seconds and its figures
-mean nothing.
+and of the pair `cnn` a fourth: `keras.distillation`, the `Distiller` that comes
+with Keras. Before they are timed, the loss of the first step by hand is
+compared with that of keras_kd: they do the same.
+
+- cnn: residual networks on 32 x 32 pixels, soft targets alone, and with one
+  feature transfer as well. The teacher does 1.8 times the student's work, about
+  as ResNet-34 does of ResNet-18's; with `--student 16 24 32` it is 5.5 times.
+- bert: encoders of 4 and 2 layers on 64 tokens, a third of them padding: soft
+  targets, the hidden states and the attention maps of two layers (TinyBERT).
+- unet: U-Nets on 64 x 64 pixels, a fifth of them of weight 0: soft targets of
+  each pixel, and a hint at a quarter of the resolution.
+
+Printed are the median milliseconds a step over all turns, the ratio to the loop
+by hand (the median of the ratios within each turn), the same of the CPU time of
+all cores (on which other programs have less effect), and the growth of the
+process's memory as the first keras_kd step runs. A plot goes to
+`step_time_<pair>_<backend>.png`. About five minutes on two CPU cores; `--smoke`
+takes a few seconds and its figures mean nothing.
 
 Ratios on the clock, two cores, batches of 64:
 
@@ -36,7 +46,7 @@ with features 1.05, 1.05 and 1.00.
 
 On TensorFlow, `compile` switches XLA on by default, while `tf.function` does
 not. On a CPU, XLA makes these convolutions slower by half, whoever calls
-them; so all four run without it, and with `--xla` all four run with it.
+them; so all run without it, and with `--xla` all run with it.
 
 On TensorFlow each `fit` reads a `tf.data.Dataset` with autotuning off: with it
 on, as Keras has it for NumPy arrays, half of all runs of `fit` left one of two
@@ -51,6 +61,7 @@ import keras
 import matplotlib
 import numpy as np
 from keras import layers
+from keras import ops
 
 import keras_kd as kd
 
@@ -59,91 +70,286 @@ import matplotlib.pyplot as plt
 
 BACKEND = keras.backend.backend()
 TEMPERATURE = 4.0
-HARD_WEIGHT, SOFT_WEIGHT, FEATURE_WEIGHT = 0.1, 0.9, 1.0
+HARD_WEIGHT, SOFT_WEIGHT = 0.1, 0.9
 COMPILE = {"jit_compile": BACKEND == "jax"}
-WIDTHS = {"teacher": (32, 64, 96), "student": (24, 48, 72)}
-
-
-def make_model(name):
-    """Residual blocks; the layer "features" has the same shape in both."""
-    inputs = keras.Input((32, 32, 3))
-    x = inputs
-    for width in WIDTHS[name]:
-        x = layers.Conv2D(width, 3, padding="same")(x)
-        x = layers.BatchNormalization()(x)
-        shortcut = layers.Activation("relu")(x)
-        x = layers.Conv2D(width, 3, padding="same")(shortcut)
-        x = layers.BatchNormalization()(x)
-        x = layers.Activation("relu")(layers.Add()([x, shortcut]))
-        x = layers.MaxPooling2D()(x)
-    x = layers.Conv2D(64, 1, name="features")(x)
-    x = layers.GlobalAveragePooling2D()(layers.Activation("relu")(x))
-    return keras.Model(inputs, layers.Dense(10, name="head")(x), name=name)
-
-
-def make_pair():
-    keras.utils.set_random_seed(0)
-    return make_model("teacher"), make_model("student")
 
 
 def cross_entropy():
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
-def fit_on(model, x, y, batch):
+def mean(values, weight=None):
+    """The mean of values, weighted."""
+    if weight is None:
+        return ops.mean(values)
+    return ops.sum(weight * values) / ops.sum(weight)
+
+
+def label_and_soft_loss(student, teacher, labels, weight=None):
+    """What every pair has: the labels' loss and soft targets, of logits."""
+    hard = keras.losses.sparse_categorical_crossentropy(
+        labels, student, from_logits=True
+    )
+    p = ops.log_softmax(teacher / TEMPERATURE)
+    q = ops.log_softmax(student / TEMPERATURE)
+    soft = TEMPERATURE**2 * ops.sum(ops.exp(p) * (p - q), axis=-1)
+    # Keras divides the labels' loss by the number of values.
+    hard = ops.mean(hard if weight is None else weight * hard)
+    return HARD_WEIGHT * hard + SOFT_WEIGHT * mean(soft, weight)
+
+
+def soft_targets():
+    return kd.Transfer(kd.losses.SoftTargets(TEMPERATURE), weight=SOFT_WEIGHT)
+
+
+def features(*names, loss=kd.losses.FeatureMatching):
+    """Transfers between layers of one name in teacher and student."""
+    return [
+        kd.Transfer(loss(), teacher=teacher, student=student)
+        for teacher, student in names
+    ]
+
+
+# --- pairs --------------------------------------------------------------------
+
+
+class CNN:
+    """Residual blocks; the layer "features" has the same shape in both."""
+
+    cases = {"soft targets": False, "soft targets + features": True}
+    widths = {"teacher": (32, 64, 96), "student": (24, 48, 72)}
+
+    def data(self, samples):
+        random = np.random.default_rng(0)
+        x = random.normal(size=(samples, 32, 32, 3)).astype("float32")
+        return x, random.integers(0, 10, samples).astype("int32"), None
+
+    def model(self, name, with_features=False):
+        inputs = keras.Input((32, 32, 3))
+        x = inputs
+        for width in self.widths[name]:
+            x = layers.Conv2D(width, 3, padding="same")(x)
+            x = layers.BatchNormalization()(x)
+            shortcut = layers.Activation("relu")(x)
+            x = layers.Conv2D(width, 3, padding="same")(shortcut)
+            x = layers.BatchNormalization()(x)
+            x = layers.Activation("relu")(layers.Add()([x, shortcut]))
+            x = layers.MaxPooling2D()(x)
+        feature = layers.Conv2D(64, 1, name="features")(x)
+        x = layers.Activation("relu")(feature)
+        x = layers.GlobalAveragePooling2D()(x)
+        logits = layers.Dense(10, name="head")(x)
+        outputs = [logits, feature] if with_features else logits
+        return keras.Model(inputs, outputs, name=name)
+
+    def transfers(self, with_features):
+        more = features(("features", "features")) if with_features else []
+        return [soft_targets(), *more]
+
+    def loss(self, student, teacher, x, y, weight):
+        loss = label_and_soft_loss(student[0], teacher[0], y)
+        for mine, its in zip(student[1:], teacher[1:]):
+            loss += ops.mean((mine - its) ** 2)
+        return loss
+
+
+class BERT:
+    """Encoders; the student's layers learn from every second one."""
+
+    cases = {"soft targets, hidden states, attention maps": True}
+    depths = {"teacher": 4, "student": 2}
+    width, heads, length, words = 128, 4, 64, 1000
+
+    def data(self, samples):
+        random = np.random.default_rng(0)
+        size = (samples, self.length)
+        lengths = random.integers(self.length // 3, self.length, (samples, 1))
+        x = {
+            "token_ids": random.integers(1, self.words, size).astype("int32"),
+            "padding_mask": np.arange(self.length) < lengths,
+        }
+        return x, random.integers(0, 2, samples).astype("int32"), None
+
+    def model(self, name, with_features=False):
+        inputs = {
+            "token_ids": keras.Input((self.length,), dtype="int32"),
+            "padding_mask": keras.Input((self.length,), dtype="bool"),
+        }
+        tokens, mask = inputs.values()
+        positions = ops.cumsum(ops.ones_like(tokens), axis=1) - 1
+        x = layers.Embedding(self.words, self.width)(tokens)
+        x += layers.Embedding(self.length, self.width)(positions)
+        states, maps = [], []
+        for block in range(1, self.depths[name] + 1):
+            x, scores = self._block(x, mask, block, with_features)
+            states, maps = [*states, x], [*maps, scores]
+        logits = layers.Dense(2)(layers.Dense(self.width)(x[:, 0]))
+        every = self.depths[name] // self.depths["student"]
+        outputs = [
+            logits,
+            *states[every - 1 :: every],
+            *maps[every - 1 :: every],
+        ]
+        outputs = outputs if with_features else logits
+        return keras.Model(inputs, outputs, name=name)
+
+    def _block(self, x, mask, block, with_scores):
+        attention = layers.MultiHeadAttention(
+            self.heads, self.width // self.heads, name=f"attention_{block}"
+        )
+        mask = mask[:, None, :]
+        scores = None
+        if with_scores:
+            made, scores = attention(
+                x, x, attention_mask=mask, return_attention_scores=True
+            )
+        else:
+            made = attention(x, x, attention_mask=mask)
+        x = layers.LayerNormalization()(x + made)
+        made = layers.Dense(4 * self.width, activation="gelu")(x)
+        made = layers.Dense(self.width)(made)
+        state = layers.LayerNormalization(name=f"state_{block}")(x + made)
+        return state, scores
+
+    def transfers(self, with_features):
+        every = self.depths["teacher"] // self.depths["student"]
+        blocks = range(1, self.depths["student"] + 1)
+        return [
+            soft_targets(),
+            *features(*((f"state_{every * n}", f"state_{n}") for n in blocks)),
+            *features(
+                *(
+                    (f"attention_{every * n}:scores", f"attention_{n}:scores")
+                    for n in blocks
+                ),
+                loss=kd.losses.AttentionMapMatching,
+            ),
+        ]
+
+    def loss(self, student, teacher, x, y, weight):
+        loss = label_and_soft_loss(student[0], teacher[0], y)
+        valid = ops.cast(x["padding_mask"], "float32")
+        depth = self.depths["student"]
+        states = slice(1, 1 + depth)
+        for mine, its in zip(student[states], teacher[states]):
+            loss += mean(ops.mean((mine - its) ** 2, axis=-1), valid)
+        maps = slice(1 + depth, None)
+        both = valid[:, :, None] * valid[:, None, :]
+        for mine, its in zip(student[maps], teacher[maps]):
+            error = ops.mean((mine - its) ** 2, axis=1)
+            error = ops.sum(both * error, axis=(1, 2))
+            loss += ops.mean(error / ops.sum(both, axis=(1, 2)))
+        return loss
+
+
+class UNet:
+    """Encoder, decoder and skip connections; the layer "hint" is alike."""
+
+    cases = {"soft targets of pixels, a hint, pixel weights": True}
+    widths = {"teacher": (16, 32, 64), "student": (8, 16, 32)}
+    size = 64
+
+    def data(self, samples):
+        random = np.random.default_rng(0)
+        pixels = (samples, self.size, self.size)
+        x = random.normal(size=(*pixels, 3)).astype("float32")
+        y = random.integers(0, 5, pixels).astype("int32")
+        return x, y, (random.random(pixels) > 0.2).astype("float32")
+
+    def model(self, name, with_features=False):
+        inputs = keras.Input((self.size, self.size, 3))
+        x, skips = inputs, []
+        *widths, deepest = self.widths[name]
+        for width in widths:
+            x = self._block(x, width)
+            skips.append(x)
+            x = layers.MaxPooling2D()(x)
+        x = self._block(x, deepest)
+        hint = layers.Conv2D(32, 1, name="hint")(x)
+        x = layers.Activation("relu")(hint)
+        for width, skip in zip(widths[::-1], skips[::-1]):
+            x = layers.Concatenate()([layers.UpSampling2D()(x), skip])
+            x = self._block(x, width)
+        logits = layers.Conv2D(5, 1)(x)
+        outputs = [logits, hint] if with_features else logits
+        return keras.Model(inputs, outputs, name=name)
+
+    def _block(self, x, width):
+        for _ in range(2):
+            x = layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
+            x = layers.BatchNormalization()(x)
+            x = layers.Activation("relu")(x)
+        return x
+
+    def transfers(self, with_features):
+        return [soft_targets(), *features(("hint", "hint"))]
+
+    def loss(self, student, teacher, x, y, weight):
+        loss = label_and_soft_loss(student[0], teacher[0], y, weight)
+        quarter = self.size // 4
+        blocks = ops.reshape(weight, (-1, quarter, 4, quarter, 4))
+        smaller = ops.mean(blocks, axis=(2, 4))
+        error = ops.mean((student[1] - teacher[1]) ** 2, axis=-1)
+        return loss + mean(error, smaller)
+
+
+PAIRS = {"cnn": CNN, "bert": BERT, "unet": UNet}
+
+
+def make_models(pair, with_features=False):
+    keras.utils.set_random_seed(0)
+    return [pair.model(name, with_features) for name in ("teacher", "student")]
+
+
+def fit_on(model, data, batch):
     """A function that fits the model on all batches, in order."""
+    x, y, weight = data
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
-        batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch)
+        given = (x, y) if weight is None else data
+        batches = tf.data.Dataset.from_tensor_slices(given).batch(batch)
         options = tf.data.Options()
         options.autotune.enabled = False
         batches = batches.prefetch(2).with_options(options)
         return lambda: model.fit(batches, shuffle=False, verbose=0)
-    return lambda: model.fit(x, y, batch, shuffle=False, verbose=0)
+    return lambda: model.fit(
+        x, y, batch, sample_weight=weight, shuffle=False, verbose=0
+    )
 
 
-# --- the four ways; each returns a function that trains on all batches ------
+# --- the ways; each returns a function that trains on all batches -----------
 
 
-def plain_fit(x, y, batch, features):
-    _, student = make_pair()
+def plain_fit(pair, data, batch, with_features):
+    _, student = make_models(pair)
     student.compile(keras.optimizers.Adam(), cross_entropy(), **COMPILE)
-    return fit_on(student, x, y, batch)
+    return fit_on(student, data, batch)
 
 
-def keras_kd_fit(x, y, batch, features):
-    teacher, student = make_pair()
-    transfers = [
-        kd.Transfer(kd.losses.SoftTargets(TEMPERATURE), weight=SOFT_WEIGHT)
-    ]
-    if features:
-        transfers.append(
-            kd.Transfer(
-                kd.losses.FeatureMatching(),
-                teacher="features",
-                student="features",
-                weight=FEATURE_WEIGHT,
-            )
-        )
+def keras_kd_fit(pair, data, batch, with_features):
+    teacher, student = make_models(pair)
     distiller = kd.Distiller(
-        teacher, student, transfers, hard_weight=HARD_WEIGHT
+        teacher,
+        student,
+        pair.transfers(with_features),
+        hard_weight=HARD_WEIGHT,
     )
     distiller.compile(keras.optimizers.Adam(), cross_entropy(), **COMPILE)
-    return fit_on(distiller, x, y, batch)
+    return fit_on(distiller, data, batch)
 
 
-def keras_distillation_fit(x, y, batch, features):
+def keras_distillation_fit(pair, data, batch, with_features):
     from keras import distillation
 
-    teacher, student = make_pair()
+    teacher, student = make_models(pair)
     losses = [
         distillation.LogitsDistillation(
             temperature=TEMPERATURE, loss=keras.losses.KLDivergence()
         )
     ]
     weights = [SOFT_WEIGHT]
-    if features:
+    if with_features:
         losses.append(
             distillation.FeatureDistillation(
                 loss="mse",
@@ -151,7 +357,7 @@ def keras_distillation_fit(x, y, batch, features):
                 student_layer_name="features",
             )
         )
-        weights.append(FEATURE_WEIGHT)
+        weights.append(1.0)
     distiller = distillation.Distiller(
         teacher,
         student,
@@ -162,28 +368,38 @@ def keras_distillation_fit(x, y, batch, features):
     distiller.compile(
         optimizer=keras.optimizers.Adam(), loss=cross_entropy(), **COMPILE
     )
-    return fit_on(distiller, x, y, batch)
+    return fit_on(distiller, data, batch)
 
 
-def by_hand(x, y, batch, features):
-    teacher, student = make_pair()
-    if features:  # one pass that gives both, as one writes it by hand
-        teacher, student = (
-            keras.Model(m.input, [m.output, m.get_layer("features").output])
-            for m in (teacher, student)
-        )
+def by_hand(pair, data, batch, with_features):
+    # One pass gives logits and features, as one writes it by hand.
+    teacher, student = make_models(pair, with_features)
     step = {"jax": jax_step, "tensorflow": tensorflow_step, "torch": torch_step}
-    take_step = step[BACKEND](teacher, student, features)
+
+    def loss(outputs, teacher_outputs, *batch):
+        # A single output is no list.
+        sides = map(keras.tree.flatten, (outputs, teacher_outputs))
+        return pair.loss(*sides, *batch)
+
+    take_step = step[BACKEND](teacher, student, loss)
+    samples = len(data[1])
 
     def train():
-        for start in range(0, len(x), batch):
-            loss = take_step(x[start : start + batch], y[start : start + batch])
-        float(keras.ops.stop_gradient(loss))  # waits for the last step
+        """Trains on all batches; returns the loss of the first."""
+        losses = []
+        for start in range(0, samples, batch):
+            part = keras.tree.map_structure(
+                lambda array: array[start : start + batch],  # noqa: B023
+                [each for each in data if each is not None],
+            )
+            losses.append(take_step(*part))
+        float(ops.stop_gradient(losses[-1]))  # waits for the last step
+        return float(ops.stop_gradient(losses[0]))
 
     return train
 
 
-def jax_step(teacher, student, features):
+def jax_step(teacher, student, loss):
     import jax
     import jax.numpy as jnp
 
@@ -203,127 +419,92 @@ def jax_step(teacher, student, features):
         )
     ]
 
-    def loss_of(trainable, non_trainable, x, y, teacher_output):
-        student_output, non_trainable = student.stateless_call(
+    def loss_of(trainable, non_trainable, x, y, weight, teacher_outputs):
+        outputs, non_trainable = student.stateless_call(
             trainable, non_trainable, x, training=True
         )
-        logits, teacher_logits = student_output, teacher_output
-        loss = 0.0
-        if features:
-            (logits, feature), (teacher_logits, teacher_feature) = (
-                student_output,
-                teacher_output,
-            )
-            loss = FEATURE_WEIGHT * jnp.mean((feature - teacher_feature) ** 2)
-        log_probs = jax.nn.log_softmax(logits)
-        hard = -jnp.mean(jnp.take_along_axis(log_probs, y[:, None], 1))
-        p = jax.nn.log_softmax(teacher_logits / TEMPERATURE)
-        q = jax.nn.log_softmax(logits / TEMPERATURE)
-        soft = TEMPERATURE**2 * jnp.mean(jnp.sum(jnp.exp(p) * (p - q), -1))
-        return loss + HARD_WEIGHT * hard + SOFT_WEIGHT * soft, non_trainable
+        return loss(outputs, teacher_outputs, x, y, weight), non_trainable
 
-    def step(state, teacher_values, x, y):
+    def step(state, teacher_values, x, y, weight):
         trainable, non_trainable, slots = state
-        teacher_output, _ = teacher.stateless_call(
+        teacher_outputs, _ = teacher.stateless_call(
             *teacher_values, x, training=False
         )
-        (loss, non_trainable), gradients = jax.value_and_grad(
+        (value, non_trainable), gradients = jax.value_and_grad(
             loss_of, has_aux=True
-        )(trainable, non_trainable, x, y, teacher_output)
+        )(trainable, non_trainable, x, y, weight, teacher_outputs)
         trainable, slots = optimizer.stateless_apply(
             slots, gradients, trainable
         )
-        return loss, [trainable, non_trainable, slots]
+        return value, [trainable, non_trainable, slots]
 
     compiled = jax.jit(step, donate_argnums=0)
 
-    def take_step(x, y):
+    def take_step(x, y, weight=None):
         nonlocal state
-        loss, state = compiled(state, teacher_values, x, y)
-        return loss
+        value, state = compiled(state, teacher_values, x, y, weight)
+        return value
 
     return take_step
 
 
-def tensorflow_step(teacher, student, features):
+def tensorflow_step(teacher, student, loss):
     import tensorflow as tf
 
     optimizer = keras.optimizers.Adam()
     optimizer.build(student.trainable_variables)
 
     @tf.function(jit_compile=COMPILE["jit_compile"])
-    def take_step(x, y):
-        teacher_output = teacher(x, training=False)
+    def take_step(x, y, weight=None):
+        teacher_outputs = teacher(x, training=False)
         with tf.GradientTape() as tape:
-            student_output = student(x, training=True)
-            logits, teacher_logits = student_output, teacher_output
-            loss = 0.0
-            if features:
-                (logits, feature), (teacher_logits, teacher_feature) = (
-                    student_output,
-                    teacher_output,
-                )
-                error = tf.math.squared_difference(feature, teacher_feature)
-                loss = FEATURE_WEIGHT * tf.reduce_mean(error)
-            hard = tf.reduce_mean(
-                tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
-            )
-            p = tf.nn.log_softmax(teacher_logits / TEMPERATURE)
-            q = tf.nn.log_softmax(logits / TEMPERATURE)
-            divergence = tf.reduce_sum(tf.exp(p) * (p - q), -1)
-            soft = TEMPERATURE**2 * tf.reduce_mean(divergence)
-            loss += HARD_WEIGHT * hard + SOFT_WEIGHT * soft
-        gradients = tape.gradient(loss, student.trainable_variables)
+            outputs = student(x, training=True)
+            value = loss(outputs, teacher_outputs, x, y, weight)
+        gradients = tape.gradient(value, student.trainable_variables)
         optimizer.apply(gradients, student.trainable_variables)
-        return loss
+        return value
 
-    return lambda x, y: take_step(tf.constant(x), tf.constant(y))
+    return lambda *batch: take_step(*tf.nest.map_structure(tf.constant, batch))
 
 
-def torch_step(teacher, student, features):
+def torch_step(teacher, student, loss):
     import torch
-    import torch.nn.functional as F
 
     optimizer = torch.optim.Adam(student.parameters(), lr=1e-3, eps=1e-7)
 
-    def take_step(x, y):
-        x, y = torch.from_numpy(x), torch.from_numpy(y).long()
+    def take_step(*batch):
+        batch = keras.tree.map_structure(torch.from_numpy, batch)
+        x, y, weight = (*batch, None)[:3]
         with torch.no_grad():
-            teacher_output = teacher(x, training=False)
-        student_output = student(x, training=True)
-        logits, teacher_logits = student_output, teacher_output
-        loss = 0.0
-        if features:
-            (logits, feature), (teacher_logits, teacher_feature) = (
-                student_output,
-                teacher_output,
-            )
-            loss = FEATURE_WEIGHT * F.mse_loss(feature, teacher_feature)
-        soft = TEMPERATURE**2 * F.kl_div(
-            F.log_softmax(logits / TEMPERATURE, -1),
-            F.log_softmax(teacher_logits / TEMPERATURE, -1),
-            reduction="batchmean",
-            log_target=True,
-        )
-        loss = loss + HARD_WEIGHT * F.cross_entropy(logits, y)
-        loss = loss + SOFT_WEIGHT * soft
+            teacher_outputs = teacher(x, training=False)
+        outputs = student(x, training=True)
+        value = loss(outputs, teacher_outputs, x, y, weight)
         optimizer.zero_grad()
-        loss.backward()
+        value.backward()
         optimizer.step()
-        return loss
+        return value
 
     return take_step
 
 
 # --- measuring ----------------------------------------------------------------
 
-WAYS = {
-    "plain": plain_fit,
-    "by hand": by_hand,
-    "keras.distillation": keras_distillation_fit,
-    "keras_kd": keras_kd_fit,
-}
-CASES = {"soft targets": False, "soft targets + features": True}
+
+def ways_of(pair):
+    ways = {"plain": plain_fit, "by hand": by_hand, "keras_kd": keras_kd_fit}
+    if isinstance(pair, CNN):
+        ways["keras.distillation"] = keras_distillation_fit
+    return ways
+
+
+def check_first_loss(pair, batch, with_features):
+    """Raises unless keras_kd's first loss is that of the loop by hand."""
+    data = pair.data(batch)
+    expected = by_hand(pair, data, batch, with_features)()
+    history = keras_kd_fit(pair, data, batch, with_features)()
+    found = history.history["loss"][0]
+    if abs(found - expected) > 1e-3 * abs(expected):
+        raise RuntimeError(f"By hand {expected}, keras_kd {found}.")
 
 
 def peak_memory():
@@ -331,26 +512,23 @@ def peak_memory():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure(features, steps, turns, batch):
+def measure(pair, with_features, steps, turns, batch):
     """Milliseconds a step, `{way: [(on the clock, of all cores) a turn]}`."""
-    random = np.random.default_rng(0)
-    x = random.normal(size=(steps * batch, 32, 32, 3)).astype("float32")
-    y = random.integers(0, 10, steps * batch).astype("int32")
-    trainers = {}
-    for name, make in WAYS.items():
+    data, ways, trainers = pair.data(steps * batch), ways_of(pair), {}
+    for name, make in ways.items():
         before = peak_memory()
-        trainers[name] = make(x, y, batch, features)
+        trainers[name] = make(pair, data, batch, with_features)
         trainers[name]()  # compiles
         if name == "keras_kd":
             print(
                 f"  memory at the first keras_kd steps: "
                 f"+{peak_memory() - before:.0f} MiB"
             )
-    times = {name: [] for name in WAYS}
+    times = {name: [] for name in ways}
     for turn in range(turns):
         # Another first one each turn: drift hits none more than another.
-        names = list(WAYS)[turn % 4 :] + list(WAYS)[: turn % 4]
-        for name in names:
+        first = turn % len(ways)
+        for name in [*ways][first:] + [*ways][:first]:
             start = time.perf_counter(), time.process_time()
             trainers[name]()
             end = time.perf_counter(), time.process_time()
@@ -374,47 +552,70 @@ def report(case, times):
             f"{name:20} {rows[name][0]:8.1f} {ratio:11.3f} "
             f"{low:6.2f}-{high:.2f} {cpu_ratio:15.3f}"
         )
-    gain = np.array(times["keras.distillation"]) / np.array(times["keras_kd"])
-    gain, cpu_gain = np.median(gain, axis=0)
-    print(f"keras.distillation / keras_kd: {gain:.2f} (CPU {cpu_gain:.2f})")
+    if "keras.distillation" in times:
+        gain = np.array(times["keras.distillation"]) / np.array(
+            times["keras_kd"]
+        )
+        gain, cpu_gain = np.median(gain, axis=0)
+        print(f"keras.distillation / keras_kd: {gain:.2f} (CPU {cpu_gain:.2f})")
     return rows
 
 
 def plot(results, path):
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True)
-    for axis, (case, rows) in zip(axes, results.items()):
+    figure, axes = plt.subplots(
+        1, len(results), figsize=(9, 3.2), sharey=True, squeeze=False
+    )
+    for axis, (case, rows) in zip(axes[0], results.items()):
         axis.bar(list(rows), [ratio for _, ratio in rows.values()])
         axis.axhline(1.0, color="black", linewidth=0.8)
         axis.set_title(f"{case} ({BACKEND})", fontsize=10)
         axis.tick_params(axis="x", labelsize=8)
-    axes[0].set_ylabel("time, by hand = 1")
+    axes[0][0].set_ylabel("time, by hand = 1")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     print(f"\nplot: {path}")
 
 
+def make_small(pair):
+    """The models of the short form."""
+    if isinstance(pair, BERT):
+        pair.width, pair.heads, pair.length, pair.words = 8, 2, 6, 20
+    else:
+        pair.widths = {name: (4, 4)[: len(pair.widths)] for name in pair.widths}
+    if isinstance(pair, UNet):
+        pair.size, pair.widths = 16, dict.fromkeys(pair.widths, (2, 2, 4))
+
+
 def main():
     parser = argparse.ArgumentParser(description="Times a distillation step.")
     parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--pair", choices=list(PAIRS), default="cnn")
     parser.add_argument("--xla", action="store_true", help="on TensorFlow")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--turns", type=int, default=6)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--student", type=int, nargs=3, metavar="WIDTH")
     arguments = parser.parse_args()
-    WIDTHS["student"] = arguments.student or WIDTHS["student"]
+    pair = PAIRS[arguments.pair]()
+    if arguments.student:
+        pair.widths = {**pair.widths, "student": arguments.student}
     if arguments.smoke:
         arguments.steps, arguments.turns, arguments.batch = 2, 1, 4
-        WIDTHS.update(teacher=(4,), student=(4,))
+        make_small(pair)
     if arguments.xla and BACKEND == "tensorflow":
         COMPILE["jit_compile"] = True
     results = {}
-    for case, features in CASES.items():
+    for case, with_features in pair.cases.items():
+        check_first_loss(pair, arguments.batch, with_features)
         times = measure(
-            features, arguments.steps, arguments.turns, arguments.batch
+            pair,
+            with_features,
+            arguments.steps,
+            arguments.turns,
+            arguments.batch,
         )
         results[case] = report(case, times)
-    plot(results, f"step_time_{BACKEND}.png")
+    plot(results, f"step_time_{arguments.pair}_{BACKEND}.png")
 
 
 if __name__ == "__main__":
