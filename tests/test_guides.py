@@ -120,3 +120,12 @@ def test_methods_of_transformers(tmp_path):
     path = ROOT / "examples" / "benchmarks" / "methods.py"
     printed = run([path, "--smoke", "--pair", "transformers"], tmp_path)
     assert "| relations (MiniLMv2)" in printed
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("pair", ["bert", "unet"])
+def test_step_of_other_pairs(pair, tmp_path):
+    """It compares its first loss with one written by hand."""
+    path = ROOT / "examples" / "benchmarks" / "step_time.py"
+    assert run([path, "--smoke", "--pair", pair], tmp_path)
+    assert list(tmp_path.rglob("*.png"))
