@@ -116,7 +116,9 @@ class Distiller(keras_compat.Model):
     they tell, as a Functional model of fixed sizes does. Else (an open length
     or image size, an optional input, a subclassed model) the first batch of
     data tells: adapters are built and features are checked then, before the
-    first step. Each model is given what it names of a dict of inputs.
+    first step. Each model is given what it names of a dict of inputs. Tasks
+    that bring a preprocessor, as KerasHub's, are fitted on what it takes, such
+    as texts; teacher and student each use their own.
 
     The teacher is left as it was, and is never saved: the training state holds
     its fingerprint, and refuses another teacher. Its weights, statistics,
