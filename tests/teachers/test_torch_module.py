@@ -379,3 +379,15 @@ def test_types_devices_and_outputs_are_checked():
 def test_other_backends_are_refused():
     with pytest.raises(ValueError, match=f"the backend '{BACKEND}'"):
         TorchModule(object())
+
+
+@on_torch
+def test_features_are_read_outside_of_training():
+    import torch
+
+    two = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU())
+    x = torch.tensor(SAMPLES)
+    found = kd.extract_features(TorchModule(two), x, ["0", "1:input"])
+    expected = numpy(two[0](x))
+    np.testing.assert_array_equal(numpy(found["0"]), expected)
+    np.testing.assert_array_equal(numpy(found["1:input"]), expected)

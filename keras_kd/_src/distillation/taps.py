@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_kd._src import keras_compat
+from keras_kd._src.distillation.batch import Batch
 from keras_kd._src.distillation.last_activation import ActivationRecord
 from keras_kd._src.distillation.last_activation import common_name
 from keras_kd._src.distillation.last_activation import last_activation
@@ -281,12 +282,12 @@ def extract_features(model, inputs, taps, **arguments):
     shape before training.
 
     Args:
-        model: a Keras model of any kind.
+        model: a Keras model of any kind, or a `keras_kd.teachers.Teacher`.
         inputs: what the model takes.
         taps: a tap's text, such as `"backbone/stage2"`, a `keras_kd.Tap`, or
             a list of them.
-        arguments: of the model's call besides the inputs. `training` is False
-            by default.
+        arguments: of a Keras model's call besides the inputs. `training` is
+            False by default.
 
     Returns:
         Dict, tap text -> value, in the order of the taps.
@@ -304,9 +305,11 @@ def extract_features(model, inputs, taps, **arguments):
     taps = [
         tap if isinstance(tap, Tap) else Tap(tap or "") for tap in listed(taps)
     ]
-    _, features = run_tapped(
-        model, inputs, taps, **{"training": False, **arguments}
-    )
+    if isinstance(model, keras.layers.Layer):
+        arguments = {"training": False, **arguments}
+        _, features = run_tapped(model, inputs, taps, **arguments)
+    else:
+        features = model.predictions(Batch(inputs), taps).features
     return {tap.text: features[tap.text] for tap in taps}
 
 
