@@ -253,6 +253,7 @@ class Distiller(keras_compat.Model):
                 self._check_shared_state(teacher)
             else:
                 self._match_features(teacher, inputs)
+        checks.warn_of_temperature(teacher.wrapped, self.transfers)
         self._matched = inputs is not None
         self.awaits_data = self._own_loss or not self._matched
         self._teacher_state = teacher.load_state(self._teacher_state)
@@ -269,7 +270,6 @@ class Distiller(keras_compat.Model):
         for tap in self._student_taps():
             find_layer(self.student, tap.path)
         teacher.check_taps(self._teacher_taps())
-        checks.warn_of_temperature(teacher.wrapped, self.transfers)
 
     def _known_inputs(self, teacher):
         """What both models take, or None where only data can tell."""
