@@ -97,8 +97,9 @@ def killed_at(folder, place, number):
 
 
 def slow_batches():
-    for batch in batches(range(SAMPLES)):
-        time.sleep(0.005)
+    """Never comes to the last batch: the writer is to be killed, not to end."""
+    for number, batch in enumerate(batches(range(SAMPLES)), start=1):
+        time.sleep(0.005 if number < SAMPLES // BATCH else 60.0)
         yield batch
 
 
