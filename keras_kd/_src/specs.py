@@ -59,12 +59,14 @@ def known_inputs(model):
     taken = graph_inputs(model)
     if taken is None:
         return None
-    if not told(taken) or any(map(is_optional, keras.tree.flatten(taken))):
+    if not sizes_known(taken) or any(
+        map(is_optional, keras.tree.flatten(taken))
+    ):
         return None
     return keras.tree.map_structure(_spec_of, taken)
 
 
-def told(spec):
+def sizes_known(spec):
     """Whether all sizes of inputs are known but the batch's."""
     return all(None not in each.shape[1:] for each in keras.tree.flatten(spec))
 

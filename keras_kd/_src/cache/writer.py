@@ -36,7 +36,7 @@ from keras_kd._src.distillation.taps import run_tapped
 from keras_kd._src.distillation.teacher import as_teacher
 from keras_kd._src.specs import data_spec
 from keras_kd._src.specs import inputs_for
-from keras_kd._src.specs import told
+from keras_kd._src.specs import sizes_known
 
 CALIBRATION_SAMPLES = 512  # From which scales are learned.
 
@@ -231,7 +231,7 @@ def stored_outputs(teacher, outputs, inputs):
     taps = [Tap(text) for text in outputs]
     teacher.check_taps(taps)
     spec = teacher.input_spec()
-    if spec is None or not told(spec):
+    if spec is None or not sizes_known(spec):
         spec = data_spec(inputs)
     features = teacher.feature_specs(taps, spec)
     return [

@@ -3,9 +3,12 @@
 Keras takes class weights for labels that are one array only.
 """
 
+import functools
+
 import keras
 
 from keras_kd._src import keras_compat
+from keras_kd._src.mapped_dataset import MappedDataset
 
 CLASS_WEIGHT = "class_weight"
 
@@ -19,7 +22,8 @@ def with_class_weight(arguments):
     if _has_index(y):
         return {**arguments, "y": _weighed(y, class_weight), CLASS_WEIGHT: None}
     if isinstance(x, keras.utils.PyDataset) and _has_index(_targets(x[0])):
-        x = _Weighed(x, class_weight)
+        weigh = functools.partial(_weighed_batch, class_weight=class_weight)
+        x = MappedDataset(x, weigh)
         return {**arguments, "x": x, CLASS_WEIGHT: None}
     if _has_index(_targets(getattr(x, "element_spec", None))):
         x = x.map(_map_function(class_weight))
@@ -55,27 +59,6 @@ def _map_function(class_weight):
     return function
 
 
-class _Weighed(keras.utils.PyDataset):
-    """A data set with the class weight of each sample in its targets."""
-
-    def __init__(self, dataset, class_weight):
-        super().__init__(
-            workers=dataset.workers,
-            use_multiprocessing=dataset.use_multiprocessing,
-            max_queue_size=dataset.max_queue_size,
-        )
-        self.dataset, self.class_weight = dataset, class_weight
-
-    @property
-    def num_batches(self):
-        return self.dataset.num_batches
-
-    def __getitem__(self, index):
-        inputs, targets, *rest = self.dataset[index]
-        return inputs, _weighed(targets, self.class_weight), *rest
-
-    def on_epoch_begin(self):
-        self.dataset.on_epoch_begin()
-
-    def on_epoch_end(self):
-        self.dataset.on_epoch_end()
+def _weighed_batch(batch, class_weight):
+    inputs, targets, *rest = batch
+    return inputs, _weighed(targets, class_weight), *rest

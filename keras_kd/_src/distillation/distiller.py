@@ -58,8 +58,8 @@ from keras_kd._src.specs import known_inputs
 from keras_kd._src.specs import of_batch_size
 from keras_kd._src.specs import output_spec
 from keras_kd._src.specs import output_structure
+from keras_kd._src.specs import sizes_known
 from keras_kd._src.specs import stated_spec
-from keras_kd._src.specs import told
 from keras_kd._src.specs import untracked
 
 METRICS = "metrics", "weighted_metrics"  # Arguments of `compile`.
@@ -280,7 +280,7 @@ class Distiller(keras_compat.Model):
             return None
         if taught is None:
             taught = learned
-        elif not told(taught):
+        elif not sizes_known(taught):
             return None
         elif not has_preprocessor(self.student):
             check_same_inputs(teacher.name, taught, learned)

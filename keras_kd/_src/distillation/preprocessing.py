@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_kd._src.distillation.batch import PairedInputs
+from keras_kd._src.mapped_dataset import MappedDataset
 from keras_kd._src.specs import graph_inputs
 
 TEXT = ("U", "S", "O")  # NumPy's kinds of arrays.
@@ -65,14 +66,17 @@ class Preprocessing:
         given = 1 + max(n for n in range(3) if n == 0 or parts[n] is not None)
         return parts[:given]
 
+    def _of_batch(self, batch):
+        return self.batch(*_whole(batch))
+
     def data(self, x, y=None, sample_weight=None, batch_size=None, **settings):
         """Data as `fit` takes it, so that its batches are preprocessed."""
         if isinstance(x, keras.utils.PyDataset):
-            return _OfBatches(self, x)
+            return MappedDataset(x, self._of_batch)
         if hasattr(x, "element_spec"):  # A `tf.data.Dataset`.
             return x.map(self.batch)
         if hasattr(x, "__next__"):
-            return (self.batch(*_whole(batch)) for batch in x)
+            return map(self._of_batch, x)
         if not _is_data(x):
             raise ValueError(
                 "Data for a task with a preprocessor must be texts or arrays, "
@@ -139,36 +143,6 @@ def _is_data(x):
 
 def _whole(batch):
     return keras.utils.unpack_x_y_sample_weight(batch)
-
-
-class _OfBatches(keras.utils.PyDataset):
-    """A data set whose batches are preprocessed."""
-
-    def __init__(self, preprocessing, dataset):
-        super().__init__(
-            workers=dataset.workers,
-            use_multiprocessing=dataset.use_multiprocessing,
-            max_queue_size=dataset.max_queue_size,
-        )
-        self.preprocessing, self.dataset = preprocessing, dataset
-
-    @property
-    def num_batches(self):
-        return self.dataset.num_batches
-
-    def __getitem__(self, index):
-        return self.preprocessing.batch(*_whole(self.dataset[index]))
-
-    def set_epoch(self, epoch):
-        """Tells the data set the epoch, if it has a use for it."""
-        if hasattr(self.dataset, "set_epoch"):
-            self.dataset.set_epoch(epoch)
-
-    def on_epoch_begin(self):
-        self.dataset.on_epoch_begin()
-
-    def on_epoch_end(self):
-        self.dataset.on_epoch_end()
 
 
 class _OfArrays(keras.utils.PyDataset):

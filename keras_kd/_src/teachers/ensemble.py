@@ -7,7 +7,7 @@ from keras import ops
 from keras_kd._src.arguments import number
 from keras_kd._src.arguments import one_of
 from keras_kd._src.backend import no_gradient
-from keras_kd._src.specs import told
+from keras_kd._src.specs import sizes_known
 from keras_kd._src.teachers.ensemble_weights import check_known
 from keras_kd._src.teachers.ensemble_weights import checked_weights
 from keras_kd._src.teachers.ensemble_weights import confidence_weights
@@ -134,7 +134,7 @@ class Ensemble(keras.Model):
 
     def known_inputs(self):
         """What it says that it takes, as a `KerasTensor`; None if open."""
-        return self._inputs_spec if told(self._inputs_spec) else None
+        return self._inputs_spec if sizes_known(self._inputs_spec) else None
 
     def call(self, inputs, training=None, *, labels=None):
         if training:

@@ -8,7 +8,7 @@ from keras_kd._src.arguments import integer
 from keras_kd._src.arguments import number
 from keras_kd._src.arguments import one_of
 from keras_kd._src.backend import BACKEND
-from keras_kd._src.specs import told
+from keras_kd._src.specs import sizes_known
 from keras_kd._src.teachers.function_outputs import logits_of_columns
 from keras_kd._src.teachers.function_outputs import values_of
 from keras_kd._src.teachers.host_call import host_call
@@ -243,7 +243,7 @@ class FunctionTeacher(keras.Model):
     def known_inputs(self):
         """What it says that it takes, as `KerasTensor`s; None if open."""
         inputs = self._hidden()[1]
-        return inputs if told(inputs) else None
+        return inputs if sizes_known(inputs) else None
 
     def call(self, inputs, training=None):
         _, expected, outputs, _ = self._hidden()

@@ -45,7 +45,7 @@ def entries_for(expected, inputs, who):
         if missing:
             raise ValueError(
                 f"The {who} takes a dict of inputs with the entries "
-                f"{list(expected)}. Received: {_told(inputs)}. Give the data "
+                f"{list(expected)}. Received: {_text(inputs)}. Give the data "
                 "these names."
             )
         return {key: inputs[key] for key in expected}
@@ -54,18 +54,18 @@ def entries_for(expected, inputs, who):
         if not several or len(inputs) != len(expected):
             raise ValueError(
                 f"The {who} takes a list of {len(expected)} inputs. Received: "
-                f"{_told(inputs)}. Give as many, in its order."
+                f"{_text(inputs)}. Give as many, in its order."
             )
         return list(inputs)
     if keras.tree.is_nested(inputs):
         raise ValueError(
-            f"The {who} takes one input. Received: {_told(inputs)}. Say which "
+            f"The {who} takes one input. Received: {_text(inputs)}. Say which "
             "it takes, as a dict or list."
         )
     return inputs
 
 
-def _told(inputs):
+def _text(inputs):
     if isinstance(inputs, dict):
         return f"a dict with the entries {sorted(inputs)}"
     if isinstance(inputs, (list, tuple)):
@@ -90,6 +90,6 @@ def check_call(function, inputs, who):
     except TypeError as error:
         raise ValueError(
             f"The {who} takes {list(signature.parameters)}. Received: "
-            f"{_told(inputs)}: {error}. Give the data these names, or have "
+            f"{_text(inputs)}: {error}. Give the data these names, or have "
             "them given by a function."
         ) from error

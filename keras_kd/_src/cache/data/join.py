@@ -12,6 +12,7 @@ from keras_kd._src.cache.data.batches import is_arrays
 from keras_kd._src.cache.data.batches import rows_at
 from keras_kd._src.cache.data.keys import check_indexed
 from keras_kd._src.cache.to_numpy import to_numpy
+from keras_kd._src.mapped_dataset import MappedDataset
 
 
 def join(
@@ -223,37 +224,8 @@ class JoinedArrays(keras.utils.PyDataset):
             self.order = generator.permutation(self.order)
 
 
-class JoinedDataset(keras.utils.PyDataset):
-    """Another `PyDataset`, with the teacher's predictions."""
-
-    def __init__(self, cache, dataset):
-        super().__init__(
-            workers=dataset.workers,
-            use_multiprocessing=dataset.use_multiprocessing,
-            max_queue_size=dataset.max_queue_size,
-        )
-        self.cache, self.dataset = cache, dataset
-
-    def __len__(self):
-        return len(self.dataset)
-
-    @property
-    def num_batches(self):
-        return self.dataset.num_batches
-
-    def __getitem__(self, number):
-        return self.cache.add_to(self.dataset[number])
-
-    def set_epoch(self, epoch, logs=None):
-        """Sets the other one's epoch, if it has one."""
-        if hasattr(self.dataset, "set_epoch"):
-            self.dataset.set_epoch(epoch)
-
-    def on_epoch_begin(self):
-        self.dataset.on_epoch_begin()
-
-    def on_epoch_end(self):
-        self.dataset.on_epoch_end()
+def _joined_dataset(cache, dataset):
+    return MappedDataset(dataset, cache.add_to)
 
 
 def _joined_tf(cache, dataset):
@@ -328,7 +300,7 @@ def _tensor(array):
 
 
 _KINDS = {
-    "keras.utils.PyDataset": JoinedDataset,
+    "keras.utils.PyDataset": _joined_dataset,
     "tensorflow.data.Dataset": _joined_tf,
     "torch.utils.data.DataLoader": _joined_loader,
     "grain.MapDataset": _joined_grain,
