@@ -448,6 +448,52 @@ def test_scores_of_another_layer():
     assert "call" not in vars(model.get_layer("head"))
 
 
+class OwnAttention(layers.Layer):
+    """Attention of a class of its own: two groups of two heads, one softmax."""
+
+    def __init__(self, fused=False, **kwargs):
+        super().__init__(**kwargs)
+        self.softmax = layers.Softmax()
+        self.fused = fused
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(2, 2, 1, 1), name="scale")
+        self.built = True
+
+    def call(self, x):
+        if self.fused:
+            return x
+        scores = ops.expand_dims(ops.matmul(x, ops.swapaxes(x, 1, 2)), (1, 2))
+        mask = ops.expand_dims(ops.tri(5, dtype="bool"), (0, 1, 2))
+        maps = self.softmax(scores * self.scale, mask)
+        return ops.matmul(ops.mean(maps, axis=(1, 2)), x)
+
+
+def test_scores_of_an_attention_with_a_softmax_of_its_own():
+    inputs = keras.Input((5, 6))
+    model = keras.Model(inputs, OwnAttention(name="own")(inputs))
+    scale = np.arange(1.0, 5.0).reshape(2, 2, 1, 1)
+    model.get_layer("own").scale.assign(scale)
+    _, (maps,) = read(model, "own:scores", inputs=SEQUENCE)
+    scores = SEQUENCE @ SEQUENCE.swapaxes(1, 2)
+    scores = scores[:, None] * scale.reshape(4, 1, 1)
+    exp = np.exp(scores) * np.tri(5)
+    expected = exp / exp.sum(-1, keepdims=True)
+    np.testing.assert_allclose(numpy(maps), expected, atol=1e-5)
+    assert "call" not in vars(model.get_layer("own").softmax)
+
+
+@pytest.mark.one_backend
+def test_scores_of_an_attention_that_fuses():
+    inputs = keras.Input((5, 6))
+    layer = OwnAttention(fused=True, name="own")
+    model = keras.Model(inputs, layer(inputs))
+    message = "'own'.*OwnAttention.*fuses.*SelfAttentionRelation"
+    with pytest.raises(ValueError, match=message):
+        read(model, "own:scores", inputs=SEQUENCE)
+    assert "call" not in vars(layer) and "call" not in vars(layer.softmax)
+
+
 def test_scores_in_taps():
     model = attention_model()
     inner = []

@@ -49,10 +49,14 @@ __all__ = [
     "untrack",
     "usable_after_errors",
     "was_called",
+    "without_fused_attention",
 ]
 
 # While it is True, attention layers fuse, and keep no scores to read.
 FLASH_ATTENTION = "_flash_attention"
+# What KerasHub's attention layers ask, each module by this name, before they
+# fuse; there is no argument for it.
+FUSED_ATTENTION = "fused_attention_op_available"
 
 
 def class_weight_map(class_weight):
@@ -293,3 +297,22 @@ def usable_after_errors(model):
     finally:
         if jax:
             model.jax_state_sync()
+
+
+@contextlib.contextmanager
+def without_fused_attention(layer):
+    """Has an attention layer of KerasHub make its scores while it runs."""
+    namespaces = {
+        id(method.__globals__): method.__globals__
+        for kind in type(layer).__mro__
+        for method in vars(kind).values()
+        if FUSED_ATTENTION in getattr(method, "__globals__", ())
+    }
+    kept = {key: each[FUSED_ATTENTION] for key, each in namespaces.items()}
+    for namespace in namespaces.values():
+        namespace[FUSED_ATTENTION] = lambda: False
+    try:
+        yield
+    finally:
+        for key, namespace in namespaces.items():
+            namespace[FUSED_ATTENTION] = kept[key]

@@ -2,13 +2,16 @@
 
 import contextlib
 import functools
-import inspect
 import re
 
 import keras
-from keras import ops
 
 from keras_kd._src import keras_compat
+from keras_kd._src.distillation.attention_scores import check_scores
+from keras_kd._src.distillation.attention_scores import maps_of
+from keras_kd._src.distillation.attention_scores import mask_queries
+from keras_kd._src.distillation.attention_scores import returns_scores
+from keras_kd._src.distillation.attention_scores import softmax_read
 from keras_kd._src.distillation.batch import Batch
 from keras_kd._src.distillation.last_activation import ActivationRecord
 from keras_kd._src.distillation.last_activation import common_name
@@ -36,7 +39,9 @@ class Tap:
         "predictions:logits"  what its activation was given: that of a `Softmax`
                               or `Activation` layer, or of `activation=`
         ":logits"             what the model's last activation was given
-        "attention:scores"    a MultiHeadAttention's attention maps
+        "attention:scores"    an attention layer's attention maps: of Keras'
+                              layers, and of those with one `Softmax` layer,
+                              as in KerasHub's Llama and Gemma
         "[logits]" "mha[1]"   one entry of an output that is a dict or tuple
 
     A layer that is called more than once in a pass gives its last call. Logits
@@ -112,7 +117,7 @@ def tapped(model, taps):
     for tap in taps:
         layer = find_layer(model, tap.path)
         if tap.end == "scores":
-            _check_scores(layer, tap)
+            check_scores(layer, tap)
         taps_of.setdefault(id(layer), (layer, []))[1].append(tap)
     with contextlib.ExitStack() as stack:
         replace = functools.partial(_replace, stack=stack)
@@ -149,16 +154,6 @@ def _logits(model, tap, activations, output):
     return logits
 
 
-def _check_scores(layer, tap):
-    arguments = inspect.signature(layer.call).parameters
-    if "return_attention_scores" not in arguments:
-        raise ValueError(
-            "Attention scores are read from an attention layer, such as "
-            f"`keras.layers.MultiHeadAttention`. Received: tap {tap.text!r}, "
-            f"at a layer of type {type(layer).__name__}."
-        )
-
-
 def _replace(layer, name, value, stack):
     restore = [object.__delattr__, layer, name]
     if name in vars(layer):
@@ -171,19 +166,13 @@ def _replace(layer, name, value, stack):
 def _tap(layer, taps, record, stack):
     original = layer.call
     wants_scores = any(tap.end == "scores" for tap in taps)
-    more = {"return_attention_scores": True} if wants_scores else {}
-    if wants_scores and getattr(layer, keras_compat.FLASH_ATTENTION, False):
-        # The fused operation keeps no scores, and Keras raises there.
-        _replace(layer, keras_compat.FLASH_ATTENTION, False, stack)
+    if wants_scores:
+        original = _with_scores(layer, original, stack)
 
     @functools.wraps(original)
     def call(*args, **kwargs):
-        result = original(*args, **{**kwargs, **more})
-        scores = result[1] if more else None
-        if more:
-            _mask_queries(scores, args, kwargs)
-        if more and not kwargs.get("return_attention_scores"):
-            result = result[0]
+        result = original(*args, **kwargs)
+        result, scores = result if wants_scores else (result, None)
         given = args[0] if args else next(iter(kwargs.values()))
         ends = {"input": given, "scores": scores}
         for tap in taps:
@@ -193,18 +182,33 @@ def _tap(layer, taps, record, stack):
     _replace(layer, "call", call, stack)
 
 
-def _mask_queries(scores, args, kwargs):
-    """Lets the mask of the keys count for the queries, in self-attention."""
-    mask = keras_compat.get_keras_mask(scores)
+def _with_scores(layer, original, stack):
+    """An attention layer's call, so that it gives `(result, scores)`."""
+    if not returns_scores(layer):
+        return functools.partial(_softmax_scores, layer, original)
+    if getattr(layer, keras_compat.FLASH_ATTENTION, False):
+        # The fused operation keeps no scores, and Keras raises there.
+        _replace(layer, keras_compat.FLASH_ATTENTION, False, stack)
+    return functools.partial(_returned_scores, original)
+
+
+def _softmax_scores(layer, original, *args, **kwargs):
+    with softmax_read(layer, _replace) as given:
+        result = original(*args, **kwargs)
+    scores = maps_of(layer, given)
+    mask_queries(scores)
+    return result, scores
+
+
+def _returned_scores(original, *args, **kwargs):
+    more = {**kwargs, "return_attention_scores": True}
+    result = original(*args, **more)
+    scores = result[1]
     given = dict(zip(("query", "value"), args), **kwargs)
-    if mask is None or given.get("query") is not given.get("value"):
-        return
-    mask = ops.cast(mask, "bool")
-    # A token that no query may attend to is padding.
-    present = ops.any(mask, axis=-2)
-    keras_compat.set_keras_mask(
-        scores, ops.logical_and(mask, ops.expand_dims(present, axis=-1))
-    )
+    if given.get("query") is given.get("value"):
+        mask_queries(scores)
+    asked = kwargs.get("return_attention_scores")
+    return result if asked else result[0], scores
 
 
 def _pass_mask_on(model, tap, record, stack):

@@ -228,6 +228,16 @@ def signature(graph, segment=None):
     return (*form, *[places.get(id(tensor)) for tensor in ends])
 
 
+def is_alike(first, second):
+    """Whether two signatures are of one form, as far as configs are known."""
+    # A class without a `get_config` has one or not by what it was made with.
+    if isinstance(first, tuple) and isinstance(second, tuple):
+        same_length = len(first) == len(second)
+        return same_length and all(map(is_alike, first, second))
+    unknown = {type(first), type(second)} == {str, type(None)}
+    return unknown or first == second
+
+
 def _spec(tensor):
     return tuple(tensor.shape), str(tensor.dtype)
 

@@ -10,6 +10,7 @@ from keras_kd._src.keras_compat import producer
 from keras_kd._src.specs import finalize
 from keras_kd._src.students.shrinking.graph import Graph
 from keras_kd._src.students.shrinking.graph import config_of
+from keras_kd._src.students.shrinking.graph import is_alike
 from keras_kd._src.students.shrinking.graph import is_model
 from keras_kd._src.students.shrinking.graph import signature
 
@@ -98,7 +99,8 @@ def new_operation(operation, config=None):
             "The student's layers are made from the configs of the teacher's. "
             f"Received: the layer {operation.name!r} (of type "
             f"{type(operation).__name__}), which its class's `from_config` "
-            f"does not make: {error}"
+            f"does not make: {error} Or make a student of the teacher's class "
+            "by `config`."
         ) from error
 
 
@@ -181,7 +183,7 @@ def in_class_of(teacher, graph, changes, name):
     if "name" in config:
         config["name"] = name
     made = type(teacher).from_config(config)
-    if signature(Graph(made)) == signature(graph):
+    if is_alike(signature(Graph(made)), signature(graph)):
         return made
     raise ValueError(
         "Argument `config` must hold what makes the student's layers with the "
