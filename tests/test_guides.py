@@ -3,10 +3,11 @@
 import importlib.util
 import os
 import pathlib
-import subprocess
+import runpy
 import sys
 
 import keras
+import processes
 import pytest
 from support import assert_none
 
@@ -26,23 +27,18 @@ NEEDS = {
         "skimage",
     ],
 }
-NEEDS_TORCH = {"photos_from_torch.py"}
-ONE_BACKEND = {
+# Its teacher is a PyTorch module; or its subject is Ray, or files.
+ON_PYTORCH = {
     "cache_formats.py",
     "cache_reading.py",
     "cache_writing.py",
     "file_types_from_onnx.py",
+    "photos_from_torch.py",
     "teacher_predictions_with_ray.py",
 }
+# They have code of their own for each.
+ON_EACH_BACKEND = {"large_vocabulary.py", "step_time.py", "teacher_cache.py"}
 WITHOUT_FIGURE = {"large_vocabulary.py"}
-# Two steps don't repay what it takes TensorFlow to trace them. The examples run
-# compiled.
-EAGERLY = """
-import runpy, sys, tensorflow
-tensorflow.config.run_functions_eagerly(True)
-sys.argv.pop(0)
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 # A run of two steps has an untrained teacher, and weights that have just begun
 # to grow.
 WARNINGS_OF_SHORT_RUNS = (
@@ -51,24 +47,50 @@ WARNINGS_OF_SHORT_RUNS = (
 )
 
 
-def run(arguments, folder, **environment):
-    result = subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=folder,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "MPLBACKEND": "Agg",
-            # Of such small models, threads only wait for one another.
-            "OMP_NUM_THREADS": "1",
-            **environment,
-        },
-        capture_output=True,
-        text=True,
-    )
+def marked(path):
+    """A guide or example, on the backends on which it is tried."""
+    elsewhere = keras.backend.backend() not in backends_of(path)
+    skip = pytest.mark.skipif(elsewhere, reason="runs with other backends")
+    return pytest.param(path, marks=skip, id=path.name)
+
+
+def backends_of(path):
+    """PyTorch, and JAX and TensorFlow in turn: compiling takes the time there.
+
+    They use what the other tests test on each backend.
+    """
+    if path.name in ON_EACH_BACKEND:
+        return {"torch", "jax", "tensorflow"}
+    if path.name in ON_PYTORCH:
+        return {"torch"}
+    place = [*GUIDES, *EXAMPLES].index(path)
+    return {"torch", ("tensorflow", "jax")[place % 2]}
+
+
+def run(path, folder, *arguments, short=False):
+    result = processes.run(run_script, path, folder, arguments, short)
     assert result.returncode == 0, result.stderr[-5000:]
     assert_none(unexpected_warnings(result.stderr))
     return result.stdout
+
+
+def run_script(path, folder, arguments, short):
+    if short:
+        keras.config.set_max_epochs(1)
+        keras.config.set_max_steps_per_epoch(2)
+        run_eagerly()
+    os.chdir(folder)
+    sys.argv = [str(path), *arguments]
+    sys.path.insert(0, str(path.parent))
+    runpy.run_path(str(path), run_name="__main__")
+
+
+def run_eagerly():
+    """Two steps don't repay what it takes TensorFlow to trace them."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.run_functions_eagerly(True)
 
 
 def unexpected_warnings(printed):
@@ -82,11 +104,9 @@ def unexpected_warnings(printed):
     ]
 
 
-@pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [marked(path) for path in GUIDES])
 def test_guide(path, tmp_path):
-    short = {"KERAS_MAX_EPOCHS": "1", "KERAS_MAX_STEPS_PER_EPOCH": "2"}
-    eagerly = keras.backend.backend() == "tensorflow"
-    run(["-c", EAGERLY, path] if eagerly else [path], tmp_path, **short)
+    run(path, tmp_path, short=True)
     assert list(tmp_path.rglob("*.png"))
 
 
@@ -106,29 +126,24 @@ def test_guide_has_the_form_of_a_tutobook(path):
     assert description.endswith(".") and len(description) <= 100
 
 
-def marked(path):
-    """An example; on one backend where its subject is Ray, or files."""
-    marks = [pytest.mark.one_backend] if path.name in ONE_BACKEND else []
-    return pytest.param(path, marks=marks, id=path.name)
-
-
 @pytest.mark.parametrize("path", [marked(path) for path in EXAMPLES])
 def test_example(path, tmp_path):
     if path.name in NEEDS_MNIST and not os.environ.get("TFDS_DATA_DIR"):
         pytest.skip("needs MNIST prepared in the folder TFDS_DATA_DIR")
     if "_with_ray" in path.name and importlib.util.find_spec("ray") is None:
         pytest.skip("needs ray")
-    if path.name in NEEDS_TORCH and keras.backend.backend() != "torch":
-        pytest.skip("its teacher runs on the PyTorch backend")
     for package in NEEDS.get(path.name, []):
         pytest.importorskip(package)
-    assert run([path, "--smoke"], tmp_path)
+    assert run(path, tmp_path, "--smoke")
     assert list(tmp_path.rglob("*.png")) or path.name in WITHOUT_FIGURE
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "tensorflow", reason="runs with other backends"
+)
 def test_methods_of_transformers(tmp_path):
     path = ROOT / "examples" / "benchmarks" / "methods.py"
-    printed = run([path, "--smoke", "--pair", "transformers"], tmp_path)
+    printed = run(path, tmp_path, "--smoke", "--pair", "transformers")
     assert "| relations (MiniLMv2)" in printed
 
 
@@ -137,5 +152,5 @@ def test_methods_of_transformers(tmp_path):
 def test_step_of_other_pairs(pair, tmp_path):
     """It compares its first loss with one written by hand."""
     path = ROOT / "examples" / "benchmarks" / "step_time.py"
-    assert run([path, "--smoke", "--pair", pair], tmp_path)
+    assert run(path, tmp_path, "--smoke", "--pair", pair)
     assert list(tmp_path.rglob("*.png"))
