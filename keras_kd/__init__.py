@@ -11,6 +11,7 @@ from keras_kd import schemes
 from keras_kd import students
 from keras_kd import teachers
 from keras_kd import testing
+from keras_kd import text
 from keras_kd._src.distillation.distiller import Distiller
 from keras_kd._src.distillation.layer_paths import find_layer
 from keras_kd._src.distillation.self_distiller import SelfDistiller
@@ -36,6 +37,7 @@ __all__ = [
     "students",
     "teachers",
     "testing",
+    "text",
 ]
 __version__ = "0.1.0"
 

@@ -16,6 +16,7 @@ from keras_kd._src.teachers.jax_function import JaxFunction
 from keras_kd._src.teachers.member import Member
 from keras_kd._src.teachers.moving_average import MovingAverage
 from keras_kd._src.teachers.onnx_model import OnnxModel
+from keras_kd._src.teachers.teacher_by_sample import TeacherBySample
 from keras_kd._src.teachers.torch_module import TorchModule
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "MovingAverage",
     "OnnxModel",
     "Teacher",
+    "TeacherBySample",
     "TorchModule",
     "confidence_weights",
     "entropy_weights",

@@ -45,6 +45,7 @@ WITHOUT_REFERENCE = {
     "teachers.Member",
     "teachers.OnnxModel",
     "teachers.Teacher",
+    "teachers.TeacherBySample",
     "teachers.TorchModule",
     "teachers.entropy_weights",
     "teachers.fingerprint",

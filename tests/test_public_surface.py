@@ -36,6 +36,7 @@ SURFACE = {
         "students",
         "teachers",
         "testing",
+        "text",
     ],
     "keras_kd.cache": [
         "AugmentedViews",
@@ -210,6 +211,7 @@ SURFACE = {
         "MovingAverage",
         "OnnxModel",
         "Teacher",
+        "TeacherBySample",
         "TorchModule",
         "confidence_weights",
         "entropy_weights",
@@ -224,6 +226,10 @@ SURFACE = {
         "compiled",
         "finite_differences",
         "value_and_gradient",
+    ],
+    "keras_kd.text": [
+        "GeneratedTexts",
+        "generate_responses",
     ],
 }
 MODULES = {name: importlib.import_module(name) for name in SURFACE}

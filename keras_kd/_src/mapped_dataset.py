@@ -33,8 +33,17 @@ class MappedDataset(keras.utils.PyDataset):
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(epoch)
 
+    def epoch_logs(self):
+        """What the other one has for the logs of an epoch, if anything."""
+        return epoch_logs(self.dataset)
+
     def on_epoch_begin(self):
         self.dataset.on_epoch_begin()
 
     def on_epoch_end(self):
         self.dataset.on_epoch_end()
+
+
+def epoch_logs(data):
+    """What data has for the logs of an epoch: a dict, empty for most."""
+    return data.epoch_logs() if hasattr(data, "epoch_logs") else {}

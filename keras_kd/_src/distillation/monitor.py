@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_kd._src.mapped_dataset import epoch_logs
+
 
 class Monitor(keras.callbacks.Callback):
     """Reads what the steps counted; logs the hyperparameters that move.
@@ -14,7 +16,8 @@ class Monitor(keras.callbacks.Callback):
     views of a run that is resumed are then those of one that was not
     interrupted. Where `steps_per_epoch` is less than all of the data, Keras
     goes on in the next epoch with what is left, so the data's own epoch takes
-    several of `fit`.
+    several of `fit`. What it has to log of an epoch (`epoch_logs`) is in the
+    logs.
     """
 
     def __init__(self, data=None, steps_per_epoch=None):
@@ -50,8 +53,11 @@ class Monitor(keras.callbacks.Callback):
         self.model.end_first_epoch(logs or {})
         # A run that is resumed then has the weights of one that was not.
         self.model.reset_inspections()
+        if logs is None:
+            return
+        logs.update(epoch_logs(self.data))
         for key, hyperparameter in self.model.hyperparameters().items():
-            if hyperparameter.moves and logs is not None:
+            if hyperparameter.moves:
                 logs[key] = hyperparameter.number
 
     def _check_first_batch(self):

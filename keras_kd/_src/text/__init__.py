@@ -1,0 +1,1 @@
+"""Language models' texts: who writes them, and how tokens compare."""

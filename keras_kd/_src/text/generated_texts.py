@@ -1,0 +1,400 @@
+"""GeneratedTexts: data that the student, or the teacher, writes itself."""
+
+import pathlib
+import time
+from typing import Any
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from keras_kd._src.arguments import integer
+from keras_kd._src.arguments import number
+from keras_kd._src.atomic_write import atomic_write
+from keras_kd._src.fingerprint import digest
+from keras_kd._src.fingerprint import fingerprint
+from keras_kd._src.text.tokens import end_tokens
+from keras_kd._src.text.tokens import packed_batch
+from keras_kd._src.text.tokens import pad_token
+from keras_kd._src.text.tokens import prompt_tokens
+from keras_kd._src.text.tokens import response_tokens
+from keras_kd._src.text.writer import Writer
+from keras_kd._src.text.writer import check_task
+from keras_kd._src.text.writer import checked_length
+
+FILE = "generated_texts.npz"
+# What is drawn at random: each has a stream of its own.
+PROMPTS, WRITTEN, ORDER, SAMPLING = range(4)
+
+
+class _Buffer(NamedTuple):
+    """The samples of an epoch, one a row; `rows` are those of the prompts."""
+
+    rows: Any
+    tokens: Any
+    lengths: Any
+    written: Any
+    ended: Any
+
+
+class GeneratedTexts(keras.utils.PyDataset):
+    """Texts that the student writes itself, as data (on-policy distillation).
+
+    A student that learns from given texts alone sees in use what it has never
+    seen in training: its own mistakes. In GKD it writes a share of the texts
+    itself, and the teacher says for each token what should have come:
+
+        data = GeneratedTexts(
+            prompts, responses, writer=student, share=0.5, steps=100
+        )
+        distiller = Distiller(
+            teacher, student, losses.JensenShannon(), hard_weight=0.0
+        )
+        distiller.compile(
+            "adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        )
+        distiller.fit(data, epochs=20)
+
+    That is all: at the start of each epoch of `fit` the student as it is then
+    writes the texts of the epoch, by KerasHub's compiled `generate`; so the
+    buffer is renewed every `steps` steps. Samples and seeds depend on `seed`
+    and the epoch alone, and all batches have one shape. The logs of `fit` have
+    `generated_texts` (how many were written), `generated_length` (tokens of a
+    response), `generated_ended` (the share that has an end), and
+    `generation_time` (the share of the epoch's time). Leave `steps_per_epoch`
+    of `fit` out: `steps` says it.
+
+        sample_weight = 1 where the label is a token of the response, else 0
+
+    The label at the prompt's last token is the response's first token, and
+    counts; so does the end token, once. A text that reaches `max_length` is
+    cut there and has no end: nobody learns to end it in the middle. Texts are
+    tokens throughout; only prompts and responses that are texts are tokenized,
+    once, each by itself.
+
+    Written and given texts in one batch can have losses of their own: with
+    both, `x` has the masks `"written_mask"` and `"given_mask"`. DistiLLM-2 is
+
+        given = generate_responses(teacher, prompts)
+        data = GeneratedTexts(prompts, given, writer=student, share=0.5)
+        transfers = [
+            Transfer(losses.SkewKL(), mask="given_mask", name="skl"),
+            Transfer(losses.SkewReverseKL(), mask="written_mask", name="srkl"),
+        ]
+
+    The compiled loss would count the student's own tokens as labels. Give
+    `Distiller` a `hard_weight` of 0; or have them labelled with `ignore_class`
+    here, in the compiled loss the same, and in transfers
+    `ignore_class=False`.
+
+    Args:
+        prompts: list of texts, or of sequences of tokens, which are taken as
+            they are.
+        responses: likewise, one a prompt; sequences of tokens have their end
+            token, texts are given it. None if all are written.
+        writer: a KerasHub `CausalLM`, the student; or the teacher, for
+            sequence-level KD. It may be None where `share` is 0. Its
+            preprocessor says how texts become tokens.
+        share: GKD's lambda, the share of samples that are written, in [0, 1];
+            by default 0.5, and 1 without `responses`.
+        batch_size: samples of a batch, and texts that are written at once.
+        max_length: tokens of a prompt with its response; that of the writer's
+            preprocessor by default.
+        steps: batches of an epoch; by default all prompts once.
+        refresh_every: after how many epochs the texts are written anew; None
+            for never, as for a teacher that stays as it is.
+        sampler: name of a sampler, or a sampler of `keras_hub.samplers`, such
+            as `RandomSampler(temperature=0.9)`. The task's own, and its
+            compiled `generate`, are left as they are.
+        seed: non-negative integer.
+        folder: path of a folder where the buffer is kept, such as that of
+            `callbacks.EpochBackup`: a run that was interrupted goes on with
+            it. None to keep it in memory; texts are then written anew.
+        end_token_id: the token (or tokens) that end a text; those of the
+            writer's preprocessor by default.
+        ignore_class: label in the place of each token that was written; None
+            for the tokens themselves.
+        columns: dict of arrays, one entry a prompt, that come along in `x`,
+            such as the teacher of each sample (`teachers.TeacherBySample`).
+
+    Raises:
+        ValueError: an argument is out of range; a prompt is empty or too long;
+            there are neither responses nor is all written; the writer can't
+            generate, or has no preprocessor for texts; `folder` has the texts
+            of another run.
+
+    Example:
+    >>> import keras_kd as kd
+    >>> data = kd.text.GeneratedTexts(
+    ...     prompts=[[5, 6], [7]],
+    ...     responses=[[8, 2], [9, 9, 9, 9]],
+    ...     share=0.0,
+    ...     batch_size=2,
+    ...     max_length=4,
+    ...     end_token_id=2,
+    ... )
+    >>> data.set_epoch(0)
+    >>> x, y, sample_weight = data[0]
+    >>> x["token_ids"].tolist()
+    [[5, 6, 8, 2], [7, 9, 9, 9]]
+    >>> y.tolist()
+    [[6, 8, 2, 0], [9, 9, 9, 9]]
+    >>> sample_weight.tolist()
+    [[0.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 1.0]]
+
+    References: Agarwal et al., 2023, "On-Policy Distillation of Language
+    Models: Learning from Self-Generated Mistakes" (GKD), arXiv 2306.13649. Ko
+    et al., 2025, "DistiLLM-2: A Contrastive Approach Boosts the Distillation
+    of LLMs", arXiv 2503.07067. Kim and Rush, 2016, "Sequence-Level Knowledge
+    Distillation", arXiv 1606.07947.
+    """
+
+    def __init__(
+        self,
+        prompts,
+        responses=None,
+        *,
+        writer=None,
+        share=None,
+        batch_size=8,
+        max_length=None,
+        steps=None,
+        refresh_every=1,
+        sampler="random",
+        seed=0,
+        folder=None,
+        end_token_id=None,
+        ignore_class=None,
+        columns=None,
+    ):
+        super().__init__()
+        self.share = _checked_share(share, writer, responses)
+        self.batch_size = integer(batch_size, "batch_size")
+        self.seed = integer(seed, "seed", least=0)
+        self.refresh_every = None
+        if refresh_every is not None:
+            self.refresh_every = integer(refresh_every, "refresh_every")
+        self.ignore_class = ignore_class
+        self.folder = None if folder is None else pathlib.Path(folder)
+        preprocessor = getattr(writer, "preprocessor", None)
+        if writer is None:
+            self.max_length = checked_length(max_length, None)
+        else:
+            self.max_length = check_task(writer, max_length)
+        self._pad = pad_token(preprocessor)
+        ends = end_tokens(end_token_id, preprocessor)
+        self.prompts = prompt_tokens(prompts, preprocessor, self.max_length)
+        self.responses = None
+        if responses is not None:
+            self.responses = response_tokens(
+                responses, preprocessor, ends[0], self.prompts
+            )
+        self.columns = _checked_columns(columns, len(self.prompts))
+        all_once = -(-len(self.prompts) // self.batch_size)
+        self.steps = integer(all_once if steps is None else steps, "steps")
+        self._writer = None
+        if writer is not None:
+            self._writer = Writer(
+                writer, sampler, self.max_length, self.batch_size, ends
+            )
+        self._refresh = self._epoch = None
+        self._told = False
+        self._empty()
+
+    # --- what Keras reads ---------------------------------------------------
+
+    @property
+    def num_batches(self):
+        return self.steps
+
+    def __getitem__(self, index):
+        buffer = self._buffer
+        rows = self._order[index * self.batch_size :][: self.batch_size]
+        prompts = buffer.rows[rows]
+        prompt_lengths = np.array([len(self.prompts[n]) for n in prompts])
+        x, y, weight = packed_batch(
+            buffer.tokens[rows], prompt_lengths, buffer.lengths[rows], self._pad
+        )
+        written = buffer.written[rows, None]
+        if 0 < self.share < 1:
+            x["written_mask"] = x["padding_mask"] & written
+            x["given_mask"] = x["padding_mask"] & ~written
+        for name, column in self.columns.items():
+            x[name] = column[prompts]
+        if self.ignore_class is not None:
+            y = np.where(written & (weight > 0), self.ignore_class, y)
+        return x, y.astype("int32"), weight
+
+    def set_epoch(self, epoch):
+        """Has the texts of an epoch written; a `Distiller`'s `fit` calls it.
+
+        Until it is called, batches hold prompts only, whose weights are 0.
+
+        Args:
+            epoch: its number, counted from 0.
+
+        Raises:
+            ValueError: `folder` has the texts of another run.
+        """
+        self._began, self._seconds = time.perf_counter(), 0.0
+        self._told = True
+        refresh = epoch // self.refresh_every if self.refresh_every else 0
+        goes_on = refresh == self._refresh
+        if self.refresh_every:  # An earlier epoch is one of another `fit`.
+            goes_on = goes_on and epoch > self._epoch
+        self._wrote = not goes_on
+        if not goes_on:
+            self._fill(refresh, is_first=not epoch % (self.refresh_every or 1))
+            self._seconds = time.perf_counter() - self._began
+        self._epoch = epoch
+        self._order = self._random(ORDER, epoch).permutation(self._samples)
+
+    def on_epoch_begin(self):
+        if not self._told:  # By a plain Keras model.
+            self.set_epoch(0 if self._epoch is None else self._epoch + 1)
+        self._told = False
+
+    def epoch_logs(self):
+        """What `fit` logs of the epoch: a dict of numbers."""
+        written = self._buffer.written
+        if not written.any():
+            return {}
+        prompts = [len(self.prompts[n]) for n in self._buffer.rows[written]]
+        lengths = self._buffer.lengths[written] - prompts
+        seconds = time.perf_counter() - self._began
+        return {
+            "generated_texts": float(self._wrote * np.sum(written)),
+            "generated_length": float(np.mean(lengths)),
+            "generated_ended": float(np.mean(self._buffer.ended[written])),
+            "generation_time": self._seconds / seconds,
+        }
+
+    # --- the buffer ---------------------------------------------------------
+
+    @property
+    def _samples(self):
+        return self.steps * self.batch_size
+
+    def _random(self, *stream):
+        return np.random.default_rng([self.seed, *stream])
+
+    def _rows(self, refresh):
+        """Which prompts a buffer has: all in turn, each time in a new order."""
+        count = len(self.prompts)
+        begin = refresh * self._samples
+        passes = range(begin // count, (begin + self._samples - 1) // count + 1)
+        orders = [self._random(PROMPTS, n).permutation(count) for n in passes]
+        return np.concatenate(orders)[begin % count :][: self._samples]
+
+    def _empty(self):
+        """A buffer of prompts only, from which Keras learns the shapes."""
+        rows = self._rows(0)
+        nothing = np.zeros(len(rows), bool)
+        self._buffer = _Buffer(rows, *self._prompts_of(rows), nothing, nothing)
+        self._order = np.arange(len(rows))
+
+    def _prompts_of(self, rows, responses=None):
+        """Tokens and lengths of some prompts, with responses if any."""
+        tokens = np.zeros((len(rows), self.max_length + 1), "int32")
+        lengths = np.zeros(len(rows), "int32")
+        for place, row in enumerate(rows):
+            text = self.prompts[row]
+            if responses is not None:
+                text = np.concatenate([text, responses[row]])
+            text = text[: self.max_length + 1]
+            tokens[place, : len(text)] = text
+            lengths[place] = len(text)
+        return tokens, lengths
+
+    def _fill(self, refresh, is_first):
+        rows = self._rows(refresh)
+        order = self._random(WRITTEN, refresh).permutation(len(rows))
+        written = order < round(self.share * len(rows))
+        tokens, lengths = self._prompts_of(rows, self.responses)
+        ended = np.zeros(len(rows), bool)
+        if written.any():
+            new = self._restored(refresh, is_first)
+            if new is None:
+                prompts = [self.prompts[row] for row in rows[written]]
+                seed = [self.seed, SAMPLING, refresh]
+                new = self._writer(prompts, seed)
+                self._keep(refresh, new)
+            tokens[written, :-1], lengths[written], ended[written] = new
+        self._buffer = _Buffer(rows, tokens, lengths, written, ended)
+        self._refresh = refresh
+
+    # --- what is kept in a folder -------------------------------------------
+
+    def _settings(self):
+        """A fingerprint of what decides which texts are written."""
+        numbers = [self.seed, self._samples, self.share, self.max_length]
+        numbers += [self.refresh_every, self._writer.ends]
+        return digest([repr(numbers).encode()], self.prompts)
+
+    def _keep(self, refresh, new):
+        if self.folder is None:
+            return
+        names = "tokens", "lengths", "ended"
+        values = {
+            "refresh": refresh,
+            "settings": self._settings(),
+            "writer": fingerprint(self._writer.task),
+            **dict(zip(names, new)),
+        }
+        path = self.folder / FILE
+        atomic_write(path, lambda file: np.savez(file, **values))
+
+    def _restored(self, refresh, is_first):
+        """The texts of a run that was interrupted; None if there are none."""
+        path = self.folder and self.folder / FILE
+        if not path or not path.exists():
+            return None
+        with np.load(path) as file:
+            kept = dict(file)
+        if not np.array_equal(kept["settings"], self._settings()):
+            raise ValueError(
+                f"The texts in {str(path)!r} are of another run: its prompts, "
+                "share, steps, lengths or seed were others. Received: "
+                f"folder={str(self.folder)!r}. Remove the file, or give "
+                "another folder."
+            )
+        # Later in a buffer's life the student is no more what it was.
+        same = self.refresh_every and not is_first
+        same = same or np.array_equal(
+            kept["writer"], fingerprint(self._writer.task)
+        )
+        if kept["refresh"] != refresh or not same:
+            return None
+        return kept["tokens"], kept["lengths"], kept["ended"]
+
+
+def _checked_share(share, writer, responses):
+    if share is None:
+        share = 1.0 if responses is None else 0.5
+    share = number(share, "share", least=0.0, most=1.0)
+    if share < 1.0 and responses is None:
+        raise ValueError(
+            "Samples that are not written need a response: of a prompt alone "
+            f"no label counts. Received: share={share} without `responses`. "
+            "Pass `responses=`, or `share=1.0`."
+        )
+    if share and writer is None:
+        raise ValueError(
+            "Somebody has to write the texts. Received: "
+            f"share={share}, writer=None. Pass `writer=student`, or "
+            "`share=0.0` for the given responses only."
+        )
+    return share
+
+
+def _checked_columns(columns, samples):
+    columns = {
+        name: np.asarray(values) for name, values in (columns or {}).items()
+    }
+    for name, values in columns.items():
+        if len(values) != samples:
+            raise ValueError(
+                "Each of `columns` must have one entry a prompt. Received: "
+                f"{name!r} of {len(values)} entries, for {samples} prompts."
+            )
+    return columns
