@@ -279,5 +279,5 @@ def test_a_text_longer_than_the_model():
         class backbone:
             max_sequence_length = 5
 
-    with pytest.raises(ValueError, match="max_length=6, and a writer of 5"):
+    with pytest.raises(ValueError, match="max_length=6, and a task of 5"):
         texts([[3]], writer=Short())

@@ -204,8 +204,13 @@ def test_texts_become_tokens_as_the_tasks_preprocessor_makes_them():
     # The start token and the prompt are one token each.
     expected = numpy(valid) & (np.arange(LENGTH) >= 1)
     np.testing.assert_array_equal(weight[order], expected)
-    # With texts, `fit` skips the preprocessor of the task.
-    distiller_of(student).fit(data, verbose=0)
+    # `fit` skips the preprocessor of the task for what has passed it.
+    data = kd.text.GeneratedTexts(
+        prompts, responses, writer=student, share=0.5, batch_size=2
+    )
+    history = distiller_of(student).fit(data, verbose=0).history
+    assert history["generated_texts"] == [1.0]
+    assert data[0][0]["written_mask"].any(axis=1).sum() == 1
     student.preprocessor = None
     with pytest.raises(ValueError, match="a writer without a preprocessor"):
         kd.text.GeneratedTexts(prompts, writer=student, max_length=8)

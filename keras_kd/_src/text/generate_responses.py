@@ -4,7 +4,7 @@ from keras_kd._src.arguments import integer
 from keras_kd._src.text.tokens import end_tokens
 from keras_kd._src.text.tokens import prompt_tokens
 from keras_kd._src.text.writer import Writer
-from keras_kd._src.text.writer import check_task
+from keras_kd._src.text.writer import length_of
 
 
 def generate_responses(
@@ -69,7 +69,7 @@ def generate_responses(
     Reference: Kim and Rush, 2016, "Sequence-Level Knowledge Distillation",
     arXiv 1606.07947.
     """
-    length = check_task(task, max_length)
+    length = length_of(task, max_length)
     preprocessor = getattr(task, "preprocessor", None)
     ends = end_tokens(end_token_id, preprocessor)
     tokens = prompt_tokens(prompts, preprocessor, length)

@@ -19,8 +19,7 @@ from keras_kd._src.text.tokens import pad_token
 from keras_kd._src.text.tokens import prompt_tokens
 from keras_kd._src.text.tokens import response_tokens
 from keras_kd._src.text.writer import Writer
-from keras_kd._src.text.writer import check_task
-from keras_kd._src.text.writer import checked_length
+from keras_kd._src.text.writer import length_of
 
 FILE = "generated_texts.npz"
 # What is drawn at random: each has a stream of its own.
@@ -177,18 +176,9 @@ class GeneratedTexts(keras.utils.PyDataset):
         self.ignore_class = ignore_class
         self.folder = None if folder is None else pathlib.Path(folder)
         preprocessor = getattr(writer, "preprocessor", None)
-        if writer is None:
-            self.max_length = checked_length(max_length, None)
-        else:
-            self.max_length = check_task(writer, max_length)
-        self._pad = pad_token(preprocessor)
         ends = end_tokens(end_token_id, preprocessor)
-        self.prompts = prompt_tokens(prompts, preprocessor, self.max_length)
-        self.responses = None
-        if responses is not None:
-            self.responses = response_tokens(
-                responses, preprocessor, ends[0], self.prompts
-            )
+        self.max_length = length_of(writer, max_length)
+        self._read(prompts, responses, preprocessor, ends[0])
         self.columns = _checked_columns(columns, len(self.prompts))
         all_once = -(-len(self.prompts) // self.batch_size)
         self.steps = integer(all_once if steps is None else steps, "steps")
@@ -200,6 +190,15 @@ class GeneratedTexts(keras.utils.PyDataset):
         self._refresh = self._epoch = None
         self._told = False
         self._empty()
+
+    def _read(self, prompts, responses, preprocessor, end_token):
+        self._pad = pad_token(preprocessor)
+        self.prompts = prompt_tokens(prompts, preprocessor, self.max_length)
+        self.responses = None
+        if responses is not None:
+            self.responses = response_tokens(
+                responses, preprocessor, end_token, self.prompts
+            )
 
     # --- what Keras reads ---------------------------------------------------
 
@@ -328,7 +327,7 @@ class GeneratedTexts(keras.utils.PyDataset):
     def _settings(self):
         """A fingerprint of what decides which texts are written."""
         numbers = [self.seed, self._samples, self.share, self.max_length]
-        numbers += [self.refresh_every, self._writer.ends]
+        numbers += [self.refresh_every, *self._writer.settings()]
         return digest([repr(numbers).encode()], self.prompts)
 
     def _keep(self, refresh, new):
@@ -354,7 +353,7 @@ class GeneratedTexts(keras.utils.PyDataset):
         if not np.array_equal(kept["settings"], self._settings()):
             raise ValueError(
                 f"The texts in {str(path)!r} are of another run: its prompts, "
-                "share, steps, lengths or seed were others. Received: "
+                "share, steps, lengths, sampler or seed were others. Received: "
                 f"folder={str(self.folder)!r}. Remove the file, or give "
                 "another folder."
             )

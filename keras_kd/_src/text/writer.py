@@ -57,6 +57,12 @@ class Writer:
                 )
         return (tokens, *self._ends(tokens, lengths))
 
+    def settings(self):
+        """What decides how it writes, besides the task's weights."""
+        sampler = self.sampler
+        config = sampler.get_config() if hasattr(sampler, "get_config") else {}
+        return [self.ends, type(sampler).__name__, sorted(config.items())]
+
     def _batch(self, generate, tokens, lengths):
         """One batch, the last filled up with its first row."""
         missing = self.batch_size - len(tokens)
@@ -94,39 +100,35 @@ class Writer:
                 task.sampler, task.generate_function = own
 
 
-def check_task(task, max_length):
-    """The length of the texts that a task writes.
+def length_of(task, max_length):
+    """How many tokens a prompt and its response have.
 
     Args:
-        task: what is to write.
+        task: what is to write, or None.
         max_length: what the user wants; None for the preprocessor's.
 
     Raises:
-        ValueError: it is no task that generates; the length is not known, or
-            more than the model's positions.
+        ValueError: the task can't generate; the length is not known, or more
+            than the model's positions.
     """
-    if not hasattr(task, "make_generate_function"):
+    if task is not None and not hasattr(task, "make_generate_function"):
         raise ValueError(
             "A task that writes texts must be a KerasHub `CausalLM`, with its "
-            f"compiled `generate`. {received('writer', task)}"
+            f"compiled `generate`. {received('task', task)}"
         )
-    preprocessor = getattr(task, "preprocessor", None)
-    most = getattr(getattr(task, "backbone", None), "max_sequence_length", None)
-    length = checked_length(max_length, preprocessor)
+    if max_length is None:
+        preprocessor = getattr(task, "preprocessor", None)
+        max_length = getattr(preprocessor, "sequence_length", None)
+    length = integer(max_length, "max_length", least=2)
+    backbone = getattr(task, "backbone", None)
+    most = getattr(backbone, "max_sequence_length", None)
     if most is not None and length > most:
         raise ValueError(
             "A text must not be longer than the model has positions. "
-            f"Received: max_length={length}, and a writer of {most} positions. "
+            f"Received: max_length={length}, and a task of {most} positions. "
             f"Pass `max_length={most}` or less."
         )
     return length
-
-
-def checked_length(max_length, preprocessor):
-    """How many tokens a text has; by default as the preprocessor says."""
-    if max_length is None:
-        max_length = getattr(preprocessor, "sequence_length", None)
-    return integer(max_length, "max_length", least=2)
 
 
 def _sampler(sampler):
