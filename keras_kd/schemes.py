@@ -6,6 +6,7 @@ from keras_kd._src.schemes.chain import Chain
 from keras_kd._src.schemes.chain import Stage
 from keras_kd._src.schemes.collaborative_learning import collaborative_learning
 from keras_kd._src.schemes.densely_guided import densely_guided
+from keras_kd._src.schemes.layer_map import layer_map
 from keras_kd._src.schemes.mutual_learning import mutual_learning
 from keras_kd._src.schemes.native_ensemble import native_ensemble
 
@@ -16,6 +17,7 @@ __all__ = [
     "born_again",
     "collaborative_learning",
     "densely_guided",
+    "layer_map",
     "mutual_learning",
     "native_ensemble",
 ]

@@ -193,6 +193,7 @@ SURFACE = {
         "born_again",
         "collaborative_learning",
         "densely_guided",
+        "layer_map",
         "mutual_learning",
         "native_ensemble",
     ],

@@ -87,6 +87,19 @@ def llama_pair(**arguments):
     return llama(2, 16, **arguments), llama(1, 8, **arguments)
 
 
+def gemma(layers=1, width=8, *, preprocessor=None):
+    backbone = keras_hub.models.GemmaBackbone(
+        vocabulary_size=len(WORDS),
+        num_layers=layers,
+        num_query_heads=2,
+        num_key_value_heads=1,
+        hidden_dim=width,
+        intermediate_dim=16,
+        head_dim=4,
+    )
+    return keras_hub.models.GemmaCausalLM(backbone, preprocessor=preprocessor)
+
+
 def causal_lm_batch(samples=8, length=6, seed=0):
     """`(x, next tokens, token weights)` of texts of several lengths."""
     tokens, mask = _tokens(samples, length + 1, seed)

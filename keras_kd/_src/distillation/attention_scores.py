@@ -22,9 +22,14 @@ def returns_scores(layer):
     return "return_attention_scores" in arguments
 
 
+def gives_scores(layer):
+    """Whether a layer's attention maps can be read."""
+    return returns_scores(layer) or _softmax_of(layer) is not None
+
+
 def check_scores(layer, tap):
     """Raises a `ValueError` if a layer has no attention maps to read."""
-    if returns_scores(layer) or _softmax_of(layer) is not None:
+    if gives_scores(layer):
         return
     raise ValueError(
         "Attention scores are read from an attention layer: one such as "

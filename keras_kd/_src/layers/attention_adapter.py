@@ -47,6 +47,7 @@ class AttentionAdapter(keras.layers.Layer):
         super().__init__(**kwargs)
         self.target_shape = target_shape and tuple(target_shape)
         self.mixing = None
+        self.supports_masking = True
 
     def build(self, input_shape):
         source, target = tuple(input_shape[1:]), self.target_shape
@@ -63,6 +64,8 @@ class AttentionAdapter(keras.layers.Layer):
                 f"Received: student {source}, teacher {target}. Give both "
                 "models inputs of a fixed length."
             )
+        # Equal ones are of any number, which both sides share.
+        self._resizes = source[1:] != target[1:]
         if source[0] != target[0]:
             # Zeros: at first each teacher head sees the mean of the student's.
             self.mixing = self.add_weight(
@@ -74,10 +77,12 @@ class AttentionAdapter(keras.layers.Layer):
         if self.mixing is not None:
             mixing = ops.softmax(ops.convert_to_tensor(self.mixing), axis=0)
             maps = ops.einsum("bhqk,hH->bHqk", maps, mixing)
+        if not self._resizes:
+            return maps
         _, queries, keys = self.target_shape
-        if queries is not None and maps.shape[2] != queries:
+        if maps.shape[2] != queries:
             maps = resize_axis(maps, 2, queries)
-        if keys is not None and maps.shape[3] != keys:
+        if maps.shape[3] != keys:
             before = ops.sum(maps, axis=-1, keepdims=True)
             maps = resize_axis(maps, 3, keys)
             after = ops.sum(maps, axis=-1, keepdims=True)
@@ -86,6 +91,11 @@ class AttentionAdapter(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self.target_shape)
+
+    def compute_mask(self, inputs, previous_mask):
+        # That of maps is the same for all heads; of other sizes none is left.
+        each_head = previous_mask is not None and previous_mask.shape[1] != 1
+        return None if each_head or self._resizes else previous_mask
 
     def get_config(self):
         return {**super().get_config(), "target_shape": self.target_shape}
