@@ -246,6 +246,20 @@ def test_responses_that_a_teacher_writes():
     np.testing.assert_array_equal(y[1], [8, 9, END, PAD, PAD, PAD])
 
 
+def test_a_tokenizer_may_know_two_ends():
+    class Tokenizer:
+        end_token_id, end_token2_id, pad_token_id = END, 8, PAD
+
+    class Preprocessor:
+        tokenizer, sequence_length = Tokenizer(), 6
+
+    class Task(Counting):
+        preprocessor = Preprocessor()
+
+    (response,) = kd.text.generate_responses(Task(), [[5]], sampler=None)
+    assert response.tolist() == [6, 7, 8]
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [

@@ -110,6 +110,37 @@ def test_a_seed_tells_the_texts():
     np.testing.assert_array_equal(tokens_of(first, 0), one)
 
 
+def test_padding_that_is_the_end_token_ends_nothing():
+    student = gpt2()
+    emit(student, 10)
+    data = on_policy(student, end_token_id=0)
+    assert set(np.ravel(tokens_of(data))) == {10, *range(2, 10)}
+    assert data.epoch_logs()["generated_ended"] == 0.0
+
+
+def test_each_prompt_has_its_own_teacher():
+    teachers = {"a": gpt2(1), "b": gpt2(2)}
+    teacher = kd.teachers.TeacherBySample(teachers)
+    numbers = teacher.numbers(["b", "a", "b", "a"])
+    student = gpt2()
+    data = on_policy(student, columns={"teacher": numbers})
+    distiller = kd.Distiller(
+        teacher, student, kd.losses.ReverseKL(), hard_weight=0.0
+    )
+    distiller.compile(keras.optimizers.SGD(0.0), cross_entropy())
+    logs = distiller.fit(data, verbose=0).history
+    x, _, weight = data[0]
+    inputs = {name: x[name] for name in ("token_ids", "padding_mask")}
+    q, *both = (
+        log_softmax(numpy(model(inputs)))
+        for model in (student, *teachers.values())
+    )
+    p = np.stack(both)[x["teacher"], np.arange(len(q))]
+    values = np.sum(np.exp(q) * (q - p), axis=-1)
+    expected = np.average(values, weights=weight)
+    np.testing.assert_allclose(logs["reverse_kl_loss"], [expected], rtol=1e-4)
+
+
 class Interruption(Exception):
     pass
 
