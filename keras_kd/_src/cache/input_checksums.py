@@ -16,7 +16,10 @@ def input_checksum(inputs, place):
     """The checksum of one sample of a batch of inputs."""
     checksum = 0
     for array in keras.tree.flatten(inputs):
-        sample = np.ascontiguousarray(to_numpy(array[place]))
+        sample = array[place]
+        if isinstance(sample, str):  # TensorFlow has texts as bytes.
+            sample = sample.encode()
+        sample = np.ascontiguousarray(to_numpy(sample))
         about = f"{sample.shape}{sample.dtype.str}".encode()
         checksum = zlib.crc32(sample.tobytes(), zlib.crc32(about, checksum))
     return checksum

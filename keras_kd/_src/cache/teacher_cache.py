@@ -5,6 +5,7 @@ import numpy as np
 
 from keras_kd._src.arguments import one_of
 from keras_kd._src.cache.data.batches import rows_at
+from keras_kd._src.cache.data.batches import texts_as_array
 from keras_kd._src.cache.data.join import join
 from keras_kd._src.cache.data.keys import Numbering
 from keras_kd._src.cache.format import Manifest
@@ -319,6 +320,7 @@ class TeacherCache(Teacher):
         """Raises a `ValueError` if inputs aren't what the teacher had."""
         if not self.check_inputs:
             return
+        inputs = texts_as_array(inputs)
         key = self._input_checksums.differing(inputs, keys)
         if key is not None:
             raise ValueError(

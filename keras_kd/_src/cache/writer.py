@@ -13,6 +13,7 @@ from keras_kd._src.cache.data.batches import calibration_batches
 from keras_kd._src.cache.data.batches import check_list
 from keras_kd._src.cache.data.batches import count_of
 from keras_kd._src.cache.data.batches import is_arrays
+from keras_kd._src.cache.data.batches import texts_as_array
 from keras_kd._src.cache.data.keys import KeySet
 from keras_kd._src.cache.data.keys import Numbering
 from keras_kd._src.cache.encodings import KINDS
@@ -31,6 +32,7 @@ from keras_kd._src.cache.records import StoredOutput
 from keras_kd._src.cache.records import record_type
 from keras_kd._src.cache.remote import local_path
 from keras_kd._src.distillation.batch import Batch
+from keras_kd._src.distillation.preprocessing import as_taken
 from keras_kd._src.distillation.taps import Tap
 from keras_kd._src.distillation.taps import run_tapped
 from keras_kd._src.distillation.teacher import as_teacher
@@ -63,6 +65,20 @@ def write(
     even killed, is made again as it was: it goes on where it ended, and runs
     the teacher on no sample twice. A reader sees the cache when it is whole.
 
+    Of a language model the texts themselves may be given, where it brings a
+    preprocessor; `join` takes them likewise, and the student's preprocessor
+    makes tokens and weights of them:
+
+        outputs = kd.cache.TopK(32, temperature=1.0)
+        kd.cache.write(causal_lm, texts, "predictions", outputs=outputs)
+        cache = kd.cache.open("predictions")
+        distiller = kd.Distiller(cache, student, kd.losses.TopKTargets(32))
+        distiller.fit(cache.join(texts, batch_size=8))
+
+    All samples are stored at one length, and a padded token takes what any
+    other does: pack texts into full sequences, or cut the length. Batches of
+    a stream, `(texts, {"sample_index": i})`, need not fit into memory.
+
     Where the images are augmented at random, the predictions belong to images
     that never come again: write `AugmentedViews` of them.
 
@@ -72,7 +88,8 @@ def write(
             `FunctionTeacher` (of whose function the cache only knows what its
             fingerprint does: state a version that changes with it).
         dataset: an array, whose rows are the samples 0, 1, 2..., or a dict or
-            list of them for several inputs; `AugmentedViews`; or batches
+            list of them for several inputs; a list of texts, for a teacher
+            that brings a preprocessor; `AugmentedViews`; or batches
             `(x, {"labels": y, "sample_index": i})` in any form that `fit`
             takes, with integers from 0 as `i` and labels only for a teacher
             that uses them (an `Ensemble` weighted by confidence needs them).
@@ -119,6 +136,7 @@ def write(
     (1, 3)
     """
     teacher = as_teacher(teacher)
+    dataset = texts_as_array(dataset)
     check_list(dataset, teacher)
     batch_size = integer(batch_size, "batch_size")
     outputs = encodings_by_tap(outputs)
@@ -232,7 +250,7 @@ def stored_outputs(teacher, outputs, inputs):
     teacher.check_taps(taps)
     spec = teacher.input_spec()
     if spec is None or not sizes_known(spec):
-        spec = data_spec(inputs)
+        spec = data_spec(as_taken(teacher, inputs))
     features = teacher.feature_specs(taps, spec)
     return [
         StoredOutput(tap.text, _shape_of(tap, features[tap.text]), encoding)
@@ -288,6 +306,7 @@ class RecordingTeacher:
     def record(self, inputs, labels=None):
         """What is prepared of a batch, as NumPy arrays."""
         self.check_labels(labels)
+        inputs = as_taken(self.teacher, inputs)
         recorded = self._run(inputs, labels)
         shapes = [each.shape[1:] for each in keras.tree.flatten(recorded)]
         self._shapes = self._shapes or shapes

@@ -87,6 +87,24 @@ class Preprocessing:
         return _OfArrays(self, (x, y, sample_weight), batch_size, **settings)
 
 
+def as_taken(teacher, inputs):
+    """Inputs of a teacher, by its preprocessor where it has one."""
+    preprocessing = Preprocessing(teacher.wrapped)
+    if preprocessing.needed:
+        return preprocessing.batch(inputs)[0]
+    kinds = [
+        getattr(each, "dtype", None) for each in keras.tree.flatten(inputs)
+    ]
+    if any(getattr(kind, "kind", None) in TEXT for kind in kinds):
+        raise ValueError(
+            "Texts are run through the preprocessor that a task brings. "
+            f"Received: texts, and a teacher {teacher.name!r} without "
+            "`preprocessor`. Give the task one, or the inputs that the model "
+            "takes."
+        )
+    return inputs
+
+
 def with_validation_data(arguments):
     """Arguments of `fit`, with `validation_split` cut off, the last samples."""
     share = arguments.get("validation_split")
@@ -131,8 +149,15 @@ def _texts(x):
         return {name: _texts(value) for name, value in x.items()}
     if isinstance(x, tuple):
         return tuple(_texts(value) for value in x)
-    text = isinstance(x, np.ndarray) and x.dtype.kind in TEXT
-    return x.tolist() if text else x
+    return [_decoded(each) for each in x.tolist()] if _is_text(x) else x
+
+
+def _is_text(array):
+    return isinstance(array, np.ndarray) and array.dtype.kind in TEXT
+
+
+def _decoded(text):
+    return text.decode() if isinstance(text, bytes) else text
 
 
 def _is_data(x):

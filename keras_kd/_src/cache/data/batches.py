@@ -46,6 +46,7 @@ def batches_of(dataset, batch_size, numbering=None):
 def of_batch(batch, numbering=None):
     """What a batch of a data set holds, as NumPy arrays."""
     x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    x = texts_as_array(x)
     labels = split_batch((x, y)).labels
     keys = (numbering or Numbering()).keys(y)
     x, labels = keras.tree.map_structure(to_numpy, (x, labels))
@@ -65,6 +66,14 @@ def of_keys(dataset, keys):
     view, sample_index = np.divmod(keys, dataset.samples)
     x, y = dataset.batch(sample_index, view)
     return Batch(x, y.get("labels"), keys)
+
+
+def texts_as_array(data):
+    """A list of texts as an array of them; anything else as it is."""
+    texts = isinstance(data, list) and data
+    if not texts or not all(isinstance(each, (str, bytes)) for each in data):
+        return data
+    return np.array(data, dtype=object)
 
 
 def is_arrays(dataset):

@@ -10,6 +10,7 @@ from keras_kd._src.cache.data.augmented_views import AugmentedViews
 from keras_kd._src.cache.data.batches import count_of
 from keras_kd._src.cache.data.batches import is_arrays
 from keras_kd._src.cache.data.batches import rows_at
+from keras_kd._src.cache.data.batches import texts_as_array
 from keras_kd._src.cache.data.keys import check_indexed
 from keras_kd._src.cache.to_numpy import to_numpy
 from keras_kd._src.mapped_dataset import MappedDataset
@@ -38,7 +39,7 @@ def join(
     Args:
         cache: the `TeacherCache`.
         x: such a data set; `keras_kd.cache.AugmentedViews`; or arrays of shape
-            `(samples, ...)`.
+            `(samples, ...)`, or a list of texts.
         y: labels, an array or a dict or tuple of them; of arrays only.
         sample_weight: array of shape `(samples,)`, of arrays only.
         batch_size: of arrays and `AugmentedViews`; 32 by default.
@@ -64,6 +65,7 @@ def join(
     >>> sorted(data[0][1])
     ['predictions', 'sample_index']
     """
+    x = texts_as_array(x)
     if isinstance(x, AugmentedViews) or is_arrays(x):
         return JoinedArrays(
             cache, x, y, sample_weight, batch_size, seed, sample_index, **kwargs

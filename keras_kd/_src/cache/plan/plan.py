@@ -8,6 +8,7 @@ from keras_kd._src.arguments import number
 from keras_kd._src.arguments import received
 from keras_kd._src.cache.data.augmented_views import AugmentedViews
 from keras_kd._src.cache.data.batches import check_list
+from keras_kd._src.cache.data.batches import texts_as_array
 from keras_kd._src.cache.plan.choices import OWN
 from keras_kd._src.cache.plan.choices import choices_for
 from keras_kd._src.cache.plan.measuring import free_disk
@@ -67,6 +68,9 @@ def plan(
     MNIST, eight classes of ten made as good a student at T = 4, 0.005 nats off,
     and a worse one at T = 20, 0.08 nats off.)
 
+    Of a language model it says what 1 M and 1 G tokens take, bytes of each
+    choice and time; padded tokens are counted, as they are stored.
+
     With random augmentation a cache of clean samples is wrong, however small:
     the student would be given the predictions for another picture. Give
     `keras_kd.cache.AugmentedViews`, and those are stored.
@@ -116,6 +120,7 @@ def plan(
     Network", arXiv 1503.02531, whose loss the limit is of.
     """
     teacher = as_teacher(teacher)
+    dataset = texts_as_array(dataset)
     check_list(dataset, teacher)
     local_path(path)  # No url.
     epochs = integer(epochs, "epochs")
@@ -147,6 +152,7 @@ def plan(
         free_disk=free_disk(path),
         path=str(path),
         notes=notes,
+        tokens_per_sample=_tokens_of(found.outputs),
     )
     if verbose:
         print(made)
@@ -165,6 +171,12 @@ def _taps_of(outputs):
             f'as "" (its output) or "stage3". {received("outputs", outputs)}'
         )
     return [text or "" for text in texts], None
+
+
+def _tokens_of(outputs):
+    """The tokens of a sample of a language model's logits, else None."""
+    shapes = [value.shape for tap, value in outputs.items() if tap == ""]
+    return shapes[0][1] if shapes and len(shapes[0]) == 3 else None
 
 
 def _number_of(samples, dataset):
@@ -196,6 +208,8 @@ class Plan:
         free_disk: bytes.
         path: the folder whose disk that is.
         notes: list of sentences on what is not among the choices, and why.
+        tokens_per_sample: of a language model, padded ones included: they take
+            what the others do; None for outputs of another kind.
 
     Example:
     >>> import keras, numpy as np, keras_kd as kd
@@ -217,11 +231,27 @@ class Plan:
     free_disk: int
     path: str
     notes: list
+    tokens_per_sample: int | None = None
 
     @property
     def write_seconds(self):
         """That the teacher takes for all augmented views of all samples."""
         return self.views * self.seconds_per_epoch
+
+    def of_tokens(self, tokens, choice):
+        """What a cache of so many tokens takes, of a language model.
+
+        Args:
+            tokens: how many, padded ones included, such as 1e9.
+            choice: one of `choices`.
+
+        Returns:
+            `(bytes, seconds)`, the seconds those of writing.
+        """
+        samples = tokens / self.tokens_per_sample
+        seconds = self.write_seconds / self.samples
+        stored = choice.bytes_per_sample * self.views
+        return samples * stored, samples * seconds
 
     @property
     def pays_from_epoch(self):
@@ -287,7 +317,19 @@ class Plan:
             ),
         )
         room = ROWS - len(rows) - len(notes)
-        return "\n".join([*rows, *map(_row, shown[:room]), *notes])
+        return "\n".join([*rows, *map(self._row, shown[:room]), *notes])
+
+    def _row(self, choice):
+        row = _row(choice)
+        if self.tokens_per_sample is None:
+            return row
+        each, million, billion = (
+            self.of_tokens(tokens, choice)[0] for tokens in (1, 1e6, 1e9)
+        )
+        return (
+            f"{row}; {each:,.4g} B a token, {_bytes(million)} for 1 M, "
+            f"{_bytes(billion)} for 1 G"
+        )
 
     def _reason(self):
         memory, disk = _bytes(self.free_memory), _bytes(self.free_disk)
@@ -315,7 +357,19 @@ class Plan:
             f"an epoch, a cache {_time(self.write_seconds)} to write, so it "
             f"pays from epoch {self.pays_from_epoch:,}. Nats from the full "
             f"soft targets at temperature {self.temperature:g}: a mean of "
-            f"{self.divergence_limit:.2g} is close enough."
+            f"{self.divergence_limit:.2g} is close enough.{self._of_tokens()}"
+        )
+
+    def _of_tokens(self):
+        if self.tokens_per_sample is None:
+            return ""
+        million, billion = (
+            _time(self.of_tokens(tokens, self.choice)[1])
+            for tokens in (1e6, 1e9)
+        )
+        return (
+            f" A sample has {self.tokens_per_sample:,} tokens, padding "
+            f"included: 1 M tokens take {million} to write, 1 G {billion}."
         )
 
 
