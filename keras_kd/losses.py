@@ -55,6 +55,9 @@ from keras_kd._src.losses.kl_divergences import jensen_shannon
 from keras_kd._src.losses.kl_divergences import reverse_kl
 from keras_kd._src.losses.kl_divergences import skew_kl
 from keras_kd._src.losses.kl_divergences import skew_reverse_kl
+from keras_kd._src.losses.likelihood_matching import LikelihoodMatching
+from keras_kd._src.losses.likelihood_matching import chunk_log_likelihoods
+from keras_kd._src.losses.likelihood_matching import likelihood_matching
 from keras_kd._src.losses.logit_divergence import LogitDivergence
 from keras_kd._src.losses.logit_matching import LogitMatching
 from keras_kd._src.losses.logit_matching import logit_matching
@@ -90,6 +93,8 @@ from keras_kd._src.losses.tempered_loss import TemperedLoss
 from keras_kd._src.losses.top_k_targets import TopKTargets
 from keras_kd._src.losses.top_k_targets import keep_top_k
 from keras_kd._src.losses.top_k_targets import top_k_targets
+from keras_kd._src.losses.universal_logit import UniversalLogit
+from keras_kd._src.losses.universal_logit import universal_logit
 from keras_kd._src.losses.variational_information import VariationalInformation
 from keras_kd._src.losses.variational_information import variational_information
 from keras_kd._src.losses.virtual_teacher import VirtualTeacher
@@ -117,6 +122,7 @@ __all__ = [
     "HierarchicalContext",
     "InterChannelCorrelation",
     "JensenShannon",
+    "LikelihoodMatching",
     "LogSumDistance",
     "LogitDivergence",
     "LogitMatching",
@@ -139,6 +145,7 @@ __all__ = [
     "TargetEnhancement",
     "TemperedLoss",
     "TopKTargets",
+    "UniversalLogit",
     "VariationalInformation",
     "VirtualTeacher",
     "activation_boundaries",
@@ -149,6 +156,7 @@ __all__ = [
     "binary_soft_targets",
     "bounded_regression",
     "channel_wise_distillation",
+    "chunk_log_likelihoods",
     "chunked_soft_targets",
     "contrastive_representation",
     "correlation_congruence",
@@ -161,6 +169,7 @@ __all__ = [
     "inter_channel_correlation",
     "jensen_shannon",
     "keep_top_k",
+    "likelihood_matching",
     "log_sum_distance",
     "logit_matching",
     "logits_of",
@@ -182,6 +191,7 @@ __all__ = [
     "streamlined_direction",
     "target_enhancement",
     "top_k_targets",
+    "universal_logit",
     "variational_information",
     "virtual_teacher",
 ]

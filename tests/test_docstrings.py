@@ -50,6 +50,9 @@ WITHOUT_REFERENCE = {
     "teachers.entropy_weights",
     "teachers.fingerprint",
     "teachers.mean_of_probabilities",
+    "text.OffsetTokenizer",
+    "text.PairedTexts",
+    "text.check_same_ids",
 }
 # What they return is up to the loss that is made of them.
 BASES = {"losses.LogitDivergence", "losses.TemperedLoss"}
@@ -62,6 +65,7 @@ METHODS = (
     "schemes.",
     "students.",
     "teachers.",
+    "text.",
 )
 
 
@@ -114,6 +118,7 @@ def test_every_module_is_looked_at():
         "students.shrink",
         "teachers.Ensemble",
         "testing.check_loss",
+        "text.align",
     } <= set(PUBLIC)
     callables = (inspect.isclass, inspect.isfunction)
     assert all(any(is_a(v) for is_a in callables) for v in PUBLIC.values())

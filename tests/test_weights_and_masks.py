@@ -71,8 +71,10 @@ ELSEWHERE = [
     losses.CollaborativeTargets,
     losses.ContrastiveMemory,
     losses.HierarchicalContext,
+    losses.LikelihoodMatching,
     losses.PastPredictions,
     losses.SelfAttentionRelation,
+    losses.UniversalLogit,
     losses.VariationalInformation,
 ]
 # About what they are here, so that each counts as much as the others.

@@ -57,6 +57,26 @@ def relations(name, *args, **kwargs):
     return Case(make(name, *args, **kwargs), [(4,)], compares_samples=True)
 
 
+class Aligned(kd_losses.LikelihoodMatching):
+    """One chunk a text, of three tokens that are its label."""
+
+    def call(self, teacher_logits, student_logits, *, labels, mask):
+        labels = keras.ops.repeat(labels[:, None], 3, axis=1)
+        chunks = keras.ops.zeros_like(labels)
+        inputs = {
+            "chunks": chunks,
+            "teacher_chunks": chunks,
+            "teacher_labels": labels,
+        }
+        return super().call(
+            teacher_logits,
+            student_logits,
+            labels=labels,
+            inputs=inputs,
+            mask=mask,
+        )
+
+
 # By class; what follows a hyphen is a variant.
 CASES = {
     "ActivationBoundaries": features("ActivationBoundaries"),
@@ -89,6 +109,9 @@ CASES = {
     "HierarchicalContext": features("HierarchicalContext"),
     "InterChannelCorrelation": features("InterChannelCorrelation"),
     "JensenShannon": responses("JensenShannon"),
+    "LikelihoodMatching": Case(
+        functools.partial(Aligned, temperature=1.0), [(3, 4)]
+    ),
     "LogSumDistance": relations("LogSumDistance"),
     "LogitMatching": responses("LogitMatching"),
     "MarginMixedTeacher": responses("MarginMixedTeacher"),
@@ -110,6 +133,7 @@ CASES = {
     "StreamlinedDirection": relations("StreamlinedDirection"),
     "TargetEnhancement": responses("TargetEnhancement"),
     "TopKTargets": responses("TopKTargets", 2),
+    "UniversalLogit": Case(make("UniversalLogit"), [(3, 4)], [(3, 5)]),
     "VariationalInformation": Case(
         make("VariationalInformation"), [(3, 2)], [(3, 4)]
     ),

@@ -48,6 +48,8 @@ class Preprocessing:
 
     def batch(self, x, y=None, sample_weight=None):
         """A batch as the models take it: `(x, y, sample_weight)`, or less."""
+        if isinstance(x, PairedInputs):  # Of `keras_kd.text.PairedTexts`.
+            return x, y, sample_weight
         index = isinstance(y, dict) and "sample_index" in y
         labels = y.get("labels") if index else y
         taught = None

@@ -132,7 +132,9 @@ def find_mask(loss, pair, inputs, name, transfer):
         transfer: the transfer's name, for the error.
     """
     loss = positions_of(loss)
-    given = pair.student, pair.given_student, pair.teacher, pair.given_teacher
+    given = [pair.student, pair.given_student]
+    if getattr(loss, "same_tokens", True):
+        given += [pair.teacher, pair.given_teacher]
     masks = [get_keras_mask(features) for features in given]
     mask = first_fitting(loss, masks, pair.student)
     if mask is not None or name is False:

@@ -190,6 +190,7 @@ class Transfer(keras.layers.Layer):
         """Whether it takes the teacher's output for logits of classes."""
         loss = self.loss
         classes = getattr(loss, "activation", "softmax") == "softmax"
+        classes = classes and getattr(loss, "same_tokens", True)
         logits = getattr(loss, "expects_logits", False)
         return logits and classes and self.reads_output
 
@@ -349,7 +350,10 @@ class Transfer(keras.layers.Layer):
         if reads and labels is None and data.labels is not None:
             raise self._wrong_labels(data)
         context = dict(
-            labels=labels, sample_index=data.sample_index, training=training
+            labels=labels,
+            sample_index=data.sample_index,
+            training=training,
+            inputs=data.inputs,
         )
         return {name: context[name] for name in required & context.keys()}
 

@@ -59,6 +59,7 @@ class BinarySoftTargets(LogitDivergence):
     Args:
         temperature: T, a positive number, or a `LearningRateSchedule` over
             training steps.
+        classes: as in `LogitDivergence`.
         teacher_from_logits: False if the teacher ends in a sigmoid; see
             `DistillationLoss`.
         student_from_logits: likewise for the student.
@@ -90,16 +91,19 @@ class BinarySoftTargets(LogitDivergence):
         self,
         temperature=4.0,
         *,
+        classes=None,
         teacher_from_logits=None,
         student_from_logits=None,
         **kwargs,
     ):
         super().__init__(
             temperature,
+            classes=classes,
             teacher_from_logits=teacher_from_logits,
             student_from_logits=student_from_logits,
             **kwargs,
         )
 
     def check_shapes(self, teacher_shape, student_shape):
-        check_same_classes(self, teacher_shape, student_shape)
+        shapes = self.compared(teacher_shape), self.compared(student_shape)
+        check_same_classes(self, *shapes)

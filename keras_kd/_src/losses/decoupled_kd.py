@@ -131,6 +131,7 @@ class DecoupledKD(LogitDivergence):
             training steps.
         target_weight: of the first part, alpha in the paper.
         non_target_weight: of the second part, beta in the paper.
+        classes: as in `LogitDivergence`.
         teacher_from_logits, student_from_logits, reduction, name, dtype: as
             in `DistillationLoss`.
 

@@ -109,6 +109,7 @@ class DIST(LogitDivergence):
             training steps.
         inter_weight: weight of the term over classes, beta in the paper.
         intra_weight: weight of the term over samples, gamma in the paper.
+        classes: as in `LogitDivergence`.
         teacher_from_logits, student_from_logits, reduction, name, dtype: as
             in `DistillationLoss`.
 

@@ -16,7 +16,7 @@ from keras_kd._src.losses.positions import without_column
 from keras_kd._src.specs import same_shape
 
 # What `call` may name and not be given.
-OPTIONAL = ("mask", "temperature")
+OPTIONAL = ("mask", "temperature", "inputs")
 # A class may be masked with float32's lowest number, whose multiples overflow.
 # This is as low for a probability.
 LEAST_LOGIT = -1e30
@@ -51,6 +51,8 @@ class DistillationLoss(keras.losses.Loss):
     - `sample_index`, each sample's index in the data, where something is
       kept of each (see `Distiller` for the data's form);
     - `training`, whether it is a training step, where something is kept;
+    - `inputs`, the batch's inputs as the student has them (None if the loss
+      is used alone), where the data brings more than the models take;
     - `temperature`, one a sample, where a rule sets it; else left out.
 
     One that sets `expects_logits = True` compares logits: it takes the two
@@ -82,8 +84,8 @@ class DistillationLoss(keras.losses.Loss):
         mask: optional, which positions count, shape `(batch, positions...)`;
             the Keras mask of the student's features by default, or else of
             the teacher's. Of a joint loss a list, one for each feature.
-        labels, sample_index, training, temperature: by keyword, where `call`
-            names them; `training` is False by default.
+        labels, sample_index, training, inputs, temperature: by keyword, where
+            `call` names them; `training` is False by default.
 
     Returns:
         The loss, a scalar unless `reduction` is `None`.
@@ -110,6 +112,8 @@ class DistillationLoss(keras.losses.Loss):
     expects_logits = False
     # What makes probabilities of these logits, "softmax" or "sigmoid".
     activation = "softmax"
+    # False where each side has tokens of its own: other classes and positions.
+    same_tokens = True
     # True where `call` takes the features of all taps at once, as lists.
     joint = False
     axis = -1
@@ -182,8 +186,11 @@ class DistillationLoss(keras.losses.Loss):
             )
         # JAX' tracers take no attributes: Keras keeps a table.
         if mask is None and not self.joint:
-            masks = map(get_keras_mask, (student_features, teacher_features))
-            mask = first_fitting(self, masks, student_features)
+            sides = [student_features]
+            sides += [teacher_features] if self.same_tokens else []
+            mask = first_fitting(
+                self, map(get_keras_mask, sides), student_features
+            )
         if sample_weight is not None:
             sample_weight = ops.convert_to_tensor(sample_weight)
         teacher, student = self._tensors(teacher_features, student_features)

@@ -195,6 +195,7 @@ class ReverseKL(LogitDivergence):
         temperature: T, a positive number (1 for language models), or a
             `LearningRateSchedule` over training steps. A variable that can be
             assigned later.
+        classes: as in `LogitDivergence`.
         teacher_from_logits, student_from_logits, reduction, name, dtype: as
             in `DistillationLoss`.
 
@@ -240,6 +241,7 @@ class SkewKL(LogitDivergence):
         temperature: T, a positive number (the paper's is 1), or a
             `LearningRateSchedule` over training steps. A variable that can be
             assigned later.
+        classes: as in `LogitDivergence`.
         teacher_from_logits, student_from_logits, reduction, name, dtype: as
             in `DistillationLoss`.
 
@@ -289,6 +291,7 @@ class SkewReverseKL(SkewKL):
         skew: the student's share of the mixture, 0 (reverse KL) or more and
             below 1. The paper's is 0.1.
         temperature: as in `SkewKL`.
+        classes: as in `LogitDivergence`.
         teacher_from_logits, student_from_logits, reduction, name, dtype: as
             in `DistillationLoss`.
 
@@ -344,6 +347,7 @@ class JensenShannon(LogitDivergence):
         temperature: T, a positive number (the paper's is 1), or a
             `LearningRateSchedule` over training steps. A variable that can be
             assigned later.
+        classes: as in `LogitDivergence`.
         teacher_from_logits, student_from_logits, reduction, name, dtype: as
             in `DistillationLoss`.
 

@@ -1,5 +1,11 @@
 """What the losses between class logits share."""
 
+from keras import ops
+
+from keras_kd._src.arguments import integer
+from keras_kd._src.keras_compat import get_keras_mask
+from keras_kd._src.keras_compat import set_keras_mask
+from keras_kd._src.losses.probabilities import check_classes_given
 from keras_kd._src.losses.probabilities import check_two_classes
 from keras_kd._src.losses.tempered_loss import TemperedLoss
 
@@ -14,11 +20,17 @@ class LogitDivergence(TemperedLoss):
 
         value = divergence(teacher_logits, student_logits, temperature=T)
 
-    Both sides must have the same classes, two or more.
+    Both sides must have the same classes, two or more. Language models of one
+    tokenizer may yet differ in them, as vocabularies are padded or extended at
+    their end: `classes=n` compares the first n, and the softmax of each side
+    is over these. `keras_kd.text.check_same_ids` finds n. Labels must then be
+    below n, for losses that take them.
 
     Args:
         temperature: T, a positive number, or a `LearningRateSchedule` over
             training steps. A variable that can be assigned later.
+        classes: how many classes are compared, the first ones, where a side
+            has more; all by default, as many on both sides.
         kwargs: as in `DistillationLoss`.
 
     Call arguments:
@@ -30,8 +42,9 @@ class LogitDivergence(TemperedLoss):
         The weighted mean over samples (and tokens or pixels), a scalar.
 
     Raises:
-        ValueError: `temperature` is not positive; class counts differ; there
-            is one class only.
+        ValueError: `temperature` is not positive; class counts differ, and
+            there is no `classes`; a side has fewer than `classes`; there is
+            one class only.
 
     Example:
     >>> from keras import ops
@@ -50,8 +63,11 @@ class LogitDivergence(TemperedLoss):
     # Static: tensors, `temperature=` and the options -> values.
     divergence = None
 
-    def __init__(self, temperature=1.0, **kwargs):
+    def __init__(self, temperature=1.0, *, classes=None, **kwargs):
         super().__init__(temperature, **kwargs)
+        self.classes = (
+            classes if classes is None else integer(classes, "classes")
+        )
 
     def call(self, teacher_logits, student_logits):
         return self.tempered_divergence(teacher_logits, student_logits)
@@ -64,5 +80,32 @@ class LogitDivergence(TemperedLoss):
             **self.options(),
         )
 
+    def as_logits(self, teacher_features, student_features):
+        """Both sides as logits of the classes that are compared."""
+        sides = super().as_logits(teacher_features, student_features)
+        return tuple(map(self._first_classes, sides))
+
+    def _first_classes(self, logits):
+        logits = ops.convert_to_tensor(logits)
+        if self.classes is None or logits.shape[-1] <= self.classes:
+            return logits
+        first = logits[..., : self.classes]
+        mask = get_keras_mask(logits)
+        if mask is not None:
+            set_keras_mask(first, mask)
+        return first
+
     def check_shapes(self, teacher_shape, student_shape):
-        check_two_classes(self, teacher_shape, student_shape)
+        shapes = self.compared(teacher_shape), self.compared(student_shape)
+        check_two_classes(self, *shapes)
+
+    def compared(self, shape):
+        """The shape of what is compared of logits of a shape."""
+        if self.classes is None:
+            return shape
+        check_classes_given(self, shape)
+        return (*shape[:-1], self.classes)
+
+    def get_config(self):
+        own = {} if self.classes is None else {"classes": self.classes}
+        return {**super().get_config(), **own}

@@ -91,6 +91,7 @@ class MarginMixedTeacher(LogitDivergence):
             training steps.
         margin: the least lead, a difference of probabilities of 0 or more and
             below 1.
+        classes: as in `LogitDivergence`.
         teacher_from_logits, student_from_logits, reduction, name, dtype: as
             in `DistillationLoss`.
 

@@ -69,6 +69,7 @@ class OrdinalSoftTargets(LogitDivergence):
         temperature: T, a positive number or a `LearningRateSchedule` over
             training steps.
         power: 2 (the paper's) or 1.
+        classes: as in `LogitDivergence`.
         teacher_from_logits, student_from_logits, reduction, name, dtype: as
             in `DistillationLoss`.
 

@@ -6,6 +6,15 @@ from keras_kd._src.losses.distillation_loss import bounded_logits
 from keras_kd._src.losses.tempered_loss import broadcast_to_logits
 from keras_kd._src.specs import same_shape
 
+# The ways between language models whose vocabularies differ.
+OTHER_VOCABULARIES = (
+    "For language models of one tokenizer whose vocabulary was padded or "
+    "extended, compare the ids that they share: "
+    "`keras_kd.losses.SoftTargets(classes=...)`. For two tokenizers there are "
+    "`keras_kd.losses.UniversalLogit` (ULD) and "
+    "`keras_kd.losses.LikelihoodMatching` (ALM)."
+)
+
 
 def log_probabilities(teacher_logits, student_logits, temperature):
     """Both sides' log-probabilities in nats at a temperature, in float32."""
@@ -30,6 +39,18 @@ def like_probabilities(values):
     return ops.logical_and(in_range, sum_to_one)
 
 
+def check_classes_given(loss, shape):
+    """Raises a `ValueError` if there are fewer classes than are compared."""
+    if shape[-1] < loss.classes:
+        raise ValueError(
+            f"{type(loss).__name__} compares the first {loss.classes} classes. "
+            f"Received: classes={loss.classes}, and outputs of shape "
+            f"{tuple(shape)} ({shape[-1]} classes). Compare no more classes "
+            "than each side has: the ids that both tokenizers share, which "
+            "`keras_kd.text.check_same_ids` counts."
+        )
+
+
 def check_same_classes(loss, teacher_shape, student_shape):
     """Raises a `ValueError` unless both sides have the same classes."""
     if teacher_shape[-1] != student_shape[-1]:
@@ -39,7 +60,7 @@ def check_same_classes(loss, teacher_shape, student_shape):
             f"({teacher_shape[-1]} classes), student outputs of shape "
             f"{tuple(student_shape)} ({student_shape[-1]} classes). Give the "
             "student's last layer as many units as the teacher's, or transfer "
-            "features instead of classes."
+            f"features instead of classes. {OTHER_VOCABULARIES}"
         )
     if not same_shape(teacher_shape, student_shape):
         raise ValueError(

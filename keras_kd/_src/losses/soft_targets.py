@@ -89,6 +89,7 @@ class SoftTargets(LogitDivergence):
             `learning_rate`, it is a variable that can be assigned later.
         standardize: whether to z-score each sample's logits first (Sun et al.,
             2024; they use a temperature of 2 and a weight of 9).
+        classes: as in `LogitDivergence`.
         teacher_from_logits: False if the teacher ends in a softmax; see
             `DistillationLoss`.
         student_from_logits: likewise for the student.
@@ -124,12 +125,14 @@ class SoftTargets(LogitDivergence):
         temperature=4.0,
         *,
         standardize=False,
+        classes=None,
         teacher_from_logits=None,
         student_from_logits=None,
         **kwargs,
     ):
         super().__init__(
             temperature,
+            classes=classes,
             teacher_from_logits=teacher_from_logits,
             student_from_logits=student_from_logits,
             **kwargs,

@@ -75,6 +75,7 @@ class TargetEnhancement(LogitDivergence):
         temperature: T (1 in the paper), a positive number or a
             `LearningRateSchedule` over training steps.
         exponent: 1 or more; 1 to 1.5 in the authors' settings.
+        classes: as in `LogitDivergence`.
         teacher_from_logits, student_from_logits, reduction, name, dtype: as
             in `DistillationLoss`.
 

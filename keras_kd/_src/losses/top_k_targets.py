@@ -148,6 +148,7 @@ class TopKTargets(LogitDivergence):
         temperature: T, a positive number (1 for language models), or a
             `LearningRateSchedule` over training steps. A variable that can be
             assigned later.
+        classes: as in `LogitDivergence`.
         teacher_from_logits, student_from_logits, reduction, name, dtype: as
             in `DistillationLoss`.
 
@@ -182,7 +183,7 @@ class TopKTargets(LogitDivergence):
 
     def check_shapes(self, teacher_shape, student_shape):
         super().check_shapes(teacher_shape, student_shape)
-        _check_rest(self.k, student_shape)
+        _check_rest(self.k, self.compared(student_shape))
 
     def options(self):
         return {"k": self.k}

@@ -95,6 +95,7 @@ class VirtualTeacher(LogitDivergence):
             `LearningRateSchedule` over training steps.
         true_class_probability: a, above 0 and below 1.
         form: `"code"` (the default) or `"paper"`.
+        classes: as in `LogitDivergence`.
         teacher_from_logits, student_from_logits, reduction, name, dtype: as
             in `DistillationLoss`.
 

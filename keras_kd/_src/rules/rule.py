@@ -112,6 +112,12 @@ def _check_loss(name, loss):
             f"with {name}, which does not compare logits. Give them to the "
             "transfer that does, such as that of `SoftTargets`."
         )
+    if not getattr(loss, "same_tokens", True):
+        raise ValueError(
+            "Rules compare both sides class by class. Received: rules for a "
+            f"transfer with {name}, whose sides have classes of their own. "
+            "Weigh these samples by `sample_weight`."
+        )
     if getattr(loss, "activation", "softmax") != "softmax":
         raise ValueError(
             "Rules work on logits of classes that exclude each other. "
