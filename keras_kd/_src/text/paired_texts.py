@@ -103,9 +103,12 @@ class PairedTexts(keras.utils.PyDataset):
         if self.seed is not None:
             np.random.default_rng([self.seed, epoch]).shuffle(self.order)
 
+    def __len__(self):
+        return -(-len(self.texts) // self.batch_size)
+
     @property
     def num_batches(self):
-        return -(-len(self.texts) // self.batch_size)
+        return len(self)
 
     def __getitem__(self, index):
         begin = index * self.batch_size

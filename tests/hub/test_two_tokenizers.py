@@ -1,0 +1,147 @@
+"""A teacher and a student of two tokenizers: KerasHub's, through `fit`."""
+
+import keras
+import numpy as np
+import pytest
+from support import numpy
+
+import keras_kd as kd
+
+keras_hub = pytest.importorskip("keras_hub")
+
+TEXTS = ["a bad film", "good", "not a very good film", "bad bad"]
+WORDS = ["<|endoftext|>", *(chr(n) for n in range(97, 123)), "\u0120"]
+WORDS += ["oo", "oo" + "d", "\u0120a", "ba", "\u0120" + "ba", "fi"]
+MERGES = ["o o", "oo d", "\u0120 a", "b a", "\u0120 ba", "f i"]
+
+
+def teacher_tokenizer():
+    vocabulary = {word: number for number, word in enumerate(WORDS)}
+    return keras_hub.models.GPT2Tokenizer(vocabulary, MERGES)
+
+
+def student_tokenizer():
+    return kd.text.OffsetTokenizer(
+        keras_hub.tokenizers.ByteTokenizer(), start_id=1, end_id=2
+    )
+
+
+def gpt2(vocabulary, width, *, preprocessor=None):
+    backbone = keras_hub.models.GPT2Backbone(
+        vocabulary_size=vocabulary,
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=width,
+        intermediate_dim=16,
+        dropout=0.0,
+        max_sequence_length=32,
+    )
+    return keras_hub.models.GPT2CausalLM(backbone, preprocessor=preprocessor)
+
+
+def distiller(weights):
+    keras.utils.set_random_seed(0)
+    preprocessor = keras_hub.models.GPT2CausalLMPreprocessor(
+        teacher_tokenizer(), sequence_length=8
+    )
+    teacher = gpt2(len(WORDS), 16, preprocessor=preprocessor)
+    student = gpt2(260, 8)
+    for model in (teacher, student):
+        for variable in model.trainable_variables:
+            variable.assign(5.0 * variable)
+    terms = [
+        kd.losses.UniversalLogit(),
+        kd.losses.LikelihoodMatching(temperature=2.0),
+    ]
+    transfers = [
+        kd.Transfer(loss, weight=weight) for loss, weight in zip(terms, weights)
+    ]
+    made = kd.Distiller(teacher, student, transfers, hard_weight=0.0)
+    made.compile(keras.optimizers.Adam(0.03), loss=None)
+    return made
+
+
+def data(length=24, teacher_length=20, **arguments):
+    return kd.text.PairedTexts(
+        TEXTS,
+        teacher_tokenizer(),
+        student_tokenizer(),
+        length=length,
+        teacher_length=teacher_length,
+        **arguments,
+    )
+
+
+def log_softmax(logits):
+    logits = logits.astype("float64")
+    logits -= logits.max(axis=-1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+
+
+def token_log_probs(model, ids):
+    """A text alone, without any padding: rows of all classes."""
+    ids = np.array([ids], "int32")
+    mask = np.ones(ids.shape, bool)
+    logits = model({"token_ids": ids, "padding_mask": mask})
+    return log_softmax(numpy(logits))[0]
+
+
+def expected_terms(teacher, student):
+    """ULD over tokens, ALM over chunks; cut by hand, a text at a time."""
+    uld, alm = [], []
+    for text in TEXTS:
+        ids = [numpy(teacher_tokenizer()(text)).tolist(), [*text.encode()]]
+        ids = [[0, *ids[0], 0], [1, *ids[1], 2]]
+        rows = [
+            token_log_probs(model, each[:-1])
+            for model, each in zip((teacher, student), ids)
+        ]
+        for pair in zip(*rows):
+            first, second = (np.sort(np.exp(row))[::-1] for row in pair)
+            first = np.pad(first, (0, len(second) - len(first)))
+            uld.append(np.abs(first - second).sum())
+        # A byte a token on the student's side: each of the teacher's tokens
+        # is a chunk, and so is the end.
+        place = 0
+        for row, number in zip(rows[0], ids[0][1:]):
+            size = 1 if number == 0 else len(WORDS[number])
+            q = sum(
+                rows[1][n][ids[1][n + 1]] for n in range(place, place + size)
+            )
+            p, q = (np.exp(x / 2.0 - 1e-6) for x in (row[number], q))
+            alm.append(p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q)))
+            place += size
+        assert place == len(text) + 1
+    return np.mean(uld), np.mean(alm)
+
+
+def test_terms_of_two_tokenizers():
+    made = distiller(weights=(1.0, 1.0))
+    logs = made.evaluate(data(), verbose=0, return_dict=True)
+    uld, alm = expected_terms(made.teacher, made.student)
+    np.testing.assert_allclose(logs["universal_logit_loss"], uld, rtol=1e-4)
+    np.testing.assert_allclose(logs["likelihood_matching_loss"], alm, rtol=1e-3)
+    # Twice the padding changes nothing.
+    more = made.evaluate(data(32, 32), verbose=0, return_dict=True)
+    np.testing.assert_allclose(more["loss"], logs["loss"], rtol=1e-4)
+    history = made.fit(data(), epochs=12, verbose=0).history
+    assert history["universal_logit_loss"][-1] < 0.8 * uld
+    assert history["likelihood_matching_loss"][-1] < 0.5 * alm
+
+
+@pytest.mark.one_backend
+def test_vocabularies_that_differ_without_a_way():
+    made = distiller(weights=(1.0, 1.0))
+    with pytest.raises(ValueError) as error:
+        plain = kd.Distiller(made.teacher, made.student)
+        plain.compile("sgd", loss=None)
+        plain.fit(data(16, 16), verbose=0)
+    message = str(error.value)
+    for way in (
+        "classes=",
+        "UniversalLogit",
+        "LikelihoodMatching",
+        "34",
+        "260",
+    ):
+        assert way in message
