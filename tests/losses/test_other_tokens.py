@@ -118,19 +118,29 @@ def l1_of_sorted(teacher, student):
     return np.abs(first - second).sum()
 
 
-def l1_of_tokens(teacher, student):
+def l1_of_first(k, teacher, student):
+    """Likewise of the first ranks, and of all others as one."""
+    sides = [np.sort(np.exp(log_softmax(x)))[::-1] for x in (teacher, student)]
+    sides = [[*side[:k], *np.zeros(k)][:k] + [side[k:].sum()] for side in sides]
+    return np.abs(np.subtract(*sides)).sum()
+
+
+def l1_of_tokens(teacher, student, distance=l1_of_sorted):
     found = np.empty(student.shape[:-1])
     for token in np.ndindex(found.shape):
-        found[token] = l1_of_sorted(teacher[token], student[token])
+        found[token] = distance(teacher[token], student[token])
     return found
 
 
-def uld_case(classes, **facts):
+def uld_case(classes, k=None, **facts):
     sides = random_features(*((3, size) for size in classes), size=2.0)
+    first = functools.partial(l1_of_first, k)
     return LossCase(
-        UniversalLogit,
+        functools.partial(UniversalLogit, k),
         *sides,
-        reference=l1_of_tokens,
+        reference=functools.partial(
+            l1_of_tokens, distance=first if k else l1_of_sorted
+        ),
         smooth=False,
         invariances=(shifted,),
         **facts,
@@ -141,6 +151,8 @@ CASES = {
     "universal_logit": uld_case((5, 5)),
     "universal_logit-larger_teacher": uld_case((7, 4), identical=None),
     "universal_logit-larger_student": uld_case((4, 7), identical=None),
+    "universal_logit-k2": uld_case((5, 5), 2),
+    "universal_logit-k5": uld_case((4, 7), 5, identical=None),
 }
 
 
@@ -156,6 +168,15 @@ def test_sorted_gradient():
         student.astype("float64"),
     )
     assert_close(slope, expected, 1e-4)
+
+
+def test_first_ranks_come_near_to_all():
+    """From below; they are all there is as soon as they are as many."""
+    teacher, student = random_features((7,), (5,), size=2.0)
+    values = [value(UniversalLogit(k), teacher, student) for k in (1, 3, 7)]
+    whole = value(UniversalLogit(), teacher, student)
+    assert values[0] < values[1] < values[2] + 1e-6
+    assert_close(values[2], whole)
 
 
 def test_sorted_order_is_of_no_importance():
@@ -460,6 +481,8 @@ def test_what_is_refused():
     refused(lambda: loss.check_shapes((4, 2, 3, 5), (4, 3, 5)), "as many axes")
     loss.check_shapes((None, 7), (None, None, 5))
     refused(lambda: loss(ALM.teacher, ALM.student, inputs=INPUTS), "`labels`")
+    refused(lambda: UniversalLogit(0), "`k` must be a positive integer")
+    assert_in_config(UniversalLogit, k=3, temperature=2.0)
     for loss in (UniversalLogit, LikelihoodMatching):
         refused(lambda make=loss: make(temperature=0.0), "positive")
         refused(
