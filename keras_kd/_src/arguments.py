@@ -54,5 +54,5 @@ def one_of(value, name, choices):
 
 
 def received(name, value):
-    """The sentence of an error that says what came."""
+    """The sentence of an error with what was received."""
     return f"Received: {name}={value!r} (of type {type(value).__name__})."

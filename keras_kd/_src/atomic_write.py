@@ -10,7 +10,7 @@ def atomic_write(path, write, shared=False):
     path.parent.mkdir(parents=True, exist_ok=True)
     # Where others may write the same file now, each fills one of its own.
     own = f"{uuid.uuid4().hex}_" if shared else ""
-    # The ending tells Keras the format, and stays.
+    # Keras chooses the format by the ending, which stays.
     unfinished = path.with_name(f"unfinished_{own}{path.name}")
     try:
         write(unfinished)

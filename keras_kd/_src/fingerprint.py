@@ -1,4 +1,4 @@
-"""A teacher's fingerprint: tells whether it is the same teacher."""
+"""A teacher's fingerprint: the same for the same teacher."""
 
 import hashlib
 
@@ -10,7 +10,7 @@ from keras_kd._src.keras_compat import all_layers
 
 
 def fingerprint(model):
-    """SHA-256 over a model's weights: tells whether it is the same teacher.
+    """SHA-256 over a model's weights: the same for the same teacher.
 
     Stored with a cache of predictions, and in a training state in the place of
     the weights of a teacher that never changes. The shapes, types and values
@@ -20,7 +20,7 @@ def fingerprint(model):
 
     Args:
         model: a built Keras model, or a `keras_kd.teachers.Teacher`, which
-            says itself what it is known by.
+            defines its own.
 
     Returns:
         A uint8 array of shape `(32,)`.

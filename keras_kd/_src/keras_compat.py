@@ -1,7 +1,7 @@
 """All that is private in Keras and used here: one small function for each.
 
 Nothing else in the project touches a private name of Keras; a test greps for
-them. Each function says why the public names don't do.
+them. Each docstring gives the reason why.
 """
 
 import contextlib
@@ -83,8 +83,8 @@ def sublayers(layer):
 def makes_weights(layer):
     """Whether a layer makes weights when it is built: it has a `build`.
 
-    That one inherits Keras' own can't be told by comparing methods, as Keras
-    wraps each class's.
+    Comparing methods can't show that one inherits Keras' own, as Keras wraps
+    each class's.
     """
     return not getattr(layer.build, "_is_default", False)
 

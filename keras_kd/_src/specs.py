@@ -48,9 +48,9 @@ def input_spec(model):
 
 
 def known_inputs(model):
-    """What a model says that it takes, or None where only data can tell.
+    """What a model takes, or None if that is known from data only.
 
-    Told are the sizes and types of all inputs of a Functional or Sequential
+    Returned are the sizes and types of all inputs of a Functional or Sequential
     model, unless a size besides the batch is open or an input is optional.
     Other models are known by the shapes alone that they were built for.
     """
@@ -81,7 +81,7 @@ def graph_inputs(model):
 
 
 def output_structure(model):
-    """What a model returns, in its structure; None if only a run can tell."""
+    """What a model returns, in its structure; None if only a run shows it."""
     if isinstance(model, keras.Sequential):
         return model.outputs[0] if model.built else None
     if getattr(model, "outputs", None):
@@ -106,7 +106,7 @@ def _spec_of(array):
 def stated_spec(input_shape, model):
     """The argument `input_shape` as `KerasTensor`s, checked.
 
-    Types that it does not say are those of the model's own inputs.
+    Types that it does not specify are those of the model's own inputs.
     """
     if input_shape is None:
         return None
@@ -203,7 +203,7 @@ def inputs_for(role, model, inputs):
 
 
 def check_same_inputs(name, taught, learned):
-    """Raises a `ValueError` if models say that they take unlike inputs.
+    """Raises a `ValueError` if models take unlike inputs.
 
     Args:
         name: the teacher's.

@@ -6,7 +6,7 @@
     parts/NAME/00000-CHECKSUM.npy  a shard: one record for each sample
 
 A file is written whole and never changed: another content has another name.
-The JSON files carry a checksum of what they say, and say the size and checksum
+The JSON files carry a checksum of their content, and hold the size and checksum
 of each `.npy` file. Rows are counted over all shards of all parts, in the order
 of the manifest.
 """
@@ -35,12 +35,12 @@ NO_DESCRIPTOR = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 
 
 def checksummed_json(content):
-    """A dict as one line of JSON, with a checksum of what it says."""
+    """A dict as one line of JSON, with a checksum of its content."""
     return json.dumps({"checksum": _checksum(content), **content}) + "\n"
 
 
 def parse_checksummed(data, damaged):
-    """What such bytes say; a `ValueError` that begins with `damaged` if not."""
+    """Their content; else a `ValueError` that begins with `damaged`."""
     try:
         content = json.loads(data.decode())
         intact = content.pop("checksum") == _checksum(content)
@@ -67,7 +67,7 @@ def short(value):
 def write_array(folder, stem, arrays):
     """Writes arrays as one `.npy` file, along the last axis.
 
-    Returns what JSON says of it: `file`, `bytes` and `checksum`.
+    Returns its entry in the JSON: `file`, `bytes` and `checksum`.
     """
     dtype, shape = arrays[0].dtype, arrays[0].shape
     header = io.BytesIO()
@@ -96,7 +96,7 @@ def write_array(folder, stem, arrays):
 
 
 def map_file(path, about, damaged):
-    """A file, mapped into memory, if it has the size that JSON says."""
+    """A file, mapped into memory, if it has the size given in the JSON."""
     if not path.is_file():
         raise ValueError(f"{damaged} Received: no file {path.name}.")
     size = path.stat().st_size
@@ -123,8 +123,8 @@ def check_file(mapped, about, damaged):
 def rows_of_file(mapped, count, dtype):
     """The last `count` values of a mapped file, which its header precedes.
 
-    The header is for others to read: JSON says what is in a file, and nothing
-    is unpickled.
+    The header is for others to read: the JSON describes what is in a file, and
+    nothing is unpickled.
     """
     return np.frombuffer(
         mapped, dtype, count, len(mapped) - count * dtype.itemsize
@@ -167,7 +167,7 @@ def _flat(settings):
 
 
 def plain_metadata(metadata):
-    """What is said about the data, as JSON gives it back; None is nothing."""
+    """The metadata of the data, as JSON returns it; None is none."""
     if metadata is None:
         return {}
     texts = isinstance(metadata, dict) and all(
@@ -238,7 +238,7 @@ def _nameless(config):
 def _check_class_names(class_names, outputs):
     # Of several entries, or several axes, it isn't known which are classes.
     shapes = [output.shape for output in outputs if output.tap == ""]
-    # A single number tells two classes apart.
+    # A single number distinguishes two classes.
     counts = [n for shape in shapes if len(shape) == 1 for n in shape if n > 1]
     if class_names and counts and len(class_names) not in counts:
         raise ValueError(
@@ -264,7 +264,7 @@ def part_folders(path):
 
 
 def read_part(folder):
-    """What a part's `part.json` says."""
+    """The content of a part's `part.json`."""
     path = folder / "part.json"
     message = damaged(folder.name)
     if not path.is_file():
@@ -292,7 +292,7 @@ def check_shard(folder, shard, dtype):
 
 
 class Manifest:
-    """What a cache's `manifest.json` says: settings, samples, parts, index."""
+    """A cache's `manifest.json`: settings, samples, parts, index."""
 
     def __init__(self, content):
         self.content = content

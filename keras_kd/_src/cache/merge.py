@@ -33,7 +33,7 @@ def merge(path, *, samples=None, allow_gaps=False):
         path: the cache's folder, local.
         samples: how many samples (not augmented views) the data has: 0 to
             samples - 1 must be there. None if the largest number found is the
-            last, or the `AugmentedViews` know; what was merged before must be
+            last, or with `AugmentedViews`; what was merged before must be
             there then.
         allow_gaps: whether samples may be missing.
 

@@ -20,7 +20,7 @@ COMMIT_SECONDS, COMMIT_SHARE = 30, 1 / 64
 
 
 class Part:
-    """A writer's part: shards, and `part.json`, which says what they are.
+    """A writer's part: shards, and `part.json`, which lists them.
 
     A shard counts as soon as `part.json` names it, which is written anew after
     each. So a kill loses the shard that is not yet named, and nothing else.
@@ -114,7 +114,7 @@ class Part:
         self._begin_shard()
 
     def finish(self):
-        """Commits the last shard, and says that the part is whole."""
+        """Commits the last shard, and marks the part as whole."""
         self.commit()
         if not self.description["finished"]:
             self.description["finished"] = True

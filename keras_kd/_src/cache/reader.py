@@ -49,7 +49,7 @@ class StoredRecords:
         self._on_disk = True
         self._most = most_maps()
         about = self.manifest.content["index"]
-        # That of scattered samples may be large; records say whose they are.
+        # That of scattered samples may be large; records hold whose they are.
         small = about["bytes"] <= CHECKED_AT_OPEN
         mapped = self._mapped(*self._index_file(), check=small)
         rows = rows_of_file(mapped, 2 * about["runs"], np.dtype("<i8"))

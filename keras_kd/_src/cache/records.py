@@ -42,7 +42,7 @@ class StoredOutput:
         }
 
     def carried(self, records, parts, constants):
-        """What a batch carries; `parts` says by whose constants each is."""
+        """What a batch carries; `parts`: by whose constants each is."""
         fields = self.take(records)
         if not self.encoding.needs_samples:
             return self.encoding.unpack(fields, {})
@@ -169,14 +169,14 @@ class ShardMaps:
         }
 
     def prefetch(self, shards, rows):
-        """Tells the system which records are read next, all at once.
+        """Prefetches the records that are read next, all at once.
 
         A mapped record that isn't in memory is fetched when it is touched: a
         batch waits for one after another, while a disk serves a hundred at a
         time, and much around each is fetched as well, which drives others out.
         (Of a 6.9 GB cache in 4 GB of memory came 316 samples a second, and
-        61,000 once they were prefetched.) To tell takes ten times as long as
-        to read from memory.
+        61,000 once they were prefetched.) To ask for it takes ten times as
+        long as to read from memory.
         """
         if not hasattr(mmap, "MADV_WILLNEED"):
             return

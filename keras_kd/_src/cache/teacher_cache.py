@@ -86,7 +86,7 @@ class TeacherCache(Teacher):
 
     Made by `keras_kd.cache.open`. It holds memory maps and no weights. Each
     batch must bring its predictions along: `join` adds them to a data set, in
-    any order and any batches, as each sample says which it is. Batches without
+    any order and any batches, as each sample carries its index. Batches without
     predictions are evaluated on the student's own loss and metrics.
 
     Args:

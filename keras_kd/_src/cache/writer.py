@@ -85,8 +85,8 @@ def write(
     Args:
         teacher: a built Keras model, or any that teaches: an `Ensemble`, an
             `OnnxModel`, a `keras_kd.teachers.Teacher` of your own, a
-            `FunctionTeacher` (of whose function the cache only knows what its
-            fingerprint does: state a version that changes with it).
+            `FunctionTeacher` (whose function is not in the fingerprint: state a
+            version that changes with it).
         dataset: an array, whose rows are the samples 0, 1, 2..., or a dict or
             list of them for several inputs; a list of texts, for a teacher
             that brings a preprocessor; `AugmentedViews`; or batches
@@ -103,7 +103,7 @@ def write(
         batch_size: samples that the teacher is run on at once, where the data
             is no batches. With that of the training, JAX and TensorFlow
             round the predictions as a live teacher's.
-        samples: how many there are, for the bar where the data does not tell,
+        samples: how many there are, for the bar where the data has no length,
             and for the check that none is missing.
         views: the `AugmentedViews` that the batches are of, with `"view"` in
             `y`, where several writers share them.
@@ -111,7 +111,7 @@ def write(
             your choice: text, anything else that JSON can hold, or a Keras
             layer, such as `{"preprocessing": "x / 255", "dataset_id": "mnist
             3.0.1"}`. `"class_names"` is a list, one for each class. All
-            writers must say the same, and `open` compares.
+            writers must pass the same, and `open` compares.
         shard_samples: samples after which a shard is complete (or up to one
             batch more); about 128 MB by default. A kill costs the shard that
             is being written, and 30 seconds at most, or a sixty-fourth of the
@@ -145,7 +145,7 @@ def write(
     settings_of_views = replayed.settings() if replayed else None
     numbering = Numbering(settings_of_views)
     batches = batches_of(dataset, batch_size, numbering)
-    # The first batches tell shapes and scales.
+    # Shapes and scales are those of the first batches.
     first, batches = calibration_batches(
         dataset, batches, batch_size, _wanted(outputs)
     )
@@ -168,7 +168,7 @@ def write(
 
 def _wanted(outputs):
     scaled = any(encoding.needs_samples for encoding in outputs.values())
-    return CALIBRATION_SAMPLES if scaled else 1  # One batch tells shapes.
+    return CALIBRATION_SAMPLES if scaled else 1  # One has the shapes.
 
 
 def _total(dataset, samples, count):

@@ -1,4 +1,4 @@
-"""What is checked between steps, and said once: mistakes that train on."""
+"""What is checked between steps, and warned of once: mistakes that train on."""
 
 import contextlib
 import inspect
@@ -23,7 +23,7 @@ WRAPPED = (
     "Could not automatically infer",
     "in user code:",
 )
-# So many samples tell a teacher from one that guesses.
+# So many samples distinguish a teacher from one that guesses.
 ENOUGH_SAMPLES = 100
 
 
@@ -119,17 +119,17 @@ def _is_ours(error):
 
 
 def warn_of_probabilities(transfer):
-    """Warns if outputs are probabilities, and the loss was not told.
+    """Warns if outputs are probabilities, and the loss takes them for logits.
 
     Those of a last activation that is known by the model's graph are read
-    before it; others are known by their values, or told wrongly.
+    before it; others are recognized by their values, or specified wrongly.
     """
     _, *counts = transfer.inspection.read()
     for side, mistaken in zip(("teacher", "student"), counts):
         argument = f"{side}_from_logits"
-        told = getattr(transfer.loss, argument, None)
+        stated = getattr(transfer.loss, argument, None)
         known = transfer.activations.get(side)
-        known_good = told is True or (told is None and known == "linear")
+        known_good = stated is True or (stated is None and known == "linear")
         if known_good or not (known in PROBABILITIES or mistaken):
             continue
         about = f"The {side}'s outputs in transfer {transfer.name!r}"
@@ -147,7 +147,7 @@ def warn_of_probabilities(transfer):
                 f"`{argument}`. What the {known} is given is compared. To say "
                 f"so, {fix}."
             )
-        elif told is False:
+        elif stated is False:
             warn(
                 f"{about} are no probabilities: some are below 0 or above 1. "
                 f"Received: {name} with `{argument}=False`. Leave it out for "

@@ -1,4 +1,4 @@
-"""What a `Distiller` distils of several outputs, where nobody said."""
+"""What a `Distiller` distils of several outputs, where it is not specified."""
 
 import keras
 

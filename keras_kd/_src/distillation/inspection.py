@@ -12,7 +12,7 @@ from keras_kd._src.losses.positions import broadcast_weights
 from keras_kd._src.losses.probabilities import like_probabilities
 from keras_kd._src.specs import same_shape
 
-SAMPLES = 64  # Enough to tell, and cheap in each step.
+SAMPLES = 64  # Enough to judge by, and cheap in each step.
 # Logits of an untrained model may all be between 0 and 1, but then those of a
 # class are close together.
 LEAST_SPREAD = 0.5

@@ -17,7 +17,7 @@ class _Owner:
     def __init__(self, training_step, student):
         self.training_step = training_step
         self.student = weakref.ref(student)
-        self.told = False
+        self.warned = False
 
     @property
     def steps(self):
@@ -29,15 +29,15 @@ _owners_of = weakref.WeakKeyDictionary()
 
 
 def claim(teacher, transfers, training_step, student):
-    """Tells once of what another distiller has trained already.
+    """Warns once of what another distiller has trained already.
 
     Called when a distiller is made and before each run: of two that are made
-    of the same parts, the one that is trained later is told.
+    of the same parts, the one that is trained later warns.
 
     Args:
         teacher: the distiller's `Teacher`.
         transfers: its transfers.
-        training_step: its variable, which tells it from others.
+        training_step: its variable, which identifies it.
         student: its student.
 
     Raises:
@@ -50,12 +50,12 @@ def claim(teacher, transfers, training_step, student):
             own = [_Owner(training_step, student)]
             owners += own
         trained = [o for o in owners if o is not own[0] and o.steps]
-        if trained and not own[0].told:
+        if trained and not own[0].warned:
             steps = max(owner.steps for owner in trained)
             if is_memory and any(o.student() is not student for o in trained):
                 raise _of_another_student(kind, steps)
             _warn_of_reuse(kind, steps)
-            own[0].told = True
+            own[0].warned = True
 
 
 def _parts(teacher, transfers):

@@ -40,7 +40,7 @@ class Teacher:
         supports_jit: False if `predictions` can't be compiled by XLA.
         replaceable: False if a `Distiller` may not be given another teacher.
         takes_labels: whether its predictions depend on the batch's labels.
-        needs_data: whether only a batch of data can tell what it takes.
+        needs_data: whether what it takes is known only from a batch of data.
 
     Raises:
         ValueError: in a `Distiller`, a transfer names a layer of a teacher

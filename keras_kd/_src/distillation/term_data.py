@@ -53,7 +53,7 @@ class TermData(NamedTuple):
 
     @property
     def text_of_labels(self):
-        """How errors say which labels there are."""
+        """The labels that there are, for errors."""
         if not keras.tree.is_nested(self.labels):
             return f"of shape {tuple(getattr(self.labels, 'shape', ()))}"
         return f"with the keys {sorted(_entries(self.labels))}"

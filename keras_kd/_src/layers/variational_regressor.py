@@ -20,7 +20,7 @@ class VariationalRegressor(keras.layers.Layer):
 
     Three projections at each position (1x1 convolutions without biases, ReLU
     in between) predict the teacher's features; a trained variance for each
-    channel, the same at all positions and for all samples, says how surely.
+    channel, the same at all positions and for all samples, is the uncertainty.
     Positions of another number are averaged down or interpolated up first.
 
         mean = W3 relu(W2 relu(W1 features))

@@ -18,7 +18,7 @@ _last_axis = _LastAxis(name="last_axis")
 
 
 def positions_of(loss):
-    """What knows the positions of a loss's features: ours do themselves."""
+    """What handles the positions of a loss's features: ours do themselves."""
     return loss if isinstance(loss, DistillationLoss) else _last_axis
 
 

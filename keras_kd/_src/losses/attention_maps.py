@@ -230,7 +230,7 @@ class AttentionDivergence(AttentionMapLoss):
     gives them after the softmax, where an entry of the student's that is 0
     (masked, or underflown) gets no gradient. Rows are made to sum to 1; a row
     of zeros reads as even attention. Rows of padded queries count like the
-    others: a map does not tell which those are.
+    others: a map does not show which those are.
 
     Args:
         from_scores: whether the maps are scores before the softmax.

@@ -200,7 +200,7 @@ def _products(embedding, rows, sample_index, negative_index):
 
 
 def _noise_contrastive(scores, share, log_constant, num_samples):
-    """How hard it is to tell each sample's own row (first) from the others."""
+    """How hard it is to distinguish each sample's own row (first)."""
     # `share` is how much each of the others counts.
     log_noise = math.log(share.shape[1] / num_samples)
     # log p - log noise: of this the probability to be the own is the sigmoid.

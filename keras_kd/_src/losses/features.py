@@ -109,7 +109,7 @@ def check_layers(loss, teacher_shapes, student_shapes):
 
 
 def refuse_layers(loss, teacher_shapes, student_shapes, needed):
-    """Raises a `ValueError` that says what the layers should be."""
+    """Raises a `ValueError` with what the layers should be."""
     raise ValueError(
         f"{type(loss).__name__} needs {needed}. Received: teacher "
         f"{[*map(tuple, teacher_shapes)]}, student "

@@ -27,8 +27,8 @@ class EasiestFirst(Rule):
     by the teacher, the order does not depend on the student. Samples that are
     as hard as the last that is kept are kept, too. A sample of weight 0 does
     not count; one without a label (-1) is not ranked, and kept, where the
-    labels say what is easy. The losses' mean is weighted: those that are kept
-    share the weight of all.
+    labels decide what is easy. The losses' mean is weighted: those that are
+    kept share the weight of all.
 
     Args:
         share: of the batch, above 0 and at most 1, or a

@@ -27,8 +27,8 @@ def be_your_own_teacher(
             + hint_weight * sum_exits mean((F_hint - adapter(F_exit))^2)
 
     In the paper the labels' weight is 1 - `weight` for the exits and 1 for the
-    last; here `hard_weight` is one for all (`loss_weights` of `compile` tell
-    them apart).
+    last; here `hard_weight` is one for all (`loss_weights` of `compile` set
+    each).
 
     Args:
         exits: a `students.Exits`.

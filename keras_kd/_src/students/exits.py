@@ -28,8 +28,8 @@ class Exits(keras.Model):
         model: a Keras model of known inputs.
         exits: dict, tap -> Keras layer or model from the features there to
             logits, `(batch, classes)`, such as a small network that ends in as
-            many units as there are classes. `keras_kd.Tap` says what a tap
-            can be.
+            many units as there are classes. See `keras_kd.Tap` for what a
+            tap can be.
         name: the name of the model with its exits.
 
     Call arguments:
@@ -84,7 +84,7 @@ class Exits(keras.Model):
         self.built = True
 
     def known_inputs(self):
-        """What its model says that it takes; None where only data can tell."""
+        """What its model takes; None if that is known from data only."""
         return known_inputs(self.model)
 
     def call(self, inputs, training=None):

@@ -68,7 +68,7 @@ def shrink(
     Models inside of the model are shrunk, too. The student is a Functional
     model (a Sequential one of a Sequential teacher), also of a teacher of a
     class of its own, such as a KerasHub backbone or classifier. To get that
-    class, say in `config` what differs:
+    class, pass in `config` what differs:
 
         shrink(bert_backbone, depth=0.5, config={"num_layers": 6})
         shrink(classifier, depth=0.5, config={"backbone": {"num_layers": 6}})

@@ -133,7 +133,7 @@ class Ensemble(keras.Model):
         self.built = True
 
     def known_inputs(self):
-        """What it says that it takes, as a `KerasTensor`; None if open."""
+        """What it takes, as a `KerasTensor`; None if open."""
         return self._inputs_spec if sizes_known(self._inputs_spec) else None
 
     def call(self, inputs, training=None, *, labels=None):
@@ -192,7 +192,7 @@ class Ensemble(keras.Model):
         return self.weighting == "confidence"
 
     def fingerprint_bytes(self):
-        """What tells this ensemble from others of the same members."""
+        """What distinguishes this ensemble from others of the same members."""
         weights = self.weighting
         weights = weights if isinstance(weights, str) else list(weights)
         parts = [self.average, weights, self.temperature, self.num_classes]

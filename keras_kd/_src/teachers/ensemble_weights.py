@@ -47,7 +47,7 @@ def confidence_weights(logits, labels):
     """Confidence-aware weights (CA-MKD): members that are right count more.
 
     Where members are good at different samples, their mean is held back by
-    those that are wrong; the labels tell which.
+    those that are wrong; the labels show which.
 
         cross_entropy_k = -log(softmax(logits_k)[label])
         weight_k = (1 - softmax(cross_entropy)_k) / (members - 1)
@@ -141,7 +141,7 @@ def checked_weights(weights, members):
 
 
 def check_known(table, average, weighting):
-    """Raises a `ValueError` if members lack classes that they must know."""
+    """Raises a `ValueError` if members lack classes that they must have."""
     fixed = not isinstance(weighting, str)
     counts = np.array(weighting) > 0 if fixed else np.ones(len(table), bool)
     known = table >= 0

@@ -9,12 +9,12 @@ from keras_kd._src.teachers.function_teacher import warn_of_function
 
 
 class ForeignTeacher(Teacher):
-    """A frozen model of another library, told by its weights.
+    """A frozen model of another library, identified by its weights.
 
     Args:
         name: the name in errors.
         preprocess: from the batch's inputs to the model's, or None.
-        version: text that tells `preprocess` from others, or None.
+        version: text that identifies `preprocess`, or None.
     """
 
     def __init__(self, name, preprocess, version):
@@ -24,7 +24,7 @@ class ForeignTeacher(Teacher):
         self._warned = False
 
     def warn_of_preprocess(self):
-        """Warns once that a function without a version can't be told."""
+        """Warns once that a function without a version can't be identified."""
         if self.preprocess is None or self.version or self._warned:
             return
         self._warned = True

@@ -39,7 +39,7 @@ def _checked_columns(teacher, outputs, samples):
 
 
 def values_of(teacher, outputs, samples, specs):
-    """The arrays of the shapes that `specs` says, in its structure."""
+    """The arrays of the shapes in `specs`, in its structure."""
     try:
         keras.tree.assert_same_structure(specs, _arrays(outputs, specs))
     except (TypeError, ValueError):

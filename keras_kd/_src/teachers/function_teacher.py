@@ -47,10 +47,10 @@ class FunctionTeacher(keras.Model):
     of a regression, or several outputs, of which transfers name one by a tap
     such as `"[box]"`.
 
-    A function has no weights to tell it by. State a `version`, and change it
-    with the function: a cache of predictions, or the state of a training run,
-    then refuses the changed one. Without it there is a `UserWarning` where a
-    cache is written or a state saved, as any function will pass for this one.
+    A function has no weights for a fingerprint. State a `version`, and change
+    it with the function: a cache of predictions, or the state of a training
+    run, then refuses the changed one. Without it there is a `UserWarning` where
+    a cache is written or a state saved, as any function will pass for this one.
 
     The teacher is never saved with a distiller. XLA can't compile the step on
     TensorFlow. On JAX the function must not compute with JAX itself (that is
@@ -76,8 +76,8 @@ class FunctionTeacher(keras.Model):
             `0.01 / num_classes` by default.
         input_dtype: type of the arrays that the function gets; or a dict or
             list of types, as `input_shape` is one.
-        version: text that tells this function from others and from what it
-            was before, such as `"2024-05"` or a model's checksum.
+        version: text that identifies this function, and changes with it, such
+            as `"2024-05"` or a model's checksum.
         name: the teacher's name.
 
     Call arguments:
@@ -136,7 +136,7 @@ class FunctionTeacher(keras.Model):
             name="output_shape",
         )
         # Out of reach of tracking: the function may be a module itself, and
-        # JAX does not know Keras' tracked dicts and lists.
+        # JAX has no rule for Keras' tracked dicts and lists.
         self._hidden = lambda: (function, inputs, outputs, input_dtype)
         self.trainable = False
         # On the other backends a compiled step may leave the graph.
@@ -241,7 +241,7 @@ class FunctionTeacher(keras.Model):
         self.built = True
 
     def known_inputs(self):
-        """What it says that it takes, as `KerasTensor`s; None if open."""
+        """What it takes, as `KerasTensor`s; None if open."""
         inputs = self._hidden()[1]
         return inputs if sizes_known(inputs) else None
 
@@ -275,7 +275,7 @@ class FunctionTeacher(keras.Model):
         return logits_of_columns(self, function(arrays), samples)
 
     def fingerprint_bytes(self):
-        """What tells this teacher from others: its settings and version."""
+        """What identifies this teacher: its settings and version."""
         if self.version is None and not self._warned:
             self._warned = True
             warn_of_function(
@@ -334,7 +334,7 @@ def checked_version(version):
 
 
 def warn_of_function(what, example):
-    """Warns that a function without a version can't be told from others."""
+    """Warns that a function without a version can't be identified."""
     warnings.warn(
         f"{what}, and has no version: a cache of its predictions, or the state "
         "of a training run with it, can't tell it from another function, and "

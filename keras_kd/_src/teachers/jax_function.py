@@ -25,16 +25,16 @@ class JaxFunction(ForeignTeacher):
     are; they are copied, as a step gives away its buffers. The function must
     be pure and in inference mode.
 
-    It is told from other teachers by its parameters; one that has none by a
-    `version` alone. It is never saved with a distiller. Several outputs are a
+    Its fingerprint is of its parameters, or of the `version` alone if it has
+    none. It is never saved with a distiller. Several outputs are a
     dict, of which transfers name one by a tap such as `"[hidden]"`.
 
     Args:
         function: `function(parameters, inputs)`, or `function(inputs)` without
             parameters; returns `(batch, ...)`, or a dict or list of such.
         parameters: a structure (pytree) of arrays, or None.
-        version: text that tells the function from others and from what it was
-            before, such as `"2024-05"`.
+        version: text that identifies the function, and changes with it, such
+            as `"2024-05"`.
         name: the teacher's name; by default the function's.
 
     Raises:
@@ -128,7 +128,7 @@ class JaxFunction(ForeignTeacher):
         return digest([repr(self.version).encode()], values)
 
     def warn_of_function(self):
-        """Warns once that a function alone can't be told from another."""
+        """Warns once that a function alone can't be identified."""
         if not self._warned:
             self._warned = True
             warn_of_function(

@@ -61,8 +61,8 @@ class Member(keras.layers.Layer):
             of the softmax. None if the outputs are the ensemble's classes.
         from_logits: whether the model predicts logits; False for
             probabilities.
-        version: text that tells the function `preprocess` from others and
-            from what it was before, such as `"2024-05"`.
+        version: text that identifies the function `preprocess`, and changes
+            with it, such as `"2024-05"`.
         name: the layer's name.
 
     Call arguments:
@@ -156,7 +156,7 @@ class Member(keras.layers.Layer):
         return ops.take(outputs, kept, axis=-1)
 
     def fingerprint_bytes(self):
-        """What tells this member from others of the same model."""
+        """What distinguishes this member from others of the same model."""
         parts = [self.classes and list(self.classes), self.from_logits]
         if self.preprocess is not None:
             description = _description(self.preprocess)
@@ -292,7 +292,7 @@ def inputs_of(parts, input_shape):
         if isinstance(spec, keras.KerasTensor) and (
             input_shape is None or spec.shape[1:] == tuple(input_shape)
         ):
-            return spec  # It knows the type, too.
+            return spec  # It has the type, too.
     if input_shape is not None:
         return keras.KerasTensor((None, *input_shape))
     raise ValueError(

@@ -99,7 +99,7 @@ class MovingAverage(keras.Model):
         self.built = True
 
     def known_inputs(self):
-        """What its model says that it takes; None where only data can tell."""
+        """What its model takes; None if that is known from data only."""
         return known_inputs(self.model)
 
     def call(self, inputs, training=None):

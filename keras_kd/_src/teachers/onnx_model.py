@@ -35,9 +35,9 @@ class OnnxModel(ForeignTeacher):
     What the graph ends in is taken as it is: give a loss of logits
     `teacher_from_logits=False` where that is a softmax.
 
-    It is told from other teachers by the bytes of the file (not by weights
-    that it keeps in others: state a `version`), and is never saved with a
-    distiller. XLA can't compile the step on TensorFlow.
+    Its fingerprint is of the bytes of the file (not of weights that it keeps
+    in others: state a `version`), and it is never saved with a distiller.
+    XLA can't compile the step on TensorFlow.
 
     Args:
         path: the file.
@@ -47,8 +47,8 @@ class OnnxModel(ForeignTeacher):
         preprocess: function of NumPy arrays, from the batch's inputs to the
             graph's, such as `lambda x: np.moveaxis(x, -1, 1)` for images, or
             `lambda x: {"input_ids": x["token_ids"]}`.
-        version: text that tells `preprocess` from others and from what it was
-            before, such as `"2024-05"`.
+        version: text that identifies `preprocess`, and changes with it, such
+            as `"2024-05"`.
         providers: where onnxruntime runs it, in order of preference.
         name: the teacher's name; by default the file's.
 
@@ -200,7 +200,7 @@ class OnnxModel(ForeignTeacher):
         return specs if len(specs) > 1 else next(iter(specs.values()))
 
     def _output_specs(self, inputs):
-        """What it returns for such inputs; JAX must know it beforehand."""
+        """What it returns for such inputs; JAX needs it beforehand."""
         outputs = keras.tree.flatten(self._returned)
         if BACKEND != "jax" or all(None not in o.shape[1:] for o in outputs):
             return self._returned
@@ -235,7 +235,7 @@ def _session(path, providers):
 
 
 def _specs(arguments):
-    """What a session says of its inputs or outputs; None for no tensors."""
+    """The specs of a session's inputs or outputs; None for no tensors."""
     return {each.name: _spec(each) for each in arguments}
 
 

@@ -26,8 +26,8 @@ class TorchModule(ForeignTeacher):
         distiller = Distiller(teacher, student)
 
     It runs in evaluation mode and without a gradient; its own mode and
-    `requires_grad` are left as they were. It is told from other teachers by
-    its `state_dict`, and is never saved with a distiller.
+    `requires_grad` are left as they were. Its fingerprint is of its
+    `state_dict`, and it is never saved with a distiller.
 
     A batch that is a dict gives it keyword arguments, a list positional ones.
     Where the student's inputs have other names or another order of axes,
@@ -49,8 +49,8 @@ class TorchModule(ForeignTeacher):
             a tensor, or a dict or list of them. As it is by default.
         preprocess: function of tensors, from the batch's inputs to the
             module's.
-        version: text that tells `preprocess` from others and from what it was
-            before, such as `"2024-05"`.
+        version: text that identifies `preprocess`, and changes with it, such
+            as `"2024-05"`.
         name: the teacher's name; by default that of the module's class.
 
     Raises:
@@ -149,7 +149,7 @@ class TorchModule(ForeignTeacher):
                 self._submodule(tap)
 
     def run(self, arrays, taps):
-        """The predictions for NumPy arrays, with errors that tell why not."""
+        """The predictions for NumPy arrays; its errors give the reason."""
         self.check_taps(taps)
         inputs = _tensors(arrays)
         who = f"module {self.name!r}"
@@ -157,14 +157,14 @@ class TorchModule(ForeignTeacher):
         try:
             found = self.predictions(Batch(inputs), taps)
         except (IndexError, RuntimeError) as error:  # PyTorch's own.
-            told = keras.tree.map_structure(
+            received = keras.tree.map_structure(
                 lambda each: (
                     each is not None and f"{each.dtype} {tuple(each.shape)}"
                 ),
                 inputs,
             )
             raise ValueError(
-                f"The {who} can't be run on such data. Received: {told}; "
+                f"The {who} can't be run on such data. Received: {received}; "
                 f"PyTorch says: {error}. Give the student inputs of the type "
                 "and shape that the module takes, or `preprocess=`."
             ) from error

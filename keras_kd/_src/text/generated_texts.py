@@ -41,7 +41,7 @@ class GeneratedTexts(keras.utils.PyDataset):
 
     A student that learns from given texts alone sees in use what it has never
     seen in training: its own mistakes. In GKD it writes a share of the texts
-    itself, and the teacher says for each token what should have come:
+    itself, and the teacher predicts for each token what should have come:
 
         data = GeneratedTexts(
             prompts, responses, writer=student, share=0.5, steps=100
@@ -61,7 +61,7 @@ class GeneratedTexts(keras.utils.PyDataset):
     `generated_texts` (how many were written), `generated_length` (tokens of a
     response), `generated_ended` (the share that has an end), and
     `generation_time` (the share of the epoch's time). Leave `steps_per_epoch`
-    of `fit` out: `steps` says it.
+    of `fit` out: `steps` sets it.
 
         sample_weight = 1 where the label is a token of the response, else 0
 
@@ -93,7 +93,7 @@ class GeneratedTexts(keras.utils.PyDataset):
             token, texts are given it. None if all are written.
         writer: a KerasHub `CausalLM`, the student; or the teacher, for
             sequence-level KD. It may be None where `share` is 0. Its
-            preprocessor says how texts become tokens.
+            preprocessor turns texts into tokens.
         share: GKD's lambda, the share of samples that are written, in [0, 1];
             by default 0.5, and 1 without `responses`.
         batch_size: samples of a batch, and texts that are written at once.

@@ -164,6 +164,6 @@ def end_tokens(end_token_id, preprocessor):
 
 
 def pad_token(preprocessor):
-    """The token that stands after a text; 0 where none is told."""
+    """The token that stands after a text; 0 where none is specified."""
     tokenizer = getattr(preprocessor, "tokenizer", None)
     return int(getattr(tokenizer, "pad_token_id", None) or 0)

@@ -44,7 +44,7 @@ class AugmentedViews:
 
     The numbers of a `Generator` other than `random` (such as `normal`) may
     change with NumPy's version, and rounding of floats with the machine.
-    `checksum` tells whether they have.
+    `checksum` shows whether they have.
 
     Args:
         x: array, a tuple or dict of arrays, or anything with `__len__` and
@@ -190,7 +190,7 @@ class AugmentedViews:
     def checksum(self):
         """SHA-256 of 16 augmented views, from all over the samples.
 
-        It tells whether another process, machine or version makes the same
+        It shows whether another process, machine or version makes the same
         ones.
 
         Returns:

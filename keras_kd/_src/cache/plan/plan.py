@@ -86,7 +86,7 @@ def plan(
             that alone by default. Or what `keras_kd.cache.write` takes, which
             then is a choice `"yours"`.
         views: integer, how many augmented views of each sample will be stored;
-            `AugmentedViews` say it themselves.
+            not needed for `AugmentedViews`.
         temperature: T of the training to come, for top-k and the divergences.
         path: the local folder in which the cache would be; its disk counts.
         samples: integer, how many samples (not augmented views) there are: for

@@ -243,7 +243,7 @@ def _spec(tensor):
 
 
 def _arguments(graph, call, places):
-    # Tensors from elsewhere are told apart by what they are.
+    # Tensors from elsewhere are distinguished by identity.
     arguments = graph.arguments(
         call, lambda tensor: places.get(id(tensor), ("outside", id(tensor)))
     )

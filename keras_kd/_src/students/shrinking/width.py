@@ -140,7 +140,7 @@ def _tensors(arguments):
 
 
 def _has_width(operation):
-    """Whether a layer's config says how many channels it makes."""
+    """Whether a layer's config specifies how many channels it makes."""
     return (
         _width_argument(operation) is not None
         or _has_output_shape(operation)
