@@ -407,6 +407,29 @@ def test_ignored_pixels_count_in_no_term():
     assert logs[0]["all_loss"] == pytest.approx(np.mean((t - s) ** 2), rel=1e-4)
 
 
+def test_what_the_compiled_loss_ignores_keeps_its_weight_in_terms():
+    teacher, student = segmenter(1), segmenter(2)
+    void = LABELS.copy()
+    void[0] = 255
+    weights = np.random.default_rng(0).uniform(size=LABELS.shape)
+    distiller = kd.Distiller(
+        teacher,
+        student,
+        kd.Transfer(losses.LogitMatching(), ignore_class=False),
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True, ignore_class=255
+    )
+    distiller.compile("sgd", loss)
+    logs = distiller.evaluate(
+        PIXELS, void, sample_weight=weights, verbose=0, return_dict=True
+    )
+    t, s = (numpy(model(PIXELS)) for model in (teacher, student))
+    errors = np.mean((t - s) ** 2, axis=-1)
+    expected = np.average(errors, weights=weights)
+    assert logs["logit_matching_loss"] == pytest.approx(expected, rel=1e-4)
+
+
 def test_unlabelled_samples_are_taught_unless_the_transfer_ignores_them():
     teacher, student = (
         keras.Sequential([keras.Input((5,)), layers.Dense(3)]) for _ in range(2)

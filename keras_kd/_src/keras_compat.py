@@ -211,7 +211,7 @@ def as_in_keras(method):
 
 
 class Model(keras.Model):
-    """`keras.Model` that can meet its data, with three faults fixed."""
+    """`keras.Model` that can meet its data, with four faults fixed."""
 
     # Whether `meet_data` is to be called with the first batch of the data.
     awaits_data = False
@@ -261,11 +261,28 @@ class Model(keras.Model):
 
     if keras.backend.backend() == "torch":
 
+        def compile(self, *args, **kwargs):
+            # Keras' losses multiply the weights that they are given by their
+            # mask (`ignore_class`), in place: what follows would have those.
+            super().compile(*args, **kwargs)
+            loss = self._compile_loss
+            if loss is not None:
+                own = loss.call
+                loss.call = lambda y, y_pred, sample_weight=None: own(
+                    y, y_pred, _copied(sample_weight)
+                )
+
         def zero_grad(self, set_to_none=True):
             # Keras holds parameters by path: of two variables of one path
             # PyTorch knows one, and would let the other's gradients pile up.
             for variable in self.trainable_variables:
                 variable.value.grad = None
+
+
+def _copied(tensors):
+    return keras.tree.map_structure(
+        lambda each: None if each is None else keras.ops.copy(each), tensors
+    )
 
 
 def untrack(layer, part):
