@@ -101,6 +101,15 @@ def test_given_responses_are_taken_as_they_are():
     )
 
 
+def test_a_longer_max_length_only_adds_padding():
+    arguments = dict(responses=[[7, END], [9]], share=0.0, writer=None)
+    short = texts([[3, 4], [5]], **arguments)
+    longer = texts([[3, 4], [5]], max_length=12, **arguments)
+    (x, *rest), (longer_x, *others) = by_prompt(short), by_prompt(longer)
+    for one, two in zip((*x.values(), *rest), (*longer_x.values(), *others)):
+        np.testing.assert_array_equal(np.pad(one, ((0, 0), (0, 6))), two)
+
+
 def test_a_share_is_written_and_each_kind_has_its_mask():
     prompts = [[3 + n % 3] for n in range(20)]
     data = texts(prompts, [[7, END]] * 20, share=0.3, batch_size=5, steps=8)

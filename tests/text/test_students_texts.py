@@ -51,9 +51,11 @@ def on_policy(student, **arguments):
     )
 
 
-def distiller_of(student, transfers=None, rate=0.0):
+def distiller_of(student, transfers=None, rate=0.0, hard_weight=0.0):
     transfers = transfers or kd.losses.JensenShannon()
-    distiller = kd.Distiller(gpt2(9), student, transfers, hard_weight=0.0)
+    distiller = kd.Distiller(
+        gpt2(9), student, transfers, hard_weight=hard_weight
+    )
     distiller.compile(keras.optimizers.SGD(rate), cross_entropy())
     return distiller
 
@@ -216,6 +218,33 @@ def preprocessor():
         ),
         sequence_length=LENGTH,
     )
+
+
+@pytest.mark.one_backend
+def test_own_texts_as_labels_are_warned_of_once():
+    student = gpt2()
+    data = on_policy(student)
+    distiller = distiller_of(student, hard_weight=0.5)
+    with pytest.warns(UserWarning, match="a share of 1, and a `hard_weight`"):
+        distiller.fit(data, verbose=0)
+    distiller.fit(data, verbose=0)
+    # What a teacher writes is there to be learned.
+    distiller = distiller_of(student, hard_weight=0.5)
+    distiller.fit(on_policy(gpt2(2)), verbose=0)
+    # Ignored, own texts count in the transfers alone.
+    data = on_policy(student, ignore_class=-1)
+    transfer = kd.Transfer(
+        kd.losses.ReverseKL(), ignore_class=False, weight=1.0
+    )
+    distiller = distiller_of(student, transfer, hard_weight=0.5)
+    distiller.compile(
+        keras.optimizers.SGD(0.0),
+        keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, ignore_class=-1
+        ),
+    )
+    logs = distiller.fit(data, verbose=0).history
+    assert logs["hard_loss"] == [0.0] and logs["reverse_kl_loss"][0] > 0.1
 
 
 @pytest.mark.one_backend

@@ -12,6 +12,7 @@ from keras import ops
 from keras_kd._src.distillation.last_activation import PROBABILITIES
 from keras_kd._src.distillation.last_activation import last_activations
 from keras_kd._src.distillation.taps import text_of
+from keras_kd._src.keras_compat import compiled_loss
 
 # A term below this share of the total changes nothing.
 LEAST_SHARE = 1e-3
@@ -55,6 +56,29 @@ def warn_of_temperature(teacher, transfers):
                 "members' at one only: make the teacher with "
                 f"`temperature={loss:g}`."
             )
+
+
+# --- when `fit` begins -------------------------------------------------------
+
+
+def warn_of_own_texts(distiller, data):
+    """Warns if what the student writes itself counts as labels."""
+    data = getattr(data, "dataset", data)  # One that is mapped.
+    writer = getattr(data, "writer", None)
+    hard = distiller.hyperparameters()["hard_weight"]
+    counts = compiled_loss(distiller) is not None
+    counts = counts and (hard.number > 0.0 or hard.moves)
+    if writer is not distiller.student or data.ignore_class is not None:
+        return
+    if counts and data.share > 0.0 and distiller.check_probabilities:
+        warn(
+            "The compiled loss takes what the student writes itself for "
+            f"labels. Received: data of which it writes a share of "
+            f"{data.share:g}, and a `hard_weight` of {hard.text}. Pass "
+            "`hard_weight=0.0` to the Distiller; or, to learn the given "
+            "responses, `ignore_class=-1` to the data and to the compiled "
+            "loss, and `ignore_class=False` to the transfers."
+        )
 
 
 # --- while a step is traced --------------------------------------------------

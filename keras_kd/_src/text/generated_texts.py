@@ -81,9 +81,9 @@ class GeneratedTexts(keras.utils.PyDataset):
             Transfer(losses.SkewReverseKL(), mask="written_mask", name="srkl"),
         ]
 
-    The compiled loss would count the student's own tokens as labels. Give
-    `Distiller` a `hard_weight` of 0; or have them labelled with `ignore_class`
-    here, in the compiled loss the same, and in transfers
+    The compiled loss would count the student's own tokens as labels, which a
+    warning tells. Give `Distiller` a `hard_weight` of 0; or have them labelled
+    with `ignore_class` here, in the compiled loss the same, and in transfers
     `ignore_class=False`.
 
     Args:
@@ -182,9 +182,10 @@ class GeneratedTexts(keras.utils.PyDataset):
         self.columns = _checked_columns(columns, len(self.prompts))
         all_once = -(-len(self.prompts) // self.batch_size)
         self.steps = integer(all_once if steps is None else steps, "steps")
-        self._writer = None
+        self.writer = writer
+        self._write = None
         if writer is not None:
-            self._writer = Writer(
+            self._write = Writer(
                 writer, sampler, self.max_length, self.batch_size, ends
             )
         self._refresh = self._epoch = None
@@ -316,7 +317,7 @@ class GeneratedTexts(keras.utils.PyDataset):
             if new is None:
                 prompts = [self.prompts[row] for row in rows[written]]
                 seed = [self.seed, SAMPLING, refresh]
-                new = self._writer(prompts, seed)
+                new = self._write(prompts, seed)
                 self._keep(refresh, new)
             tokens[written, :-1], lengths[written], ended[written] = new
         self._buffer = _Buffer(rows, tokens, lengths, written, ended)
@@ -327,7 +328,7 @@ class GeneratedTexts(keras.utils.PyDataset):
     def _settings(self):
         """A fingerprint of what decides which texts are written."""
         numbers = [self.seed, self._samples, self.share, self.max_length]
-        numbers += [self.refresh_every, *self._writer.settings()]
+        numbers += [self.refresh_every, *self._write.settings()]
         return digest([repr(numbers).encode()], self.prompts)
 
     def _keep(self, refresh, new):
@@ -337,7 +338,7 @@ class GeneratedTexts(keras.utils.PyDataset):
         values = {
             "refresh": refresh,
             "settings": self._settings(),
-            "writer": fingerprint(self._writer.task),
+            "writer": fingerprint(self.writer),
             **dict(zip(names, new)),
         }
         path = self.folder / FILE
@@ -359,9 +360,7 @@ class GeneratedTexts(keras.utils.PyDataset):
             )
         # Later in a buffer's life the student is no more what it was.
         same = self.refresh_every and not is_first
-        same = same or np.array_equal(
-            kept["writer"], fingerprint(self._writer.task)
-        )
+        same = same or np.array_equal(kept["writer"], fingerprint(self.writer))
         if kept["refresh"] != refresh or not same:
             return None
         return kept["tokens"], kept["lengths"], kept["ended"]
