@@ -1,13 +1,11 @@
-"""A run that can be killed: `resumable_run.py FOLDER EPOCHS KILL_AT_STEP`.
+"""A run that can be killed.
 
-Trains with BackupAndRestore in FOLDER; kills itself at a training step, or
-writes the student's weights to FOLDER/student.npz at the end.
+Trains with BackupAndRestore in a folder; kills itself at a training step, or
+writes the student's weights to student.npz in the folder at the end.
 """
 
 import os
-import pathlib
 import signal
-import sys
 
 import keras
 import numpy as np
@@ -77,7 +75,3 @@ def main(folder, epochs, kill_at, teacher_seed=0):
         ],
     )
     np.savez(folder / "student.npz", *student.get_weights())
-
-
-if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]), int(sys.argv[2]), *map(int, sys.argv[3:]))

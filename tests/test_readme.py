@@ -4,10 +4,9 @@ import inspect
 import os
 import pathlib
 import re
-import subprocess
-import sys
 import tomllib
 
+import processes
 import pytest
 from support import assert_none
 
@@ -18,20 +17,14 @@ README = (ROOT / "README.md").read_text()
 def test_first_example_runs(tmp_path):
     program = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
     assert len(program.splitlines()) <= 20
-    result = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": python_path()},
-        capture_output=True,
-        text=True,
-    )
+    result = processes.run(run_program, program, tmp_path)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "student.keras").exists()
 
 
-def python_path():
-    given = os.environ.get("PYTHONPATH")
-    return os.pathsep.join([str(ROOT), *([given] if given else [])])
+def run_program(program, folder):
+    os.chdir(folder)
+    exec(program, {"__name__": "__main__"})
 
 
 @pytest.mark.one_backend

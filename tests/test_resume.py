@@ -1,26 +1,19 @@
 """A run killed in the middle of an epoch ends as one that was not."""
 
-import os
-import pathlib
 import signal
-import subprocess
-import sys
 
 import numpy as np
+import processes
+import resumable_run
 
-PROGRAM = pathlib.Path(__file__).with_name("resumable_run.py")
 EPOCHS = 4
 STEPS_PER_EPOCH = 5
 
 
 def run(folder, kill_at=0, teacher_seed=0):
     folder.mkdir(exist_ok=True)
-    arguments = [folder, EPOCHS, kill_at, teacher_seed]
-    return subprocess.run(
-        [sys.executable, str(PROGRAM), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(PROGRAM.parents[1])},
+    return processes.run(
+        resumable_run.main, folder, EPOCHS, kill_at, teacher_seed
     )
 
 

@@ -1,7 +1,7 @@
-"""Chains that can be killed: `resumable_chain.py (FOLDER STAGE STEP)...`.
+"""Chains that can be killed.
 
 Each trains three densely guided stages; kills itself at a training step of a
-stage, or while the student of a stage is written (STEP "save"). Prints the
+stage, or while the student of a stage is written (step "save"). Prints the
 epochs that it trains.
 """
 
@@ -47,7 +47,7 @@ class KillAt(keras.callbacks.Callback):
             kill()
 
 
-def main(folder, stage, step):
+def train(folder, stage, step):
     keras.utils.set_random_seed(0)
     teacher = chains.model_of(12)
 
@@ -62,10 +62,11 @@ def main(folder, stage, step):
     chains.fit(kd.schemes.Chain(teacher, stages, folder=folder))
 
 
-if __name__ == "__main__":
+def main(*runs):
+    """Each run is a folder, a stage and a step."""
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
-    for start in range(1, len(sys.argv), 3):
-        main(*sys.argv[start : start + 3])
+    for arguments in runs:
+        train(*arguments)

@@ -1,30 +1,20 @@
 """A chain killed in a stage, and while it saves, ends as one that was not."""
 
-import itertools
 import json
-import os
-import pathlib
 import signal
-import subprocess
-import sys
 
 import keras
 import numpy as np
+import processes
+import resumable_chain
 from chains import WIDTHS
 
-PROGRAM = pathlib.Path(__file__).with_name("resumable_chain.py")
 FILES = [f"{place}_{name}.keras" for place, name in enumerate(WIDTHS, 1)]
 
 
 def run(*chains):
     """Runs chains in a new process; each is a folder, a stage and a step."""
-    paths = [PROGRAM.parents[2], PROGRAM.parents[1]]
-    return subprocess.run(
-        [sys.executable, str(PROGRAM), *map(str, itertools.chain(*chains))],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))},
-    )
+    return processes.run(resumable_chain.main, *chains)
 
 
 def finished(folder):
