@@ -81,10 +81,11 @@ class GeneratedTexts(keras.utils.PyDataset):
             Transfer(losses.SkewReverseKL(), mask="written_mask", name="srkl"),
         ]
 
-    The compiled loss would count the student's own tokens as labels, which a
-    warning tells. Give `Distiller` a `hard_weight` of 0; or have them labelled
-    with `ignore_class` here, in the compiled loss the same, and in transfers
-    `ignore_class=False`.
+    The compiled loss would count the student's own tokens as labels; there is a
+    warning where it does. Give `Distiller` a `hard_weight` of 0; or have them
+    labelled with `ignore_class` here, in the compiled loss the same, and in
+    transfers `ignore_class=False`. The `fit` of KerasHub's tasks takes no such
+    data set; a `Distiller`'s does, and that of a plain Keras model.
 
     Args:
         prompts: list of texts, or of sequences of tokens, which are taken as
@@ -189,7 +190,7 @@ class GeneratedTexts(keras.utils.PyDataset):
                 writer, sampler, self.max_length, self.batch_size, ends
             )
         self._refresh = self._epoch = None
-        self._told = False
+        self._epoch_is_set = False
         self._empty()
 
     def _read(self, prompts, responses, preprocessor, end_token):
@@ -237,7 +238,7 @@ class GeneratedTexts(keras.utils.PyDataset):
             ValueError: `folder` has the texts of another run.
         """
         self._began, self._seconds = time.perf_counter(), 0.0
-        self._told = True
+        self._epoch_is_set = True
         refresh = epoch // self.refresh_every if self.refresh_every else 0
         goes_on = refresh == self._refresh
         if self.refresh_every:  # An earlier epoch is one of another `fit`.
@@ -250,9 +251,9 @@ class GeneratedTexts(keras.utils.PyDataset):
         self._order = self._random(ORDER, epoch).permutation(self._samples)
 
     def on_epoch_begin(self):
-        if not self._told:  # By a plain Keras model.
+        if not self._epoch_is_set:  # By a plain Keras model.
             self.set_epoch(0 if self._epoch is None else self._epoch + 1)
-        self._told = False
+        self._epoch_is_set = False
 
     def epoch_logs(self):
         """What `fit` logs of the epoch: a dict of numbers."""
