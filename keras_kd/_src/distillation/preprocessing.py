@@ -94,10 +94,9 @@ def as_taken(teacher, inputs):
     preprocessing = Preprocessing(teacher.wrapped)
     if preprocessing.needed:
         return preprocessing.batch(inputs)[0]
-    kinds = [
-        getattr(each, "dtype", None) for each in keras.tree.flatten(inputs)
-    ]
-    if any(getattr(kind, "kind", None) in TEXT for kind in kinds):
+    # A model or function of another kind may take texts.
+    is_task = hasattr(teacher.wrapped, "preprocess_samples")
+    if is_task and any(map(_is_text, keras.tree.flatten(inputs))):
         raise ValueError(
             "Texts are run through the preprocessor that a task brings. "
             f"Received: texts, and a teacher {teacher.name!r} without "
