@@ -145,3 +145,44 @@ def test_vocabularies_that_differ_without_a_way():
         "260",
     ):
         assert way in message
+
+
+class ChunkScores(keras.Model):
+    """A teacher that tells how likely it finds each chunk of a text."""
+
+    def __init__(self, teacher, num_chunks):
+        super().__init__()
+        self.teacher, self.num_chunks = teacher, num_chunks
+
+    def call(self, x):
+        names = "token_ids", "padding_mask"
+        logits = self.teacher({name: x[f"teacher_{name}"] for name in names})
+        return kd.losses.chunk_log_likelihoods(
+            logits,
+            x["teacher_labels"],
+            x["teacher_chunks"],
+            num_chunks=self.num_chunks,
+        )
+
+
+@pytest.mark.one_backend
+def test_a_teacher_of_another_tokenizer_is_stored(tmp_path):
+    """One float a chunk."""
+    live = distiller(weights=(0.0, 1.0))
+    inputs, labels, weights = data()[0]
+    taught = {f"teacher_{key}": x for key, x in inputs.teacher.items()}
+    x = {**inputs.student, **taught}
+    scores = ChunkScores(live.teacher, num_chunks=20)
+    scores(x)
+    kd.cache.write(scores, x, tmp_path, batch_size=4, verbose=0)
+    cache = kd.cache.open(tmp_path)
+    loss = kd.losses.LikelihoodMatching(temperature=2.0)
+    stored = kd.Distiller(cache, live.student, loss, hard_weight=0.0)
+    stored.compile("sgd", loss=None)
+    joined = cache.join(x, labels, weights, batch_size=4)
+    found = stored.evaluate(joined, verbose=0, return_dict=True)
+    expected = live.evaluate(data(), verbose=0, return_dict=True)
+    name = "likelihood_matching_loss"
+    np.testing.assert_allclose(found[name], expected[name], rtol=1e-3)
+    history = stored.fit(joined, epochs=2, verbose=0).history
+    assert history[name][1] < history[name][0]

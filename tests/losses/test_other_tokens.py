@@ -6,6 +6,7 @@ import inspect
 import keras
 import numpy as np
 import pytest
+from battery import MaskTokens
 from battery import assert_in_config
 from battery import every_check
 from battery import random_features
@@ -259,6 +260,14 @@ def test_sorted_more_padding_and_a_split_batch():
         for n in range(2)
     ]
     assert_close(np.mean(parts), whole, 1e-6)  # Two pairs of tokens in each.
+
+
+def test_a_mask_of_the_teachers_tokens_is_not_the_students():
+    teacher, student = random_features((3, 6), (3, 4), samples=2)
+    mask = np.array([[1, 1, 0], [1, 0, 0]], bool)
+    expected = np.mean(l1_of_tokens(teacher, student))
+    masked = MaskTokens(mask)(ops.convert_to_tensor(teacher))
+    assert_close(value(UniversalLogit(), masked, student), expected)
 
 
 # --- aligned chunks (ALM) ---------------------------------------------------

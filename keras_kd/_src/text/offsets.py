@@ -102,9 +102,10 @@ class OffsetTokenizer:
         """Ids of a text, and spans of characters or None."""
         if self._has_offsets:
             found = self._encoder.encode(text, add_special_tokens=False)
-            kept = [n for n, real in enumerate(found.attention_mask) if real]
-            spans = [found.offsets[n] for n in kept]
-            return [found.ids[n] for n in kept], spans
+            # Each attribute is a new list whenever it is read.
+            tokens = zip(found.ids, found.offsets, found.attention_mask)
+            tokens = [token for token in tokens if token[2]]
+            return [each[0] for each in tokens], [each[1] for each in tokens]
         ids = self.tokenizer.tokenize(text)
         if not isinstance(ids, list):
             ids = keras.ops.convert_to_numpy(ids).tolist()
