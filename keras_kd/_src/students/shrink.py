@@ -73,19 +73,23 @@ def shrink(
         shrink(bert_backbone, depth=0.5, config={"num_layers": 6})
         shrink(classifier, depth=0.5, config={"backbone": {"num_layers": 6}})
 
-    The class then makes the layers, and names them. Run on KerasHub 0.32, with
-    backbones, classifiers and causal language models, whose `generate` works
-    on:
+    The class then makes the layers, and names them. Run with fewer blocks on
+    KerasHub 0.32, on backbones, classifiers and causal language models (which
+    generate as before; Gemma3's was not run):
 
-        Bert, DistilBert, Roberta,     fewer blocks, in a plain model or the
-        XLMRoberta, DebertaV3          class; narrower in a classifier, with
-                                       `config={"backbone": {"hidden_dim": 8}}`
-        GPT2, OPT, Mistral, Mixtral,   fewer blocks, in a plain model or the
-        Gemma, Gemma3, Qwen, Phi3,     class; their width is that of the output
-        Bloom, Falcon                  embedding, and stays
-        Llama, Llama3, Qwen3,          fewer blocks, in the class, by `config`:
-        GPTNeoX                        KerasHub can't make their layers again
-                                       from the layers' own configs
+        Bert, DistilBert, Roberta,     in a plain model or in the class
+        XLMRoberta, DebertaV3, GPT2,
+        OPT, Mistral, Mixtral, Gemma,
+        Gemma3, Qwen, Phi3, Bloom,
+        Falcon
+        Llama, Llama3, Qwen3,          in the class, by `config`: KerasHub does
+        GPTNeoX                        not make their layers again from the
+                                       layers' own configs
+
+    Of these `width` fits classifiers of BERT alone, with `config={"backbone":
+    {"hidden_dim": 8}}`: the layers of the others, and the embeddings that are
+    their outputs, have their widths baked in, which some of them don't say
+    before they are run. Make a narrower one by its class.
 
     What is trainable in the
     teacher is in the student; all of it, if the teacher was frozen as a whole.
