@@ -91,8 +91,8 @@ def shrink(
     their outputs, have their widths baked in, which some of them don't say
     before they are run. Make a narrower one by its class.
 
-    What is trainable in the
-    teacher is in the student; all of it, if the teacher was frozen as a whole.
+    What is trainable in the teacher is in the student; all of it, if the
+    teacher was frozen as a whole.
 
     Args:
         teacher: a Functional or a built Sequential model; it stays as it is.
