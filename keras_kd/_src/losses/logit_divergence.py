@@ -86,8 +86,10 @@ class LogitDivergence(TemperedLoss):
         return tuple(map(self._first_classes, sides))
 
     def _first_classes(self, logits):
+        if self.classes is None:
+            return logits
         logits = ops.convert_to_tensor(logits)
-        if self.classes is None or logits.shape[-1] <= self.classes:
+        if logits.shape[-1] <= self.classes:
             return logits
         first = logits[..., : self.classes]
         mask = get_keras_mask(logits)
