@@ -17,6 +17,7 @@ from keras_kd._src.losses.bounded_regression import BoundedRegression
 from keras_kd._src.losses.bounded_regression import bounded_regression
 from keras_kd._src.losses.channel_wise import ChannelWiseDistillation
 from keras_kd._src.losses.channel_wise import channel_wise_distillation
+from keras_kd._src.losses.chunked_logits import ChunkedLogits
 from keras_kd._src.losses.collaborative_targets import CollaborativeTargets
 from keras_kd._src.losses.contrastive_memory import ContrastiveMemory
 from keras_kd._src.losses.contrastive_representation import (
@@ -99,7 +100,6 @@ from keras_kd._src.losses.variational_information import VariationalInformation
 from keras_kd._src.losses.variational_information import variational_information
 from keras_kd._src.losses.virtual_teacher import VirtualTeacher
 from keras_kd._src.losses.virtual_teacher import virtual_teacher
-from keras_kd._src.losses.vocabulary_chunks import chunked_soft_targets
 
 __all__ = [
     "ActivationBoundaries",
@@ -109,6 +109,7 @@ __all__ = [
     "BinarySoftTargets",
     "BoundedRegression",
     "ChannelWiseDistillation",
+    "ChunkedLogits",
     "CollaborativeTargets",
     "ContrastiveMemory",
     "ContrastiveRepresentation",
@@ -157,7 +158,6 @@ __all__ = [
     "bounded_regression",
     "channel_wise_distillation",
     "chunk_log_likelihoods",
-    "chunked_soft_targets",
     "contrastive_representation",
     "correlation_congruence",
     "decoupled_kd",

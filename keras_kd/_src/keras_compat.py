@@ -34,6 +34,7 @@ __all__ = [
     "class_weight_map",
     "class_weight_to_sample_weights",
     "compiled_loss",
+    "compiled_metrics",
     "forget_compiled_loss",
     "get_keras_mask",
     "is_symbolic",
@@ -129,6 +130,14 @@ def compiled_loss(model):
     to be logged.
     """
     return model._compile_loss
+
+
+def compiled_metrics(model):
+    """What `compile(metrics=...)` became, which is given a batch; or None.
+
+    `compute_metrics` updates it with all predictions at once only.
+    """
+    return model._compile_metrics
 
 
 def overrides(model, method):

@@ -3,10 +3,12 @@
 import keras
 from keras import ops
 
+from keras_kd._src.arguments import one_of
 from keras_kd._src.backend import per_replica
 from keras_kd._src.distillation.last_activation import PROBABILITIES
 from keras_kd._src.keras_compat import get_keras_mask
 from keras_kd._src.losses.binary_soft_targets import binary_soft_targets
+from keras_kd._src.losses.chunked_logits import PositionTerm
 from keras_kd._src.losses.distillation_loss import check_flags
 from keras_kd._src.losses.distillation_loss import in_full_precision
 from keras_kd._src.losses.distillation_loss import logits_of
@@ -22,7 +24,9 @@ class TeacherMetric(keras.metrics.Mean):
     one, implement `values(teacher_output, student_output)`. With
     `expects_logits = True` that is given logits, whatever the models end in: a
     sigmoid's where there is one output or the models are known to end in
-    sigmoids (`self.binary`), else a softmax's.
+    sigmoids (`self.binary`), else a softmax's. With `needs_labels = True` it
+    is `values(teacher_output, student_output, labels)`. Values of tokens are
+    weighted by token where it is one of the `weighted_metrics`.
 
     Args:
         name, dtype: as in `keras.metrics.Metric`.
@@ -47,6 +51,7 @@ class TeacherMetric(keras.metrics.Mean):
     """
 
     expects_logits = False
+    needs_labels = False
 
     def __init__(
         self,
@@ -70,7 +75,9 @@ class TeacherMetric(keras.metrics.Mean):
         """Says which activations the models end in, None where unknown."""
         self._activations = teacher_activation, student_activation
 
-    def update_state(self, teacher_output, student_output, sample_weight=None):
+    def update_state(
+        self, teacher_output, student_output, sample_weight=None, labels=None
+    ):
         outputs = [*_tensors(teacher_output), *_tensors(student_output)]
         if len(outputs) != 2 or outputs[0].shape[1:] != outputs[1].shape[1:]:
             raise ValueError(
@@ -80,8 +87,7 @@ class TeacherMetric(keras.metrics.Mean):
                 f"shapes {[tuple(output.shape) for output in outputs]}."
             )
         mask = get_keras_mask(outputs[1])
-        outputs = self._as_logits(in_full_precision(*outputs))
-        values = self.values(*outputs)
+        values = self._values_of(*outputs, labels)
         if mask is not None and len(mask.shape) == len(values.shape):
             weight = 1.0 if sample_weight is None else sample_weight
             shape = ops.shape(values)
@@ -89,6 +95,48 @@ class TeacherMetric(keras.metrics.Mean):
                 mask, "float32"
             )
         return super().update_state(values, sample_weight)
+
+    def position_mean(self, teacher, student, labels, sample_weight=None):
+        """Its mean over the positions of `ChunkedLogits`, still to be computed.
+
+        Args:
+            teacher: `ChunkedLogits`, or a tensor of the same positions.
+            student: `ChunkedLogits`.
+            labels: one a position, or None.
+            sample_weight: of samples or positions, or None.
+
+        Returns:
+            A `PositionTerm`, and a function that takes its value.
+        """
+        weight = 1.0 if sample_weight is None else sample_weight
+        weight = broadcast_weights(weight, student.positions)
+        mask = get_keras_mask(student)
+        if mask is not None:
+            weight = weight * ops.cast(mask, "float32")
+        total = ops.sum(weight)
+        term = PositionTerm(
+            self._values_of,
+            teacher,
+            student,
+            labels if self.needs_labels else None,
+            ops.divide_no_nan(weight, total),
+            trained=False,
+        )
+        update = super().update_state
+        return term, lambda mean: update(mean, total)
+
+    def _values_of(self, teacher_output, student_output, labels):
+        outputs = in_full_precision(teacher_output, student_output)
+        outputs = self._as_logits(outputs)
+        if not self.needs_labels:
+            return self.values(*outputs)
+        if labels is None:
+            raise ValueError(
+                f"The metric {self.name!r} needs labels. Received: data "
+                "without labels. Leave it out of `compile`, or fit on "
+                "`(x, y)`."
+            )
+        return self.values(*outputs, labels)
 
     def _as_logits(self, outputs):
         if not self.expects_logits:
@@ -211,6 +259,67 @@ class TeacherDivergence(TeacherMetric):
         return {**super().get_config(), "temperature": self.temperature}
 
 
+@keras.saving.register_keras_serializable(package="keras_kd")
+class Perplexity(TeacherMetric):
+    """Perplexity of a language model, of the student or of the teacher.
+
+    How many tokens the model hesitates between, in the mean: 1 is best, the
+    size of the vocabulary is what a model without knowledge has. Give it to
+    `weighted_metrics`, so that padding (weight 0) does not count, and each
+    token as much as any other. Its logarithm is the cross-entropy in nats.
+
+        value = exp(sum(weight * -log softmax(logits)[label]) / sum(weight))
+
+    Args:
+        of: "student" or "teacher".
+        name: "perplexity" or "teacher_perplexity" by default.
+        dtype: as in `keras.metrics.Metric`.
+        teacher_from_logits, student_from_logits: as in `TeacherMetric`.
+
+    Call arguments:
+        teacher_output: shape `(batch, length, classes)`.
+        student_output: the same shape.
+        sample_weight: optional, shape `(batch,)` or `(batch, length)`.
+        labels: the tokens to be predicted, shape `(batch, length)`.
+
+    Raises:
+        ValueError: `of` is neither, or the data has no labels.
+
+    Example:
+    >>> metric = Perplexity()
+    >>> logits = ops.zeros((1, 2, 5))
+    >>> metric.update_state(logits, logits, labels=ops.array([[3, 1]]))
+    >>> round(float(metric.result()), 4)
+    5.0
+
+    Reference: Jelinek et al., 1977, "Perplexity: a measure of the difficulty
+    of speech recognition tasks", doi 10.1121/1.2016299.
+    """
+
+    expects_logits = True
+    needs_labels = True
+
+    def __init__(self, of="student", *, name=None, **kwargs):
+        self.of = one_of(of, "of", ("student", "teacher"))
+        default = {"student": "perplexity", "teacher": "teacher_perplexity"}
+        super().__init__(name=name or default[of], **kwargs)
+
+    def values(self, teacher_output, student_output, labels):
+        """The cross-entropy of each position, in nats."""
+        logits = student_output if self.of == "student" else teacher_output
+        labels = ops.cast(labels, "int32")
+        labels = ops.reshape(labels, ops.shape(logits)[:-1])
+        return ops.sparse_categorical_crossentropy(
+            labels, logits, from_logits=True
+        )
+
+    def result(self):
+        return ops.exp(super().result())
+
+    def get_config(self):
+        return {**super().get_config(), "of": self.of}
+
+
 class TeacherMetrics:
     """The teacher metrics among the metrics given to `compile`, and the others.
 
@@ -236,11 +345,26 @@ class TeacherMetrics:
             for name, metrics in self.given.items()
         }
 
-    def update(self, teacher_output, student_output, sample_weight):
-        for metric in self.plain:
-            metric.update_state(teacher_output, student_output)
-        for metric in self.weighted:
-            metric.update_state(teacher_output, student_output, sample_weight)
+    def update(self, targets, student_output, sample_weight):
+        outputs = targets.teacher.output, student_output
+        for metric, weight in self._weights(sample_weight):
+            labels = {"labels": targets.labels} if metric.needs_labels else {}
+            metric.update_state(*outputs, weight, **labels)
+
+    def position_means(self, targets, logits, sample_weight):
+        """What each makes of `ChunkedLogits`, still to be computed."""
+        if targets.teacher is None:
+            return []
+        outputs = targets.teacher.output, logits
+        return [
+            metric.position_mean(*outputs, targets.labels, weight)
+            for metric, weight in self._weights(sample_weight)
+        ]
+
+    def _weights(self, sample_weight):
+        """Pairs of a metric and the weights that it takes."""
+        pairs = [(metric, None) for metric in self.plain]
+        return pairs + [(metric, sample_weight) for metric in self.weighted]
 
 
 def _sort(metrics):

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_kd._src import keras_compat
+from keras_kd._src.arguments import integer
 from keras_kd._src.backend import no_gradient
 from keras_kd._src.backend import separate_buffers
 from keras_kd._src.backend import state_mapping
@@ -24,7 +25,12 @@ from keras_kd._src.distillation.batch import common_weight
 from keras_kd._src.distillation.batch import split_batch
 from keras_kd._src.distillation.batch import student_inputs
 from keras_kd._src.distillation.batch import teacher_inputs
+from keras_kd._src.distillation.chunks import check_chunks
+from keras_kd._src.distillation.chunks import computed
+from keras_kd._src.distillation.chunks import hard_term
+from keras_kd._src.distillation.chunks import update_metrics
 from keras_kd._src.distillation.class_weights import with_class_weight
+from keras_kd._src.distillation.head import find_head
 from keras_kd._src.distillation.hyperparameter import Hyperparameter
 from keras_kd._src.distillation.inspection import OutputInspection
 from keras_kd._src.distillation.layer_paths import find_layer
@@ -41,6 +47,7 @@ from keras_kd._src.distillation.taps import text_of
 from keras_kd._src.distillation.teacher import as_teacher
 from keras_kd._src.distillation.term_data import TermData
 from keras_kd._src.distillation.transfer import as_transfers
+from keras_kd._src.losses.chunked_logits import ChunkedLogits
 from keras_kd._src.metrics import LossParts
 from keras_kd._src.metrics import TeacherMetrics
 from keras_kd._src.naming import distinct
@@ -142,6 +149,11 @@ class Distiller(keras_compat.Model):
             `load_weights` into a new distiller needs it: the shape of the
             data's inputs with the batch axis, such as `(None, 128)`, or a
             `keras.Input` that says the type, too, or a dict or list of them.
+        chunk_size: for language models, how many positions of each sequence
+            have logits at once; None for all. Both models then run without
+            their last layer, and hard loss, transfers of logits and metrics
+            are computed chunk by chunk (see `keras_kd.losses.ChunkedLogits`).
+            64 to 256 are usual.
         name: the model's name.
 
     Raises:
@@ -175,6 +187,7 @@ class Distiller(keras_compat.Model):
         *,
         hard_weight=0.1,
         input_shape=None,
+        chunk_size=None,
         name=None,
     ):
         check_student(student)
@@ -187,6 +200,11 @@ class Distiller(keras_compat.Model):
         self.student = student
         self.transfers = as_transfers(transfers)
         self._stated_inputs = stated_spec(input_shape, student)
+        self.chunk_size = chunk_size
+        if chunk_size is not None:
+            self.chunk_size = integer(chunk_size, "chunk_size")
+            check_chunks(student, self.transfers)
+        self._head = None  # Of the student, where it is left out of a pass.
         self._hard_weight = Hyperparameter(hard_weight, "hard_weight")
         self._training_step = self.add_weight(
             shape=(),
@@ -337,6 +355,10 @@ class Distiller(keras_compat.Model):
             self._output_inspection = OutputInspection(outputs)
         self._find_activations(teacher, inputs.teacher, learned)
         self._check_shared_state(teacher)
+        if self.chunk_size:
+            size = self.chunk_size
+            self._head = find_head("student", self.student, learned, size)
+            teacher.leave_out_head(inputs.teacher, size)
 
     def _choose_transfers(self, inputs):
         """The default ones of several outputs, once there is a loss."""
@@ -454,18 +476,21 @@ class Distiller(keras_compat.Model):
 
     def call(self, inputs, training=None):
         if isinstance(inputs, StudentInputs):
-            return self._run_student(inputs.inputs, training, self._teacher)
+            return self._run_student(
+                inputs.inputs, training, self._teacher, self._head
+            )
         inputs = inputs_for("student", self.student, student_inputs(inputs))
         with explained("student", self.student, inputs):
             return self.student(inputs, training=training)
 
-    def _run_student(self, inputs, training, teacher):
+    def _run_student(self, inputs, training, teacher, head=None):
         own = teacher.taps_in_student(self._teacher_taps())
         taps = [*self._student_taps(), *own]
         inputs = inputs_for("student", self.student, inputs)
         with explained("student", self.student, inputs):
+            run = head.run if head else run_tapped
             return Predictions(
-                *run_tapped(self.student, inputs, taps, training=training)
+                *run(self.student, inputs, taps, training=training)
             )
 
     def compute_loss(
@@ -486,6 +511,14 @@ class Distiller(keras_compat.Model):
             *self._terms(x, y, y_pred.features, sample_weight, training),
             self._student_losses(),
         ]
+        if self._head:
+            metrics = self._teacher_metrics.position_means(
+                y, y_pred.output, common_weight(sample_weight)
+            )
+            parts = computed(parts, metrics, training)
+            with no_gradient():
+                labels = self._labels_for(y.labels, y_pred.output)
+                update_metrics(self, labels, y_pred.output, sample_weight)
         given = [each for each in keras.tree.flatten(x) if each is not None]
         samples = ops.shape(given[0])[0]
         self._loss_parts.update_state(parts, samples)
@@ -498,7 +531,7 @@ class Distiller(keras_compat.Model):
         self._training_step.assign_add(1)
 
     def _inspect_outputs(self, targets, predictions, sample_weight):
-        if not self.in_first_epoch:
+        if not self.in_first_epoch or self._head:
             return
         classes = any(each.distills_classes for each in self.transfers)
         self._output_inspection.update(
@@ -526,6 +559,9 @@ class Distiller(keras_compat.Model):
                 "`loss=None` and without metrics to train without labels."
             )
         labels = self._labels_for(labels, output)
+        if isinstance(output, ChunkedLogits):
+            term = hard_term(self._loss_given, labels, output, sample_weight)
+            return term.scaled(weight)
         return weight * compiled_loss(labels, output, sample_weight)
 
     def _student_loss(self, inputs, labels, output, sample_weight, training):
@@ -583,16 +619,16 @@ class Distiller(keras_compat.Model):
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         if isinstance(y, Targets):
-            if y.teacher is not None:
+            if y.teacher is not None and not self._head:
                 self._teacher_metrics.update(
-                    y.teacher.output,
-                    y_pred.output,
-                    common_weight(sample_weight),
+                    y, y_pred.output, common_weight(sample_weight)
                 )
             y, y_pred = y.labels, y_pred.output
         else:
             _, y, _, _, sample_weight = split_batch((x, y, sample_weight))
         y = self._labels_for(y, y_pred)
+        if isinstance(y_pred, ChunkedLogits):
+            return self.get_metrics_result()  # `compute_loss` updated them.
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
     # --- fit, and what is checked around it ---------------------------------
@@ -837,6 +873,7 @@ class Distiller(keras_compat.Model):
             "transfers": list(self.transfers) or None,
             "hard_weight": self._hard_weight.config(),
             "input_shape": self._stated_inputs,
+            "chunk_size": self.chunk_size,
             "name": self.name,
         }
 

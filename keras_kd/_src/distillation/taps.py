@@ -154,6 +154,20 @@ def _logits(model, tap, activations, output):
     return logits
 
 
+def called_method(layer):
+    """The name of the method that a layer is run by."""
+    quantized = getattr(layer, "quantization_mode", None) is not None
+    return "quantized_call" if quantized else "call"
+
+
+@contextlib.contextmanager
+def replaced(layer, name, value):
+    """Gives a layer another attribute meanwhile."""
+    with contextlib.ExitStack() as stack:
+        _replace(layer, name, value, stack)
+        yield
+
+
 def _replace(layer, name, value, stack):
     restore = [object.__delattr__, layer, name]
     if name in vars(layer):
@@ -164,7 +178,8 @@ def _replace(layer, name, value, stack):
 
 
 def _tap(layer, taps, record, stack):
-    original = layer.call
+    name = called_method(layer)
+    original = getattr(layer, name)
     wants_scores = any(tap.end == "scores" for tap in taps)
     if wants_scores:
         original = _with_scores(layer, original, stack)
@@ -179,7 +194,7 @@ def _tap(layer, taps, record, stack):
             record[tap.text] = tap.select(ends.get(tap.end, result))
         return result
 
-    _replace(layer, "call", call, stack)
+    _replace(layer, name, call, stack)
 
 
 def _with_scores(layer, original, stack):

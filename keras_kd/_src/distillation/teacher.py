@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_kd._src.distillation.batch import Batch
 from keras_kd._src.distillation.batch import Predictions
+from keras_kd._src.distillation.head import find_head
 from keras_kd._src.distillation.layer_paths import find_layer
 from keras_kd._src.distillation.taps import activation_at
 from keras_kd._src.distillation.taps import run_tapped
@@ -139,6 +140,17 @@ class Teacher:
         """The teacher's features, given the student's of the same batch."""
         return predictions.features
 
+    def leave_out_head(self, inputs, chunk_size):
+        """Gives logits a few positions at a time from now on, if it can.
+
+        Args:
+            inputs: what it takes, as `KerasTensor`s.
+            chunk_size: how many positions; None for all at once.
+
+        Raises:
+            ValueError: it is a model without a head that can be left out.
+        """
+
     def update(self, student, step):
         """Follows the student, at the end of a training step.
 
@@ -241,6 +253,7 @@ class LiveTeacher(Teacher):
     def __init__(self, model):
         check_teacher(model)
         self.model = model
+        self.head = None  # What is left out of a pass.
         self.takes_labels = "labels" in inspect.signature(model.call).parameters
 
     @property
@@ -270,11 +283,17 @@ class LiveTeacher(Teacher):
             keras.StatelessScope(state_mapping=state_mapping),
             explained("teacher", self.model, inputs),
         ):
+            run = self.head.run if self.head else run_tapped
             return Predictions(
-                *run_tapped(
-                    self.model, inputs, taps, training=False, **arguments
-                )
+                *run(self.model, inputs, taps, training=False, **arguments)
             )
+
+    def leave_out_head(self, inputs, chunk_size):
+        self.head = None
+        if chunk_size:
+            inputs = inputs_for("teacher", self.model, inputs)
+            with keras.StatelessScope():
+                self.head = find_head("teacher", self.model, inputs, chunk_size)
 
     def activation_at(self, tap, inputs):
         inputs = inputs_for("teacher", self.model, inputs)

@@ -26,6 +26,8 @@ from keras_kd._src.distillation.term_data import of_positions
 from keras_kd._src.distillation.term_data import outputs_at
 from keras_kd._src.distillation.term_data import without_ignored
 from keras_kd._src.losses.any_loss import call_loss
+from keras_kd._src.losses.chunked_logits import ChunkedLogits
+from keras_kd._src.losses.chunked_logits import PositionTerm
 from keras_kd._src.naming import snake_case
 from keras_kd._src.rules.rule import checked_rules
 from keras_kd._src.rules.rule import fit_rules
@@ -291,9 +293,7 @@ class Transfer(keras.layers.Layer):
         """
         teacher = self.teacher_features(teacher_features)
         student = self.student_features(student_features)
-        self.inspection.update(
-            teacher, student, self._flags() if check_probabilities else None
-        )
+        self._inspect(teacher, student, check_probabilities)
         # Before an adapter features may bear a mask that it does not pass on.
         pairs = [
             FeaturePair(*pair)
@@ -309,14 +309,30 @@ class Transfer(keras.layers.Layer):
         value = self._loss_value(
             pairs, teacher_features, data or TermData(), training
         )
-        return value * keras.ops.convert_to_tensor(self.weight)
+        weight = keras.ops.convert_to_tensor(self.weight)
+        if isinstance(value, PositionTerm):
+            return value.scaled(weight)
+        return value * weight
+
+    def _inspect(self, teacher, student, check_probabilities):
+        if any(isinstance(each, ChunkedLogits) for each in student):
+            # No logits are there to be looked at.
+            sides = [
+                [each.hidden for each in side if isinstance(each, ChunkedLogits)]
+                for side in (teacher, student)
+            ]
+            self.inspection.update(*sides)
+            return
+        flags = self._flags() if check_probabilities else None
+        self.inspection.update(teacher, student, flags)
 
     def _loss_value(self, pairs, teacher_features, data, training):
         if not getattr(self.loss, "joint", False):
-            return sum(
+            first, *others = [
                 self._pair_value(pair, teacher_features, data, training)
                 for pair in pairs
-            )
+            ]
+            return sum(others, first)
         outputs = common_output(pairs)
         labels = self._labels(outputs, data)
         return call_loss(

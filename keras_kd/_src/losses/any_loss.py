@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_kd._src.losses.chunked_logits import ChunkedLogits
 from keras_kd._src.losses.distillation_loss import DistillationLoss
 from keras_kd._src.losses.distillation_loss import reduced
 from keras_kd._src.losses.positions import broadcast_weights
@@ -23,7 +24,13 @@ def positions_of(loss):
 
 
 def call_loss(loss, teacher, student, sample_weight, mask, context):
-    """The loss, a scalar; weights and mask may be of any positions."""
+    """The loss, a scalar; weights and mask may be of any positions.
+
+    Of `ChunkedLogits` a `PositionTerm`, which all terms are computed from.
+    """
+    if isinstance(student, ChunkedLogits):
+        weights = {"sample_weight": sample_weight, "mask": mask}
+        return loss.position_term(teacher, student, **weights, **context)
     if isinstance(loss, DistillationLoss):
         return loss(teacher, student, sample_weight, mask=mask, **context)
     if type(loss).__call__ is not keras.losses.Loss.__call__:

@@ -9,6 +9,9 @@ from keras import ops
 from keras_kd._src.arguments import one_of
 from keras_kd._src.keras_compat import get_keras_mask
 from keras_kd._src.keras_compat import set_keras_mask
+from keras_kd._src.losses.chunked_logits import ChunkedLogits
+from keras_kd._src.losses.chunked_logits import PositionTerm
+from keras_kd._src.losses.chunked_logits import sums_over_positions
 from keras_kd._src.losses.positions import at_positions
 from keras_kd._src.losses.positions import broadcast_weights
 from keras_kd._src.losses.positions import weight_of_samples
@@ -180,6 +183,11 @@ class DistillationLoss(keras.losses.Loss):
         mask=None,
         **context,
     ):
+        if isinstance(student_features, ChunkedLogits):
+            sides = teacher_features, student_features
+            weights = {"sample_weight": sample_weight, "mask": mask}
+            term = self.position_term(*sides, **weights, **context)
+            return sums_over_positions([term])[0]
         if not context.pop("are_logits", False):
             teacher_features, student_features = self.as_logits(
                 teacher_features, student_features
@@ -210,6 +218,68 @@ class DistillationLoss(keras.losses.Loss):
         if mask is not None:
             mask = self.mask_at(student, mask)
         return reduced(self, values, sample_weight, mask)
+
+    def position_term(
+        self,
+        teacher_logits,
+        student_logits,
+        *,
+        sample_weight=None,
+        mask=None,
+        labels=None,
+        **context,
+    ):
+        """The loss of `ChunkedLogits`, before any of them are computed.
+
+        Args:
+            teacher_logits: `ChunkedLogits`, or a tensor of the same positions.
+            student_logits: `ChunkedLogits`.
+            sample_weight, mask, labels: as in a call.
+            context: what else a call takes; not used.
+
+        Returns:
+            A `PositionTerm`.
+
+        Raises:
+            ValueError: the loss compares positions or samples with each
+                other, or has no reduction.
+        """
+        self.check_positionwise()
+        self.check_shapes(teacher_logits.shape, student_logits.shape)
+        if mask is None:
+            masks = map(get_keras_mask, (student_logits, teacher_logits))
+            mask = first_fitting(self, masks, student_logits)
+        if mask is not None:
+            mask = self.mask_at(student_logits, mask)
+        names = set(self.required_context) & {"labels"}
+        if names and labels is None:
+            self._context({}, student_logits, None, None)
+
+        def values(teacher, student, labels):
+            sides = self.as_logits(teacher, student)
+            sides = [ops.convert_to_tensor(x, dtype=self.dtype) for x in sides]
+            return self.call(*sides, **{name: labels for name in names})
+
+        return PositionTerm(
+            values,
+            teacher_logits,
+            student_logits,
+            labels if names else None,
+            coefficients(self, student_logits, sample_weight, mask),
+        )
+
+    def check_positionwise(self):
+        """Raises a `ValueError` unless it takes each position by itself."""
+        names = set(self.required_context) - {"labels", "temperature"}
+        if not self.expects_logits or self.per_sample or self.joint or names:
+            raise ValueError(
+                f"{type(self).__name__} can't be computed of a few positions "
+                "at a time: it compares samples or positions with each other, "
+                "or features that are no logits. Received: `ChunkedLogits`. "
+                "Use a loss of each position's logits, such as "
+                "`keras_kd.losses.SoftTargets`, or leave out `chunk_size`: all "
+                "logits (batch x length x classes) are then in memory."
+            )
 
     def _each(self, function, features, *others):
         """Of each of the features, where there is a list of them."""
@@ -384,9 +454,41 @@ def reduced(loss, values, sample_weight, mask=None):
     return reduction(values, values, sample_weight)
 
 
+def coefficients(loss, logits, sample_weight, mask):
+    """What a loss's reduction multiplies each position's value by.
+
+    Args:
+        loss: any Keras loss.
+        logits: `ChunkedLogits`.
+        sample_weight: of samples or positions, or None.
+        mask: of positions, to be broadcast; or None.
+    """
+    if loss.reduction in (None, "none"):
+        raise ValueError(
+            f"The loss {loss.name!r} must have a reduction, as logits in "
+            "chunks give one number. Received: "
+            f"reduction={loss.reduction!r}. Use 'mean_with_sample_weight' or "
+            "'sum'."
+        )
+    shape = logits.positions
+    weight = ops.ones(shape)
+    if mask is not None:
+        weight = ops.cast(ops.broadcast_to(mask > 0.0, shape), "float32")
+    total = ops.sum(weight)
+    if sample_weight is not None:
+        weight = weight * broadcast_weights(sample_weight, shape)
+    if loss.reduction == "sum":
+        return weight
+    if loss.reduction == "mean_with_sample_weight":
+        total = ops.sum(weight)
+    # Of several replicas each has its part.
+    return ops.divide_no_nan(weight, total) * reduced(loss, ops.ones((1,)), None)
+
+
 def first_fitting(loss, masks, features):
     """The first of some masks that is of the features' positions, or None."""
-    features = ops.convert_to_tensor(features)
+    if not hasattr(features, "shape"):
+        features = ops.convert_to_tensor(features)
     for mask in masks:
         if mask is None:
             continue
