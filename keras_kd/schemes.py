@@ -2,6 +2,7 @@
 
 from keras_kd._src.schemes.be_your_own_teacher import be_your_own_teacher
 from keras_kd._src.schemes.born_again import born_again
+from keras_kd._src.schemes.causal_lm import causal_lm
 from keras_kd._src.schemes.chain import Chain
 from keras_kd._src.schemes.chain import Stage
 from keras_kd._src.schemes.collaborative_learning import collaborative_learning
@@ -15,6 +16,7 @@ __all__ = [
     "Stage",
     "be_your_own_teacher",
     "born_again",
+    "causal_lm",
     "collaborative_learning",
     "densely_guided",
     "layer_map",

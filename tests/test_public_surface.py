@@ -197,6 +197,7 @@ SURFACE = {
         "Stage",
         "be_your_own_teacher",
         "born_again",
+        "causal_lm",
         "collaborative_learning",
         "densely_guided",
         "layer_map",

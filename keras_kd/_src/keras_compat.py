@@ -26,6 +26,7 @@ from keras.src.trainers.data_adapters.data_adapter_utils import (
 __all__ = [
     "FLASH_ATTENTION",
     "Functional",
+    "MASK",
     "Model",
     "additional_losses",
     "all_layers",
@@ -53,6 +54,8 @@ __all__ = [
     "without_fused_attention",
 ]
 
+# The attribute of a tensor that holds its mask, where it can have attributes.
+MASK = "_keras_mask"
 # While it is True, attention layers fuse, and keep no scores to read.
 FLASH_ATTENTION = "_flash_attention"
 # What KerasHub's attention layers ask, each module by this name, before they

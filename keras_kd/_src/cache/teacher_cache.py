@@ -8,10 +8,12 @@ from keras_kd._src.cache.data.batches import rows_at
 from keras_kd._src.cache.data.batches import texts_as_array
 from keras_kd._src.cache.data.join import join
 from keras_kd._src.cache.data.keys import Numbering
+from keras_kd._src.cache.encodings import TopK
 from keras_kd._src.cache.format import Manifest
 from keras_kd._src.cache.input_checksums import InputChecksums
 from keras_kd._src.cache.reader import StoredRecords
 from keras_kd._src.cache.remote import storage_at
+from keras_kd._src.cache.stored_logits import StoredLogits
 from keras_kd._src.distillation.batch import Predictions
 from keras_kd._src.distillation.teacher import Teacher
 from keras_kd._src.distillation.teacher import as_teacher
@@ -130,6 +132,7 @@ class TeacherCache(Teacher):
         self.numbering = Numbering(self.manifest.views)
         self.stored = StoredRecords(storage, self.manifest)
         self.tag = self.manifest.tag
+        self._few_positions = False  # Whether logits are restored as needed.
         self._input_checksums = InputChecksums(
             [shard for part in self.manifest.parts for shard in part["shards"]]
         )
@@ -167,8 +170,15 @@ class TeacherCache(Teacher):
                 "data with this cache, or with one of the same teacher and "
                 "`outputs`; or make a Distiller of the other one."
             )
-        features = self.restore(batch.cached[self.tag])
+        carried = batch.cached[self.tag]
+        features = self.restore(carried)
+        for output in filter(self._is_chunked, self.manifest.outputs):
+            stored = carried[output.name], output.encoding, output.shape
+            features[output.tap] = StoredLogits(*stored)
         return Predictions(features.get(""), features)
+
+    def leave_out_head(self, inputs, chunk_size):
+        self._few_positions = chunk_size is not None
 
     def check_output(self, metrics):
         """Raises a `ValueError` if metrics need an output that isn't cached."""
@@ -299,7 +309,13 @@ class TeacherCache(Teacher):
                 carried[output.name], output.shape
             )
             for output in self.manifest.outputs
+            if not (by == "tap" and self._is_chunked(output))
         }
+
+    def _is_chunked(self, output):
+        """Whether an output is restored a few positions at a time."""
+        of_tokens = isinstance(output.encoding, TopK) and len(output.shape) == 2
+        return self._few_positions and of_tokens and output.tap == ""
 
     def carried_spec(self):
         """What `add_to` adds, as `KerasTensor`s of any batch size."""

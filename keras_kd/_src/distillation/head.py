@@ -80,7 +80,9 @@ def find_head(role, model, inputs, chunk_size):
     heads = []
     output_spec(run, inputs)
     if not heads:
-        raise _no_head(role, model, "whose output is not what such a layer made")
+        raise _no_head(
+            role, model, "whose output is not what such a layer made"
+        )
     head = heads[-1]
     same = [
         call

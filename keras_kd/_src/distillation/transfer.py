@@ -317,12 +317,9 @@ class Transfer(keras.layers.Layer):
     def _inspect(self, teacher, student, check_probabilities):
         if any(isinstance(each, ChunkedLogits) for each in student):
             # No logits are there to be looked at.
-            sides = [
-                [each.hidden for each in side if isinstance(each, ChunkedLogits)]
-                for side in (teacher, student)
-            ]
-            self.inspection.update(*sides)
-            return
+            teacher = [getattr(each, "source", each) for each in teacher]
+            student = [getattr(each, "source", each) for each in student]
+            check_probabilities = False
         flags = self._flags() if check_probabilities else None
         self.inspection.update(teacher, student, flags)
 

@@ -8,8 +8,7 @@ import keras
 from keras import ops
 
 from keras_kd._src.arguments import integer
-from keras_kd._src.keras_compat import get_keras_mask
-from keras_kd._src.keras_compat import set_keras_mask
+from keras_kd._src.keras_compat import MASK
 from keras_kd._src.losses.chunk_loop import scan
 from keras_kd._src.losses.chunk_loop import value_and_gradient
 
@@ -84,6 +83,11 @@ class ChunkedLogits:
         )
 
     @property
+    def source(self):
+        """What the logits are made of."""
+        return self.hidden
+
+    @property
     def axis(self):
         """The axis of the positions."""
         return len(self.shape) - 2
@@ -121,31 +125,52 @@ class ChunkedLogits:
     def at(self, start, size):
         """The logits of `size` positions from `start` on."""
         trained = [self.values[i] for i in self.trained]
-        return self.project(slice_of(self.hidden, self.axis, start, size), trained)
+        return self.project(
+            slice_of(self.hidden, self.axis, start, size), trained
+        )
 
 
-def _register_with_jax():
+def register_with_jax(kind, arrays, rest):
+    """Lets JAX pass objects of a class through a step.
+
+    Args:
+        kind: the class.
+        arrays: names of the attributes that hold arrays.
+        rest: names of the others, which don't differ between batches.
+    """
+    if keras.backend.backend() != "jax":
+        return
     import jax
 
-    def flatten(logits):
-        mask = get_keras_mask(logits)
-        arguments = tuple(logits.arguments.items())
-        rest = (logits.head, arguments, logits.chunk_size, logits.shape)
-        return (logits.hidden, logits.values, mask), rest
+    def flatten(each):
+        return [vars(each).get(name) for name in arrays], _Rest(each, rest)
 
-    def unflatten(rest, children):
-        logits = object.__new__(ChunkedLogits)
-        logits.head, arguments, logits.chunk_size, logits.shape = rest
-        logits.arguments = dict(arguments)
-        logits.hidden, logits.values, mask = children
-        set_keras_mask(logits, mask)
-        return logits
+    def unflatten(others, values):
+        each = object.__new__(kind)
+        vars(each).update(zip(arrays, values), **others.attributes)
+        return each
 
-    jax.tree_util.register_pytree_node(ChunkedLogits, flatten, unflatten)
+    jax.tree_util.register_pytree_node(kind, flatten, unflatten)
 
 
-if keras.backend.backend() == "jax":
-    _register_with_jax()
+class _Rest:
+    """Attributes that JAX compares to find what it has compiled."""
+
+    def __init__(self, owner, names):
+        self.attributes = {name: vars(owner)[name] for name in names}
+
+    def __eq__(self, other):
+        return self.attributes == other.attributes
+
+    def __hash__(self):
+        return hash(tuple(self.attributes))
+
+
+register_with_jax(
+    ChunkedLogits,
+    arrays=("hidden", "values", MASK),
+    rest=("head", "arguments", "chunk_size", "shape"),
+)
 
 
 def slice_of(tensor, axis, start, size):
@@ -164,7 +189,8 @@ class PositionTerm(NamedTuple):
     Attributes:
         function: of the logits of teacher and student and the labels at some
             positions; returns a value each.
-        teacher: `ChunkedLogits`, tensors with the same positions, or None.
+        teacher: logits with a method `at(start, size)` as `ChunkedLogits`
+            have it, a tensor with the same positions, or None.
         student: `ChunkedLogits`.
         labels: one a position, or None.
         coefficients: shape `(batch, ..., length)`, float32.
@@ -287,7 +313,7 @@ class _Chunks:
         """What a chunk has of logits or tensors; without a gradient."""
         if given is None:
             return None
-        if isinstance(given, ChunkedLogits):
+        if hasattr(given, "at"):
             return ops.stop_gradient(given.at(start, self.size))
         return keras.tree.map_structure(
             lambda each: ops.stop_gradient(

@@ -482,7 +482,9 @@ def coefficients(loss, logits, sample_weight, mask):
     if loss.reduction == "mean_with_sample_weight":
         total = ops.sum(weight)
     # Of several replicas each has its part.
-    return ops.divide_no_nan(weight, total) * reduced(loss, ops.ones((1,)), None)
+    return ops.divide_no_nan(weight, total) * reduced(
+        loss, ops.ones((1,)), None
+    )
 
 
 def first_fitting(loss, masks, features):
