@@ -49,6 +49,18 @@ def mutual():
     return distiller, ["accuracy"], list(students.values())
 
 
+def chunked():
+    models = [language_model(units) for units in (8, 4)]
+    distiller = kd.schemes.causal_lm(*models, chunk_size=3)
+    return distiller, [kd.metrics.Perplexity()], models[1:]
+
+
+def language_model(units):
+    tokens = keras.Input((8,), dtype="int32")
+    x = keras.layers.Embedding(9, units, name="norm")(tokens)
+    return keras.Model(tokens, keras.layers.Dense(9)(x))
+
+
 def train(strategy, make):
     with strategy.scope():
         keras.utils.set_random_seed(0)
@@ -59,12 +71,17 @@ def train(strategy, make):
         distiller.compile(
             keras.optimizers.SGD(0.05), cross_entropy(), metrics=metrics
         )
-    x, y = data()
+    x, y = texts() if make is chunked else data()
     history = distiller.fit(
         x, y, batch_size=8, epochs=2, shuffle=False, verbose=0
     ).history
     variables = [v for model in models for v in model.trainable_variables]
     return history, [numpy(v) for v in variables]
+
+
+def texts():
+    tokens = np.random.default_rng(0).integers(9, size=(16, 9))
+    return tokens[:, :-1], tokens[:, 1:]
 
 
 def main():
@@ -76,7 +93,7 @@ def main():
     )
     one = tf.distribute.get_strategy()
     two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    for make in (distilled, followed, mutual):
+    for make in (distilled, followed, mutual, chunked):
         compare(train(one, make), train(two, make))
 
 

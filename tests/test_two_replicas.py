@@ -1,4 +1,4 @@
-"""Two replicas train the student that one trains."""
+"""Several devices train the student that one trains."""
 
 import os
 import pathlib
@@ -8,14 +8,23 @@ import sys
 import pytest
 from support import BACKEND
 
-PROGRAM = pathlib.Path(__file__).with_name("replicated_run.py")
+TESTS = pathlib.Path(__file__).parent
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.distribute")
 def test_two_replicas_train_the_same_student():
+    run("replicated_run.py")
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="ModelParallel is JAX' only")
+def test_a_sharded_head_trains_the_same_student():
+    run("sharded_run.py")
+
+
+def run(program):
     result = subprocess.run(
-        [sys.executable, str(PROGRAM)],
-        env={**os.environ, "PYTHONPATH": str(PROGRAM.parents[1])},
+        [sys.executable, str(TESTS / program)],
+        env={**os.environ, "PYTHONPATH": str(TESTS.parent)},
         capture_output=True,
         text=True,
     )

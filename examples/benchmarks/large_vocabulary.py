@@ -1,23 +1,23 @@
 """Language models of large vocabularies in `fit`: memory and time of a step.
 
     KERAS_BACKEND=torch python examples/benchmarks/large_vocabulary.py
-    KERAS_BACKEND=torch python examples/benchmarks/large_vocabulary.py --vocabulary 128000
 
 Trains a student of 128 units with a teacher of 256 on 8 x 512 tokens: the
 cross-entropy of the labels, and soft targets. In three forms:
 
-    by hand   a model with a `train_step` of its own, and all logits
+    by hand   a model with a `compute_loss` of its own, and all logits
     dense     `Distiller` with all logits
     chunks    `Distiller(chunk_size=...)`
 
-The models are an embedding, a dense layer and the projection to the vocabulary,
-so that nearly all memory and time is that of the logits. Each form runs in a
-process of its own, since the peak of memory is that of a process: first on a few
-tokens, to import and compile what there is, then a step is measured. What is
-printed is the peak above what the process had before (on JAX and TensorFlow with
-what the compiler takes), and the fastest step, on the clock and in processor
-time. The first loss has to be the same in all forms. Needs Linux; a minute for
-32,000 classes; `--smoke` takes seconds, and its figures mean nothing.
+The models are an embedding, a dense layer and the projection to the
+vocabulary (32,000 classes; `--vocabulary 128000`), so that nearly all memory
+and time is that of the logits. Each form runs in a process of its own, since
+the peak of memory is that of a process: first on a few tokens, to import what
+there is, then steps are measured. Printed are the peak above what the process
+had before (on JAX and TensorFlow with what the compiler takes), and the
+fastest step, on the clock and in processor time. The first loss has to be the
+same in all forms. Needs Linux; a minute or two for 32,000 classes; `--smoke`
+takes seconds, and its figures mean nothing.
 """
 
 import argparse

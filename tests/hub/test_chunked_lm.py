@@ -3,8 +3,6 @@
 import hub_models
 import keras
 import numpy as np
-import pytest
-from keras import ops
 from support import numpy
 
 import keras_kd as kd
@@ -30,24 +28,25 @@ def metrics():
     ]
 
 
-def trained(pair, chunk_size, transfers, x=X, y=Y, weights=WEIGHTS, **compile):
+def trained(pair, chunk_size, transfers, scale=20.0):
     """The logs and the student's weights after two steps."""
     keras.utils.set_random_seed(1)
     teacher, student = pair()
     for model in (teacher, student):
         # Random ones give logits of nearly 0.
         for variable in model.backbone.token_embedding.variables:
-            variable.assign(20.0 * variable)
+            variable.assign(scale * variable)
     distiller = kd.Distiller(
         teacher, student, transfers(), hard_weight=0.5, chunk_size=chunk_size
     )
-    settings = {"loss": hard_loss(), "weighted_metrics": metrics(), **compile}
-    distiller.compile(keras.optimizers.SGD(0.5), **settings)
+    distiller.compile(
+        keras.optimizers.SGD(0.5), hard_loss(), weighted_metrics=metrics()
+    )
     before = weights_of(student)
     history = distiller.fit(
-        x, y, 4, sample_weight=weights, verbose=0, shuffle=False
+        X, Y, 4, sample_weight=WEIGHTS, verbose=0, shuffle=False
     )
-    logs = distiller.evaluate(x, y, 4, 0, weights, return_dict=True)
+    logs = distiller.evaluate(X, Y, 4, 0, WEIGHTS, return_dict=True)
     logs = {**logs, **{f"train_{k}": v[0] for k, v in history.history.items()}}
     return logs, weights_of(student) - before
 
@@ -85,3 +84,59 @@ def test_llama():
 
 def test_gpt2_with_tied_head():
     compare(hub_models.gpt2_pair, lambda: kd.losses.SoftTargets(2.0))
+
+
+def lora_pair_of_an_int8_teacher():
+    teacher, student = hub_models.llama_pair()
+    teacher.quantize("int8")
+    student.backbone.enable_lora(2)
+    for variable in student.trainable_variables:
+        variable.assign(keras.random.normal(variable.shape, stddev=0.3, seed=3))
+    return teacher, student
+
+
+def test_lora_student_of_an_int8_teacher():
+    compare(
+        lora_pair_of_an_int8_teacher, lambda: kd.losses.ReverseKL(), scale=1.0
+    )
+
+
+def test_mixed_precision():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    compare(
+        hub_models.gpt2_pair, lambda: kd.losses.SoftTargets(1.0), tolerance=0.01
+    )
+
+
+def test_cached_top_k(tmp_path):
+    teacher, student = hub_models.llama_pair()
+    cache = kd.cache.write(
+        teacher, X, tmp_path / "top_k", outputs=kd.cache.TopK(3), batch_size=8
+    )
+    results = []
+    for chunk_size in (None, 4):
+        distiller = kd.Distiller(
+            cache, student, kd.losses.SoftTargets(1.0), chunk_size=chunk_size
+        )
+        distiller.compile(keras.optimizers.SGD(0.0), hard_loss())
+        data = cache.join(X, Y, WEIGHTS, batch_size=4, shuffle=False)
+        results.append(distiller.fit(data, verbose=0).history)
+    for name, value in results[0].items():
+        assert_close(results[1][name], value, 1e-5, name)
+
+
+def test_more_padding_changes_nothing():
+    def evaluated(x, y, weights):
+        keras.utils.set_random_seed(1)
+        distiller = kd.schemes.causal_lm(*hub_models.llama_pair(), chunk_size=4)
+        distiller.compile("sgd", hard_loss(), weighted_metrics=metrics())
+        return distiller.evaluate(x, y, 8, 0, weights, return_dict=True)
+
+    def padded(array):
+        return np.concatenate([array, np.zeros_like(array)], axis=1)
+
+    expected = evaluated(X, Y, WEIGHTS)
+    doubled = {name: padded(array) for name, array in X.items()}
+    found = evaluated(doubled, padded(Y), padded(WEIGHTS))
+    for name, value in expected.items():
+        assert_close(found[name], value, 1e-5, name)

@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-from keras import ops
 from support import numpy
 
 from keras_kd import losses

@@ -234,7 +234,9 @@ class DistillationLoss(keras.losses.Loss):
         Args:
             teacher_logits: `ChunkedLogits`, or a tensor of the same positions.
             student_logits: `ChunkedLogits`.
-            sample_weight, mask, labels: as in a call.
+            sample_weight: as in a call.
+            mask: as in a call.
+            labels: as in a call.
             context: what else a call takes; not used.
 
         Returns:
