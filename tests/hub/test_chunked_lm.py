@@ -3,6 +3,7 @@
 import hub_models
 import keras
 import numpy as np
+import pytest
 from support import numpy
 
 import keras_kd as kd
@@ -95,6 +96,7 @@ def lora_pair_of_an_int8_teacher():
     return teacher, student
 
 
+@pytest.mark.filterwarnings("ignore:Layer InputLayer does not have")
 def test_lora_student_of_an_int8_teacher():
     compare(
         lora_pair_of_an_int8_teacher, lambda: kd.losses.ReverseKL(), scale=1.0
@@ -103,23 +105,23 @@ def test_lora_student_of_an_int8_teacher():
 
 def test_mixed_precision():
     keras.config.set_dtype_policy("mixed_bfloat16")
+    # bfloat16 has a step of 0.8 %.
     compare(
-        hub_models.gpt2_pair, lambda: kd.losses.SoftTargets(1.0), tolerance=0.01
+        hub_models.gpt2_pair, lambda: kd.losses.SoftTargets(1.0), tolerance=0.02
     )
 
 
 def test_cached_top_k(tmp_path):
     teacher, student = hub_models.llama_pair()
-    cache = kd.cache.write(
-        teacher, X, tmp_path / "top_k", outputs=kd.cache.TopK(3), batch_size=8
-    )
+    kd.cache.write(teacher, X, tmp_path / "top_k", outputs=kd.cache.TopK(3))
+    cache = kd.cache.open(tmp_path / "top_k")
     results = []
     for chunk_size in (None, 4):
         distiller = kd.Distiller(
             cache, student, kd.losses.SoftTargets(1.0), chunk_size=chunk_size
         )
         distiller.compile(keras.optimizers.SGD(0.0), hard_loss())
-        data = cache.join(X, Y, WEIGHTS, batch_size=4, shuffle=False)
+        data = cache.join(X, Y, WEIGHTS, batch_size=4)
         results.append(distiller.fit(data, verbose=0).history)
     for name, value in results[0].items():
         assert_close(results[1][name], value, 1e-5, name)

@@ -24,7 +24,7 @@ class StoredLogits:
         """What the logits are made of."""
         return self.carried["values"]
 
-    def at(self, start, size):
+    def logits_at(self, start, size):
         """The logits of `size` positions from `start` on."""
         part = {
             name: slice_of(each, 1, start, size)

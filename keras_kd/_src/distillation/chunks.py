@@ -114,7 +114,9 @@ def update_metrics(model, labels, logits, sample_weight):
             else _rows(slice_of(each, logits.axis, start, count), logits)
             for each in (labels, sample_weight)
         )
-        rows = ops.reshape(logits.at(start, count), (-1, logits.shape[-1]))
+        rows = ops.reshape(
+            logits.logits_at(start, count), (-1, logits.shape[-1])
+        )
         metrics.update_state(labels_there, rows, weights_there)
 
 

@@ -338,6 +338,7 @@ class Distiller(keras_compat.Model):
             self.student(of_batch_size(learned, None))
         if self._by_default:
             self._choose_transfers(learned)
+        teacher.leave_out_head(inputs.teacher, None)
         taught = teacher.feature_specs(self._teacher_taps(), inputs.teacher)
         output, features = output_spec(
             lambda x: self._run_student(x, False, teacher), learned

@@ -46,7 +46,7 @@ class Head(NamedTuple):
 
         @functools.wraps(original)
         def call(hidden, *args, **kwargs):
-            if not args and kwargs == self.arguments:
+            if not args and _without_training(kwargs) == self.arguments:
                 return hidden
             return original(hidden, *args, **kwargs)
 
@@ -70,11 +70,12 @@ def find_head(role, model, inputs, chunk_size):
     calls = []
 
     def run(inputs):
+        calls.clear()  # Keras may run it twice.
         with contextlib.ExitStack() as stack:
             for layer in filter(_may_be_head, all_layers(model)):
                 stack.enter_context(_recorded(layer, calls))
             output = model(inputs, training=False)
-        heads.extend(call for call in calls if call.result is output)
+        heads[:] = [call for call in calls if call.result is output]
         return output
 
     heads = []
@@ -119,11 +120,17 @@ def _recorded(layer, calls):
     @functools.wraps(original)
     def call(*args, **kwargs):
         result = original(*args, **kwargs)
-        calls.append(_Call(layer, kwargs, len(args) == 1, result))
+        own = _without_training(kwargs)
+        calls.append(_Call(layer, own, len(args) == 1, result))
         return result
 
     with replaced(layer, name, call):
         yield
+
+
+def _without_training(arguments):
+    # A head is the same in training.
+    return {key: arguments[key] for key in arguments if key != "training"}
 
 
 def _no_head(role, model, found):

@@ -122,7 +122,7 @@ class ChunkedLogits:
         with keras.StatelessScope(state_mapping=mapping):
             return self.head(hidden, **self.arguments)
 
-    def at(self, start, size):
+    def logits_at(self, start, size):
         """The logits of `size` positions from `start` on."""
         trained = [self.values[i] for i in self.trained]
         return self.project(
@@ -189,7 +189,7 @@ class PositionTerm(NamedTuple):
     Attributes:
         function: of the logits of teacher and student and the labels at some
             positions; returns a value each.
-        teacher: logits with a method `at(start, size)` as `ChunkedLogits`
+        teacher: logits with a method `logits_at(start, size)` as `ChunkedLogits`
             have it, a tensor with the same positions, or None.
         student: `ChunkedLogits`.
         labels: one a position, or None.
@@ -313,8 +313,8 @@ class _Chunks:
         """What a chunk has of logits or tensors; without a gradient."""
         if given is None:
             return None
-        if hasattr(given, "at"):
-            return ops.stop_gradient(given.at(start, self.size))
+        if hasattr(given, "logits_at"):
+            return ops.stop_gradient(given.logits_at(start, self.size))
         return keras.tree.map_structure(
             lambda each: ops.stop_gradient(
                 slice_of(each, axis, start, self.size)

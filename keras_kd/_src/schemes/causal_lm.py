@@ -94,7 +94,8 @@ def causal_lm(
     if loss is None:
         sizes = {_vocabulary_size(teacher), _vocabulary_size(student)}
         padded = shared is not None and len(sizes) == 2
-        loss = SoftTargets(temperature=1.0, classes=shared if padded else None)
+        classes = {"classes": shared} if padded else {}
+        loss = SoftTargets(temperature=1.0, **classes)
     return Distiller(
         teacher,
         student,
