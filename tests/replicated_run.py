@@ -56,9 +56,11 @@ def chunked():
 
 
 def language_model(units):
+    initializer = keras.initializers.RandomNormal(stddev=1.0)
     tokens = keras.Input((8,), dtype="int32")
-    x = keras.layers.Embedding(9, units, name="norm")(tokens)
-    return keras.Model(tokens, keras.layers.Dense(9)(x))
+    x = keras.layers.Embedding(9, units, initializer, name="norm")(tokens)
+    head = keras.layers.Dense(9, kernel_initializer=initializer)
+    return keras.Model(tokens, head(x))
 
 
 def train(strategy, make):

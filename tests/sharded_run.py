@@ -14,10 +14,14 @@ CLASSES = 10
 
 
 def language_model(units, name):
+    # Logits of 0 or so would have a divergence of nothing but rounding.
+    initializer = keras.initializers.RandomNormal(stddev=1.0)
     tokens = keras.Input((6,), dtype="int32")
-    x = keras.layers.Embedding(CLASSES, units, name=f"{name}_embedding")(tokens)
-    head = keras.layers.Dense(CLASSES, name=f"{name}_head")
-    return keras.Model(tokens, head(x), name=name)
+    embedding = keras.layers.Embedding(CLASSES, units, initializer)
+    head = keras.layers.Dense(
+        CLASSES, kernel_initializer=initializer, name=f"{name}_head"
+    )
+    return keras.Model(tokens, head(embedding(tokens)), name=name)
 
 
 def train():

@@ -24,6 +24,7 @@ SECTIONS = [
 ]
 # What these do is no idea of a paper.
 WITHOUT_REFERENCE = {
+    "metrics.Perplexity",
     "callbacks.EpochBackup",
     "layers.AttentionAdapter",
     "layers.PredictionBank",
@@ -55,7 +56,12 @@ WITHOUT_REFERENCE = {
     "text.check_same_ids",
 }
 # What they return is up to the loss that is made of them.
-BASES = {"losses.LogitDivergence", "losses.TemperedLoss"}
+# No losses themselves.
+BASES = {
+    "losses.ChunkedLogits",
+    "losses.LogitDivergence",
+    "losses.TemperedLoss",
+}
 METHODS = (
     "callbacks.",
     "layers.",

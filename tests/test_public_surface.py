@@ -124,7 +124,7 @@ SURFACE = {
         "bounded_regression",
         "channel_wise_distillation",
         "chunk_log_likelihoods",
-            "contrastive_representation",
+        "contrastive_representation",
         "correlation_congruence",
         "decoupled_kd",
         "dist",
