@@ -189,8 +189,8 @@ class PositionTerm(NamedTuple):
     Attributes:
         function: of the logits of teacher and student and the labels at some
             positions; returns a value each.
-        teacher: logits with a method `logits_at(start, size)` as `ChunkedLogits`
-            have it, a tensor with the same positions, or None.
+        teacher: logits with a method `logits_at(start, size)`, as those have
+            it, a tensor with the same positions, or None.
         student: `ChunkedLogits`.
         labels: one a position, or None.
         coefficients: shape `(batch, ..., length)`, float32.
