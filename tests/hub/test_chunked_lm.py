@@ -99,7 +99,9 @@ def lora_pair_of_an_int8_teacher():
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`")
 def test_lora_student_of_an_int8_teacher():
     compare(
-        lora_pair_of_an_int8_teacher, lambda: kd.losses.ReverseKL(), scale=1.0
+        lora_pair_of_an_int8_teacher,
+        lambda: kd.Transfer(kd.losses.ReverseKL(), weight=100.0),
+        scale=1.0,
     )
 
 

@@ -744,7 +744,8 @@ class Distiller(keras_compat.Model):
         """Warnings are given once after each `compile`."""
         self._loss_given = loss
         self.check_probabilities = self.in_first_epoch = True
-        self._check_labels = loss is None and not self._own_loss
+        counts = self._hard_weight.number > 0.0 or self._hard_weight.moves
+        self._check_labels = loss is None and counts and not self._own_loss
         if self._output_inspection is not None:
             self._output_inspection.reset()
 
