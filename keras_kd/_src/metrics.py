@@ -71,8 +71,8 @@ class TeacherMetric(keras.metrics.Mean):
         self._activations = None, None  # Of both models, as far as known.
         self.binary = False
 
-    def tell(self, teacher_activation, student_activation):
-        """Says which activations the models end in, None where unknown."""
+    def set_activations(self, teacher_activation, student_activation):
+        """Sets which activations the models end in, None where unknown."""
         self._activations = teacher_activation, student_activation
 
     def update_state(
@@ -157,8 +157,8 @@ class TeacherMetric(keras.metrics.Mean):
         ]
 
     def get_config(self):
-        told = {key: f for key, f in self._flags.items() if f is not None}
-        return {**super().get_config(), **told}
+        stated = {key: f for key, f in self._flags.items() if f is not None}
+        return {**super().get_config(), **stated}
 
 
 def _tensors(output):

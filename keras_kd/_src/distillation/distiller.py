@@ -96,7 +96,7 @@ class Distiller(keras_compat.Model):
     teacher). Metrics of labels then count only in validation. Tokens and
     pixels of that label count in no transfer, unless it has
     `ignore_class=False`; which weights, labels and masks reach a transfer is
-    told in `Transfer`.
+    described in `Transfer`.
 
     Methods that keep something of each sample need its index in the data: give
     `y` as a dict of `"labels"` (if any) and `"sample_index"`, integers of
@@ -105,7 +105,7 @@ class Distiller(keras_compat.Model):
     Without `transfers`, a student of several outputs is distilled at each of
     them, once it is compiled: by soft targets where the output's compiled loss
     is a cross-entropy or its last activation a softmax (binary soft targets
-    for yes and no), else by squared error, which a warning tells. Each has the
+    for yes and no), else by squared error, with a warning. Each has the
     weight 0.9.
 
     What trains on but is likely a mistake is warned of once, at the first
@@ -120,9 +120,9 @@ class Distiller(keras_compat.Model):
     is refused, as that would not run.
 
     What sizes, types and keys the inputs have is read from both models where
-    they tell, as a Functional model of fixed sizes does. Else (an open length
+    they fix it, as a Functional model of fixed sizes does. Else (an open length
     or image size, an optional input, a subclassed model) the first batch of
-    data tells: adapters are built and features are checked then, before the
+    data decides: adapters are built and features are checked then, before the
     first step. Each model is given what it names of a dict of inputs. Tasks
     that bring a preprocessor, as KerasHub's, are fitted on what it takes, such
     as texts; teacher and student each use their own.
@@ -290,7 +290,7 @@ class Distiller(keras_compat.Model):
         teacher.check_taps(self._teacher_taps())
 
     def _known_inputs(self, teacher):
-        """What both models take, or None where only data can tell."""
+        """What both models take, or None if that is known from data only."""
         if self._stated_inputs is not None:
             return PairedInputs(self._stated_inputs, self._stated_inputs)
         learned, taught = known_inputs(self.student), teacher.input_spec()
@@ -397,11 +397,11 @@ class Distiller(keras_compat.Model):
         for transfer in self.transfers:
             transfer.read_logits(of_teacher, of_student)
         self._activations = of_teacher(""), of_student("")
-        self._tell_metrics()
+        self._set_activations_of_metrics()
 
-    def _tell_metrics(self):
+    def _set_activations_of_metrics(self):
         for metric in self._teacher_metrics.all:
-            metric.tell(*self._activations)
+            metric.set_activations(*self._activations)
 
     def _teacher_taps(self):
         return [tap for term in self.transfers for tap in term.all_teacher_taps]
@@ -708,7 +708,7 @@ class Distiller(keras_compat.Model):
         self._need_teacher()
         self._check_shared_state(self._teacher)
         self._teacher.check_output(self._teacher_metrics.all)
-        self._tell_metrics()
+        self._set_activations_of_metrics()
         separate_buffers(
             self.trainable_variables + self.non_trainable_variables
         )
@@ -850,7 +850,7 @@ class Distiller(keras_compat.Model):
         self.awaits_data = self._own_loss or not self._matched
         self._start_checks(arguments.get("loss"))
         if self._by_default and self._teacher is not None:
-            self.set_teacher(self._teacher)  # The loss tells the transfers.
+            self.set_teacher(self._teacher)  # The transfers depend on the loss.
 
     def _all_built(self):
         return all(part.built for part in [self.student, *self.transfers])
@@ -926,7 +926,7 @@ class Distiller(keras_compat.Model):
                 "`evaluate` on a batch first."
             )
 
-    # --- what it says of itself ---------------------------------------------
+    # --- its description ----------------------------------------------------
 
     def __repr__(self):
         lines = "; ".join(self._description())

@@ -50,7 +50,7 @@ class Transfer(keras.layers.Layer):
     - At an output (tap `"[cls]"`, or `""` where each of several outputs is
       compared) a term takes that output's weights and labels; elsewhere those
       that `labels=` names, or the ones that all outputs share: weights that
-      differ by output are refused there. The student's tap tells the output,
+      differ by output are refused there. The student's tap decides the output,
       or else the teacher's.
     - Weights of tokens or pixels weigh the values of a loss that has one a
       position; at another resolution they are resized by area. For a loss of
@@ -156,7 +156,7 @@ class Transfer(keras.layers.Layer):
         self.ignore_class = _checked_class(ignore_class)
         self.shapes = None  # Of the features, in pairs, once they are known.
         # The activations that its logits are known to come from, by side: it
-        # reads before a softmax or sigmoid, unless told what it is given.
+        # reads before a softmax or sigmoid, unless that is specified.
         self.activations = {}
         self.inspection = FeatureInspection()
         self._weight = Hyperparameter(weight, "weight")
@@ -211,7 +211,7 @@ class Transfer(keras.layers.Layer):
         return features_at(self.student_taps, features)
 
     def read_logits(self, teacher, student):
-        """Reads before a last softmax or sigmoid, where the loss is not told.
+        """Reads before a last softmax or sigmoid, unless the loss specifies it.
 
         Args:
             teacher: function of a tap's text: the name of the activation
@@ -225,8 +225,8 @@ class Transfer(keras.layers.Layer):
             "student": (student, self.student_taps, self.adapters),
         }
         for side, (activation_of, taps, adapters) in sides.items():
-            told = getattr(self.loss, f"{side}_from_logits", None) is not None
-            if told or any(adapter is not None for adapter in adapters):
+            stated = getattr(self.loss, f"{side}_from_logits", None) is not None
+            if stated or any(adapter is not None for adapter in adapters):
                 continue
             for number, tap in enumerate(taps):
                 name = activation_of(tap.text)
@@ -371,7 +371,7 @@ class Transfer(keras.layers.Layer):
         return {name: context[name] for name in required & context.keys()}
 
     def _labels(self, outputs, data):
-        """The labels of a pair's output; None where they can't be told."""
+        """The labels of a pair's output; None where they are unknown."""
         if self.labels is None or data.labels is None:
             return data.of_output(data.labels, outputs)
         labels = data.of_output(data.labels, [self.labels])
@@ -423,7 +423,7 @@ class Transfer(keras.layers.Layer):
         return masks if any(mask is not None for mask in masks) else None
 
     def _flags(self):
-        """Both sides' `from_logits` (None: not told); None without logits."""
+        """Both sides' `from_logits`, None where open; None without logits."""
         if not getattr(self.loss, "expects_logits", False):
             return None
         names = "teacher_from_logits", "student_from_logits"

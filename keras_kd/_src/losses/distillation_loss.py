@@ -158,7 +158,7 @@ class DistillationLoss(keras.losses.Loss):
         return self._keywords
 
     def as_logits(self, teacher_features, student_features):
-        """Both sides as logits, where they were said to be probabilities."""
+        """Both sides as logits, where they are specified as probabilities."""
         if self.teacher_from_logits is False:
             teacher_features = self._logits_of(teacher_features)
         if self.student_from_logits is False:
