@@ -3,6 +3,8 @@
 `pytest.importorskip("keras_hub")` before it is imported.
 """
 
+import gc
+
 import keras_hub
 import numpy as np
 
@@ -158,3 +160,10 @@ def deeplab(width, classes):
 
 def deeplab_pair(classes):
     return deeplab(8, classes), deeplab(4, classes)
+
+
+def quantize(model):
+    """To int8; Keras collects garbage for each layer, which takes seconds."""
+    gc.freeze()
+    model.quantize("int8")
+    gc.unfreeze()

@@ -1,7 +1,5 @@
 """shrink of KerasHub's tasks, and LoRA on what it makes."""
 
-import gc
-
 import keras
 import numpy as np
 import pytest
@@ -70,13 +68,6 @@ def sharpened(model):
     return model
 
 
-def quantize(model):
-    """To int8; Keras collects garbage for each layer, which takes seconds."""
-    gc.freeze()
-    model.quantize("int8")
-    gc.unfreeze()
-
-
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`")
 @pytest.mark.filterwarnings("ignore:The use of `x.T` on tensors")
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
@@ -88,7 +79,7 @@ def test_lora_on_a_shrunk_student_of_an_int8_teacher(kind):
     )
     student.backbone.enable_lora(2)
     exact = numpy(teacher(hub_models.causal_lm_batch()[0]))
-    quantize(teacher)
+    hub_models.quantize(teacher)
     x, _, weights = hub_models.causal_lm_batch()
     assert np.abs(numpy(teacher(x)) - exact).max() > 0.0
     before = [numpy(each) for each in student.non_trainable_weights]
