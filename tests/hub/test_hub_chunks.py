@@ -10,7 +10,7 @@ from keras_kd.testing import assert_close
 
 pytest.importorskip("keras_hub")
 
-import hub_models  # noqa: E402
+import hub_models
 
 X, Y, WEIGHTS = hub_models.causal_lm_batch()
 
