@@ -87,6 +87,11 @@ class SelfDistiller(Distiller):
             name=name,
         )
 
+    def get_config(self):
+        config = super().get_config()
+        del config["chunk_size"]  # It takes none.
+        return config
+
     def _labels_for(self, labels, output):
         if labels is None or keras.tree.is_nested(labels):
             return labels  # The outputs are separate already.
