@@ -1,5 +1,7 @@
 """Chunks of positions: what can't be chunked is refused, with the reason."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -40,11 +42,50 @@ def test_a_head_that_is_called_twice():
 
 @pytest.mark.one_backend
 @pytest.mark.parametrize(
-    "loss", [kd.losses.SimilarityPreserving(), kd.losses.DIST()]
+    "loss",
+    [
+        kd.losses.SimilarityPreserving(),
+        kd.losses.DIST(),
+        kd.losses.UniversalLogit(),
+    ],
 )
 def test_losses_that_compare_samples(loss):
     with pytest.raises(ValueError, match="compares samples or positions"):
         distiller(loss)
+
+
+class Bytes:
+    """A tokenizer as KerasHub's `ByteTokenizer`."""
+
+    def tokenize(self, text):
+        return list(text.encode())
+
+    def id_to_token(self, id):
+        return chr(id)
+
+    def vocabulary_size(self):
+        return 256
+
+
+@pytest.mark.one_backend
+def test_padded_vocabularies_are_compared_where_both_have_tokens():
+    models = [language_model(8, keras.layers.Dense(n)) for n in (260, 256)]
+    for model, size in zip(models, (260, 256)):
+        model.preprocessor = types.SimpleNamespace(tokenizer=Bytes())
+        model.backbone = types.SimpleNamespace(vocabulary_size=size)
+    distiller = kd.schemes.causal_lm(*models, chunk_size=4)
+    distiller.compile("sgd", loss=None)
+    found = distiller.evaluate(TOKENS[:, :-1], verbose=0, return_dict=True)
+    logits = [model(TOKENS[:, :-1])[..., :256] for model in models]
+    expected = 0.5 * kd.losses.SoftTargets(temperature=1.0)(*logits)
+    assert found["soft_targets_loss"] == pytest.approx(float(expected), 1e-5)
+
+
+@pytest.mark.one_backend
+def test_a_transfer_in_the_place_of_the_loss():
+    transfer = kd.Transfer(kd.losses.ReverseKL(), weight=3.0, ignore_class=-1)
+    models = language_model(8), language_model(4)
+    assert kd.schemes.causal_lm(*models, transfer).transfers == [transfer]
 
 
 @pytest.mark.one_backend

@@ -273,13 +273,14 @@ class DistillationLoss(keras.losses.Loss):
     def check_positionwise(self):
         """Raises a `ValueError` unless it takes each position by itself."""
         names = set(self.required_context) - {"labels", "temperature"}
-        if not self.expects_logits or self.per_sample or self.joint or names:
+        compares = self.per_sample or self.joint or not self.same_tokens
+        if not self.expects_logits or compares or names:
             raise ValueError(
                 f"{type(self).__name__} can't be computed of a few positions "
                 "at a time: it compares samples or positions with each other, "
                 "or features that are no logits. Received: `ChunkedLogits`. "
                 "Use a loss of each position's logits, such as "
-                "`keras_kd.losses.SoftTargets`, or leave out `chunk_size`: all "
+                "`keras_kd.losses.SoftTargets`, or `chunk_size=None`: all "
                 "logits (batch x length x classes) are then in memory."
             )
 

@@ -56,7 +56,8 @@ def causal_lm(
         student: a KerasHub `CausalLM`, or another model.
         loss: of the logits, such as `losses.ReverseKL()` or
             `losses.JensenShannon(0.5)`; forward KL, `losses.SoftTargets` at
-            temperature 1, by default.
+            temperature 1, by default. Or a `Transfer` of the logits, with a
+            weight, mask or `ignore_class` of its own.
         transfers: further `Transfer`s, such as those of `schemes.layer_map`.
         weight: of `loss`, non-negative.
         hard_weight: of the compiled loss; 0 for texts that the student wrote.
@@ -90,16 +91,20 @@ def causal_lm(
     arXiv 1606.07947 (word-level). Agarwal et al., 2023, arXiv 2306.13649.
     """
     weight = number(weight, "weight", least=0.0)
-    shared = _shared_ids(teacher, student, probe_texts)
+    given = loss.loss if isinstance(loss, Transfer) else loss
+    same_tokens = getattr(given, "same_tokens", True)
+    shared = same_tokens and _shared_ids(teacher, student, probe_texts)
     if loss is None:
         sizes = {_vocabulary_size(teacher), _vocabulary_size(student)}
-        padded = shared is not None and len(sizes) == 2
+        padded = shared and len(sizes) == 2
         classes = {"classes": shared} if padded else {}
         loss = SoftTargets(temperature=1.0, **classes)
+    if not isinstance(loss, Transfer):
+        loss = Transfer(loss, weight=weight)
     return Distiller(
         teacher,
         student,
-        [Transfer(loss, weight=weight), *transfers],
+        [loss, *transfers],
         hard_weight=hard_weight,
         chunk_size=chunk_size,
         name=name,
