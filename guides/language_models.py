@@ -45,6 +45,7 @@ import collections
 import pathlib
 import re
 import sysconfig
+import tempfile
 
 import keras
 import keras_hub
@@ -744,10 +745,11 @@ print(f"1 G tokens: {stored / 1e9:.0f} GB, {seconds / 3600:.1f} h to write")
 Then write, open, and join with your data. The cache takes the teacher's place.
 """
 
+folder = tempfile.mkdtemp()  # Yours is one that stays.
 kd.cache.write(
-    teacher, x, "top_k", outputs=top_k, batch_size=BATCH_SIZE, verbose=0
+    teacher, x, folder, outputs=top_k, batch_size=BATCH_SIZE, verbose=0
 )
-predictions = kd.cache.open("top_k")
+predictions = kd.cache.open(folder)
 keras.utils.set_random_seed(0)
 student = make_student()
 distiller = kd.schemes.causal_lm(
