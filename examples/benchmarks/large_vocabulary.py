@@ -18,6 +18,19 @@ had before (on JAX and TensorFlow with what the compiler takes), and the
 fastest step, on the clock and in processor time. The first loss has to be the
 same in all forms. Needs Linux; a minute or two for 32,000 classes; `--smoke`
 takes seconds, and its figures mean nothing.
+
+On two CPU cores, 32,000 classes, chunks of 64 positions:
+
+                          by hand     dense    chunks  chunks / dense
+    PyTorch     ms           4876      6434      5994            0.93
+                peak MiB     3508      5013       674            0.13
+    JAX         ms           3632      6014      2899            0.48
+                peak MiB     3454      6302       724            0.11
+    TensorFlow  ms           1568      2236      1851            0.83
+                peak MiB     3209      4934       659            0.13
+
+The dense form is slower than the one by hand, above all as the first epoch's
+checks (are these probabilities? does the teacher guess?) read all logits.
 """
 
 import argparse
@@ -70,7 +83,9 @@ def by_hand(teacher, student):
         def call(self, tokens, training=None):
             return self.student(tokens), self.teacher(tokens)
 
-        def compute_loss(self, x=None, y=None, y_pred=None, **kwargs):
+        def compute_loss(
+            self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+        ):
             student_logits, teacher_logits = y_pred
             log_q = ops.log_softmax(student_logits)
             log_p = ops.log_softmax(ops.stop_gradient(teacher_logits))
