@@ -147,3 +147,12 @@ def test_more_padding_changes_nothing():
     found = evaluated(doubled, padded(Y), padded(WEIGHTS))
     for name, value in expected.items():
         assert_close(found[name], value, 1e-5, name)
+
+
+@pytest.mark.one_backend
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`")
+def test_a_student_whose_head_is_quantized():
+    teacher, student = hub_models.llama_pair()
+    hub_models.quantize(student)
+    with pytest.warns(UserWarning, match="a wrong gradient"):
+        kd.Distiller(teacher, student)

@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_kd._src.distillation.last_activation import PROBABILITIES
 from keras_kd._src.distillation.last_activation import last_activations
+from keras_kd._src.distillation.last_activation import last_parts
 from keras_kd._src.distillation.taps import text_of
 from keras_kd._src.keras_compat import compiled_loss
 
@@ -79,6 +80,26 @@ def warn_of_own_texts(distiller, data):
             "responses, `ignore_class=-1` to the data and to the compiled "
             "loss, and `ignore_class=False` to the transfers."
         )
+
+
+def warn_of_rounded_head(student):
+    """Warns if the student's embedding makes logits in int8.
+
+    Keras (3.15) rounds what it is given, and has no gradient for that there,
+    as it has in `Dense`: what comes before learns from a wrong one.
+    """
+    for layer in last_parts(student):
+        names = {kind.__name__ for kind in type(layer).__mro__}
+        mode = getattr(layer, "quantization_mode", None)
+        if mode is not None and "ReversibleEmbedding" in names:
+            warn(
+                f"The student's {layer.name!r} makes the logits, and Keras "
+                "gives a wrong gradient there once it is quantized. Received: "
+                f"a student with {layer.name!r} in {mode}. Leave it out: "
+                f"`student.quantize({mode!r}, filters=lambda layer: "
+                "isinstance(layer, keras.layers.Dense))`, with all layers that "
+                "are to be quantized."
+            )
 
 
 # --- while a step is traced --------------------------------------------------

@@ -222,6 +222,7 @@ class Distiller(keras_compat.Model):
         self._activations = None, None
         self._teacher_state = {}  # What a loaded one expects of its teacher.
         self._start_checks(loss=None)
+        checks.warn_of_rounded_head(student)
         if teacher is not None:
             self.set_teacher(teacher)
         self.built = True  # What is not yet, `meet_data` builds.
@@ -744,7 +745,8 @@ class Distiller(keras_compat.Model):
         """Warnings are given once after each `compile`."""
         self._loss_given = loss
         self.check_probabilities = self.in_first_epoch = True
-        counts = self._hard_weight.number > 0.0 or self._hard_weight.moves
+        # As it was given: no variable is read in the scope of a strategy.
+        counts = self._hard_weight.start > 0.0 or self._hard_weight.moves
         self._check_labels = loss is None and counts and not self._own_loss
         if self._output_inspection is not None:
             self._output_inspection.reset()

@@ -36,10 +36,10 @@ class Hyperparameter(keras.layers.Layer):
         scheduled = isinstance(value, LearningRateSchedule)
         self.schedule = value if scheduled else None
         self.moves = scheduled
-        start = float(value(0)) if scheduled else value
+        self.start = self._checked(float(value(0)) if scheduled else value)
         self.variable = self.add_weight(
             shape=(),
-            initializer=keras.initializers.Constant(self._checked(start)),
+            initializer=keras.initializers.Constant(self.start),
             trainable=False,
             autocast=False,
             aggregation="only_first_replica",

@@ -18,7 +18,7 @@ OPERATIONS = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
 
 def last_activations(model):
     """The names of the activations that a model's graph ends in, if known."""
-    return [_name(part) for part in _last_parts(model)]
+    return [_name(part) for part in last_parts(model)]
 
 
 def last_activation(model, tap):
@@ -29,7 +29,7 @@ def last_activation(model, tap):
     """
     if tap.end != "output":
         return None
-    parts = _last_parts(find_layer(model, tap.path), tap)
+    parts = last_parts(find_layer(model, tap.path), tap)
     return common_name(_name(part) for part in parts)
 
 
@@ -91,7 +91,7 @@ def watch(model, tap, record, replace):
 def _watched(layer, tap):
     """Where activations are called: pairs of an object and an attribute."""
     parts = [
-        inner for part in _last_parts(layer, tap) for inner in _inside(part)
+        inner for part in last_parts(layer, tap) for inner in _inside(part)
     ]
     return [(p, _attribute(p)) for p in parts if _attribute(p)]
 
@@ -115,7 +115,7 @@ def _is_recurrent(part):
     return isinstance(getattr(type(part), "activation", None), property)
 
 
-def _last_parts(layer, tap=None):
+def last_parts(layer, tap=None):
     """The layers or operations that make a layer's outputs."""
     outputs = getattr(layer, "outputs", None)
     if not outputs:
