@@ -156,3 +156,23 @@ def test_a_student_whose_head_is_quantized():
     hub_models.quantize(student)
     with pytest.warns(UserWarning, match="a wrong gradient"):
         kd.Distiller(teacher, student)
+
+
+@pytest.mark.one_backend
+def test_named_masks_and_ignored_labels():
+    """As in data of texts that the student wrote in part."""
+    models = hub_models.llama_pair()
+    x = {**X, "given_mask": np.arange(6) < np.arange(8)[:, None]}
+    labels = np.where(x["given_mask"], Y, -1)
+    transfer = kd.Transfer(
+        kd.losses.ReverseKL(), mask="given_mask", ignore_class=False
+    )
+    found = []
+    for chunk_size in (None, 4):
+        distiller = kd.Distiller(*models, transfer, chunk_size=chunk_size)
+        distiller.compile("sgd", hard_loss(ignore_class=-1))
+        found.append(
+            distiller.evaluate(x, labels, 8, 0, WEIGHTS, return_dict=True)
+        )
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+    assert found[0]["reverse_kl_loss"] > 0.0
