@@ -20,6 +20,13 @@ if os.environ.get("KERAS_BACKEND") == "torch":
 import keras
 import pytest
 
+# Modules that tests share hold no doctests, and may need what is not installed.
+collect_ignore = [
+    str(path)
+    for path in pathlib.Path(__file__).parent.rglob("*.py")
+    if not path.name.startswith("test_")
+]
+
 # Where tests marked `one_backend` run: nothing has to be compiled there.
 ONE_BACKEND = "torch"
 tests_since = {"clearing": 0}
