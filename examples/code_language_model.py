@@ -157,7 +157,7 @@ def distiller_of(row, teacher, cached, student):
         return plain(student)
     loss = kd.losses.SoftTargets(temperature=1.0)
     if row == OWN_TEXTS:
-        # What it wrote is no label, and yet the teacher's say is asked there.
+        # What it wrote is no label, and yet the teacher's predictions count.
         transfer = kd.Transfer(loss, weight=0.5, ignore_class=False)
         return kd.Distiller(teacher, student, transfer, hard_weight=0.5)
     transfers = []

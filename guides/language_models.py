@@ -12,7 +12,7 @@ Accelerator: None
 
 A language model says for each token of a text which token may come next, and
 how likely each one is. That is thousands of numbers a token, where the text
-itself has one. So a teacher's predictions tell a student much more than the
+itself has one. So a teacher's predictions teach a student much more than the
 text does.
 
 Language models also bring trouble of their own: prompts and padding that must
@@ -305,7 +305,7 @@ loss = 0.5 * cross-entropy of the next tokens
      + 0.5 * forward KL from the teacher, at temperature 1
 ```
 
-Three measures tell more than the loss:
+Three measures show more than the loss:
 
 - `Perplexity`: between how many tokens the model hesitates, in the mean. 1 is
   best. Also of the teacher: `Perplexity("teacher")`;
@@ -711,7 +711,7 @@ print({name: round(value, 3) for name, value in logs.items()})
 """
 The values of `LikelihoodMatching` are small, so its weight is large.
 `kd.losses.UniversalLogit` (ULD) needs no pieces: it compares the sorted
-probabilities. That is simpler, and tells the student less.
+probabilities. That is simpler, and teaches the student less.
 
 ## Store the predictions
 
@@ -838,7 +838,7 @@ seen the labels for longer than the teacher itself, and passes it.
 Not all of it helps here. Reverse KL is worse on given texts, as the table of
 divergences says. The relations of hidden layers at weight 1 hinder more than
 they help: look at the logged parts, and lower the weight. The top-16 cache is
-near to the live teacher in bits, and further in divergence. `plan` has told us:
+near to the live teacher in bits, and further in divergence. `plan` showed it:
 0.57 nats off, where 0.05 is close enough. Our teacher is so unsure that 16
 tokens are too few.
 
@@ -878,7 +878,7 @@ plt.close(figure)
   response does.
 - **The end token.** It must be there, count, and be there once. A response that
   was cut has none. Many tokenizers pad with a real token (ours with `!`): only
-  the mask and the weights tell padding.
+  the mask and the weights mark padding.
 - **The hard loss on the student's own texts.** It teaches the student its own
   mistakes. With `GeneratedTexts` set `hard_weight=0.0`; or give the data an
   `ignore_class`, and the compiled loss the same.
@@ -901,8 +901,8 @@ plt.close(figure)
 
 ## Where to go from here
 
-- *Caching predictions* tells all about caches, on several machines, too.
-- *Learning from features and attention* tells how taps and weights of hidden
+- *Caching predictions* explains caches, on several machines, too.
+- *Learning from features and attention* shows how taps and weights of hidden
   layers are chosen.
 - `examples/benchmarks/large_vocabulary.py` measures memory and time of chunks.
 """

@@ -10,6 +10,7 @@ import numpy as np
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS += ["good", "bad", "film", "very", "not", "a", "the"]
+SIZE = len(WORDS)
 TEXTS = ["good film", "a very bad film", "not the good", "very very bad"]
 LABELS = np.array([1, 0, 0, 0])
 
@@ -30,16 +31,22 @@ def bert_preprocessor(length=8):
 def bert(layers=1, width=8, *, preprocessor=None, classes=2, positions=128):
     """A text classifier; its position embedding knows `positions` tokens."""
     backbone = keras_hub.models.BertBackbone(
-        vocabulary_size=len(WORDS),
+        **_learned_positions(layers, width, positions, SIZE)
+    )
+    return keras_hub.models.BertTextClassifier(
+        backbone, num_classes=classes, dropout=0.0, preprocessor=preprocessor
+    )
+
+
+def _learned_positions(layers, width, positions, vocabulary):
+    return dict(
+        vocabulary_size=vocabulary,
         num_layers=layers,
         num_heads=2,
         hidden_dim=width,
         intermediate_dim=16,
         dropout=0.0,
         max_sequence_length=positions,
-    )
-    return keras_hub.models.BertTextClassifier(
-        backbone, num_classes=classes, dropout=0.0, preprocessor=preprocessor
     )
 
 
@@ -56,15 +63,11 @@ def bert_inputs(samples=8, length=6, seed=0):
     return {"token_ids": tokens, "padding_mask": mask, "segment_ids": segments}
 
 
-def gpt2(layers=1, width=8, *, positions=64, preprocessor=None):
+def gpt2(
+    layers=1, width=8, *, positions=64, preprocessor=None, vocabulary=SIZE
+):
     backbone = keras_hub.models.GPT2Backbone(
-        vocabulary_size=len(WORDS),
-        num_layers=layers,
-        num_heads=2,
-        hidden_dim=width,
-        intermediate_dim=16,
-        dropout=0.0,
-        max_sequence_length=positions,
+        **_learned_positions(layers, width, positions, vocabulary)
     )
     return keras_hub.models.GPT2CausalLM(backbone, preprocessor=preprocessor)
 
@@ -75,6 +78,13 @@ def gpt2_pair(**arguments):
 
 def llama(layers=1, width=8, *, preprocessor=None):
     backbone = keras_hub.models.Llama3Backbone(
+        **_grouped_queries(layers, width)
+    )
+    return keras_hub.models.Llama3CausalLM(backbone, preprocessor=preprocessor)
+
+
+def _grouped_queries(layers, width):
+    return dict(
         vocabulary_size=len(WORDS),
         num_layers=layers,
         num_query_heads=2,
@@ -82,7 +92,6 @@ def llama(layers=1, width=8, *, preprocessor=None):
         hidden_dim=width,
         intermediate_dim=16,
     )
-    return keras_hub.models.Llama3CausalLM(backbone, preprocessor=preprocessor)
 
 
 def llama_pair(**arguments):
@@ -91,13 +100,7 @@ def llama_pair(**arguments):
 
 def gemma(layers=1, width=8, *, preprocessor=None):
     backbone = keras_hub.models.GemmaBackbone(
-        vocabulary_size=len(WORDS),
-        num_layers=layers,
-        num_query_heads=2,
-        num_key_value_heads=1,
-        hidden_dim=width,
-        intermediate_dim=16,
-        head_dim=4,
+        **_grouped_queries(layers, width), head_dim=4
     )
     return keras_hub.models.GemmaCausalLM(backbone, preprocessor=preprocessor)
 

@@ -9,6 +9,8 @@ import keras_kd as kd
 
 keras_hub = pytest.importorskip("keras_hub")
 
+import hub_models  # noqa: E402
+
 TEXTS = ["a bad film", "good", "not a very good film", "bad bad"]
 WORDS = ["<|endoftext|>", *(chr(n) for n in range(97, 123)), "\u0120"]
 WORDS += ["oo", "oo" + "d", "\u0120a", "ba", "\u0120" + "ba", "fi"]
@@ -26,26 +28,15 @@ def student_tokenizer():
     )
 
 
-def gpt2(vocabulary, width, *, preprocessor=None):
-    backbone = keras_hub.models.GPT2Backbone(
-        vocabulary_size=vocabulary,
-        num_layers=1,
-        num_heads=2,
-        hidden_dim=width,
-        intermediate_dim=16,
-        dropout=0.0,
-        max_sequence_length=32,
-    )
-    return keras_hub.models.GPT2CausalLM(backbone, preprocessor=preprocessor)
-
-
 def distiller(weights):
     keras.utils.set_random_seed(0)
     preprocessor = keras_hub.models.GPT2CausalLMPreprocessor(
         teacher_tokenizer(), sequence_length=8
     )
-    teacher = gpt2(len(WORDS), 16, preprocessor=preprocessor)
-    student = gpt2(260, 8)
+    teacher = hub_models.gpt2(
+        1, 16, vocabulary=len(WORDS), preprocessor=preprocessor
+    )
+    student = hub_models.gpt2(1, 8, vocabulary=260)
     for model in (teacher, student):
         for variable in model.trainable_variables:
             variable.assign(5.0 * variable)
@@ -148,7 +139,7 @@ def test_vocabularies_that_differ_without_a_way():
 
 
 class ChunkScores(keras.Model):
-    """A teacher that tells how likely it finds each chunk of a text."""
+    """A teacher that gives the likelihood of each chunk of a text."""
 
     def __init__(self, teacher, num_chunks):
         super().__init__()

@@ -312,7 +312,7 @@ def chunk_values(teacher, student, text, temperature):
 
 @keras.saving.register_keras_serializable(package="keras_kd_tests")
 class Aligned(LikelihoodMatching):
-    """A case has labels of samples only: here they tell the text."""
+    """A case has labels of samples only: here they are the text's number."""
 
     def __call__(self, teacher, student, sample_weight=None, *, labels, **more):
         rows = ops.convert_to_tensor(labels)

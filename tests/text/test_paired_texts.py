@@ -159,6 +159,6 @@ def test_what_is_refused():
         def tokenize(self, text):
             return super().tokenize(text[1:])
 
-    # The first text tells, before any training.
+    # The first text shows it, before any training.
     with pytest.raises(ValueError, match="Lossy don't add up.*text='ab'"):
         PairedTexts(["ab"], Bytes(), Lossy(), length=4)

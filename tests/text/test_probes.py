@@ -43,7 +43,7 @@ def test_other_merges():
 
 
 def test_texts_of_ones_own():
-    """What the built-in texts don't tell apart."""
+    """What the built-in texts don't distinguish."""
     content = json.loads(byte_level().to_str())
     content["model"]["vocab"]["qq"] = 280
     content["model"]["merges"].append(["q", "q"])

@@ -106,7 +106,7 @@ def update_metrics(model, labels, logits, sample_weight):
         sample_weight = broadcast_weights(sample_weight, logits.positions)
     length, size = logits.hidden.shape[logits.axis], logits.chunk_size
     for start in range(0, length, size) if length else [0]:
-        # Where only a run can tell how long it is, all at once.
+        # Where the length is known in a run only, all at once.
         count = min(size, length - start) if length else logits.length
         labels_there, weights_there = (
             None

@@ -153,7 +153,8 @@ class Distiller(keras_compat.Model):
             have logits at once; None for all. Both models then run without
             their last layer, and hard loss, transfers of logits and metrics
             are computed chunk by chunk (see `keras_kd.losses.ChunkedLogits`).
-            64 to 256 are usual.
+            64 to 256 are usual. The first epoch's looks at outputs (are they
+            probabilities? is the teacher better than chance?) are left out.
         name: the model's name.
 
     Raises:

@@ -222,8 +222,8 @@ def _returned_scores(original, *args, **kwargs):
     given = dict(zip(("query", "value"), args), **kwargs)
     if given.get("query") is given.get("value"):
         mask_queries(scores)
-    asked = kwargs.get("return_attention_scores")
-    return result if asked else result[0], scores
+    wanted = kwargs.get("return_attention_scores")
+    return result if wanted else result[0], scores
 
 
 def _pass_mask_on(model, tap, record, stack):

@@ -109,7 +109,7 @@ def _sums(values, chunks, numbers):
     Args:
         values: shape `(batch, length)`.
         chunks: the chunk of each value, same shape.
-        numbers: of the chunks asked for, shape `(batch or 1, asked)`.
+        numbers: of the chunks that are wanted, `(batch or 1, wanted)`.
     """
     chunks = ops.cast(chunks, "int32")[:, None, :]
     same = ops.equal(chunks, ops.cast(numbers, "int32")[..., None])

@@ -120,8 +120,8 @@ class UniversalLogit(TemperedLoss):
 
     The first token of the student is compared with the first of the teacher,
     the second with the second, and so on as far as both go; only tokens that
-    count are (no prompt, no padding). Which of the teacher's do,
-    `inputs["teacher_weight"]` tells, as `keras_kd.text.PairedTexts` makes it;
+    count are (no prompt, no padding). Those of the teacher are given by
+    `inputs["teacher_weight"]`, as `keras_kd.text.PairedTexts` makes it;
     without it both sides have the same positions.
 
     Both sides are sorted, which at large vocabularies takes many times as long
@@ -196,7 +196,7 @@ class UniversalLogit(TemperedLoss):
                 "UniversalLogit compares token by token. Received: teacher "
                 f"{tuple(teacher_shape)}, student {tuple(student_shape)}, of "
                 "different lengths, and inputs without 'teacher_weight', "
-                "which tells the teacher's tokens that count. "
+                "which marks the teacher's tokens that count. "
                 "`keras_kd.text.PairedTexts` makes such data."
             )
 

@@ -1,4 +1,4 @@
-"""generate_responses: has a teacher answer prompts, once."""
+"""generate_responses: has a teacher respond to prompts, once."""
 
 from keras_kd._src.arguments import integer
 from keras_kd._src.text.tokens import end_tokens

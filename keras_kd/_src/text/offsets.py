@@ -8,7 +8,7 @@ import numpy as np
 
 
 class OffsetTokenizer:
-    """A tokenizer that also tells where in the text each token stands.
+    """A tokenizer that also gives where in the text each token stands.
 
     Two tokenizers have nothing in common but the bytes of a text: by these
     their tokens are aligned. It takes
@@ -89,7 +89,7 @@ class OffsetTokenizer:
         if offsets is None:
             raise ValueError(
                 f"The tokens of {type(self.tokenizer).__name__} don't add up "
-                "to the text, so where they stand can't be told. Received: "
+                "to the text, so where they stand is not known. Received: "
                 f"text={text[:80]!r}, tokens={tokens[:20]}. Unknown "
                 "characters and normalization are the usual causes: leave out "
                 "such texts, or take a tokenizer of bytes or byte-level BPE, "
