@@ -2,6 +2,7 @@
 
 from keras_kd import cache
 from keras_kd import callbacks
+from keras_kd import data_free
 from keras_kd import layers
 from keras_kd import losses
 from keras_kd import metrics
@@ -26,6 +27,7 @@ __all__ = [
     "Transfer",
     "cache",
     "callbacks",
+    "data_free",
     "extract_features",
     "find_layer",
     "layers",

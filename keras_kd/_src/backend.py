@@ -108,3 +108,114 @@ def set_random_states(states):
         torch.set_rng_state(torch.tensor(states["random_state"]))
     if "cuda_random_state" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(torch.tensor(states["cuda_random_state"]))
+
+
+def own_step(model, state, take):
+    """A training step that is written anew; its assignments are kept.
+
+    Args:
+        model: whose step it is.
+        state: on JAX, a list of what the step was given first, else empty.
+        take: takes the step, by `minimize` and by assigning to variables of
+            the model, and returns the logs.
+
+    Returns:
+        What Keras expects of `train_step`.
+    """
+    if not state:
+        return take()
+    groups = _state_groups(model)
+    pairs = zip(sum(groups, []), sum(map(list, state[0]), []))
+    with keras.StatelessScope(state_mapping=list(pairs)) as scope:
+        logs = take()
+    updated = [[scope.get_current_value(v) for v in each] for each in groups]
+    return logs, tuple(updated)
+
+
+def _state_groups(model):
+    """The variables of a step on JAX, in the groups and order of Keras."""
+    return [
+        model.trainable_variables,
+        model.non_trainable_variables,
+        model.optimizer.variables,
+        model.metrics_variables,
+    ]
+
+
+def minimize(model, loss, variables, optimizer):
+    """Updates variables by the gradient of a loss; inside of `own_step`.
+
+    Args:
+        model: whose step it is.
+        loss: function without arguments; returns the loss, and any other
+            tensors.
+        variables: which are updated.
+        optimizer: by which.
+
+    Returns:
+        The other tensors.
+    """
+    gradient = {
+        "jax": _jax_gradient,
+        "tensorflow": _tensorflow_gradient,
+        "torch": _torch_gradient,
+    }[BACKEND]
+    gradients, others = gradient(model, loss, variables, optimizer)
+    with no_gradient():
+        optimizer.apply(gradients, variables)
+    return others
+
+
+def _jax_gradient(model, loss, variables, optimizer):
+    import jax
+
+    state = {id(v): v for group in _state_groups(model) for v in group}
+    for variable in variables:
+        state.pop(id(variable), None)
+    rest = list(state.values())
+    values = [(variable, variable.value) for variable in rest]
+
+    def run(trained):
+        mapping = [*values, *zip(variables, trained)]
+        scope = keras.StatelessScope(mapping, collect_losses=True)
+        with scope:
+            value, others = loss()
+            value = optimizer.scale_loss(value)
+        return value, (others, [scope.get_current_value(v) for v in rest])
+
+    (_, (others, updated)), gradients = jax.value_and_grad(run, has_aux=True)(
+        [variable.value for variable in variables]
+    )
+    for variable, value in zip(rest, updated):
+        variable.assign(value)
+    return gradients, others
+
+
+def _tensorflow_gradient(model, loss, variables, optimizer):
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        value, others = loss()
+        value = optimizer.scale_loss(value)
+    return tape.gradient(value, variables), others
+
+
+def _torch_gradient(model, loss, variables, optimizer):
+    import torch
+
+    value, others = loss()
+    gradients = torch.autograd.grad(
+        optimizer.scale_loss(value),
+        [variable.value for variable in variables],
+        allow_unused=True,
+    )
+    return gradients, others
+
+
+def unchanged(*models):
+    """A scope in which models run, and what they write is dropped."""
+    mapping = None
+    if BACKEND == "jax":
+        variables = [v for model in models for v in model.variables]
+        mapping = [(variable, variable.value) for variable in variables]
+    return keras.StatelessScope(state_mapping=mapping)

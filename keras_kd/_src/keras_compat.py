@@ -236,6 +236,9 @@ class Model(keras.Model):
         # workers have prepared by then would come once more later, in the
         # place of other samples.
         adapter = getattr(iterator, "data_adapter", None)
+        dataset = getattr(adapter, "py_dataset", None)
+        if not getattr(dataset, "holds_samples", True):
+            return
         if self.awaits_data or getattr(adapter, "enqueuer", None):
             data_batch = self._first_batch(adapter, data_batch)
         super()._symbolic_build(iterator=iterator, data_batch=data_batch)

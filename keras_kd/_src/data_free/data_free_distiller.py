@@ -1,0 +1,425 @@
+"""DataFreeDistiller: a generator makes what the student learns from."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_kd._src import keras_compat
+from keras_kd._src.arguments import integer
+from keras_kd._src.backend import minimize
+from keras_kd._src.backend import no_gradient
+from keras_kd._src.backend import own_step
+from keras_kd._src.backend import unchanged
+from keras_kd._src.data_free.class_losses import class_entropy
+from keras_kd._src.data_free.generator_checks import GeneratorMonitor
+from keras_kd._src.data_free.generator_checks import check_generator
+from keras_kd._src.data_free.generator_checks import check_samples
+from keras_kd._src.data_free.generator_checks import saturation
+from keras_kd._src.data_free.sample_memory import SampleMemory
+from keras_kd._src.data_free.synthesis import Synthesis
+from keras_kd._src.data_free.synthesis import check_differentiable
+from keras_kd._src.data_free.synthesis import check_losses
+from keras_kd._src.distillation.distiller import Distiller
+from keras_kd._src.distillation.teacher import as_teacher
+from keras_kd._src.losses.soft_targets import SoftTargets
+from keras_kd._src.specs import data_spec
+from keras_kd._src.specs import output_spec
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class DataFreeDistiller(Distiller):
+    """Data-free (zero-shot) distillation by a generator of samples.
+
+    For a teacher whose data is gone or may not be used. A generator is trained
+    to make samples that the teacher is sure of, or on which the student is not
+    yet like the teacher; the student learns from the teacher on them. A step
+    is a round of both:
+
+        generator_steps times:  z ~ N(0, 1);  generator step on
+                                sum of synthesis losses(generator(z))
+        student_steps times:    z ~ N(0, 1);  student step on
+                                sum of transfers(generator(z)), as `Distiller`
+
+    `dafl`, `dfad`, `zskt` and `kegnet` make it with the settings of these
+    papers. `fit` takes no data:
+
+        distiller = dfad(teacher, student, generator)
+        distiller.compile("adam", generator_optimizer="adam",
+                          metrics=["accuracy"])
+        distiller.fit(epochs=40, steps_per_epoch=50, batch_size=256,
+                      validation_data=(x_test, y_test))
+
+    Metrics of labels count in validation only. The logs have
+    `generator_loss`, its parts, and `class_entropy`, the entropy of the
+    classes that the teacher sees in a batch, in nats: near 0 the generator
+    has collapsed to one class, which is warned of. A loss that is not finite
+    ends `fit` with an error, and student and generator get the weights back
+    that they had when the epoch began. Any choice made by `validation_data`
+    (of settings, or of the best epoch) is made on real data: say so beside
+    your numbers.
+
+    A round is compiled as one function; it takes as long to compile as its
+    steps together. In the generator's steps the student runs in training mode
+    and what it would write (moving statistics) is dropped. The student's
+    `BatchNormalization` layers know made-up samples only.
+
+    Args:
+        teacher: a built Keras model of one output `(batch, classes)`.
+        student: a Keras model that takes the same inputs.
+        generator: a Functional or Sequential Keras model from latents
+            `(batch, latent_size)` to what the teacher takes, such as
+            `image_generator`; one of two inputs is given one-hot classes, too.
+        losses: list of synthesis losses of `keras_kd.data_free`.
+        transfers: as in `Distiller`; `SoftTargets(temperature=1.0)` by
+            default.
+        student_steps: steps of the student in each round.
+        generator_steps: steps of the generator in each round.
+        memory_size: how many earlier samples are kept, against forgetting
+            (PRE-DFKD, CMI): 10 to 100 batches; 0 for none.
+        replay: how many of them are added to each batch of the student.
+        seed: of latents, classes and memory; a random one by default.
+        name: the model's name.
+
+    Raises:
+        ValueError: the generator does not make what the teacher takes, the
+            teacher is no Keras model of one output of classes or gives
+            probabilities without a softmax, a loss finds no layer that it
+            needs, or `fit` is given data.
+
+    Example:
+    >>> import keras_kd as kd
+    >>> teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> generator = keras.Sequential([keras.Input((2,)), keras.layers.Dense(4)])
+    >>> distiller = DataFreeDistiller(
+    ...     teacher,
+    ...     student,
+    ...     generator,
+    ...     [kd.data_free.ClassCertainty(), kd.data_free.ClassBalance(2.0)],
+    ... )
+    >>> distiller.compile("adam")
+    >>> history = distiller.fit(steps_per_epoch=2, batch_size=8, verbose=0)
+    >>> sorted(history.history)[:3]
+    ['class_balance', 'class_certainty', 'class_entropy']
+
+    Reference: Chen et al., 2019, "Data-Free Learning of Student Networks",
+    arXiv 1904.01186; Fang et al., 2019, "Data-Free Adversarial Distillation",
+    arXiv 1912.11006; for the memory, Binici et al., 2022, "Robust and
+    Resource-Efficient Data-Free Knowledge Distillation by Generative Pseudo
+    Replay" (PRE-DFKD), arXiv 2201.03019.
+    """
+
+    def __init__(
+        self,
+        teacher,
+        student,
+        generator,
+        losses,
+        transfers=None,
+        *,
+        student_steps=5,
+        generator_steps=1,
+        memory_size=0,
+        replay=0,
+        seed=None,
+        name=None,
+    ):
+        check_generator(generator, student)
+        check_losses(losses)
+        if transfers is None:
+            transfers = SoftTargets(temperature=1.0)
+        super().__init__(None, student, transfers, hard_weight=0.0, name=name)
+        self.generator = generator
+        self.synthesis_losses = list(losses)
+        self.student_steps = integer(student_steps, "student_steps")
+        self.generator_steps = integer(generator_steps, "generator_steps")
+        self._random = keras.random.SeedGenerator(seed)
+        self._settings = {"memory_size": memory_size, "replay": replay}
+        self._memory = _memory(generator, self._random, **self._settings)
+        self._trained_beside = [
+            layer for loss in losses for layer in loss.layers
+        ]
+        self.generator_optimizer = self._synthesis = None
+        self._generator_metrics = []
+        if teacher is not None:
+            self.set_teacher(teacher)
+
+    def set_teacher(self, teacher):
+        check_differentiable(as_teacher(teacher).wrapped)
+        check_generator(self.generator, teacher)
+        super().set_teacher(teacher)
+        losses, student = self.synthesis_losses, self.student
+        self._synthesis = Synthesis(teacher, losses, student)
+        if not self._generator_metrics:
+            names = "generator_loss", "class_entropy", "saturation"
+            self._generator_metrics = [
+                keras.metrics.Mean(name)
+                for name in [*names, *self._synthesis.names]
+            ]
+
+    # --- which variables belong to whom -------------------------------------
+
+    @property
+    def _generator_variables(self):
+        parts = [self.generator, *self._trained_beside]
+        return [v for part in parts for v in part.trainable_variables]
+
+    @property
+    def trainable_variables(self):
+        others = {id(variable) for variable in self._generator_variables}
+        own = super().trainable_variables
+        return [variable for variable in own if id(variable) not in others]
+
+    @property
+    def non_trainable_variables(self):
+        optimizer = self.generator_optimizer
+        return [
+            *super().non_trainable_variables,
+            *self._generator_variables,
+            *(optimizer.variables if optimizer else []),
+        ]
+
+    # --- one round ----------------------------------------------------------
+
+    def train_step(self, *args):
+        """One round; `(data)`, on JAX `(state, data)`: data has a size only."""
+        *state, data = args
+        size = ops.shape(keras.tree.flatten(data)[0])[0]
+        return own_step(self, state, lambda: self._round(size))
+
+    def _round(self, size):
+        for _ in range(self.generator_steps):
+            minimize(
+                self,
+                lambda: (self._generator_loss(size), None),
+                self._generator_variables,
+                self.generator_optimizer,
+            )
+        for _ in range(self.student_steps):
+            self._train_student(size)
+        return _results(self._training_metrics())
+
+    def _training_metrics(self):
+        (loss,) = (each for each in self.metrics if each.name == "loss")
+        own = [*self._teacher_metrics.all, *self._generator_metrics]
+        return [loss, self._loss_parts, *own]
+
+    def get_metrics_result(self):
+        # In evaluation no generator runs; labels may not have been seen yet.
+        left_out = {id(metric) for metric in self._generator_metrics}
+        compiled = keras_compat.compiled_metrics(self)
+        if compiled is not None and not compiled.built:
+            left_out.add(id(compiled))
+        return _results(m for m in self.metrics if id(m) not in left_out)
+
+    def _generator_loss(self, size):
+        inputs, targets = self._draw(size)
+        samples = self.generator(inputs, training=True)
+        latents = keras.tree.flatten(inputs)[0]
+        batch = self._synthesis.watch(samples, latents, targets)
+        values = self._synthesis.values(batch)
+        total = sum(values)
+        looks = class_entropy(batch.teacher_logits), saturation(samples)
+        for metric, value in zip(
+            self._generator_metrics, [total, *looks, *values]
+        ):
+            metric.update_state(ops.stop_gradient(value))
+        return total
+
+    def _draw(self, size):
+        """Random inputs of the generator, and the classes that are wanted."""
+        latent, *others = self.generator.inputs
+        seed = self._random
+        latents = keras.random.normal((size, *latent.shape[1:]), seed=seed)
+        if not (others or self._synthesis.needs_targets):
+            return latents, None
+        classes = self._synthesis.classes
+        drawn = keras.random.uniform((size,), 0.0, classes, seed=seed)
+        drawn = ops.minimum(ops.cast(drawn, "int32"), classes - 1)
+        targets = ops.one_hot(drawn, classes)
+        return [latents, targets] if others else latents, targets
+
+    def _train_student(self, size):
+        samples = self._student_samples(size)
+        mapping = _current_values(self)
+        inputs, targets, weight = self.complete_batch(samples, mapping)
+
+        def loss():
+            predictions = self(inputs, training=True)
+            value = self.compute_loss(inputs, targets, predictions, weight)
+            return value, (value, predictions.output)
+
+        value, output = minimize(
+            self, loss, self.trainable_variables, self.optimizer
+        )
+        loss_metric, *_ = self._training_metrics()
+        loss_metric.update_state(ops.stop_gradient(value))
+        with no_gradient():
+            self._teacher_metrics.update(targets, output, None)
+
+    def _student_samples(self, size):
+        with no_gradient():
+            inputs, _ = self._draw(size)
+            samples = self.generator(inputs, training=True)
+            if self._memory is not None:
+                earlier = self._memory.exchange(samples)
+                samples = ops.concatenate([samples, earlier])
+        return ops.stop_gradient(samples)
+
+    # --- fit ----------------------------------------------------------------
+
+    @keras_compat.as_in_keras
+    def fit(self, **arguments):
+        if arguments.pop("x", None) is not None or "y" in arguments:
+            raise ValueError(
+                "A DataFreeDistiller makes its own samples. Received: data in "
+                "`fit`. Give `steps_per_epoch` and `batch_size`; what data "
+                "there is to measure with is `validation_data`. To learn from "
+                "data, use `keras_kd.Distiller`."
+            )
+        self._need_teacher()
+        size = integer(arguments.pop("batch_size", None) or 32, "batch_size")
+        rounds = arguments.pop("steps_per_epoch", None) or 1
+        self._check_replay(size)
+        check_samples(self.teacher, self.generate(2 * size)[:size])
+        self._build_metrics(arguments.get("validation_data"))
+        given = arguments.pop("callbacks", None)
+        given = keras.tree.flatten(given) if given else []
+        callbacks = [GeneratorMonitor(self._synthesis.classes), *given]
+        return super().fit(
+            x=_Rounds(size, rounds), callbacks=callbacks, **arguments
+        )
+
+    def _check_replay(self, size):
+        replay = self._settings["replay"]
+        if replay > size:
+            raise ValueError(
+                "A step writes as many samples to the memory as it draws. "
+                f"Received: replay={replay}, batch_size={size}. Give a "
+                "`replay` of at most the batch size."
+            )
+
+    def _build_metrics(self, held_out):
+        """Builds the metrics of labels, so that JAX compiles a round once."""
+        arrays = isinstance(held_out, tuple) and len(held_out) > 1
+        if arrays and hasattr(held_out[1], "shape"):
+            x, y = data_spec(tuple(np.asarray(a[:1]) for a in held_out[:2]))
+            output = output_spec(self.student, x)
+            output_spec(
+                lambda args: self.compute_metrics(*args), (x, y, output)
+            )
+
+    def _preprocessed_run(self, arguments):
+        return arguments  # Samples are made as the models take them.
+
+    def generate(self, count, *, seed=0):
+        """Samples that the generator makes now, in training mode.
+
+        Args:
+            count: how many; they are made in one batch.
+            seed: of the latents (and of the classes).
+
+        Returns:
+            NumPy array of shape `(count, ...)`.
+        """
+        random = np.random.default_rng(seed)
+        latent, *others = self.generator.inputs
+        shape = (integer(count, "count"), *latent.shape[1:])
+        inputs = random.standard_normal(shape).astype("float32")
+        if others:
+            classes = others[0].shape[-1]
+            drawn = random.integers(0, classes, count)
+            inputs = [inputs, np.eye(classes, dtype="float32")[drawn]]
+        with no_gradient(), unchanged(self.generator):
+            samples = self.generator(inputs, training=True)
+        return ops.convert_to_numpy(samples)
+
+    # --- what Keras asks of a model -----------------------------------------
+
+    def compile(
+        self,
+        optimizer="adam",
+        loss=None,
+        *,
+        generator_optimizer="adam",
+        **arguments,
+    ):
+        """Sets both optimizers, and metrics.
+
+        Args:
+            optimizer: of the student.
+            loss: of labels, for validation; it has the weight 0.
+            generator_optimizer: of the generator.
+            **arguments: as in `keras.Model.compile`.
+        """
+        self.generator_optimizer = keras.optimizers.get(generator_optimizer)
+        super().compile(optimizer=optimizer, loss=loss, **arguments)
+        self.optimizer.build(self.trainable_variables)
+        self.generator_optimizer.build(self._generator_variables)
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        optimizer = keras.saving.serialize_keras_object(
+            self.generator_optimizer
+        )
+        return config and {**config, "generator_optimizer": optimizer}
+
+    def get_config(self):
+        config = super().get_config()
+        for name in ("hard_weight", "chunk_size", "input_shape"):
+            del config[name]
+        return {
+            **config,
+            "generator": self.generator,
+            "losses": list(self.synthesis_losses),
+            "student_steps": self.student_steps,
+            "generator_steps": self.generator_steps,
+            **self._settings,
+        }
+
+
+def _results(metrics):
+    """The logs that metrics give."""
+    logs = {}
+    for metric in metrics:
+        value = metric.result()
+        logs |= value if isinstance(value, dict) else {metric.name: value}
+    return logs
+
+
+def _memory(generator, seed, memory_size, replay):
+    memory_size = integer(memory_size, "memory_size", least=0)
+    replay = integer(replay, "replay", least=0)
+    if (memory_size == 0) != (replay == 0) or replay > memory_size:
+        raise ValueError(
+            "A memory needs both its size and how many samples a step draws, "
+            f"not more than it holds. Received: memory_size={memory_size}, "
+            f"replay={replay}. Usual values are 10 to 100 batches, and half a "
+            "batch."
+        )
+    if not memory_size:
+        return None
+    return SampleMemory(generator.output_shape[1:], memory_size, replay, seed)
+
+
+def _current_values(model):
+    """What `complete_batch` needs inside of `own_step`; None if nothing."""
+    if keras.backend.backend() != "jax":
+        return None
+    return [(v, v.value) for v in model.non_trainable_variables]
+
+
+class _Rounds(keras.utils.PyDataset):
+    """As many rounds as an epoch has; of a batch it tells the size only."""
+
+    holds_samples = False  # Nothing is to be built from it.
+
+    def __init__(self, batch_size, rounds):
+        super().__init__()
+        self.batch_size, self.rounds = batch_size, rounds
+
+    def __len__(self):
+        return self.rounds
+
+    def __getitem__(self, index):
+        return (np.zeros((self.batch_size,), "float32"),)

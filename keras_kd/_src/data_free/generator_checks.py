@@ -1,0 +1,128 @@
+"""What can go wrong with a generator, and is said."""
+
+import math
+import warnings
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_kd._src.losses.probabilities import like_probabilities
+from keras_kd._src.specs import known_inputs
+from keras_kd._src.specs import same_shape
+
+# A share of the entropy of all classes alike: below it a generator makes
+# little more than one class.
+LEAST_ENTROPY = 0.1
+# The share of values at the ends of the range above which they are saturated.
+MOST_SATURATED = 0.95
+
+
+def check_generator(generator, model):
+    """Raises a `ValueError` unless a generator makes what a model takes."""
+    if not isinstance(generator, keras.Model) or not getattr(
+        generator, "inputs", None
+    ):
+        raise ValueError(
+            "Argument `generator` must be a Functional or built Sequential "
+            "Keras model from latents to samples, such as "
+            "`data_free.image_generator`. Received: "
+            f"generator={generator!r} (of type {type(generator).__name__})."
+        )
+    if len(generator.inputs) > 2 or len(generator.outputs) != 1:
+        raise ValueError(
+            "A generator takes latents, or latents and one-hot classes, and "
+            f"makes one output. Received: {generator.name!r}, of "
+            f"{len(generator.inputs)} inputs and {len(generator.outputs)} "
+            "outputs."
+        )
+    taken = known_inputs(model)
+    if taken is None:
+        return
+    made = generator.output_shape
+    taken = [tuple(each.shape) for each in keras.tree.flatten(taken)]
+    if len(taken) != 1 or not same_shape(made, taken[0]):
+        raise ValueError(
+            f"The generator {generator.name!r} does not make what "
+            f"{model.name!r} takes. Received: samples of shape {made}, "
+            f"expected {taken}. Give it an output of that shape."
+        )
+
+
+def check_samples(teacher, samples):
+    """Raises if the teacher gives probabilities where logits are expected."""
+    output = teacher(samples, training=False)
+    logits = ops.all(like_probabilities(ops.cast(output, "float32")))
+    last = getattr(teacher.layers[-1], "activation", None)
+    known = getattr(last, "__name__", "linear") != "linear"
+    if bool(ops.convert_to_numpy(logits)) and not known:
+        raise ValueError(
+            f"The teacher {teacher.name!r} gives probabilities, and is not "
+            "known to end in a softmax. Received: outputs that are 0 to 1 and "
+            "sum to 1. Give the teacher without what turns its logits into "
+            "probabilities, or with a `keras.layers.Softmax` in its place."
+        )
+
+
+def saturation(samples):
+    """The share of values at the ends of the range of a batch."""
+    samples = ops.cast(samples, "float32")
+    low, high = ops.min(samples), ops.max(samples)
+    margin = 0.01 * (high - low)
+    at_ends = ops.logical_or(samples <= low + margin, samples >= high - margin)
+    return ops.mean(ops.cast(at_ends, "float32"))
+
+
+class GeneratorMonitor(keras.callbacks.Callback):
+    """Looks at the generator after each epoch; warns of what is wrong, once.
+
+    Args:
+        classes: how many the teacher has.
+    """
+
+    def __init__(self, classes):
+        super().__init__()
+        self.most_entropy = math.log(classes)
+        self.warned = set()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        model = self.model
+        self.kept = [
+            (part, part.get_weights())
+            for part in (model.student, model.generator)
+        ]
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not np.isfinite([logs["generator_loss"], logs["loss"]]).all():
+            model = self.model
+            for part, weights in self.kept:
+                part.set_weights(weights)
+            raise ValueError(
+                f"The losses of {model.name!r} are not finite. Received: "
+                f"generator_loss {logs['generator_loss']}, loss "
+                f"{logs['loss']} in epoch {epoch + 1}. Student and generator "
+                "have the weights again with which the epoch began. Lower "
+                "the learning rates, or clip gradients (`clipnorm=`)."
+            )
+        if logs["class_entropy"] < LEAST_ENTROPY * self.most_entropy:
+            self._warn(
+                "The generator has collapsed: the teacher sees little more "
+                "than one class in what it makes. Received: class_entropy "
+                f"{logs['class_entropy']:.3f} nats, where all classes alike "
+                f"have {self.most_entropy:.3f}. Add `data_free.ClassBalance` "
+                "or raise its weight, lower the generator's learning rate, "
+                "or give larger batches."
+            )
+        if logs.pop("saturation") > MOST_SATURATED:
+            self._warn(
+                "The generator's values are saturated: nearly all lie at the "
+                "ends of their range. Received: more than "
+                f"{MOST_SATURATED:.0%} of them. Check that its range is that "
+                "of the teacher's inputs (`value_range` or `statistics` of "
+                "`data_free.image_generator`), and lower its learning rate."
+            )
+
+    def _warn(self, text):
+        if text[:25] not in self.warned:
+            self.warned.add(text[:25])
+            warnings.warn(text, UserWarning, stacklevel=2)

@@ -1,0 +1,208 @@
+"""Data-free distillation by a generator, with the settings of the papers."""
+
+import math
+
+from keras_kd._src.data_free.class_losses import ClassBalance
+from keras_kd._src.data_free.class_losses import ClassCertainty
+from keras_kd._src.data_free.class_losses import FeatureActivation
+from keras_kd._src.data_free.class_losses import TargetClasses
+from keras_kd._src.data_free.data_free_distiller import DataFreeDistiller
+from keras_kd._src.data_free.disagreement import Disagreement
+from keras_kd._src.data_free.latent_losses import LatentDiversity
+from keras_kd._src.data_free.latent_losses import LatentReconstruction
+from keras_kd._src.losses.feature_matching import FeatureMatching
+from keras_kd._src.losses.soft_targets import SoftTargets
+
+
+def dafl(teacher, student, generator, **settings):
+    """DAFL: samples of which the teacher is sure, of all classes alike.
+
+    The first such method, without an adversary: the student does not change
+    what is made. One step of each in a round; the losses are `ClassCertainty`
+    (1), `ClassBalance` (5 of base 10, so 2.17) and `FeatureActivation` (0.1),
+    the weights of the authors' code on MNIST.
+
+    Usual: batches of 512; Adam of 2e-3 for the student and 2e-2 to 2e-1 for
+    the generator.
+
+    Args:
+        teacher: a built Keras model of one output `(batch, classes)`.
+        student: a Keras model that takes the same inputs.
+        generator: as in `DataFreeDistiller`.
+        **settings: of `DataFreeDistiller`, in the place of the paper's.
+
+    Returns:
+        A `DataFreeDistiller`.
+
+    Raises:
+        ValueError: as in `DataFreeDistiller`.
+
+    Example:
+    >>> import keras
+    >>> teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> generator = keras.Sequential([keras.Input((2,)), keras.layers.Dense(4)])
+    >>> distiller = dafl(teacher, student, generator)
+    >>> [loss.name for loss in distiller.synthesis_losses]
+    ['class_certainty', 'class_balance', 'feature_activation']
+
+    Reference: Chen et al., 2019, "Data-Free Learning of Student Networks",
+    arXiv 1904.01186.
+    """
+    usual = {
+        "losses": [
+            ClassCertainty(),
+            ClassBalance(5.0 / math.log(10.0)),
+            FeatureActivation(0.1),
+        ],
+        "transfers": SoftTargets(temperature=1.0),
+        "student_steps": 1,
+    }
+    return DataFreeDistiller(
+        teacher, student, generator, **{**usual, **settings}
+    )
+
+
+def dfad(teacher, student, generator, **settings):
+    """DFAD: samples on which student and teacher are furthest apart.
+
+    The strongest of the early methods on small images, and simple: generator
+    and student play against each other with the mean absolute difference of
+    their logits. Five steps of the student in a round.
+
+    Usual: batches of 256 to 512; SGD of 0.01 with momentum 0.9 for the
+    student, Adam of 1e-3 for the generator.
+
+    Args:
+        teacher: a built Keras model of one output `(batch, classes)`.
+        student: a Keras model that takes the same inputs.
+        generator: as in `DataFreeDistiller`.
+        **settings: of `DataFreeDistiller`, in the place of the paper's.
+
+    Returns:
+        A `DataFreeDistiller`.
+
+    Raises:
+        ValueError: as in `DataFreeDistiller`.
+
+    Example:
+    >>> import keras
+    >>> teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> generator = keras.Sequential([keras.Input((2,)), keras.layers.Dense(4)])
+    >>> dfad(teacher, student, generator).student_steps
+    5
+
+    Reference: Fang et al., 2019, "Data-Free Adversarial Distillation",
+    arXiv 1912.11006.
+    """
+    usual = {
+        "losses": [Disagreement(FeatureMatching(distance="l1"))],
+        "transfers": FeatureMatching(distance="l1"),
+        "student_steps": 5,
+    }
+    return DataFreeDistiller(
+        teacher, student, generator, **{**usual, **settings}
+    )
+
+
+def zskt(teacher, student, generator, **settings):
+    """ZSKT: as DFAD, by KL divergence, with ten steps of the student.
+
+    The paper adds attention transfer (weight 250 on CIFAR-10), which it says
+    gives about 2 % of accuracy there: pass it in `transfers`, with
+    `SoftTargets(temperature=1.0)`, as `Transfer(AttentionTransfer(), ...)`.
+
+    Usual: batches of 128; Adam of 2e-3 for the student and 1e-3 for the
+    generator, both with a cosine decay, gradients clipped to the norm 5.
+
+    Args:
+        teacher: a built Keras model of one output `(batch, classes)`.
+        student: a Keras model that takes the same inputs.
+        generator: as in `DataFreeDistiller`.
+        **settings: of `DataFreeDistiller`, in the place of the paper's.
+
+    Returns:
+        A `DataFreeDistiller`.
+
+    Raises:
+        ValueError: as in `DataFreeDistiller`.
+
+    Example:
+    >>> import keras
+    >>> teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> generator = keras.Sequential([keras.Input((2,)), keras.layers.Dense(4)])
+    >>> zskt(teacher, student, generator).student_steps
+    10
+
+    Reference: Micaelli and Storkey, 2019, "Zero-shot Knowledge Transfer via
+    Adversarial Belief Matching", arXiv 1905.09768.
+    """
+    divergence = SoftTargets(temperature=1.0)
+    usual = {
+        "losses": [Disagreement(divergence)],
+        "transfers": divergence,
+        "student_steps": 10,
+    }
+    return DataFreeDistiller(
+        teacher, student, generator, **{**usual, **settings}
+    )
+
+
+def kegnet(teacher, student, generator, decoder, *, diversity=1.0, **settings):
+    """KegNet: samples of given classes that tell their latents.
+
+    The generator is told the class; a decoder must find the latents in the
+    sample, and unlike latents must give unlike samples. The paper trains five
+    generators first and the student afterwards; here both are trained at
+    once, which needs no samples to be kept. Average several runs' students,
+    or train one on the samples of several (`generate`), for the rest.
+
+    Usual: batches of 256; Adam of 1e-3 for the generator, 1e-4 for the
+    student.
+
+    Args:
+        teacher: a built Keras model of one output `(batch, classes)`.
+        student: a Keras model that takes the same inputs.
+        generator: of two inputs, latents and one-hot classes, such as
+            `image_generator(..., classes=10)`.
+        decoder: a Keras model, from samples to latents.
+        diversity: weight of `LatentDiversity`; 1 on MNIST, 10 on
+            Fashion-MNIST.
+        **settings: of `DataFreeDistiller`, in the place of the paper's.
+
+    Returns:
+        A `DataFreeDistiller`.
+
+    Raises:
+        ValueError: as in `DataFreeDistiller`.
+
+    Example:
+    >>> import keras
+    >>> from keras import layers
+    >>> teacher = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    >>> student = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    >>> inputs = [keras.Input((2,)), keras.Input((3,))]
+    >>> x = layers.Dense(4)(layers.Concatenate()(inputs))
+    >>> generator = keras.Model(inputs, x)
+    >>> decoder = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
+    >>> distiller = kegnet(teacher, student, generator, decoder)
+    >>> [loss.name for loss in distiller.synthesis_losses]
+    ['target_classes', 'latent_reconstruction', 'latent_diversity']
+
+    Reference: Yoo et al., 2019, "Knowledge Extraction with No Observable
+    Data", NeurIPS 2019.
+    """
+    usual = {
+        "losses": [
+            TargetClasses(),
+            LatentReconstruction(decoder),
+            LatentDiversity(diversity),
+        ],
+        "transfers": SoftTargets(temperature=1.0),
+        "student_steps": 1,
+    }
+    return DataFreeDistiller(
+        teacher, student, generator, **{**usual, **settings}
+    )

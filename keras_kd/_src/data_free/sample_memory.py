@@ -1,0 +1,48 @@
+"""SampleMemory: some of the samples that a generator made before."""
+
+import keras
+from keras import ops
+
+
+class SampleMemory(keras.layers.Layer):
+    """A ring of earlier samples, of which a step draws some at random.
+
+    Args:
+        shape: of one sample.
+        size: how many it holds.
+        replay: how many are written in a step, and how many drawn.
+        seed: a `keras.random.SeedGenerator`.
+    """
+
+    def __init__(self, shape, size, replay, seed):
+        super().__init__(name="sample_memory")
+        self.size, self.replay, self.seed = size, replay, seed
+        settings = {"trainable": False, "initializer": "zeros"}
+        self.samples = self.add_weight(
+            shape=(size, *shape), name="samples", **settings
+        )
+        self.written = self.add_weight(
+            shape=(), dtype="int32", name="written", **settings
+        )
+        self.built = True
+
+    def exchange(self, samples):
+        """Writes the first of these samples, and returns as many of all."""
+        written = ops.convert_to_tensor(self.written)
+        places = (written + ops.arange(self.replay, dtype="int32")) % self.size
+        self.samples.assign(
+            ops.scatter_update(
+                ops.convert_to_tensor(self.samples),
+                places[:, None],
+                ops.cast(samples[: self.replay], self.samples.dtype),
+            )
+        )
+        self.written.assign_add(self.replay)
+        known = ops.minimum(written + self.replay, self.size)
+        drawn = keras.random.uniform((self.replay,), seed=self.seed)
+        drawn = ops.cast(drawn * ops.cast(known, "float32"), "int32")
+        return ops.take(
+            ops.convert_to_tensor(self.samples),
+            ops.minimum(drawn, known - 1),
+            axis=0,
+        )

@@ -1,0 +1,45 @@
+"""Distillation without data: only the teacher is there."""
+
+from keras_kd._src.data_free.batch_norm_matching import BatchNormMatching
+from keras_kd._src.data_free.class_losses import ClassBalance
+from keras_kd._src.data_free.class_losses import ClassCertainty
+from keras_kd._src.data_free.class_losses import FeatureActivation
+from keras_kd._src.data_free.class_losses import TargetClasses
+from keras_kd._src.data_free.data_free_distiller import DataFreeDistiller
+from keras_kd._src.data_free.disagreement import Disagreement
+from keras_kd._src.data_free.generators import image_generator
+from keras_kd._src.data_free.image_priors import SquaredNorm
+from keras_kd._src.data_free.image_priors import TotalVariation
+from keras_kd._src.data_free.latent_losses import LatentDiversity
+from keras_kd._src.data_free.latent_losses import LatentReconstruction
+from keras_kd._src.data_free.methods import dafl
+from keras_kd._src.data_free.methods import dfad
+from keras_kd._src.data_free.methods import kegnet
+from keras_kd._src.data_free.methods import zskt
+from keras_kd._src.data_free.synthesis_loss import SynthesisLoss
+from keras_kd._src.data_free.synthesis_loss import SyntheticBatch
+
+__all__ = [
+    "BatchNormMatching",
+    "ClassBalance",
+    "ClassCertainty",
+    "DataFreeDistiller",
+    "Disagreement",
+    "FeatureActivation",
+    "LatentDiversity",
+    "LatentReconstruction",
+    "SquaredNorm",
+    "SynthesisLoss",
+    "SyntheticBatch",
+    "TargetClasses",
+    "TotalVariation",
+    "dafl",
+    "dfad",
+    "image_generator",
+    "kegnet",
+    "zskt",
+]
+
+
+def __dir__():
+    return __all__
