@@ -28,12 +28,19 @@ KINDS = {
     "Gemma3": dict(GROUPED, head_dim=4, image_size=None, sliding_window_size=4),
     "Qwen3": dict(GROUPED, head_dim=4),
 }
+# What is narrowed only, or not.
+OTHERS = {
+    "Bloom": dict(num_heads=2),
+    "Falcon": dict(num_attention_heads=2),
+    "Phi3": GROUPED,
+    "DebertaV3": dict(HEADS, bucket_size=4),
+}
 
 
 def task(kind):
     backbone = getattr(keras_hub.models, f"{kind}Backbone")
-    backbone = backbone(**SIZES, **KINDS[kind])
-    if kind.endswith(("Bert", "Roberta")):
+    backbone = backbone(**SIZES, **{**KINDS, **OTHERS}[kind])
+    if kind.endswith(("Bert", "Roberta", "DebertaV3")):
         made = getattr(keras_hub.models, f"{kind}TextClassifier")
         return made(backbone=backbone, num_classes=2)
     made = getattr(keras_hub.models, f"{kind}CausalLM")
@@ -58,6 +65,44 @@ def test_a_student_of_the_tasks_class(kind):
         for transfer in transfers
     ]
     assert found == [("1", "0"), ("3", "1")]
+
+
+def tokens_of(model):
+    ids = np.random.default_rng(0).integers(1, SIZES["vocabulary_size"], (3, 5))
+    inputs = {name: np.ones((3, 5), "int32") for name in model.input}
+    return {**inputs, "token_ids": ids.astype("int32")}
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("kind", ["Bloom", "Falcon", "Mistral"])
+def test_a_narrower_language_model(kind):
+    teacher = task(kind)
+    student, transfers = kd.students.shrink(teacher, width=0.5, divisor=1)
+    backbone = student.get_layer(teacher.backbone.name)
+    assert backbone.output_shape == (None, None, 4)
+    old, new = (
+        numpy(model.get_layer("token_embedding").embeddings)
+        for model in (teacher.backbone, backbone)
+    )
+    np.testing.assert_array_equal(new, old[:, ::2])
+    assert student.count_params() == backbone.count_params()
+    logits = numpy(student(tokens_of(teacher)))
+    assert logits.shape == (3, 5, SIZES["vocabulary_size"])
+    kd.Distiller(teacher, student, transfers)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    "kind, layer",
+    [
+        ("Phi3", "transformer_layer_0"),
+        ("Gemma", "decoder_block_0"),
+        ("DebertaV3", "disentangled_attention_encoder_layer_0"),
+    ],
+)
+def test_widths_that_only_a_run_shows(kind, layer):
+    with pytest.raises(ValueError, match=f"{layer}.*baked.*`depth`"):
+        kd.students.shrink(task(kind), width=0.5, divisor=1)
 
 
 def sharpened(model):

@@ -617,6 +617,122 @@ def test_a_width_that_is_baked_in(kind):
     assert re.search(rf"layer '{name}[_\d]*'", str(error.value))
 
 
+class Stated(layers.Layer):
+    """States what it returns without a look at what it is given."""
+
+    def __init__(self, widens, **kwargs):
+        super().__init__(**kwargs)
+        self.widens = widens
+
+    def build(self, _):
+        self.bias = self.add_weight(shape=(32,))
+
+    def call(self, inputs):
+        return (inputs[..., :1] if self.widens else inputs) + self.bias
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor(inputs.shape, inputs.dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "widens": self.widens}
+
+
+@pytest.mark.parametrize("least, size", [(1, 4), (9, 64)])
+@pytest.mark.parametrize("widens", [False, True])
+def test_layers_that_do_not_fit_together(widens, least, size):
+    # A length that is left open, and that has to be 1 or 9 at least.
+    inputs = keras.Input((None, 6))
+    x = layers.Conv1D(32, least)(inputs)
+    inner = keras.Model(inputs, Stated(widens, name="baked")(x))
+    teacher = keras.Model(inputs, layers.Dense(3)(inner(inputs)))
+    shapes = re.escape(f"of shapes [({size}, {size - least + 1}, 16)]")
+    with pytest.raises(ValueError, match=rf"'baked'.*{shapes}.*`depth`"):
+        shrink(teacher, width=0.5)
+
+
+class Scaled(layers.Layer):
+    """Scales each sample."""
+
+    def call(self, inputs, factor):
+        return inputs * factor
+
+
+def test_a_layer_that_is_called_by_keywords():
+    inputs = keras.Input((6,)), keras.Input((1,))
+    hidden = layers.Dense(32, name="hidden")(inputs[0])
+    x = layers.Dense(16, name="last")(hidden)
+    x = Scaled()(factor=inputs[1], inputs=x)
+    student, _ = shrink(keras.Model(inputs, x), width=0.5)
+    assert student.get_layer("hidden").units == 16
+    assert student.output_shape == (None, 16)
+
+
+class Tied(layers.Embedding):
+    """Makes logits, too; as KerasHub's."""
+
+    def call(self, inputs, reverse=False):
+        if not reverse:
+            return super().call(inputs)
+        return ops.matmul(inputs, ops.transpose(self.embeddings))
+
+    def compute_output_spec(self, inputs, reverse=False):
+        width = self.input_dim if reverse else self.output_dim
+        shape = inputs.shape[:-1] if reverse else inputs.shape
+        return keras.KerasTensor((*shape, width), "float32")
+
+
+class Table(layers.Layer):
+    """An embedding inside of a layer."""
+
+    def __init__(self, width, **kwargs):
+        super().__init__(**kwargs)
+        self.width = width
+        self.tied = Tied(11, width)
+
+    def call(self, inputs):
+        return self.tied(inputs)
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor((*inputs.shape, self.width), "float32")
+
+    def get_config(self):
+        return {**super().get_config(), "width": self.width}
+
+
+def tied_model(is_inside):
+    """A backbone, whose embedding makes the logits of the model around it."""
+    embedding = Table(16) if is_inside else Tied(11, 16)
+    tied = embedding.tied if is_inside else embedding
+    inputs = x = keras.Input((5,), dtype="int32")
+    for block in [embedding, *[Block(name=f"block{n}") for n in range(2)]]:
+        x = block(x)
+    backbone = keras.Model(inputs, x, name="backbone")
+    logits = tied(backbone(inputs), reverse=True)
+    return randomized(keras.Model(inputs, logits))
+
+
+@pytest.mark.parametrize("is_inside", [False, True])
+def test_a_shared_layer_of_two_models_stays_shared(is_inside):
+    teacher = tied_model(is_inside)
+    student, _ = shrink(teacher, depth=0.5)
+    backbone = teacher.get_layer("backbone")
+    block = backbone.get_layer("block0")
+    assert student.count_params() == 11 * 16 + block.count_params()
+    table = numpy(backbone.layers[1].weights[0])
+    expected = numpy(block(table[tokens()])) @ table.T
+    assert_close(run(student, tokens()), expected)
+
+
+def test_a_narrower_shared_layer_stays_shared():
+    student, _ = shrink(tied_model(is_inside=False), width=0.5)
+    backbone = student.get_layer("backbone")
+    assert student.count_params() == backbone.count_params()
+    table = numpy(backbone.layers[1].embeddings)
+    assert table.shape == (11, 8)
+    hidden = numpy(backbone(tokens()))
+    assert_close(run(student, tokens()), hidden @ table.T)
+
+
 def test_code_is_no_hindrance_to_fewer_blocks():
     factor = 2.0
     parts = [layers.Dense(6, name=f"block{n}") for n in range(2)]

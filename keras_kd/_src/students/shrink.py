@@ -10,6 +10,8 @@ from keras_kd._src.losses.feature_matching import FeatureMatching
 from keras_kd._src.students.shrinking.blocks import described
 from keras_kd._src.students.shrinking.blocks import evenly_spaced
 from keras_kd._src.students.shrinking.depth import Depth
+from keras_kd._src.students.shrinking.fit import INSTEAD
+from keras_kd._src.students.shrinking.fit import check_fit
 from keras_kd._src.students.shrinking.graph import Graph
 from keras_kd._src.students.shrinking.graph import is_model
 from keras_kd._src.students.shrinking.graph import shape_at
@@ -86,10 +88,19 @@ def shrink(
         GPTNeoX                        not make their layers again from the
                                        layers' own configs
 
-    Of these `width` fits classifiers of BERT alone, with `config={"backbone":
-    {"hidden_dim": 8}}`: the layers of the others, and the embeddings that are
-    their outputs, have their widths baked in, which some of them don't say
-    before they are run. Make a narrower one by its class.
+    Of these `width` narrows classifiers of BERT (in their class, too, with
+    `config={"backbone": {"hidden_dim": 8}}`), the head alone of DistilBERT's
+    and RoBERTa's, and, as plain models, causal language models of Mistral,
+    Mixtral, Qwen, Bloom and Falcon. Other layers have their widths baked in,
+    which some don't say before they are run: a narrowed student is traced
+    layer by layer, and an error names the one that does not fit. Backbones
+    whose embeddings are their outputs have no width that is free. Drop blocks
+    of these, or make a narrower one by its class.
+
+    Layers that are called more than once, also in a model and in one inside of
+    it, such as an embedding that makes the logits, are shared in the student,
+    too. A head that is given an embedding as an argument (KerasHub's
+    `MaskedLMHead`) has one of its own in a plain model.
 
     What is trainable in the teacher is in the student; all of it, if the
     teacher was frozen as a whole.
@@ -120,9 +131,9 @@ def shrink(
 
     Raises:
         ValueError: the teacher is no graph of layers, nothing in it repeats,
-            no width is free, a layer can't be made again or has a width
-            baked in; `config` makes other layers; or an argument is out of
-            range.
+            no width is free, a layer can't be made again, has a width baked
+            in or does not fit those before it; `config` makes other layers;
+            or an argument is out of range.
 
     Example:
     >>> import keras
@@ -235,11 +246,12 @@ def _narrowed(student, narrower):
     before = student.count_params()
     narrow = narrowed(student, narrower)
     if narrow.count_params() < before:
+        check_fit(narrow, student)
         return narrow
     raise ValueError(
         "No layer of the teacher can be narrowed: the width of each is that of "
         f"an input or output, or unknown. Received: width={narrower.share}, "
-        f"for the model {student.name!r}."
+        f"for the model {student.name!r}. {INSTEAD}"
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from keras_kd._src.keras_compat import all_layers
 from keras_kd._src.keras_compat import producer
 from keras_kd._src.specs import finalize
+from keras_kd._src.students.shrinking.fit import misfit_error
 from keras_kd._src.students.shrinking.graph import Graph
 from keras_kd._src.students.shrinking.graph import config_of
 from keras_kd._src.students.shrinking.graph import is_alike
@@ -15,13 +16,16 @@ from keras_kd._src.students.shrinking.graph import is_model
 from keras_kd._src.students.shrinking.graph import signature
 
 
-def rebuild(graph, *, make=None, name=None):
+def rebuild(graph, *, make=None, made=None, name=None):
     """A model of the form of a graph, without the weights.
 
     `make` gives the new operation for an operation and the new `(args,
-    kwargs)` of its first call; one of the same config by default.
+    kwargs)` of its first call; one of the same config by default. `made` are
+    the new operations by the ids of the old ones, of models around this one,
+    too: what they share is shared again. It fills.
     """
-    make, made = make or partial(_made_alike, graph), {}
+    made = {} if made is None else made
+    make = make or partial(_made_alike, graph, made)
     tensors = {id(tensor): _new_input(tensor) for tensor in graph.inputs}
     for call in graph.calls:
         arguments = graph.arguments(call, lambda tensor: tensors[id(tensor)])
@@ -29,21 +33,30 @@ def rebuild(graph, *, make=None, name=None):
         if key not in made:
             made[key] = make(call.operation, arguments)
         outputs = keras.tree.flatten(_called(made[key], *arguments))
+        _note_parts(call.operation, made)
         tensors.update(zip(map(id, call.outputs), outputs))
     starts = [tensors[id(tensor)] for tensor in graph.inputs]
     ends = [tensors[id(tensor)] for tensor in graph.outputs]
     return _model(graph.model, starts, ends, name)
 
 
-def _made_alike(graph, operation, _):
+def _made_alike(graph, made, operation, _):
     if is_model(operation):
-        return rebuild(graph.inside(operation))
+        return rebuild(graph.inside(operation), made=made)
     return new_operation(operation)
 
 
 def _new_input(tensor):
     layer, _ = producer(tensor)
     return type(layer).from_config(layer.get_config()).output
+
+
+def _note_parts(operation, made):
+    """Has the layers inside of a new layer called where the old ones were."""
+    if isinstance(operation, keras.layers.Layer):
+        pairs = zip(all_layers(operation), all_layers(made[id(operation)]))
+        for old, new in pairs:
+            made.setdefault(id(old), new)
 
 
 def _called(operation, args, kwargs):
@@ -55,13 +68,7 @@ def _called(operation, args, kwargs):
             for value in keras.tree.flatten((args, kwargs))
             if isinstance(value, keras.KerasTensor)
         ]
-        raise ValueError(
-            f"The student's layer {operation.name!r} (of type "
-            f"{type(operation).__name__}) does not take its inputs: a "
-            "width is baked into it, or into a layer before it. Received: "
-            f"inputs of shape {shapes}. Shrink with `width=1.0`, or use a "
-            "layer that takes its widths from its inputs."
-        ) from error
+        raise misfit_error(operation, shapes, error) from error
 
 
 def _model(model, inputs, outputs, name):

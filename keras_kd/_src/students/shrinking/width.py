@@ -4,6 +4,7 @@ What is a width is read from Keras' own layers, and from the graph. Layers of
 other classes follow the widths of their inputs.
 """
 
+import inspect
 import math
 
 import keras
@@ -51,12 +52,13 @@ class Narrower:
         return max(1, int(number * self.share + 0.5))
 
 
-def narrowed(model, narrower, fixed_width=None):
+def narrowed(model, narrower, fixed_width=None, made=None):
     """A model of the same layers with fewer channels, without the weights.
 
-    `fixed_width` are tensors among its inputs and outputs that stay as wide.
+    `fixed_width` are tensors among its inputs and outputs that stay as wide;
+    `made` are the new layers so far, as in `rebuild`.
     """
-    graph = Graph(model)
+    graph, made = Graph(model), {} if made is None else made
     groups = width_groups(graph)
     if fixed_width is None:
         # Inputs of integers are indices, without channels.
@@ -74,9 +76,9 @@ def narrowed(model, narrower, fixed_width=None):
             [*call.input_tensors, *call.outputs],
         )
         fixed_inside = [t for t, same in pairs if groups[id(same)] in fixed]
-        return narrowed(operation, narrower, fixed_inside)
+        return narrowed(operation, narrower, fixed_inside, made)
 
-    return rebuild(graph, make=make)
+    return rebuild(graph, make=make, made=made)
 
 
 # --- which widths are the same ----------------------------------------------
@@ -115,9 +117,17 @@ def _tied(call):
     tensors = call.input_tensors
     if isinstance(operation, layers.Layer):
         # Not masks and contexts, which come as further arguments.
-        given = call.arguments.args[:1] or tensors[:1]
-        tensors = _tensors(given)
+        arguments = call.arguments
+        tensors = _first(operation, arguments.args, arguments.kwargs)
     return [[*tensors, *outputs]]
+
+
+def _first(operation, args, kwargs):
+    """The tensors of a call's first argument, also where it has a keyword."""
+    if args:
+        return _tensors(args[0])
+    name = next(iter(inspect.signature(operation.call).parameters))
+    return _tensors(kwargs.get(name, kwargs))
 
 
 def _tied_by_model(call):
@@ -183,8 +193,11 @@ def _has_output_shape(layer):
 def _narrow_operation(call, arguments, narrower, is_fixed):
     operation = call.operation
     before, after = (
-        next((tuple(tensor.shape) for tensor in tensors), ())
-        for tensors in (call.input_tensors, _tensors(arguments))
+        next((tuple(t.shape) for t in _first(operation, *each)), ())
+        for each in (
+            (call.arguments.args, call.arguments.kwargs),
+            arguments,
+        )
     )
     config = None
     if isinstance(operation, layers.Layer):
