@@ -10,6 +10,8 @@ from keras_kd._src.data_free.disagreement import Disagreement
 from keras_kd._src.data_free.generators import image_generator
 from keras_kd._src.data_free.image_priors import SquaredNorm
 from keras_kd._src.data_free.image_priors import TotalVariation
+from keras_kd._src.data_free.impressions import impressions
+from keras_kd._src.data_free.inversion import invert
 from keras_kd._src.data_free.latent_losses import LatentDiversity
 from keras_kd._src.data_free.latent_losses import LatentReconstruction
 from keras_kd._src.data_free.methods import dafl
@@ -36,6 +38,8 @@ __all__ = [
     "dafl",
     "dfad",
     "image_generator",
+    "impressions",
+    "invert",
     "kegnet",
     "zskt",
 ]

@@ -74,6 +74,8 @@ SURFACE = {
         "dafl",
         "dfad",
         "image_generator",
+        "impressions",
+        "invert",
         "kegnet",
         "zskt",
     ],

@@ -29,6 +29,8 @@ class LatentDiversity(SynthesisLoss):
     Data" (KegNet), NeurIPS 2019.
     """
 
+    needs_latents = True
+
     def call(self, batch):
         samples, latents = map(_rows, (batch.samples, batch.latents))
         apart = ops.mean(ops.square(latents - _shifted(latents)), axis=-1)
@@ -71,6 +73,8 @@ class LatentReconstruction(SynthesisLoss):
 
     Reference: Yoo et al., 2019, KegNet, NeurIPS 2019.
     """
+
+    needs_latents = True
 
     def __init__(self, decoder, weight=1.0, *, name=None):
         if not (isinstance(decoder, keras.Model) and decoder.built):

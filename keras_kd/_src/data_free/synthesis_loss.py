@@ -51,6 +51,7 @@ class SynthesisLoss:
     Attributes:
         needs_student: whether it looks at the student's logits.
         needs_targets: whether it looks at the wanted class probabilities.
+        needs_latents: whether it looks at what a generator was given.
         layers: Keras layers that are trained with the generator.
 
     Raises:
@@ -68,6 +69,7 @@ class SynthesisLoss:
 
     needs_student = False
     needs_targets = False
+    needs_latents = False
     layers = ()
 
     def __init__(self, weight=1.0, *, name=None):

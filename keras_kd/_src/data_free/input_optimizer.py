@@ -1,0 +1,193 @@
+"""InputOptimizer: trains a batch of inputs by what a teacher makes of it."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_kd._src import keras_compat
+from keras_kd._src.arguments import received
+from keras_kd._src.backend import minimize
+from keras_kd._src.backend import own_step
+from keras_kd._src.backend import separate_buffers
+from keras_kd._src.data_free.synthesis import Synthesis
+from keras_kd._src.specs import known_inputs
+
+
+class InputOptimizer(keras_compat.Model):
+    """The weights of this model are a batch of inputs; `fit` trains them.
+
+    Args:
+        teacher, losses, student: as in `Synthesis`.
+        batch_size: how many inputs.
+        value_range: the least and the largest value they may have.
+        jitter: up to how many pixels images are shifted in each step.
+        learning_rate: of Adam.
+    """
+
+    def __init__(
+        self,
+        teacher,
+        losses,
+        student=None,
+        *,
+        batch_size,
+        value_range,
+        learning_rate,
+        jitter=0,
+    ):
+        super().__init__(name="input_optimizer")
+        self._synthesis = Synthesis(teacher, losses, student)
+        _check_latents(losses)
+        self.value_range = checked_range(value_range)
+        self.jitter = jitter
+        self.samples = self.add_weight(
+            shape=(batch_size, *input_shape(teacher)),
+            constraint=_Clip(*self.value_range),
+            name="samples",
+        )
+        self.random = keras.random.SeedGenerator(0)
+        self.built = True
+        self.compile(keras.optimizers.Adam(learning_rate))
+        self.optimizer.build([self.samples])
+        self._fresh = [
+            ops.convert_to_numpy(v.value) for v in self.optimizer.variables
+        ]
+
+    @property
+    def models(self):
+        """The models that the samples depend on."""
+        student = [self._synthesis.student] if self._synthesis.student else []
+        return [self._synthesis.teacher, *student]
+
+    @property
+    def non_trainable_variables(self):
+        return [
+            *super().non_trainable_variables,
+            *(v for model in self.models for v in model.variables),
+        ]
+
+    def settings(self, steps, seed):
+        """What else they depend on, beside the targets."""
+        losses = [
+            (type(loss).__name__, sorted(loss.get_config().items(), key=str))
+            for loss in self._synthesis.losses
+        ]
+        rate = float(ops.convert_to_numpy(self.optimizer.learning_rate))
+        return losses, self.value_range, self.jitter, rate, steps, seed
+
+    def run(self, targets, steps, seed):
+        """Trains a new batch.
+
+        Args:
+            targets: the class probabilities that are wanted.
+            steps: how many steps.
+            seed: list of integers, of the first values and the shifts.
+
+        Returns:
+            NumPy array, and the loss of the last step.
+        """
+        random = np.random.default_rng(seed)
+        self.samples.assign(
+            random.uniform(*self.value_range, self.samples.shape)
+        )
+        self.random.state.assign(random.integers(0, 2**31, 2))
+        for variable, value in zip(self.optimizer.variables, self._fresh):
+            variable.assign(value)
+        separate_buffers(
+            self.trainable_variables + self.non_trainable_variables
+        )
+        with keras_compat.usable_after_errors(self):
+            history = self.fit(_Steps(targets, steps), verbose=0).history
+        return ops.convert_to_numpy(self.samples.value), history["last_loss"][-1]
+
+    def train_step(self, *args):
+        *state, data = args
+        (targets,) = keras.tree.flatten(data)
+        return own_step(self, state, lambda: self._take_step(targets))
+
+    def _take_step(self, targets):
+        def loss():
+            samples = self._shifted(ops.convert_to_tensor(self.samples))
+            batch = self._synthesis.watch(samples, targets=targets)
+            value = sum(self._synthesis.values(batch))
+            return value, value
+
+        value = minimize(self, loss, [self.samples], self.optimizer)
+        # Not "loss": Keras has a mean over the epoch of that name.
+        return {"last_loss": ops.stop_gradient(value)}
+
+    def _shifted(self, images):
+        """The images shifted at random, what leaves one side enters another."""
+        if not self.jitter:
+            return images
+        for axis in (1, 2):
+            size = images.shape[axis]
+            twice = ops.concatenate([images, images], axis=axis)
+            begin = keras.random.randint(
+                (), -self.jitter, self.jitter + 1, seed=self.random
+            )
+            places = (begin + ops.arange(size, dtype="int32")) % size
+            images = ops.take(twice, places, axis=axis)
+        return images
+
+
+class _Clip(keras.constraints.Constraint):
+    """Keeps values in a range."""
+
+    def __init__(self, low, high):
+        self.low, self.high = low, high
+
+    def __call__(self, values):
+        return ops.clip(values, self.low, self.high)
+
+
+class _Steps(keras.utils.PyDataset):
+    """The same targets in each step."""
+
+    holds_samples = False  # Nothing is to be built from it.
+
+    def __init__(self, targets, steps):
+        super().__init__()
+        self.targets, self.steps = targets, steps
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, index):
+        return (self.targets,)
+
+
+def checked_range(value_range):
+    """A pair of numbers, the first below the second; else a `ValueError`."""
+    pair = isinstance(value_range, (tuple, list)) and len(value_range) == 2
+    if not pair or not value_range[0] < value_range[1]:
+        raise ValueError(
+            "Argument `value_range` must be the least and the largest value "
+            "of the teacher's inputs, such as `(0.0, 1.0)`. "
+            f"{received('value_range', value_range)}"
+        )
+    return tuple(map(float, value_range))
+
+
+def input_shape(teacher):
+    """The shape of a teacher's input, without the batch axis."""
+    taken = known_inputs(teacher)
+    shapes = [tuple(each.shape) for each in keras.tree.flatten(taken)]
+    if taken is None or len(shapes) != 1 or None in shapes[0][1:]:
+        raise ValueError(
+            "The teacher must take one input of a fixed shape, for which "
+            f"samples can be made. Received: {teacher.name!r}, of inputs "
+            f"{shapes}. Wrap it: `inputs = keras.Input((32, 32, 3))`, "
+            "`teacher = keras.Model(inputs, teacher(inputs))`."
+        )
+    return shapes[0][1:]
+
+
+def _check_latents(losses):
+    names = [loss.name for loss in losses if loss.needs_latents]
+    if names:
+        raise ValueError(
+            "Samples that are optimized themselves have no latents. Received: "
+            f"losses {names}, which compare with these. Leave them out, or "
+            "train a generator (`DataFreeDistiller`)."
+        )

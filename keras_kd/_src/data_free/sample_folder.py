@@ -1,0 +1,83 @@
+"""Batches of samples, made one after the other, and kept in a folder."""
+
+import pathlib
+import zipfile
+
+import keras
+import numpy as np
+
+from keras_kd._src.arguments import integer
+from keras_kd._src.atomic_write import atomic_write
+from keras_kd._src.fingerprint import digest
+from keras_kd._src.fingerprint import fingerprint
+from keras_kd._src.fingerprint import hexadecimal
+
+
+def make_batches(optimizer, targets, *, steps, seed, folder, verbose):
+    """Makes samples for all targets, or reads those that a folder has.
+
+    Args:
+        optimizer: an `InputOptimizer`.
+        targets: array (samples, classes), of whole batches.
+        steps: of each batch.
+        seed: an integer; each batch has a seed of its own.
+        folder: path, or None.
+        verbose: whether to show progress.
+
+    Returns:
+        Array of all samples.
+    """
+    size = optimizer.samples.shape[0]
+    steps, seed = integer(steps, "steps"), integer(seed, "seed", least=0)
+    parts = np.split(targets, len(targets) // size)
+    bar = keras.utils.Progbar(len(parts), verbose=verbose, unit_name="batch")
+    made = []
+    for number, part in enumerate(parts):
+        path = folder and pathlib.Path(folder) / f"samples_{number:05}.npz"
+        run = _run_of(optimizer, part, steps, [seed, number])
+        samples, loss = _kept(path, run) if path else (None, None)
+        if samples is None:
+            samples, loss = optimizer.run(part, steps, [seed, number])
+            _check_finite(samples, loss)
+            if path:
+                _keep(path, run=run, samples=samples, targets=part, loss=loss)
+        made.append(samples)
+        bar.update(number + 1, [("loss", loss)])
+    return np.concatenate(made)
+
+
+def _run_of(optimizer, targets, steps, seed):
+    """What a batch depends on, as 32 bytes."""
+    texts = [repr(optimizer.settings(steps, seed)).encode()]
+    models = optimizer.models
+    return digest(texts, [targets, *map(fingerprint, models)])
+
+
+def _kept(path, run):
+    """The samples of a batch that was made before; None if there are none."""
+    try:
+        with np.load(path) as file:
+            kept = dict(file)
+    except (FileNotFoundError, zipfile.BadZipFile):
+        return None, None
+    if not np.array_equal(kept["run"], run):
+        raise ValueError(
+            f"The file {str(path)!r} holds samples of another teacher or of "
+            f"other settings. Received: {hexadecimal(kept['run'][:6])}, "
+            f"expected {hexadecimal(run[:6])}. Give another `folder`, or "
+            "remove the files."
+        )
+    return kept["samples"], float(kept["loss"])
+
+
+def _keep(path, **arrays):
+    atomic_write(path, lambda file: np.savez(file, **arrays))
+
+
+def _check_finite(samples, loss):
+    if not (np.isfinite(loss) and np.isfinite(samples).all()):
+        raise ValueError(
+            "The samples are not finite. Received: a loss of "
+            f"{loss}. Lower `learning_rate`, and check that `value_range` is "
+            "that of the teacher's inputs."
+        )
