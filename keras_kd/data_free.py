@@ -1,10 +1,14 @@
 """Distillation without data: only the teacher is there."""
 
 from keras_kd._src.data_free.batch_norm_matching import BatchNormMatching
+from keras_kd._src.data_free.boundary_samples import boundary_samples
 from keras_kd._src.data_free.class_losses import ClassBalance
 from keras_kd._src.data_free.class_losses import ClassCertainty
 from keras_kd._src.data_free.class_losses import FeatureActivation
 from keras_kd._src.data_free.class_losses import TargetClasses
+from keras_kd._src.data_free.compare import Comparison
+from keras_kd._src.data_free.compare import ComparisonRow
+from keras_kd._src.data_free.compare import compare
 from keras_kd._src.data_free.data_free_distiller import DataFreeDistiller
 from keras_kd._src.data_free.disagreement import Disagreement
 from keras_kd._src.data_free.generators import image_generator
@@ -18,6 +22,9 @@ from keras_kd._src.data_free.methods import dafl
 from keras_kd._src.data_free.methods import dfad
 from keras_kd._src.data_free.methods import kegnet
 from keras_kd._src.data_free.methods import zskt
+from keras_kd._src.data_free.noise import noise
+from keras_kd._src.data_free.sample_pictures import SamplePictures
+from keras_kd._src.data_free.sample_pictures import sample_sheet
 from keras_kd._src.data_free.synthesis_loss import SynthesisLoss
 from keras_kd._src.data_free.synthesis_loss import SyntheticBatch
 
@@ -25,22 +32,29 @@ __all__ = [
     "BatchNormMatching",
     "ClassBalance",
     "ClassCertainty",
+    "Comparison",
+    "ComparisonRow",
     "DataFreeDistiller",
     "Disagreement",
     "FeatureActivation",
     "LatentDiversity",
     "LatentReconstruction",
+    "SamplePictures",
     "SquaredNorm",
     "SynthesisLoss",
     "SyntheticBatch",
     "TargetClasses",
     "TotalVariation",
+    "boundary_samples",
+    "compare",
     "dafl",
     "dfad",
     "image_generator",
     "impressions",
     "invert",
     "kegnet",
+    "noise",
+    "sample_sheet",
     "zskt",
 ]
 

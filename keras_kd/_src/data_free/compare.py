@@ -1,0 +1,338 @@
+"""The table of ways to distil without data, with their baselines."""
+
+import time
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_kd._src.arguments import integer
+from keras_kd._src.arguments import number
+from keras_kd._src.backend import no_gradient
+from keras_kd._src.data_free.noise import noise_source
+from keras_kd._src.distillation.batch import Batch
+from keras_kd._src.distillation.distiller import Distiller
+from keras_kd._src.distillation.teacher import as_teacher
+from keras_kd._src.losses.soft_targets import SoftTargets
+
+BASELINES = "teacher", "noise", "unrelated", "real"
+
+
+class ComparisonRow(NamedTuple):
+    """What `compare` measured of one way.
+
+    Args:
+        name: of the way.
+        accuracy: share of the test data that gets the right class, a tuple of
+            one number a seed; empty for a baseline that was not given.
+        agreement: share that gets the teacher's class, likewise.
+        seconds: how long training took, likewise; empty for the teacher.
+
+    Example:
+    >>> ComparisonRow("noise", (0.3, 0.4), (0.3, 0.4), (1.0, 1.0)).name
+    'noise'
+    """
+
+    name: str
+    accuracy: tuple = ()
+    agreement: tuple = ()
+    seconds: tuple = ()
+
+
+class Comparison(list):
+    """A list of `ComparisonRow`, one for each way; prints as a table.
+
+    The numbers are mean and standard deviation over the seeds (of a sample,
+    divided by n - 1).
+
+    Args:
+        rows: list of `ComparisonRow`.
+
+    Example:
+    >>> noise = ComparisonRow("noise", (0.25, 0.35), (0.5, 0.5), (1.0, 3.0))
+    >>> print(Comparison([noise, ComparisonRow("real")]))
+                            test accuracy %   agreement %       seconds
+    noise                        30.0 ± 7.1    50.0 ± 0.0     2.0 ± 1.4
+    real                          not given
+    """
+
+    def __init__(self, rows):
+        super().__init__(rows)
+
+    def __str__(self):
+        titles = f"{'test accuracy %':>15}{'agreement %':>14}{'seconds':>14}"
+        lines = [f"{'':24}{titles}"]
+        for row in self:
+            cells = [
+                _cell(row.accuracy, 100.0) or "not given",
+                _cell(row.agreement, 100.0),
+                _cell(row.seconds, 1.0),
+            ]
+            cells = f"{cells[0]:>15}{cells[1]:>14}{cells[2]:>14}"
+            lines.append(f"{row.name:24}{cells}".rstrip())
+        return "\n".join(lines)
+
+
+def _cell(values, factor):
+    values = factor * np.array(values)
+    if len(values) < 2:
+        return "".join(f"{value:.1f}" for value in values)
+    return f"{values.mean():.1f} ± {values.std(ddof=1):.1f}"
+
+
+def compare(
+    teacher,
+    build_student,
+    ways,
+    test_data,
+    *,
+    steps,
+    batch_size,
+    value_range=None,
+    statistics=None,
+    unrelated=None,
+    real=None,
+    seeds=(0,),
+    optimizer="adam",
+    temperature=1.0,
+):
+    """Trains a student in each way, and in those that cost nothing.
+
+    A number of distillation without data says little by itself: noise alone
+    teaches some teachers' students well, and unrelated data most. So they are
+    in the table, or it says that they are missing. Each row of arrays gets the
+    same number of steps and the teacher's soft targets, no labels; with a
+    seed, all students begin with the same weights. The last step is tested,
+    none is chosen by the test data.
+
+    Args:
+        teacher: what a `Distiller` takes, of one output `(batch, classes)`.
+        build_student: function without arguments that returns a new, built
+            Keras model of the same inputs and classes.
+        ways: dict, name -> what a student learns from: an array of samples;
+            or a pair `(x, targets)` as `impressions` and `invert` return it,
+            of which `x` is used, as the teacher is asked anew; or a function
+            that is given the student and trains it, in as many steps as it
+            likes, such as one that fits a `DataFreeDistiller`.
+        test_data: pair of samples and their classes, integers `(samples,)`.
+        steps: how many steps each student of arrays is trained.
+        batch_size: of a step, also in tests.
+        value_range: pair of the least and largest value of inputs, or of
+            arrays, as in `noise`: each batch of the row "noise" is new.
+        statistics: in its place, pair of mean and standard deviation.
+        unrelated: array of real samples of something else, scaled alike.
+        real: array of the teacher's own kind of samples: the upper bound.
+        seeds: the students' seeds; a row's spread is over these, and says
+            nothing of other samples or another teacher. It sets the global
+            seeds (`keras.utils.set_random_seed`).
+        optimizer: as in `compile`; each student gets a new one like it.
+        temperature: of the soft targets.
+
+    Returns:
+        A `Comparison`: rows "teacher", "noise", "unrelated", the ways, and
+        "real"; `print` shows it.
+
+    Raises:
+        ValueError: arrays, labels or names can't be used, not exactly one of
+            `value_range` and `statistics` is given, the teacher or a student
+            gives no scores of classes, or `build_student` returns the same
+            model twice.
+
+    Example:
+    >>> def build():
+    ...     return keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    >>> random = np.random.default_rng(0)
+    >>> x_test = random.uniform(size=(50, 2)).astype("float32")
+    >>> y_test = (x_test[:, 0] > x_test[:, 1]).astype("int32")
+    >>> table = compare(
+    ...     build(), build, {"corners": np.eye(2, dtype="float32")},
+    ...     (x_test, y_test), steps=2, batch_size=4, value_range=(0.0, 1.0),
+    ... )
+    >>> [row.name for row in table]
+    ['teacher', 'noise', 'unrelated', 'corners', 'real']
+
+    Reference: the baselines are those of Chen et al., 2019, "Data-Free
+    Learning of Student Networks", arXiv 1904.01186, and of Fang et al., 2019,
+    "Data-Free Adversarial Distillation", arXiv 1912.11006.
+    """
+    x_test, labels = _test_data(test_data)
+    seeds = _seeds(seeds)
+    lesson = _Lesson(teacher, steps, batch_size, optimizer, temperature)
+    draw = noise_source(x_test.shape[1:], value_range, statistics)
+    trainers = {"noise": lesson.on_noise(draw)}
+    for name, way in _named(ways, unrelated, real).items():
+        trainers[name] = _trainer(name, way, lesson, x_test.shape[1:])
+    taught = _teacher_classes(teacher, x_test, lesson.batch_size)
+    rows = [
+        ComparisonRow("teacher", (float(np.mean(taught == labels)),), (1.0,))
+    ]
+    students = _new_students(build_student)
+    for name, train in trainers.items():
+        trials = []
+        for seed in seeds if train else ():
+            keras.utils.set_random_seed(seed)
+            student, start = next(students), time.perf_counter()
+            train(student, seed)
+            seconds = time.perf_counter() - start
+            found = _classes(student, x_test, lesson.batch_size)
+            trials.append(
+                (np.mean(found == labels), np.mean(found == taught), seconds)
+            )
+        rows.append(_row(name, trials))
+    return Comparison(rows)
+
+
+def _row(name, trials):
+    columns = zip(*trials) if trials else [(), (), ()]
+    return ComparisonRow(name, *(tuple(map(float, each)) for each in columns))
+
+
+class _Lesson:
+    """How a student is distilled: each row of arrays in the same way."""
+
+    def __init__(self, teacher, steps, batch_size, optimizer, temperature):
+        self.teacher = teacher
+        self.steps = integer(steps, "steps")
+        self.batch_size = integer(batch_size, "batch_size")
+        optimizer = keras.optimizers.get(optimizer)
+        self.optimizer = keras.optimizers.serialize(optimizer)
+        self.temperature = number(temperature, "temperature", above=0.0)
+
+    def on_noise(self, draw):
+        """Trains on new noise in each step."""
+
+        def train(student, seed):
+            def batch(index):
+                random = np.random.default_rng([seed, index])
+                return draw(random, self.batch_size)
+
+            self.distil(student, batch)
+
+        return train
+
+    def on_array(self, x):
+        """Trains on all samples in turn, in a new order each time."""
+
+        def train(student, seed):
+            random = np.random.default_rng(seed)
+            needed, size = self.steps * self.batch_size, self.batch_size
+            turns = range(-(-needed // len(x)))
+            order = np.concatenate([random.permutation(len(x)) for _ in turns])
+            self.distil(student, lambda i: x[order[i * size : (i + 1) * size]])
+
+        return train
+
+    def distil(self, student, batch):
+        loss = SoftTargets(temperature=self.temperature)
+        distiller = Distiller(self.teacher, student, loss)
+        distiller.compile(keras.optimizers.deserialize(self.optimizer))
+        distiller.fit(_Batches(self.steps, batch), verbose=0)
+
+
+class _Batches(keras.utils.PyDataset):
+    """Batches without labels, each made by a function of its index."""
+
+    def __init__(self, steps, batch):
+        super().__init__()
+        self.steps, self.batch = steps, batch
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, index):
+        return (self.batch(index),)
+
+
+def _trainer(name, way, lesson, shape):
+    """A function of student and seed that trains; None if nothing is given."""
+    if way is None:
+        return None
+    if callable(way):
+        return lambda student, seed: way(student)
+    x = np.asarray(way[0] if isinstance(way, tuple) else way)
+    if x.ndim == 0 or x.shape[1:] != shape or not len(x):
+        raise ValueError(
+            f"The way {name!r} must be samples as the test data has them, of "
+            f"shape (n, {', '.join(map(str, shape))}); a pair (samples, "
+            "targets); or a function that trains the student it is given. "
+            f"Received: samples of shape {x.shape}."
+        )
+    return lesson.on_array(x)
+
+
+def _named(ways, unrelated, real):
+    """All ways but noise by name, in the order of the rows."""
+    if not isinstance(ways, dict) or set(ways) & set(BASELINES):
+        raise ValueError(
+            "Argument `ways` must be a dict from names to samples or "
+            f"functions; the names {BASELINES} are taken. Received: "
+            f"{sorted(ways) if isinstance(ways, dict) else type(ways)}. Pass "
+            "the baselines as `unrelated=` and `real=`."
+        )
+    return {"unrelated": unrelated, **ways, "real": real}
+
+
+def _test_data(test_data):
+    x, y = map(np.asarray, test_data)
+    if y.shape != x.shape[:1] or not np.issubdtype(y.dtype, np.integer):
+        raise ValueError(
+            "Argument `test_data` must be samples and their classes, integers "
+            f"of shape (samples,). Received: arrays of shapes {x.shape} and "
+            f"{y.shape}, the classes of type {y.dtype}."
+        )
+    return x, y
+
+
+def _seeds(seeds):
+    seeds = [integer(seed, "seeds", least=0) for seed in seeds]
+    if not seeds:
+        raise ValueError(
+            "Argument `seeds` must be a list of one or more integers. "
+            "Received: an empty one."
+        )
+    return seeds
+
+
+def _new_students(build_student):
+    """One student after another, each a new model."""
+    last = None
+    while True:
+        student = build_student()
+        if student is last or not isinstance(student, keras.Model):
+            raise ValueError(
+                "`build_student` must return a new Keras model each time. "
+                f"Received: {student!r}"
+                f"{', the model of the last call' if student is last else ''}."
+                " Build the model inside of it."
+            )
+        last = student
+        yield student
+
+
+def _teacher_classes(teacher, x, batch_size):
+    teacher, outputs = as_teacher(teacher), []
+    with no_gradient():
+        for start in range(0, len(x), batch_size):
+            batch = Batch(ops.convert_to_tensor(x[start : start + batch_size]))
+            outputs.append(
+                teacher.predictions(batch, [], training=False).output
+            )
+    return _largest(teacher.name, [ops.convert_to_numpy(o) for o in outputs])
+
+
+def _classes(student, x, batch_size):
+    output = student.predict(x, batch_size=batch_size, verbose=0)
+    return _largest(student.name, [output])
+
+
+def _largest(name, outputs):
+    """The likeliest class of each sample."""
+    shape = np.shape(outputs[0])
+    if len(shape) != 2 or shape[1] < 2:
+        raise ValueError(
+            "Teacher and students must give scores of two or more classes, "
+            f"(batch, classes). Received: {name!r}, with an output of shape "
+            f"{shape}."
+        )
+    return np.concatenate(outputs).argmax(axis=-1)
