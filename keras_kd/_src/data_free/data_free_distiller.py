@@ -285,10 +285,13 @@ class DataFreeDistiller(Distiller):
         self._build_metrics(arguments.get("validation_data"))
         given = arguments.pop("callbacks", None)
         given = keras.tree.flatten(given) if given else []
-        callbacks = [GeneratorMonitor(self._synthesis.classes), *given]
-        return super().fit(
-            x=_Rounds(size, rounds), callbacks=callbacks, **arguments
-        )
+        monitor = GeneratorMonitor(self._synthesis.classes)
+        arguments["callbacks"] = [monitor, *given]
+        try:
+            return super().fit(x=_Rounds(size, rounds), **arguments)
+        except ValueError:
+            monitor.give_back()
+            raise
 
     def _check_replay(self, size):
         replay = self._settings["replay"]

@@ -83,26 +83,26 @@ class GeneratorMonitor(keras.callbacks.Callback):
     def __init__(self, classes):
         super().__init__()
         self.most_entropy = math.log(classes)
-        self.warned = set()
+        self.warned, self.kept = set(), []
 
     def on_epoch_begin(self, epoch, logs=None):
-        model = self.model
-        self.kept = [
-            (part, part.get_weights())
-            for part in (model.student, model.generator)
-        ]
+        parts = self.model.student, self.model.generator
+        self.kept = [(part, part.get_weights()) for part in parts]
+
+    def give_back(self):
+        """Gives parts whose weights are not finite those they had before."""
+        for part, weights in self.kept:
+            if not all(np.isfinite(w).all() for w in part.get_weights()):
+                part.set_weights(weights)
 
     def on_epoch_end(self, epoch, logs=None):
         if not np.isfinite([logs["generator_loss"], logs["loss"]]).all():
-            model = self.model
-            for part, weights in self.kept:
-                part.set_weights(weights)
             raise ValueError(
-                f"The losses of {model.name!r} are not finite. Received: "
+                f"The losses of {self.model.name!r} are not finite. Received: "
                 f"generator_loss {logs['generator_loss']}, loss "
-                f"{logs['loss']} in epoch {epoch + 1}. Student and generator "
-                "have the weights again with which the epoch began. Lower "
-                "the learning rates, or clip gradients (`clipnorm=`)."
+                f"{logs['loss']} in epoch {epoch + 1}. Lower the learning "
+                "rates, or clip gradients (`clipnorm=`). The weights are "
+                "those with which the epoch began."
             )
         if logs["class_entropy"] < LEAST_ENTROPY * self.most_entropy:
             self._warn(

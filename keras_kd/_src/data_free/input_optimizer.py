@@ -98,7 +98,9 @@ class InputOptimizer(keras_compat.Model):
         )
         with keras_compat.usable_after_errors(self):
             history = self.fit(_Steps(targets, steps), verbose=0).history
-        return ops.convert_to_numpy(self.samples.value), history["last_loss"][-1]
+        return ops.convert_to_numpy(self.samples.value), history["last_loss"][
+            -1
+        ]
 
     def train_step(self, *args):
         *state, data = args
@@ -171,16 +173,15 @@ def checked_range(value_range):
 
 def input_shape(teacher):
     """The shape of a teacher's input, without the batch axis."""
-    taken = known_inputs(teacher)
-    shapes = [tuple(each.shape) for each in keras.tree.flatten(taken)]
-    if taken is None or len(shapes) != 1 or None in shapes[0][1:]:
+    taken = keras.tree.flatten(known_inputs(teacher) or [])
+    if len(taken) != 1:
         raise ValueError(
             "The teacher must take one input of a fixed shape, for which "
-            f"samples can be made. Received: {teacher.name!r}, of inputs "
-            f"{shapes}. Wrap it: `inputs = keras.Input((32, 32, 3))`, "
+            f"samples can be made. Received: {teacher.name!r}, of "
+            f"{len(taken)} inputs of known shape. Wrap it: `inputs = keras.Input((32, 32, 3))`, "
             "`teacher = keras.Model(inputs, teacher(inputs))`."
         )
-    return shapes[0][1:]
+    return tuple(taken[0].shape[1:])
 
 
 def _check_latents(losses):

@@ -1,5 +1,6 @@
 """Batches of samples, made one after the other, and kept in a folder."""
 
+import io
 import pathlib
 import zipfile
 
@@ -56,8 +57,8 @@ def _run_of(optimizer, targets, steps, seed):
 def _kept(path, run):
     """The samples of a batch that was made before; None if there are none."""
     try:
-        with np.load(path) as file:
-            kept = dict(file)
+        # Not by its name: NumPy leaves a broken file open.
+        kept = dict(np.load(io.BytesIO(path.read_bytes())))
     except (FileNotFoundError, zipfile.BadZipFile):
         return None, None
     if not np.array_equal(kept["run"], run):

@@ -37,8 +37,9 @@ class SampleMemory(keras.layers.Layer):
                 ops.cast(samples[: self.replay], self.samples.dtype),
             )
         )
-        self.written.assign_add(self.replay)
+        # Before the variable changes: on PyTorch `written` is the same memory.
         known = ops.minimum(written + self.replay, self.size)
+        self.written.assign_add(self.replay)
         drawn = keras.random.uniform((self.replay,), seed=self.seed)
         drawn = ops.cast(drawn * ops.cast(known, "float32"), "int32")
         return ops.take(

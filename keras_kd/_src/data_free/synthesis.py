@@ -11,8 +11,10 @@ from keras_kd._src.distillation.last_activation import PROBABILITIES
 from keras_kd._src.distillation.taps import Tap
 from keras_kd._src.distillation.taps import activation_at
 from keras_kd._src.distillation.taps import run_tapped
+from keras_kd._src.keras_compat import all_layers
 from keras_kd._src.naming import distinct
 from keras_kd._src.specs import input_spec
+from keras_kd._src.teachers.function_teacher import FunctionTeacher
 
 
 class Synthesis:
@@ -89,11 +91,12 @@ def check_losses(losses):
 
 def check_differentiable(teacher):
     """Raises a `ValueError` unless samples can be trained through it."""
-    if not isinstance(teacher, keras.Model):
+    layers = all_layers(teacher) if isinstance(teacher, keras.Model) else []
+    if not layers or any(isinstance(one, FunctionTeacher) for one in layers):
         raise ValueError(
             "Samples are made by the teacher's gradient, which only a Keras "
-            f"model gives. Received: teacher={teacher!r} (of type "
-            f"{type(teacher).__name__}). For a function, such as a forest's "
+            "model gives, and no function. Received: "
+            f"teacher={teacher!r} (of type {type(teacher).__name__}). For a function, such as a forest's "
             "predictions, use `data_free.noise` and "
             "`data_free.boundary_samples`."
         )
