@@ -153,7 +153,6 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="one input of a fixed shape"):
         impressions(of_any_length)
     with pytest.raises(ValueError, match="`class_similarity=`"):
-        hidden = keras.Sequential(
-            [keras.Input((6,)), layers.Dense(6), layers.Flatten()]
-        )
-        impressions(keras.Model(hidden.inputs, hidden.output[:, :3]))
+        inputs = keras.Input((6,))
+        hidden = layers.Dense(6)(inputs)
+        impressions(keras.Model(inputs, hidden[:, :3]))

@@ -173,12 +173,13 @@ def checked_range(value_range):
 
 def input_shape(teacher):
     """The shape of a teacher's input, without the batch axis."""
-    taken = keras.tree.flatten(known_inputs(teacher) or [])
-    if len(taken) != 1:
+    taken = keras.tree.flatten(known_inputs(teacher))
+    if len(taken) != 1 or taken[0] is None:
         raise ValueError(
             "The teacher must take one input of a fixed shape, for which "
-            f"samples can be made. Received: {teacher.name!r}, of "
-            f"{len(taken)} inputs of known shape. Wrap it: `inputs = keras.Input((32, 32, 3))`, "
+            f"samples can be made. Received: {teacher.name!r}, of several "
+            "inputs or of open sizes. Wrap it: "
+            "`inputs = keras.Input((32, 32, 3))`, "
             "`teacher = keras.Model(inputs, teacher(inputs))`."
         )
     return tuple(taken[0].shape[1:])

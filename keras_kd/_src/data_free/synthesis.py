@@ -96,9 +96,9 @@ def check_differentiable(teacher):
         raise ValueError(
             "Samples are made by the teacher's gradient, which only a Keras "
             "model gives, and no function. Received: "
-            f"teacher={teacher!r} (of type {type(teacher).__name__}). For a function, such as a forest's "
-            "predictions, use `data_free.noise` and "
-            "`data_free.boundary_samples`."
+            f"teacher={teacher!r} (of type {type(teacher).__name__}). "
+            "For a function, such as a forest's predictions, use "
+            "`data_free.noise` and `data_free.boundary_samples`."
         )
 
 
