@@ -81,6 +81,35 @@ def train(strategy, make):
     return history, [numpy(v) for v in variables]
 
 
+def train_without_data(strategy):
+    """Each replica has its own part of what one would draw."""
+    with strategy.scope():
+        keras.utils.set_random_seed(0)
+        teacher = functional_model(8, name="teacher")
+        student = functional_model(4, name="student")
+        student.get_layer("norm").trainable = False
+        generator = keras.Sequential(
+            [
+                keras.Input((3,)),
+                keras.layers.Dense(128),
+                keras.layers.Reshape((8, 8, 2)),
+            ]
+        )
+        distiller = kd.data_free.dfad(
+            teacher, student, generator, student_steps=2, seed=0
+        )
+        distiller.compile(
+            keras.optimizers.SGD(0.05),
+            generator_optimizer=keras.optimizers.SGD(0.05),
+        )
+    history = distiller.fit(
+        epochs=2, steps_per_epoch=2, batch_size=8, verbose=0
+    ).history
+    del history["class_entropy"]  # It is of each replica's part of a batch.
+    variables = student.trainable_variables + generator.trainable_variables
+    return history, [numpy(v) for v in variables]
+
+
 def texts():
     tokens = np.random.default_rng(0).integers(9, size=(16, 9))
     return tokens[:, :-1], tokens[:, 1:]
@@ -97,6 +126,7 @@ def main():
     two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     for make in (distilled, followed, mutual, chunked):
         compare(train(one, make), train(two, make))
+    compare(train_without_data(one), train_without_data(two))
 
 
 def compare(one, two):

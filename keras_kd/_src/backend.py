@@ -68,6 +68,36 @@ def per_replica(loss):
     return loss * tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def share_of_mean(loss):
+    """A replica's share of a mean over all of them: Keras sums gradients."""
+    if BACKEND != "tensorflow":
+        return loss
+    import tensorflow as tf
+
+    return loss / tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def drawn_for_replica(draw, size):
+    """What `draw(size)` draws, other samples for each replica.
+
+    Their random generators have the same state: each takes its part of what
+    is drawn for all.
+    """
+    if BACKEND != "tensorflow":
+        return draw(size)
+    import tensorflow as tf
+
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    context = tf.distribute.get_replica_context()
+    if replicas == 1 or context is None:
+        return draw(size)
+    begin = context.replica_id_in_sync_group * size
+    return keras.tree.map_structure(
+        lambda all: None if all is None else all[begin : begin + size],
+        draw(replicas * size),
+    )
+
+
 def separate_buffers(variables):
     """Gives each variable a buffer of its own.
 

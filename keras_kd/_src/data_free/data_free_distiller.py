@@ -6,9 +6,12 @@ from keras import ops
 
 from keras_kd._src import keras_compat
 from keras_kd._src.arguments import integer
+from keras_kd._src.backend import drawn_for_replica
 from keras_kd._src.backend import minimize
 from keras_kd._src.backend import no_gradient
 from keras_kd._src.backend import own_step
+from keras_kd._src.backend import per_replica
+from keras_kd._src.backend import share_of_mean
 from keras_kd._src.backend import unchanged
 from keras_kd._src.data_free.class_losses import class_entropy
 from keras_kd._src.data_free.generator_checks import GeneratorMonitor
@@ -224,10 +227,13 @@ class DataFreeDistiller(Distiller):
             self._generator_metrics, [total, *looks, *values]
         ):
             metric.update_state(ops.stop_gradient(value))
-        return total
+        return share_of_mean(total)
 
     def _draw(self, size):
         """Random inputs of the generator, and the classes that are wanted."""
+        return drawn_for_replica(self._draw_all, size)
+
+    def _draw_all(self, size):
         latent, *others = self.generator.inputs
         seed = self._random
         latents = keras.random.normal((size, *latent.shape[1:]), seed=seed)
@@ -253,7 +259,7 @@ class DataFreeDistiller(Distiller):
             self, loss, self.trainable_variables, self.optimizer
         )
         loss_metric, *_ = self._training_metrics()
-        loss_metric.update_state(ops.stop_gradient(value))
+        loss_metric.update_state(per_replica(ops.stop_gradient(value)))
         with no_gradient():
             self._teacher_metrics.update(targets, output, None)
 

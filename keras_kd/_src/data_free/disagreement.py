@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_kd._src.backend import per_replica
 from keras_kd._src.data_free.synthesis_loss import SynthesisLoss
 from keras_kd._src.losses.distillation_loss import DistillationLoss
 
@@ -52,7 +53,9 @@ class Disagreement(SynthesisLoss):
         self.loss = loss
 
     def call(self, batch):
-        return -self.loss(batch.teacher_logits, batch.student_logits)
+        return -per_replica(
+            self.loss(batch.teacher_logits, batch.student_logits)
+        )
 
     def get_config(self):
         return {**super().get_config(), "loss": self.loss}
