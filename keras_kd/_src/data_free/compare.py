@@ -195,8 +195,7 @@ class _Lesson:
         self.teacher = teacher
         self.steps = integer(steps, "steps")
         self.batch_size = integer(batch_size, "batch_size")
-        optimizer = keras.optimizers.get(optimizer)
-        self.optimizer = keras.optimizers.serialize(optimizer)
+        self.optimizer = keras.optimizers.get(optimizer)
         self.temperature = number(temperature, "temperature", above=0.0)
 
     def on_noise(self, draw):
@@ -226,7 +225,8 @@ class _Lesson:
     def distil(self, student, batch):
         loss = SoftTargets(temperature=self.temperature)
         distiller = Distiller(self.teacher, student, loss)
-        distiller.compile(keras.optimizers.deserialize(self.optimizer))
+        kind, config = type(self.optimizer), self.optimizer.get_config()
+        distiller.compile(kind.from_config(config))
         distiller.fit(_Batches(self.steps, batch), verbose=0)
 
 
