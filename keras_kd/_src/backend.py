@@ -191,9 +191,25 @@ def minimize(model, loss, variables, optimizer):
         "torch": _torch_gradient,
     }[BACKEND]
     gradients, others = gradient(model, loss, variables, optimizer)
-    with no_gradient():
-        optimizer.apply(gradients, variables)
+    if BACKEND == "jax":
+        _apply_stateless(optimizer, gradients, variables)
+    else:
+        with no_gradient():
+            optimizer.apply(gradients, variables)
     return others
+
+
+def _apply_stateless(optimizer, gradients, variables):
+    # `apply` of an optimizer that scales the loss assigns inside of a branch.
+    both = variables, optimizer.variables
+    updated = optimizer.stateless_apply(
+        [variable.value for variable in optimizer.variables],
+        gradients,
+        [variable.value for variable in variables],
+    )
+    for each, values in zip(both, updated):
+        for variable, value in zip(each, values):
+            variable.assign(value)
 
 
 def _jax_gradient(model, loss, variables, optimizer):

@@ -285,6 +285,8 @@ def test_bad_input_is_refused():
     distiller = distiller_of((teacher, student, generator))
     with pytest.raises(ValueError, match="makes its own samples"):
         distiller.fit(np.ones((8, INPUTS)))
+    with pytest.raises(ValueError, match="has no labels"):
+        distiller.compile("adam", "mse")
     with pytest.raises(ValueError, match="by one of"):
         data_free.image_generator((8, 8, 1))
 
@@ -315,3 +317,24 @@ def test_probabilities_are_not_taken_for_logits():
     distiller = distiller_of((wrapped, student, generator))
     with pytest.raises(ValueError, match="gives probabilities"):
         fit(distiller)
+
+
+@pytest.mark.filterwarnings("ignore:The teacher's outputs in transfer")
+def test_a_softmax_and_half_precision():
+    """Logits are read before the softmax; a scaled loss has the same step."""
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        half = linear(INPUTS, CLASSES, "student")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    models = parts()
+    half.set_weights(models[1].get_weights())
+    sure = keras.Sequential(
+        [keras.Input((INPUTS,)), *models[0].layers, layers.Softmax()]
+    )
+    rounded = sure, half, keras.models.clone_model(models[2])
+    rounded[2].set_weights(models[2].get_weights())
+    for each in (models, rounded):
+        fit(distiller_of(each, data_free.dafl), rounds=2)
+    for one, other in zip(kernels(models[1:]), kernels(rounded[1:])):
+        np.testing.assert_allclose(one, other, rtol=0.01, atol=1e-3)

@@ -16,7 +16,7 @@ from keras_kd._src.backend import unchanged
 from keras_kd._src.data_free.class_losses import class_entropy
 from keras_kd._src.data_free.generator_checks import GeneratorMonitor
 from keras_kd._src.data_free.generator_checks import check_generator
-from keras_kd._src.data_free.generator_checks import check_samples
+from keras_kd._src.data_free.generator_checks import check_logits
 from keras_kd._src.data_free.generator_checks import saturation
 from keras_kd._src.data_free.sample_memory import SampleMemory
 from keras_kd._src.data_free.synthesis import Synthesis
@@ -287,7 +287,7 @@ class DataFreeDistiller(Distiller):
         size = integer(arguments.pop("batch_size", None) or 32, "batch_size")
         rounds = arguments.pop("steps_per_epoch", None) or 1
         self._check_replay(size)
-        check_samples(self.teacher, self.generate(2 * size)[:size])
+        self._check_logits(size)
         self._build_metrics(arguments.get("validation_data"))
         given = arguments.pop("callbacks", None)
         given = keras.tree.flatten(given) if given else []
@@ -298,6 +298,12 @@ class DataFreeDistiller(Distiller):
         except ValueError:
             monitor.give_back()
             raise
+
+    def _check_logits(self, size):
+        targets = ops.zeros((size, self._synthesis.classes))
+        with no_gradient():
+            batch = self._synthesis.watch(self.generate(size), None, targets)
+        check_logits(self.teacher, batch.teacher_logits)
 
     def _check_replay(self, size):
         replay = self._settings["replay"]
@@ -357,12 +363,22 @@ class DataFreeDistiller(Distiller):
 
         Args:
             optimizer: of the student.
-            loss: of labels, for validation; it has the weight 0.
+            loss: None: what is made has no labels.
             generator_optimizer: of the generator.
-            **arguments: as in `keras.Model.compile`.
+            **arguments: as in `keras.Model.compile`; `metrics` of labels
+                count in validation.
+
+        Raises:
+            ValueError: a loss is given.
         """
+        if loss is not None:
+            raise ValueError(
+                "A DataFreeDistiller learns from the teacher alone: what it "
+                f"makes has no labels. Received: loss={loss!r}. Leave it out; "
+                "`metrics=['accuracy']` counts in validation."
+            )
         self.generator_optimizer = keras.optimizers.get(generator_optimizer)
-        super().compile(optimizer=optimizer, loss=loss, **arguments)
+        super().compile(optimizer=optimizer, **arguments)
         self.optimizer.build(self.trainable_variables)
         self.generator_optimizer.build(self._generator_variables)
 
