@@ -16,28 +16,36 @@ ones; the embeddings of tokens stay as they are. The teacher runs once on each
 sentence, into a cache; only the relations of its tokens need it in each step.
 "Spearman" is the rank correlation of all pairs' similarities with those to the
 teacher, recall@10 how many of a sentence's ten nearest are the teacher's ten.
-On JAX; mean and standard deviation of three seeds (the order of the sentences)
-in the rows with a "±", one seed in the others; seven minutes of CPU time:
+Mean and standard deviation of three seeds (the order of the sentences) in the
+rows with a "±", one seed in the others; six to seven minutes of processor time:
 
-                                          Spearman    recall@10 %     weights
-6 layers, the teacher                        1.000          100.0  22,713,216
-3 layers, untrained                          0.665           55.0  17,389,824
-3 layers, embeddings                 0.836 ± 0.004     64.1 ± 0.3  17,389,824
-3 layers, distances                          0.646           51.5  17,389,824
-3 layers, similarities                       0.670           51.8  17,389,824
-3 layers, tokens                             0.782           60.7  17,389,824
-3 layers, embeddings-and-tokens              0.838           64.2  17,389,824
-2 layers, untrained                          0.485           43.4  15,615,360
-2 layers, embeddings                 0.774 ± 0.002     57.9 ± 0.4  15,615,360
+                            Spearman to the teacher           recall@10 %
+                               JAX TensorFlow PyTorch    JAX TensorFlow PyTorch
+6 layers, the teacher        1.000      1.000   1.000  100.0      100.0   100.0
+3 layers, untrained          0.665      0.665   0.665   55.0       55.0    55.0
+3 layers, embeddings         0.836      0.836   0.836   64.1       64.1    64.1
+                           ± 0.004    ± 0.004 ± 0.004  ± 0.3      ± 0.3   ± 0.3
+3 layers, distances          0.646      0.644   0.644   51.5       50.5    50.5
+3 layers, similarities       0.670      0.670   0.670   51.8       51.8    51.8
+3 layers, tokens             0.782      0.785   0.782   60.7       61.2    61.1
+3 layers, embeddings         0.838      0.839   0.839   64.2       64.7    64.4
+  and tokens
+2 layers, untrained          0.485      0.485   0.485   43.4       43.4    43.4
+2 layers, embeddings         0.774      0.774   0.774   57.9       57.9    57.9
+                           ± 0.002    ± 0.002 ± 0.002  ± 0.4      ± 0.4   ± 0.4
+
+Weights: 22,713,216 in six layers, 17,389,824 in three, 15,615,360 in two.
 
 The teacher's embeddings (their cosine) teach most. The relations that tokens
 have in the last layer (MiniLMv2) do without an embedding, and get two thirds of
 that gain; both together are within the spread of the seeds, at the price of the
 teacher in each step. Relations of sentences alone, of batches of 32, do next to
 nothing (`similarities`, SP) or harm (`distances`, RKD): their docstrings advise
-64 or more. Most weights are the embeddings of tokens, which stay as many. Three
-layers were 1.8, 2.0, 2.1 and 2.4 times as fast as the teacher in four runs on a
-busy CPU; two layers 4.2 times in one, which their number does not explain.
+64 or more. All of this holds on the three backends. Most weights are the
+embeddings of tokens, which stay as many. Three layers were 1.8 to 2.4 times as
+fast as the teacher in four runs on a busy CPU on JAX, and in one run each 2.0
+times on PyTorch and 3.2 times on TensorFlow; two layers 4.2, 2.8 and 3.8 times,
+which their number does not explain.
 
 This is not the 0.95 that would let a student take the teacher's place. More
 steps help, and more so than more sentences. Three layers by embeddings, one
