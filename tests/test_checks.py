@@ -315,6 +315,32 @@ def test_a_teacher_no_better_than_chance(shift, samples, warned):
     assert not told(distiller, x, without, about=about)
 
 
+class FixedTokens(kd.teachers.Teacher):
+    """Predicts the classes that its inputs are."""
+
+    name = "fixed"
+
+    def predictions(self, batch, taps, state_mapping=None, training=True):
+        logits = 9.0 * keras.ops.one_hot(batch.inputs, 3, dtype="float32")
+        return self.at_output(logits, taps)
+
+
+@pytest.mark.parametrize("shift, warned", [(0, False), (1, True)])
+def test_a_teacher_of_long_texts_is_judged_by_some_positions(shift, warned):
+    x = np.random.default_rng(0).integers(0, 3, size=(32, 40)).astype("int32")
+    y = (x + shift) % 3
+    y[:, :20] = (x[:, :20] + 1 - shift) % 3
+    weights = np.ones((32, 40), "float32")
+    weights[:, :20] = 0.0  # The prompts.
+    inputs = keras.Input((40,), dtype="int32")
+    student = keras.Model(inputs, layers.Embedding(3, 3)(inputs))
+    distiller = kd.Distiller(FixedTokens(), student)
+    distiller.compile("sgd", cross_entropy())
+    about = "'fixed' is no better than chance"
+    found = told(distiller, x, y, sample_weight=weights, about=about)
+    assert found == warned
+
+
 @pytest.mark.parametrize(
     "weight, warned", [(1e-6, True), (0.5, False), (0.0, False)]
 )

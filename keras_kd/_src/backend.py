@@ -16,6 +16,21 @@ def no_gradient():
     return contextlib.nullcontext()
 
 
+def all_finite(values):
+    """Whether all of a tensor's values are finite; a boolean tensor."""
+    values = keras.ops.convert_to_tensor(values)
+    if BACKEND == "torch" and values.numel():
+        import torch
+
+        # A sum needs a scaled copy; elsewhere the compiler needs none, but
+        # XLA's maximum forgets what is no number.
+        return torch.isfinite(torch.stack(torch.aminmax(values.detach()))).all()
+    # A sum is finite only if all its terms are, and sums of the lowest number,
+    # which masks classes, must not overflow.
+    total = keras.ops.sum(keras.ops.cast(values, "float32") * 2.0**-64)
+    return keras.ops.isfinite(total)
+
+
 def state_mapping(model, *state):
     """Pairs of a model's variables and their values in a step, on JAX.
 

@@ -7,12 +7,16 @@ variables, which are read between steps.
 import keras
 from keras import ops
 
+from keras_kd._src.backend import all_finite
 from keras_kd._src.keras_compat import get_keras_mask
 from keras_kd._src.losses.positions import broadcast_weights
 from keras_kd._src.losses.probabilities import like_probabilities
 from keras_kd._src.specs import same_shape
 
-SAMPLES = 64  # Enough to judge by, and cheap in each step.
+# Enough of each batch to judge by, and cheap in each step: so many samples, or
+# of fewer so many positions (tokens, pixels along each axis).
+SAMPLES = 64
+POSITIONS = 16
 # Logits of an untrained model may all be between 0 and 1, but then those of a
 # class are close together.
 LEAST_SPREAD = 0.5
@@ -115,6 +119,10 @@ class OutputInspection(_Counts):
             labels = ops.cast(labels, "int32")
             classes = teacher_output.shape[-1]
             counts = _counted(labels, classes, outputs, sample_weight)
+            counts, labels, teacher_output = (
+                _some(values, len(labels.shape))
+                for values in (counts, labels, teacher_output)
+            )
             correct = ops.argmax(teacher_output, axis=-1) == labels
             labelled = ops.sum(counts)
             self.labelled.assign_add(labelled)
@@ -154,15 +162,23 @@ def _differ(weight, other):
 
 
 def _not_finite(features):
-    # A sum is finite only if all its terms are, and sums of the lowest number,
-    # which masks classes, must not overflow.
-    total = ops.sum(ops.cast(features, "float32") * 2.0**-64)
-    return 1.0 - ops.cast(ops.isfinite(total), "float32")
+    return 1.0 - ops.cast(all_finite(features), "float32")
+
+
+def _some(values, axes):
+    """Some samples, and of each some positions; of what has so many axes."""
+    if axes < 2:
+        return values[:SAMPLES]
+    places = [slice(POSITIONS)]
+    for size in values.shape[1:axes]:
+        step = max(1, (size or 1) // POSITIONS)  # Evenly spread, where known.
+        places.append(slice(0, POSITIONS * step, step))
+    return values[tuple(places)]
 
 
 def _probable(output):
     """Whether values are those of a softmax, or of sigmoids."""
-    output = ops.cast(output[:SAMPLES], "float32")
+    output = ops.cast(_some(output, len(output.shape) - 1), "float32")
     within = ops.logical_and(output > 0.0, output <= 1.0)
     spread = ops.max(ops.max(output, axis=0) - ops.min(output, axis=0))
     found = ops.logical_or(
@@ -173,6 +189,6 @@ def _probable(output):
 
 
 def _outside(output):
-    output = ops.cast(output[:SAMPLES], "float32")
+    output = ops.cast(_some(output, len(output.shape) - 1), "float32")
     found = ops.logical_or(ops.min(output) < 0.0, ops.max(output) > 1.0)
     return ops.cast(found, "float32")
