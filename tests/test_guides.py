@@ -38,6 +38,7 @@ ON_PYTORCH = {
     "cache_writing.py",
     "code_language_model.py",
     "file_types_from_onnx.py",
+    "forest_without_data.py",
     "photos_from_torch.py",
     "teacher_predictions_with_ray.py",
 }

@@ -12,9 +12,10 @@ def noise(
 ):
     """Random inputs, the baseline of all that is made without data.
 
-    On images a student learns little from noise, and a method that is not
-    better than it has found nothing in the teacher. On rows of a table it can
-    do well: there the range of each feature is often all that is needed.
+    A method that is not better than noise has found nothing in the teacher. On
+    images noise teaches little. On rows of a table the range of each feature
+    may be all that is needed, or the teacher may see a single class in it
+    (`examples/forest_without_data.py` has both): count its classes.
 
         x ~ U[low, high)             with `value_range=(low, high)`
         x ~ N(mean, deviation^2)     with `statistics=(mean, deviation)`
