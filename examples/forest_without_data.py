@@ -37,8 +37,10 @@ What works, and what does not:
   some kind (`forest_to_network.py`).
 
 Choose by such a table, and so by a few labeled rows, not by the method's name.
-A run of one seed with 5,000 rows in place of 20,000 came before these figures;
-nothing else was tried.
+Short runs of one seed came before these figures, and test accuracy was seen in
+them; the numbers of trees and rows were chosen for speed. One more way was
+tried there and is not shown: noise of which as many rows are kept of each class
+as the forest sees them had 93.4 on breast cancer, and 96.1 with its boundary.
 """
 
 import argparse
