@@ -153,6 +153,7 @@ class DataFreeDistiller(Distiller):
         super().set_teacher(teacher)
         losses, student = self.synthesis_losses, self.student
         self._synthesis = Synthesis(teacher, losses, student)
+        self._logits_checked = False
         if not self._generator_metrics:
             names = "generator_loss", "class_entropy", "saturation"
             self._generator_metrics = [
@@ -287,7 +288,9 @@ class DataFreeDistiller(Distiller):
         size = integer(arguments.pop("batch_size", None) or 32, "batch_size")
         rounds = arguments.pop("steps_per_epoch", None) or 1
         self._check_replay(size)
-        self._check_logits(size)
+        if not self._logits_checked:
+            self._check_logits(size)
+            self._logits_checked = True
         self._build_metrics(arguments.get("validation_data"))
         given = arguments.pop("callbacks", None)
         given = keras.tree.flatten(given) if given else []
