@@ -385,8 +385,8 @@ class LossParts(keras.metrics.Metric):
     a percent or two on PyTorch.
     """
 
-    def __init__(self, names):
-        super().__init__(name="loss_parts")
+    def __init__(self, names, name="loss_parts"):
+        super().__init__(name=name)
         self.names = list(names)
         # The last is the number of samples.
         self.sums = self.add_variable(

@@ -25,6 +25,7 @@ from keras_kd._src.data_free.synthesis import check_losses
 from keras_kd._src.distillation.distiller import Distiller
 from keras_kd._src.distillation.teacher import as_teacher
 from keras_kd._src.losses.soft_targets import SoftTargets
+from keras_kd._src.metrics import LossParts
 from keras_kd._src.specs import data_spec
 from keras_kd._src.specs import output_spec
 
@@ -143,7 +144,7 @@ class DataFreeDistiller(Distiller):
             layer for loss in losses for layer in loss.layers
         ]
         self.generator_optimizer = self._synthesis = None
-        self._generator_metrics = []
+        self._generator_parts = None
         if teacher is not None:
             self.set_teacher(teacher)
 
@@ -154,12 +155,11 @@ class DataFreeDistiller(Distiller):
         losses, student = self.synthesis_losses, self.student
         self._synthesis = Synthesis(teacher, losses, student)
         self._logits_checked = False
-        if not self._generator_metrics:
+        if self._generator_parts is None:
             names = "generator_loss", "class_entropy", "saturation"
-            self._generator_metrics = [
-                keras.metrics.Mean(name)
-                for name in [*names, *self._synthesis.names]
-            ]
+            self._generator_parts = LossParts(
+                [*names, *self._synthesis.names], name="generator_parts"
+            )
 
     # --- which variables belong to whom -------------------------------------
 
@@ -199,18 +199,15 @@ class DataFreeDistiller(Distiller):
                 self._generator_variables,
                 self.generator_optimizer,
             )
-        for _ in range(self.student_steps):
-            self._train_student(size)
-        return _results(self._training_metrics())
-
-    def _training_metrics(self):
         (loss,) = (each for each in self.metrics if each.name == "loss")
-        own = [*self._teacher_metrics.all, *self._generator_metrics]
-        return [loss, self._loss_parts, *own]
+        for _ in range(self.student_steps):
+            self._train_student(size, loss)
+        parts = self._loss_parts, self._generator_parts
+        return _results([loss, *parts, *self._teacher_metrics.all])
 
     def get_metrics_result(self):
         # In evaluation no generator runs; labels may not have been seen yet.
-        left_out = {id(metric) for metric in self._generator_metrics}
+        left_out = {id(self._generator_parts)}
         compiled = keras_compat.compiled_metrics(self)
         if compiled is not None and not compiled.built:
             left_out.add(id(compiled))
@@ -224,10 +221,14 @@ class DataFreeDistiller(Distiller):
         values = self._synthesis.values(batch)
         total = sum(values)
         looks = class_entropy(batch.teacher_logits), saturation(samples)
-        for metric, value in zip(
-            self._generator_metrics, [total, *looks, *values]
-        ):
-            metric.update_state(ops.stop_gradient(value))
+        # A `LossParts` takes a replica's share of each.
+        self._generator_parts.update_state(
+            [
+                share_of_mean(ops.stop_gradient(value))
+                for value in (total, *looks, *values)
+            ],
+            size,
+        )
         return share_of_mean(total)
 
     def _draw(self, size):
@@ -246,7 +247,7 @@ class DataFreeDistiller(Distiller):
         targets = ops.one_hot(drawn, classes)
         return [latents, targets] if others else latents, targets
 
-    def _train_student(self, size):
+    def _train_student(self, size, loss_metric):
         samples = self._student_samples(size)
         mapping = _current_values(self)
         inputs, targets, weight = self.complete_batch(samples, mapping)
@@ -259,10 +260,12 @@ class DataFreeDistiller(Distiller):
         value, output = minimize(
             self, loss, self.trainable_variables, self.optimizer
         )
-        loss_metric, *_ = self._training_metrics()
         loss_metric.update_state(per_replica(ops.stop_gradient(value)))
         with no_gradient():
             self._teacher_metrics.update(targets, output, None)
+
+    def _inspect_outputs(self, targets, predictions, sample_weight):
+        """Nothing: without labels there is no mistake to be found here."""
 
     def _student_samples(self, size):
         with no_gradient():
