@@ -80,9 +80,9 @@ class GeneratorRound:
         # One pass of the teacher gives logits and features.
         teacher, student, generator = self.models(method == "dafl")
         make = {
-            "jax": jax_round,
-            "tensorflow": tensorflow_round,
-            "torch": torch_round,
+            "jax": JaxRound,
+            "tensorflow": TensorflowRound,
+            "torch": TorchRound,
         }[BACKEND]
         losses = {"dafl": DAFL, "dfad": DFAD}[method]
         seeds = keras.random.SeedGenerator(SEED)
@@ -147,170 +147,189 @@ class DFAD:
 # --- a round by hand ----------------------------------------------------------
 
 
-def jax_round(models, losses, student_steps, draw, seeds, jit_compile):
-    import jax
-    import jax.numpy as jnp
+class JaxRound:
+    """Compiled, of values: its state is given in and comes back."""
 
-    teacher, student, generator = models
-    optimizers = [keras.optimizers.Adam(), keras.optimizers.Adam()]
-    taught = [v.value for v in teacher.trainable_variables], []
+    def __init__(self, models, losses, student_steps, draw, seeds, jit_compile):
+        import jax
 
-    def state_of(model, optimizer):
+        self.teacher, self.student, self.generator = models
+        self.losses, self.student_steps = losses, student_steps
+        self.draw, self.seeds = draw, seeds
+        self.optimizers = [keras.optimizers.Adam(), keras.optimizers.Adam()]
+        self.taught = [v.value for v in self.teacher.trainable_variables], []
+        pairs = zip((self.generator, self.student), self.optimizers)
+        self.state = [
+            jax.numpy.array(seeds.state.value),
+            *(self._state_of(*pair) for pair in pairs),
+        ]
+        self.compiled = jax.jit(self._take, donate_argnums=0)
+
+    def _state_of(self, model, optimizer):
         # Copies: the state is donated, the models keep theirs.
         optimizer.build(model.trainable_variables)
-        return [
-            [jnp.array(v.value) for v in variables]
-            for variables in (
-                model.trainable_variables,
-                model.non_trainable_variables,
-                optimizer.variables,
-            )
-        ]
-
-    def drawn(seed):
-        with keras.StatelessScope([(seeds.state, seed)]) as scope:
-            latents = draw()
-        return latents, scope.get_current_value(seeds.state)
-
-    def made(trained, rest, latents):
-        return generator.stateless_call(trained, rest, latents, training=True)
-
-    def seen(teacher_values, samples):
-        return teacher.stateless_call(*teacher_values, samples, training=False)
-
-    def generator_loss(trained, rest, latents, learned, teacher_values):
-        samples, rest = made(trained, rest, latents)
-        logits, student_logits = seen(teacher_values, samples)[0], None
-        if losses.needs_student:
-            student_logits, _ = student.stateless_call(
-                *learned[:2], samples, training=True
-            )
-        return losses.of_generator(logits, student_logits), rest
-
-    def student_loss(trained, rest, samples, logits):
-        output, rest = student.stateless_call(
-            trained, rest, samples, training=True
+        groups = (
+            model.trainable_variables,
+            model.non_trainable_variables,
+            optimizer.variables,
         )
-        return losses.of_student(logits, output), rest
+        return [[ops.copy(v.value) for v in group] for group in groups]
 
-    def step(loss, state, optimizer, *given):
+    def __call__(self):
+        values, self.state = self.compiled(self.state, self.taught)
+        return values
+
+    def _take(self, state, taught):
+        seed, making, learning = state
+        latents, seed = self._drawn(seed)
+        given = latents, learning, taught
+        first, making = self._step(self._generator_loss, making, 0, *given)
+        values = []
+        for _ in range(self.student_steps):
+            latents, seed = self._drawn(seed)
+            samples, making[1] = self._made(*making[:2], latents)
+            given = samples, self._seen(taught, samples)
+            value, learning = self._step(
+                self._student_loss, learning, 1, *given
+            )
+            values.append(value)
+        mean = sum(values) / self.student_steps
+        return (first, mean), [seed, making, learning]
+
+    def _step(self, loss, state, which, *given):
+        import jax
+
         trained, rest, slots = state
         (value, rest), gradients = jax.value_and_grad(loss, has_aux=True)(
             trained, rest, *given
         )
-        trained, slots = optimizer.stateless_apply(slots, gradients, trained)
+        trained, slots = self.optimizers[which].stateless_apply(
+            slots, gradients, trained
+        )
         return value, [trained, rest, slots]
 
-    def take_round(state, teacher_values):
-        seed, making, learning = state
-        latents, seed = drawn(seed)
-        first, making = step(
-            generator_loss,
-            making,
-            optimizers[0],
-            latents,
-            learning,
-            teacher_values,
-        )
-        values = []
-        for _ in range(student_steps):
-            latents, seed = drawn(seed)
-            samples, making[1] = made(*making[:2], latents)
-            logits, _ = seen(teacher_values, samples)
-            value, learning = step(
-                student_loss, learning, optimizers[1], samples, logits
+    def _generator_loss(self, trained, rest, latents, learned, taught):
+        samples, rest = self._made(trained, rest, latents)
+        logits, student_logits = self._seen(taught, samples), None
+        if self.losses.needs_student:
+            student_logits, _ = self.student.stateless_call(
+                *learned[:2], samples, training=True
             )
-            values.append(value)
-        return (first, sum(values) / student_steps), [seed, making, learning]
+        return self.losses.of_generator(logits, student_logits), rest
 
-    compiled = jax.jit(take_round, donate_argnums=0)
-    state = [
-        jnp.array(seeds.state.value),
-        state_of(generator, optimizers[0]),
-        state_of(student, optimizers[1]),
-    ]
+    def _student_loss(self, trained, rest, samples, logits):
+        output, rest = self.student.stateless_call(
+            trained, rest, samples, training=True
+        )
+        return self.losses.of_student(logits, output), rest
 
-    def run():
-        nonlocal state
-        values, state = compiled(state, taught)
-        return values
+    def _drawn(self, seed):
+        with keras.StatelessScope([(self.seeds.state, seed)]) as scope:
+            latents = self.draw()
+        return latents, scope.get_current_value(self.seeds.state)
 
-    return run
+    def _made(self, trained, rest, latents):
+        return self.generator.stateless_call(
+            trained, rest, latents, training=True
+        )
+
+    def _seen(self, taught, samples):
+        output, _ = self.teacher.stateless_call(
+            *taught, samples, training=False
+        )
+        return output
 
 
-def tensorflow_round(models, losses, student_steps, draw, seeds, jit_compile):
-    import tensorflow as tf
+class TensorflowRound:
+    """A `tf.function`."""
 
-    teacher, student, generator = models
-    optimizers = [keras.optimizers.Adam(), keras.optimizers.Adam()]
-    for model, optimizer in zip((generator, student), optimizers):
-        optimizer.build(model.trainable_variables)
+    def __init__(self, models, losses, student_steps, draw, seeds, jit_compile):
+        import tensorflow as tf
 
-    def step(loss, model, optimizer):
+        self.teacher, self.student, self.generator = models
+        self.losses, self.student_steps = losses, student_steps
+        self.draw = draw
+        self.optimizers = [keras.optimizers.Adam(), keras.optimizers.Adam()]
+        for model, optimizer in zip(models[:0:-1], self.optimizers):
+            optimizer.build(model.trainable_variables)
+        self.compiled = tf.function(self._take, jit_compile=jit_compile)
+
+    def __call__(self):
+        return self.compiled()
+
+    def _take(self):
+        latents = self.draw()
+        first = self._step(lambda: self._generator_loss(latents), 0)
+        values = []
+        for _ in range(self.student_steps):
+            samples = self.generator(self.draw(), training=True)
+            logits = self.teacher(samples, training=False)
+            values.append(
+                self._step(lambda: self._student_loss(samples, logits), 1)  # noqa: B023
+            )
+        return first, sum(values) / self.student_steps
+
+    def _step(self, loss, which):
+        import tensorflow as tf
+
         with tf.GradientTape() as tape:
             value = loss()
-        variables = model.trainable_variables
-        optimizer.apply(tape.gradient(value, variables), variables)
+        variables = (self.generator, self.student)[which].trainable_variables
+        gradients = tape.gradient(value, variables)
+        self.optimizers[which].apply(gradients, variables)
         return value
 
-    @tf.function(jit_compile=jit_compile)
-    def take_round():
-        latents = draw()
+    def _generator_loss(self, latents):
+        samples = self.generator(latents, training=True)
+        logits, student_logits = self.teacher(samples, training=False), None
+        if self.losses.needs_student:
+            student_logits = self.student(samples, training=True)
+        return self.losses.of_generator(logits, student_logits)
 
-        def generator_loss():
-            samples = generator(latents, training=True)
-            logits, student_logits = teacher(samples, training=False), None
-            if losses.needs_student:
-                student_logits = student(samples, training=True)
-            return losses.of_generator(logits, student_logits)
-
-        first = step(generator_loss, generator, optimizers[0])
-        values = []
-        for _ in range(student_steps):
-            samples = generator(draw(), training=True)
-            logits = teacher(samples, training=False)
-
-            def student_loss():
-                output = student(samples, training=True)  # noqa: B023
-                return losses.of_student(logits, output)  # noqa: B023
-
-            values.append(step(student_loss, student, optimizers[1]))
-        return first, sum(values) / student_steps
-
-    return take_round
+    def _student_loss(self, samples, logits):
+        output = self.student(samples, training=True)
+        return self.losses.of_student(logits, output)
 
 
-def torch_round(models, losses, student_steps, draw, seeds, jit_compile):
-    import torch
+class TorchRound:
+    """Eager, with PyTorch's optimizer."""
 
-    teacher, student, generator = models
-    optimizers = [
-        torch.optim.Adam(model.parameters(), lr=1e-3, eps=1e-7)
-        for model in (generator, student)
-    ]
+    def __init__(self, models, losses, student_steps, draw, seeds, jit_compile):
+        import torch
 
-    def step(value, model, optimizer):
+        self.teacher, self.student, self.generator = models
+        self.losses, self.student_steps = losses, student_steps
+        self.draw = draw
+        self.optimizers = [
+            torch.optim.Adam(model.parameters(), lr=1e-3, eps=1e-7)
+            for model in (self.generator, self.student)
+        ]
+
+    def __call__(self):
+        import torch
+
+        samples = self.generator(self.draw(), training=True)
+        logits, student_logits = self.teacher(samples, training=False), None
+        if self.losses.needs_student:
+            student_logits = self.student(samples, training=True)
+        value = self.losses.of_generator(logits, student_logits)
+        first, values = self._step(value, 0), []
+        for _ in range(self.student_steps):
+            with torch.no_grad():
+                samples = self.generator(self.draw(), training=True)
+                logits = self.teacher(samples, training=False)
+            output = self.student(samples, training=True)
+            values.append(self._step(self.losses.of_student(logits, output), 1))
+        return first, sum(values) / self.student_steps
+
+    def _step(self, value, which):
+        import torch
+
         # What the loss also depends on needs no gradients.
+        model = (self.generator, self.student)[which]
         parameters = [v.value for v in model.trainable_variables]
         gradients = torch.autograd.grad(value, parameters)
         for parameter, gradient in zip(parameters, gradients):
             parameter.grad = gradient
-        optimizer.step()
+        self.optimizers[which].step()
         return value.detach()
-
-    def take_round():
-        samples = generator(draw(), training=True)
-        logits, student_logits = teacher(samples, training=False), None
-        if losses.needs_student:
-            student_logits = student(samples, training=True)
-        value = losses.of_generator(logits, student_logits)
-        first, values = step(value, generator, optimizers[0]), []
-        for _ in range(student_steps):
-            with torch.no_grad():
-                samples = generator(draw(), training=True)
-                logits = teacher(samples, training=False)
-            value = losses.of_student(logits, student(samples, training=True))
-            values.append(step(value, student, optimizers[1]))
-        return first, sum(values) / student_steps
-
-    return take_round
