@@ -112,6 +112,26 @@ def test_each_seed_has_a_fresh_student():
 
 
 @pytest.mark.one_backend
+@pytest.mark.filterwarnings("ignore:Limiting steps_per_epoch")
+def test_a_trial_run_tests_on_all_data():
+    """Keras' limit of steps is one of training, and cuts `predict` short."""
+    keras.config.set_max_steps_per_epoch(1)
+    try:
+        table = data_free.compare(
+            linear_model(TEACHER),
+            linear_model,
+            {"way": lambda student: student.set_weights([TEACHER])},
+            (X_TEST, Y_TEST),
+            steps=1,
+            batch_size=1,
+            value_range=(0.0, 1.0),
+        )
+    finally:
+        keras.config.set_max_steps_per_epoch(None)
+    assert table[3].accuracy == (0.5,) and table[3].agreement == (1.0,)
+
+
+@pytest.mark.one_backend
 def test_what_is_printed():
     rows = [
         data_free.ComparisonRow("teacher", (0.5,), (1.0,)),

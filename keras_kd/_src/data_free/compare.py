@@ -163,7 +163,7 @@ def compare(
     trainers = {"noise": lesson.on_noise(draw)}
     for name, way in _named(ways, unrelated, real).items():
         trainers[name] = _trainer(name, way, lesson, x_test.shape[1:])
-    taught = _teacher_classes(teacher, x_test, lesson.batch_size)
+    taught = _classes(teacher, x_test, lesson.batch_size)
     rows = [
         ComparisonRow("teacher", (float(np.mean(taught == labels)),), (1.0,))
     ]
@@ -310,20 +310,14 @@ def _new_students(build_student):
         yield student
 
 
-def _teacher_classes(teacher, x, batch_size):
-    teacher, outputs = as_teacher(teacher), []
+def _classes(model, x, batch_size):
+    """The likeliest class of each sample, by a teacher or a student."""
+    model, outputs = as_teacher(model), []
     with no_gradient():
         for start in range(0, len(x), batch_size):
             batch = Batch(ops.convert_to_tensor(x[start : start + batch_size]))
-            outputs.append(
-                teacher.predictions(batch, [], training=False).output
-            )
-    return _largest(teacher.name, [ops.convert_to_numpy(o) for o in outputs])
-
-
-def _classes(student, x, batch_size):
-    output = student.predict(x, batch_size=batch_size, verbose=0)
-    return _largest(student.name, [output])
+            outputs.append(model.predictions(batch, [], training=False).output)
+    return _largest(model.name, [ops.convert_to_numpy(o) for o in outputs])
 
 
 def _largest(name, outputs):

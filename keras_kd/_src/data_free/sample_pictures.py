@@ -114,7 +114,7 @@ class SamplePictures(keras.callbacks.Callback):
                 f"of {self.model.name!r}, a {type(self.model).__name__}. Use "
                 "it with a `data_free.DataFreeDistiller`."
             )
-        _images(np.empty((1, *generator.output_shape[1:])))
+        _images(np.zeros((1, *generator.output_shape[1:])))
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def on_epoch_end(self, epoch, logs=None):
