@@ -591,6 +591,7 @@ Where next:
 
 - *Features and attention*, the next guide: learn from the teacher's hidden
   layers, even when it is built quite differently;
+- *Distillation without data*: when only the teacher is left;
 - `help(kd.Transfer)` and `help(kd.Tap)`: any loss, between any two layers;
 - `help(kd.losses.DistillationLoss)`: write a loss of your own in four lines.
 """
