@@ -214,16 +214,76 @@ def test_image_generator():
     assert -2.0 <= images.min() < images.max() <= 1.0
 
 
-@pytest.mark.one_backend
-def test_not_finite_gives_the_weights_back():
+def test_not_finite_gives_all_back():
+    """The decoder, the memory and what the optimizers know, too."""
     models = parts()
-    before = [*weights_of(models[1]), *weights_of(models[2])]
-    distiller = distiller_of(models, rates=(1e38, 1e38))
-    with pytest.raises(ValueError, match="not finite"):
+    decoder = linear(INPUTS, LATENTS, "decoder")
+    distiller = data_free.DataFreeDistiller(
+        *models,
+        [data_free.ClassCertainty(), data_free.LatentReconstruction(decoder)],
+        memory_size=6,
+        replay=2,
+        seed=5,
+    )
+    adam = [keras.optimizers.Adam(1e38) for _ in range(2)]
+    distiller.compile(adam[0], generator_optimizer=adam[1])
+    held = [*distiller.variables, *adam[0].variables, *adam[1].variables]
+    before = [numpy(variable.value) for variable in held]
+    with pytest.raises(ValueError, match="losses of .* are not finite"):
         fit(distiller, rounds=4)
-    after = [*weights_of(models[1]), *weights_of(models[2])]
-    for one, other in zip(before, after):
-        np.testing.assert_array_equal(one, other)
+    for one, other in zip(before, held):
+        np.testing.assert_array_equal(one, numpy(other.value))
+
+
+def test_regularizers_are_those_of_each_step():
+    """The generator's count in its step and not in the student's."""
+    teacher, _, _ = parts()
+    student, generator = (
+        keras.Sequential(
+            [
+                keras.Input((inputs,)),
+                layers.Dense(
+                    outputs, use_bias=False, kernel_regularizer=penalty
+                ),
+            ]
+        )
+        for inputs, outputs, penalty in (
+            (INPUTS, CLASSES, keras.regularizers.L2(3.0)),
+            (LATENTS, INPUTS, keras.regularizers.L2(7.0)),
+        )
+    )
+    start = kernels([student, generator])
+    losses = [data_free.ClassCertainty(0.0)]
+    distiller = data_free.DataFreeDistiller(
+        teacher, student, generator, losses, student_steps=1
+    )
+    optimizers = keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.01)
+    distiller.compile(optimizers[0], generator_optimizer=optimizers[1])
+    logs = fit(distiller)
+    expected = 3.0 * np.sum(start[0] ** 2), 7.0 * np.sum(start[1] ** 2)
+    np.testing.assert_allclose(logs["student_losses"], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(logs["generator_loss"], expected[1], rtol=1e-5)
+    np.testing.assert_allclose(
+        kernels([generator])[0], (1 - 0.14) * start[1], rtol=1e-5
+    )
+
+
+def test_models_of_open_sizes_are_built_for_what_is_made():
+    """A teacher of any image size, and a student that is not built."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((None, None, 1))
+    x = layers.Conv2D(4, 3)(inputs)
+    x = layers.GlobalAveragePooling2D()(x)
+    teacher = keras.Model(inputs, layers.Dense(3)(x))
+    student = keras.Sequential([layers.Flatten(), layers.Dense(3)])
+    generator = data_free.image_generator(
+        (4, 4, 1), value_range=(0.0, 1.0), latent_size=2, width=2
+    )
+    distiller = distiller_of((teacher, student, generator), student_steps=1)
+    before = kernels([student])[0]
+    fit(distiller)
+    assert before.shape == (16, 3)
+    assert not np.allclose(kernels([student])[0], before)
 
 
 def constant_generator(value):
@@ -287,6 +347,17 @@ def test_bad_input_is_refused():
         distiller.fit(np.ones((8, INPUTS)))
     with pytest.raises(ValueError, match="has no labels"):
         distiller.compile("adam", "mse")
+    with pytest.raises(ValueError, match="makes its own samples"):
+        distiller.train_on_batch(np.ones((8, INPUTS)))
+    with pytest.raises(ValueError, match="`batch_size` must be"):
+        distiller.fit(batch_size=0)
+    with pytest.raises(ValueError, match="an optimizer each"):
+        adam = keras.optimizers.Adam()
+        distiller.compile(adam, generator_optimizer=adam)
+    inputs = [keras.Input((LATENTS,)), keras.Input((CLASSES + 1,))]
+    told = keras.Model(inputs, layers.Dense(INPUTS)(inputs[1]))
+    with pytest.raises(ValueError, match="teacher has 3 classes"):
+        make(teacher, student, told, losses)
     with pytest.raises(ValueError, match="by one of"):
         data_free.image_generator((8, 8, 1))
 

@@ -15,8 +15,10 @@ from keras_kd._src.backend import share_of_mean
 from keras_kd._src.backend import unchanged
 from keras_kd._src.data_free.class_losses import class_entropy
 from keras_kd._src.data_free.generator_checks import GeneratorMonitor
+from keras_kd._src.data_free.generator_checks import check_classes
 from keras_kd._src.data_free.generator_checks import check_generator
 from keras_kd._src.data_free.generator_checks import check_logits
+from keras_kd._src.data_free.generator_checks import not_finite
 from keras_kd._src.data_free.generator_checks import saturation
 from keras_kd._src.data_free.sample_memory import SampleMemory
 from keras_kd._src.data_free.synthesis import Synthesis
@@ -54,13 +56,13 @@ class DataFreeDistiller(Distiller):
                       validation_data=(x_test, y_test))
 
     Metrics of labels count in validation only. The logs have
-    `generator_loss`, its parts, and `class_entropy`, the entropy of the
-    classes that the teacher sees in a batch, in nats: near 0 the generator
-    has collapsed to one class, which is warned of. A loss that is not finite
-    ends `fit` with an error, and student and generator get the weights back
-    that they had when the epoch began. Any choice made by `validation_data`
-    (of settings, or of the best epoch) is made on real data: say so beside
-    your numbers.
+    `generator_loss` (with the generator's regularizers), its parts, and
+    `class_entropy`, the entropy of the classes that the teacher sees in a
+    batch, in nats: near 0 the generator has collapsed to one class, which is
+    warned of. A loss that is not finite ends `fit` with an error, and student,
+    generator and optimizers are again as when the epoch began. Any choice made
+    by `validation_data` (of settings, or of the best epoch) is made on real
+    data: say so beside your numbers.
 
     A round is compiled as one function; it takes as long to compile as its
     steps together. In the generator's steps the student runs in training mode
@@ -132,7 +134,8 @@ class DataFreeDistiller(Distiller):
         check_losses(losses)
         if transfers is None:
             transfers = SoftTargets(temperature=1.0)
-        super().__init__(None, student, transfers, hard_weight=0.0, name=name)
+        known = {"input_shape": generator.output_shape, "name": name}
+        super().__init__(None, student, transfers, hard_weight=0.0, **known)
         self.generator = generator
         self.synthesis_losses = list(losses)
         self.student_steps = integer(student_steps, "student_steps")
@@ -154,6 +157,7 @@ class DataFreeDistiller(Distiller):
         super().set_teacher(teacher)
         losses, student = self.synthesis_losses, self.student
         self._synthesis = Synthesis(teacher, losses, student)
+        check_classes(self.generator, self._synthesis.classes)
         self._logits_checked = False
         if self._generator_parts is None:
             names = "generator_loss", "class_entropy", "saturation"
@@ -182,6 +186,12 @@ class DataFreeDistiller(Distiller):
             *self._generator_variables,
             *(optimizer.variables if optimizer else []),
         ]
+
+    @property
+    def losses(self):
+        # The student's step adds these up; the generator has its own.
+        parts = [self.student, *self.transfers]
+        return [loss for part in parts for loss in part.losses]
 
     # --- one round ----------------------------------------------------------
 
@@ -219,7 +229,9 @@ class DataFreeDistiller(Distiller):
         latents = keras.tree.flatten(inputs)[0]
         batch = self._synthesis.watch(samples, latents, targets)
         values = self._synthesis.values(batch)
-        total = sum(values)
+        parts = [self.generator, *self._trained_beside]
+        own = sum(keras_compat.additional_losses(self, parts))
+        total = sum(values) + per_replica(own)
         looks = class_entropy(batch.teacher_logits), saturation(samples)
         # A `LossParts` takes a replica's share of each.
         self._generator_parts.update_state(
@@ -280,16 +292,15 @@ class DataFreeDistiller(Distiller):
 
     @keras_compat.as_in_keras
     def fit(self, **arguments):
-        if arguments.pop("x", None) is not None or "y" in arguments:
-            raise ValueError(
-                "A DataFreeDistiller makes its own samples. Received: data in "
-                "`fit`. Give `steps_per_epoch` and `batch_size`; what data "
-                "there is to measure with is `validation_data`. To learn from "
-                "data, use `keras_kd.Distiller`."
-            )
+        data = [arguments.pop(name, None) for name in ("x", "y")]
+        if any(each is not None for each in data):
+            raise _made_here("fit")
         self._need_teacher()
-        size = integer(arguments.pop("batch_size", None) or 32, "batch_size")
-        rounds = arguments.pop("steps_per_epoch", None) or 1
+        size, rounds = (
+            integer(usual if given is None else given, name)
+            for name, usual in (("batch_size", 32), ("steps_per_epoch", 1))
+            for given in [arguments.pop(name, None)]
+        )
         self._check_replay(size)
         if not self._logits_checked:
             self._check_logits(size)
@@ -304,6 +315,18 @@ class DataFreeDistiller(Distiller):
         except ValueError:
             monitor.give_back()
             raise
+
+    def train_on_batch(self, *args, **kwargs):
+        """Raises a `ValueError`: samples are made in `fit`."""
+        raise _made_here("train_on_batch")
+
+    def check_finite(self):
+        # The teacher was finite before training: it is what was made.
+        for transfer in self.transfers:
+            batches, *_ = transfer.inspection.read()
+            if batches:
+                self.reset_inspections()
+                raise not_finite(self, f"NaN or infinity in {batches} batches")
 
     def _check_logits(self, size):
         targets = ops.zeros((size, self._synthesis.classes))
@@ -375,13 +398,18 @@ class DataFreeDistiller(Distiller):
                 count in validation.
 
         Raises:
-            ValueError: a loss is given.
+            ValueError: a loss is given, or one optimizer for both.
         """
         if loss is not None:
             raise ValueError(
                 "A DataFreeDistiller learns from the teacher alone: what it "
                 f"makes has no labels. Received: loss={loss!r}. Leave it out; "
                 "`metrics=['accuracy']` counts in validation."
+            )
+        if generator_optimizer is optimizer and not isinstance(optimizer, str):
+            raise ValueError(
+                "Student and generator need an optimizer each. Received: the "
+                f"same object {optimizer!r} twice. Make two of them."
             )
         self.generator_optimizer = keras.optimizers.get(generator_optimizer)
         super().compile(optimizer=optimizer, **arguments)
@@ -407,6 +435,16 @@ class DataFreeDistiller(Distiller):
             "generator_steps": self.generator_steps,
             **self._settings,
         }
+
+
+def _made_here(method):
+    """The error for data that a method was given to learn from."""
+    return ValueError(
+        "A DataFreeDistiller makes its own samples. Received: data in "
+        f"`{method}`. Call `fit` with `steps_per_epoch` and `batch_size`; what "
+        "data there is to measure with is `validation_data`. To learn from "
+        "data, use `keras_kd.Distiller`."
+    )
 
 
 def _results(metrics):

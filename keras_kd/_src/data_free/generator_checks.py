@@ -49,9 +49,28 @@ def check_generator(generator, model):
         )
 
 
+def check_classes(generator, classes):
+    """Raises a `ValueError` unless a generator is told all of the classes."""
+    for told in generator.inputs[1:]:
+        if told.shape[1:] != (classes,):
+            raise ValueError(
+                f"The second input of the generator {generator.name!r} is the "
+                f"class, one-hot. Received: an input of shape {told.shape}, "
+                f"expected (None, {classes}), as the teacher has {classes} "
+                "classes."
+            )
+
+
 def check_logits(teacher, logits):
-    """Raises if the teacher gives probabilities where logits are expected."""
-    probable = ops.all(like_probabilities(ops.cast(logits, "float32")))
+    """Raises if the teacher gives probabilities, or what is not finite."""
+    logits = ops.cast(logits, "float32")
+    if not np.isfinite(ops.convert_to_numpy(logits)).all():
+        raise ValueError(
+            f"The teacher {teacher.name!r} predicts values that are not "
+            "finite. Received: NaN or infinity, before any training. Check "
+            "its weights and the range of what is made."
+        )
+    probable = ops.all(like_probabilities(logits))
     if bool(ops.convert_to_numpy(probable)):
         raise ValueError(
             f"The teacher {teacher.name!r} gives probabilities, and is not "
@@ -70,6 +89,20 @@ def saturation(samples):
     return ops.mean(ops.cast(at_ends, "float32"))
 
 
+def not_finite(model, received):
+    """The error of a run whose losses are not finite."""
+    return ValueError(
+        f"The losses of {model.name!r} are not finite. Received: {received}. "
+        "Lower the learning rates, or clip gradients (`clipnorm=`). Student, "
+        "generator and optimizers are as when the epoch began, if any of "
+        "their values was not finite."
+    )
+
+
+def _values(variables):
+    return [ops.convert_to_numpy(variable.value) for variable in variables]
+
+
 class GeneratorMonitor(keras.callbacks.Callback):
     """Looks at the generator after each epoch; warns of what is wrong, once.
 
@@ -83,23 +116,25 @@ class GeneratorMonitor(keras.callbacks.Callback):
         self.warned, self.kept = set(), []
 
     def on_epoch_begin(self, epoch, logs=None):
-        parts = self.model.student, self.model.generator
-        self.kept = [(part, part.get_weights()) for part in parts]
+        model = self.model
+        optimizers = model.optimizer, model.generator_optimizer
+        parts = [model, *optimizers]
+        variables = [variable for part in parts for variable in part.variables]
+        self.kept = list(zip(variables, _values(variables)))
 
     def give_back(self):
-        """Gives parts whose weights are not finite those they had before."""
-        for part, weights in self.kept:
-            if not all(np.isfinite(w).all() for w in part.get_weights()):
-                part.set_weights(weights)
+        """Gives all what it had before, if anything is not finite."""
+        values = _values(variable for variable, _ in self.kept)
+        if not all(np.isfinite(value).all() for value in values):
+            for variable, value in self.kept:
+                variable.assign(value)
 
     def on_epoch_end(self, epoch, logs=None):
         if not np.isfinite([logs["generator_loss"], logs["loss"]]).all():
-            raise ValueError(
-                f"The losses of {self.model.name!r} are not finite. Received: "
+            raise not_finite(
+                self.model,
                 f"generator_loss {logs['generator_loss']}, loss "
-                f"{logs['loss']} in epoch {epoch + 1}. Lower the learning "
-                "rates, or clip gradients (`clipnorm=`). The weights are "
-                "those with which the epoch began."
+                f"{logs['loss']} in epoch {epoch + 1}",
             )
         if logs["class_entropy"] < LEAST_ENTROPY * self.most_entropy:
             self._warn(
