@@ -183,6 +183,9 @@ def test_decoder_is_compared_with_latents():
     found = SAMPLES.reshape(6, -1) @ numpy(decoder.layers[-1].kernel.value)
     expected = ((found - LATENTS) ** 2).mean()
     np.testing.assert_allclose(numpy(loss(BATCH).detach()), expected, rtol=1e-5)
+    flat = keras.Sequential([keras.Input((5, 4, 2)), layers.Flatten()])
+    with pytest.raises(ValueError, match="must make latents again"):
+        kd.data_free.LatentReconstruction(flat)(BATCH)
 
 
 @pytest.mark.one_backend

@@ -22,7 +22,9 @@ def image_generator(
 
     Two upsamplings by 2 and three convolutions. `width` is what it costs:
     128 in the papers; 32 is about 16 times as fast. Say what the teacher's
-    inputs are like, by one of `value_range` and `statistics`.
+    inputs are like, by one of `value_range` and `statistics`. Its
+    normalizations have Keras' epsilon of 1e-3; the authors' code of DAFL and
+    DFAD has 0.8 there, meant as a momentum.
 
     Args:
         image_shape: `(height, width, channels)`, as the teacher takes it

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_kd._src.data_free.synthesis_loss import SynthesisLoss
+from keras_kd._src.specs import same_shape
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
@@ -15,7 +16,7 @@ class LatentDiversity(SynthesisLoss):
         value = exp(-mean over pairs of mean (z_i - z_j)^2 * mean |x_i - x_j|)
 
     The mean is over pairs of neighbours in the batch, whose order is random:
-    the same value in expectation, at a batch's cost instead of its square.
+    the same mean in expectation, at a batch's cost instead of its square.
 
     Args:
         weight: 1 in KegNet on MNIST, 10 on Fashion-MNIST.
@@ -60,7 +61,8 @@ class LatentReconstruction(SynthesisLoss):
         name: the name in the logs.
 
     Raises:
-        ValueError: `decoder` is no built Keras model.
+        ValueError: `decoder` is no built Keras model, or in a batch makes
+            what is not of the latents' shape.
 
     Example:
     >>> decoder = keras.Sequential([
@@ -91,6 +93,13 @@ class LatentReconstruction(SynthesisLoss):
 
     def call(self, batch):
         found = self.decoder(batch.samples, training=True)
+        if not same_shape(found.shape, batch.latents.shape):
+            raise ValueError(
+                f"The decoder {self.decoder.name!r} must make latents again. "
+                f"Received: values of shape {tuple(found.shape)}, expected "
+                f"{tuple(batch.latents.shape)}. Give it an output of that "
+                "shape."
+            )
         return ops.mean(ops.square(found - batch.latents))
 
     def get_config(self):
