@@ -156,3 +156,76 @@ def test_bad_input_is_refused():
         inputs = keras.Input((6,))
         hidden = layers.Dense(6)(inputs)
         impressions(keras.Model(inputs, hidden[:, :3]))
+
+
+@pytest.mark.one_backend
+def test_a_folder_is_known_again_with_a_loss_inside_of_a_loss(tmp_path):
+    """What is compared with the file has no address of an object in it."""
+    teacher, student = linear_teacher(), linear_teacher(seed=1)
+    runs = []
+    for _ in range(2):
+        apart = data_free.Disagreement(kd.losses.JensenShannon())
+        x, _ = data_free.invert(
+            teacher,
+            2,
+            value_range=RANGE,
+            losses=[data_free.TargetClasses(), apart],
+            student=student,
+            steps=1,
+            batch_size=2,
+            folder=tmp_path,
+            verbose=0,
+        )
+        runs.append((apart, x))
+    np.testing.assert_array_equal(runs[0][1], runs[1][1])
+
+
+class Mode(layers.Layer):
+    """Keeps in which modes it was run."""
+
+    def __init__(self):
+        super().__init__()
+        self.modes = set()
+
+    def call(self, inputs, training=None):
+        self.modes.add(training)
+        return inputs
+
+
+@pytest.mark.one_backend
+def test_a_student_is_asked_in_inference_mode():
+    mode = Mode()
+    student = keras.Sequential([keras.Input((6,)), mode, layers.Dense(3)])
+    mode.modes.clear()
+    apart = data_free.Disagreement(kd.losses.JensenShannon())
+    settings = dict(value_range=RANGE, steps=1, batch_size=2, verbose=0)
+    data_free.invert(
+        linear_teacher(), 2, losses=[apart], student=student, **settings
+    )
+    assert mode.modes == {False}
+    teacher = linear_teacher()
+    with pytest.raises(ValueError, match="must be two models"):
+        data_free.invert(
+            teacher, 2, losses=[apart], student=teacher, **settings
+        )
+
+
+@keras.saving.register_keras_serializable(package="keras_kd_tests")
+class HiddenSoftmax(layers.Layer):
+    """Gives probabilities, and nobody can see it."""
+
+    def call(self, inputs):
+        exponents = keras.ops.exp(inputs)
+        return exponents / keras.ops.sum(exponents, axis=-1, keepdims=True)
+
+
+@pytest.mark.one_backend
+def test_hidden_probabilities_are_refused():
+    teacher = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(3), HiddenSoftmax()]
+    )
+    with pytest.raises(ValueError, match="gives probabilities"):
+        impressions(teacher)
+    teacher.layers[0].bias.assign([np.nan, 0.0, 0.0])
+    with pytest.raises(ValueError, match="not finite.*before any training"):
+        impressions(teacher)

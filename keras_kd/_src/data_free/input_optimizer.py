@@ -7,8 +7,10 @@ from keras import ops
 from keras_kd._src import keras_compat
 from keras_kd._src.arguments import received
 from keras_kd._src.backend import minimize
+from keras_kd._src.backend import no_gradient
 from keras_kd._src.backend import own_step
 from keras_kd._src.backend import separate_buffers
+from keras_kd._src.data_free.generator_checks import check_logits
 from keras_kd._src.data_free.synthesis import Synthesis
 from keras_kd._src.specs import known_inputs
 
@@ -36,10 +38,13 @@ class InputOptimizer(keras_compat.Model):
         jitter=0,
     ):
         super().__init__(name="input_optimizer")
-        self._synthesis = Synthesis(teacher, losses, student)
+        self._synthesis = Synthesis(
+            teacher, losses, student, student_training=False
+        )
         _check_latents(losses)
         self.value_range = checked_range(value_range)
         self.jitter = jitter
+        self._check_logits((batch_size, *input_shape(teacher)))
         self.samples = self.add_weight(
             shape=(batch_size, *input_shape(teacher)),
             constraint=_Clip(*self.value_range),
@@ -52,6 +57,13 @@ class InputOptimizer(keras_compat.Model):
         self._fresh = [
             ops.convert_to_numpy(v.value) for v in self.optimizer.variables
         ]
+
+    def _check_logits(self, shape):
+        random = np.random.default_rng(0)
+        samples = random.uniform(*self.value_range, shape).astype("float32")
+        with no_gradient():
+            batch = self._synthesis.watch(ops.convert_to_tensor(samples))
+        check_logits(self._synthesis.teacher, batch.teacher_logits)
 
     @property
     def models(self):
@@ -69,7 +81,7 @@ class InputOptimizer(keras_compat.Model):
     def settings(self, steps, seed):
         """What else they depend on, beside the targets."""
         losses = [
-            (type(loss).__name__, sorted(loss.get_config().items(), key=str))
+            _without_names(keras.saving.serialize_keras_object(loss))
             for loss in self._synthesis.losses
         ]
         rate = float(ops.convert_to_numpy(self.optimizer.learning_rate))
@@ -131,6 +143,19 @@ class InputOptimizer(keras_compat.Model):
             places = (begin + ops.arange(size, dtype="int32")) % size
             images = ops.take(twice, places, axis=axis)
         return images
+
+
+def _without_names(config):
+    """A config without names: Keras counts objects, and names them by it."""
+    if isinstance(config, dict):
+        return {
+            key: _without_names(value)
+            for key, value in config.items()
+            if key != "name"
+        }
+    if isinstance(config, (list, tuple)):
+        return [_without_names(each) for each in config]
+    return config
 
 
 class _Clip(keras.constraints.Constraint):

@@ -35,8 +35,8 @@ def invert(
     For teachers with `BatchNormalization`, whose moving statistics say much
     about the data; the clearest images of all these ways, and the slowest:
     each batch is optimized for itself. With `student`, its adaptive form (ADI)
-    makes images that this student does not know yet: train it, call again
-    with another `folder` and seed, and so on.
+    makes images that this student, in inference mode, does not know yet:
+    train it, call again with another `folder` and seed, and so on.
 
         x = argmin cross-entropy(class, softmax(teacher(x)))
                    + 10 * BatchNormMatching + 0.1 * TotalVariation

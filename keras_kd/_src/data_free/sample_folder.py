@@ -59,7 +59,7 @@ def _kept(path, run):
     try:
         # Not by its name: NumPy leaves a broken file open.
         kept = dict(np.load(io.BytesIO(path.read_bytes())))
-    except (FileNotFoundError, zipfile.BadZipFile):
+    except (FileNotFoundError, EOFError, zipfile.BadZipFile):
         return None, None
     if not np.array_equal(kept["run"], run):
         raise ValueError(

@@ -24,10 +24,17 @@ class Synthesis:
         teacher: a built Keras model of one output, (batch, classes).
         losses: list of `SynthesisLoss`.
         student: a Keras model; None if no loss looks at it.
+        student_training: whether the student runs in training mode.
     """
 
-    def __init__(self, teacher, losses, student=None):
+    def __init__(self, teacher, losses, student=None, *, student_training=True):
         check_losses(losses)
+        if student is teacher:
+            raise ValueError(
+                "The teacher and the student must be two models, or they never "
+                f"disagree. Received: the same model {teacher.name!r} twice."
+            )
+        self.student_training = student_training
         self.classes = _classes(teacher)
         self.teacher, self.losses, self.student = teacher, losses, student
         self.names = distinct(loss.name for loss in losses)
@@ -65,7 +72,10 @@ class Synthesis:
             tap = self._student_logits
             with unchanged(self.student):
                 _, found = run_tapped(
-                    self.student, samples, [tap], training=True
+                    self.student,
+                    samples,
+                    [tap],
+                    training=self.student_training,
                 )
             learned = found[tap.text]
         taught = features[self._logits.text]
@@ -112,7 +122,8 @@ def _classes(teacher):
         raise ValueError(
             "The teacher must have one output, of shape (batch, classes) and "
             f"two or more classes. Received: the teacher {teacher.name!r}, of "
-            f"output shape {shape}."
+            f"output shape {shape}. Wrap a subclassed model: "
+            "`keras.Model(inputs, teacher(inputs))`."
         )
     return shape[-1]
 
