@@ -38,16 +38,25 @@ positions now. Processor time of a step of 4 x 128 tokens, by hand 1:
     first epoch, now               1.22  1.16         1.21
     without these checks           1.20  1.10         1.14
 
-128,000 classes, on PyTorch alone and on a busy machine, so in processor time;
-each with `--vocabulary 128000 --steps 1 --length LENGTH --form FORM` (by hand
-with `--steps 2`):
+128,000 classes, on a busy machine, so in processor time; each with
+`--vocabulary 128000 --steps 2 --length LENGTH`, those of one form alone with
+`--form FORM`, the lower three of PyTorch with `--steps 1`:
 
-                              processor ms    peak MiB
-    8 x  64 tokens, by hand           5533        1773
-    8 x  64 tokens, dense             6950        2490
-    8 x  64 tokens, chunks            6249        2084
-    8 x 128 tokens, dense            11627        5093
-    8 x 256 tokens, chunks           26042        1814
+                                   by hand     dense    chunks
+    TensorFlow  8 x 128   ms          3416      4037      3963
+                          MiB         3638      4226      2553
+                8 x 512   ms                             14751
+                          MiB                             2838
+    JAX         8 x 128   ms          8411      9496      7845
+                          MiB         3246      5023      2526
+                8 x 512   ms                             27241
+                          MiB                             2696
+    PyTorch     8 x  64   ms          5533      6950      6249
+                          MiB         1773      2490      2084
+                8 x 128   ms                   11627
+                          MiB                   5093
+                8 x 256   ms                             26042
+                          MiB                              1814
 
 The memory of the chunks is that of the models and their gradients, at any
 length; that of the dense form doubles with it, to about 20 GB at 8 x 512.

@@ -31,6 +31,8 @@ from keras_kd._src.metrics import LossParts
 from keras_kd._src.specs import data_spec
 from keras_kd._src.specs import output_spec
 
+FEW = 8  # Samples that show whether a teacher gives probabilities.
+
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class DataFreeDistiller(Distiller):
@@ -303,7 +305,9 @@ class DataFreeDistiller(Distiller):
         )
         self._check_replay(size)
         if not self._logits_checked:
-            self._check_logits(size)
+            check_logits(
+                self.teacher, self._synthesis.logits(self.generate(FEW))
+            )
             self._logits_checked = True
         self._build_metrics(arguments.get("validation_data"))
         given = arguments.pop("callbacks", None)
@@ -327,12 +331,6 @@ class DataFreeDistiller(Distiller):
             if batches:
                 self.reset_inspections()
                 raise not_finite(self, f"NaN or infinity in {batches} batches")
-
-    def _check_logits(self, size):
-        targets = ops.zeros((size, self._synthesis.classes))
-        with no_gradient():
-            batch = self._synthesis.watch(self.generate(size), None, targets)
-        check_logits(self.teacher, batch.teacher_logits)
 
     def _check_replay(self, size):
         replay = self._settings["replay"]

@@ -4,6 +4,7 @@ import contextlib
 
 import keras
 
+from keras_kd._src.backend import no_gradient
 from keras_kd._src.backend import unchanged
 from keras_kd._src.data_free.synthesis_loss import SynthesisLoss
 from keras_kd._src.data_free.synthesis_loss import SyntheticBatch
@@ -82,6 +83,14 @@ class Synthesis:
         return SyntheticBatch(
             samples, taught, learned, features, latents, targets
         )
+
+    def logits(self, samples):
+        """The teacher's logits alone, outside of a step."""
+        with no_gradient(), unchanged(self.teacher):
+            _, features = run_tapped(
+                self.teacher, samples, [self._logits], training=False
+            )
+        return features[self._logits.text]
 
     def values(self, batch):
         """The weighted value of each loss, for a `SyntheticBatch` batch."""
