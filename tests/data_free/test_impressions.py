@@ -132,6 +132,11 @@ def test_bad_input_is_refused():
     teacher = linear_teacher()
     with pytest.raises(ValueError, match="which has none"):
         data_free.invert(teacher, 4, value_range=RANGE)
+    with pytest.raises(ValueError, match=r"of shape \(3, 3\)"):
+        impressions(teacher, class_similarity=np.eye(2))
+    for concentrations in ((), (1.0, -0.1), 0.1):
+        with pytest.raises(ValueError, match="`concentrations` must be"):
+            impressions(teacher, concentrations=concentrations)
     with pytest.raises(ValueError, match="`value_range` must be"):
         impressions(teacher, value_range=(1.0, 0.0))
     with pytest.raises(ValueError, match="only a Keras model gives"):
@@ -204,6 +209,14 @@ def test_a_student_is_asked_in_inference_mode():
     )
     assert mode.modes == {False}
     teacher = linear_teacher()
+    with pytest.raises(ValueError, match="None of the losses looks at"):
+        data_free.invert(
+            linear_teacher(),
+            2,
+            losses=[data_free.TargetClasses()],
+            student=student,
+            **settings,
+        )
     with pytest.raises(ValueError, match="must be two models"):
         data_free.invert(
             teacher, 2, losses=[apart], student=teacher, **settings

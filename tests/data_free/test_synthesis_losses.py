@@ -175,6 +175,56 @@ def test_statistics_that_agree_have_a_gradient():
 
 
 @pytest.mark.one_backend
+def test_a_loss_of_two_teachers_knows_them_apart():
+    """Each distiller compares with the statistics of its own teacher."""
+    loss = kd.data_free.BatchNormMatching()
+    distillers = []
+    for mean in (0.0, 50.0):
+        norm = layers.BatchNormalization(name="norm")
+        distillers.append(
+            kd.data_free.DataFreeDistiller(
+                keras.Sequential([keras.Input((4,)), norm, layers.Dense(3)]),
+                keras.Sequential([keras.Input((4,)), layers.Dense(3)]),
+                keras.Sequential([keras.Input((2,)), layers.Dense(4)]),
+                [loss],
+            )
+        )
+        norm.moving_mean.assign(np.full(4, mean))
+    distillers[0].compile("sgd")
+    logs = distillers[0].fit(batch_size=8, verbose=0).history
+    # The mean of the second teacher is 100 away.
+    assert logs["batch_norm_matching"][0] < 50.0
+
+
+class Block(layers.Layer):
+    """A part whose name is that of its twin."""
+
+    def __init__(self):
+        super().__init__(name="block")
+        self.norm = layers.BatchNormalization(name="norm")
+
+    def call(self, inputs, training=None):
+        return self.norm(inputs, training=training)
+
+
+class Twins(layers.Layer):
+    def __init__(self):
+        super().__init__(name="twins")
+        self.first, self.second = Block(), Block()
+
+    def call(self, inputs, training=None):
+        x = self.first(inputs, training=training)
+        return self.second(x, training=training)
+
+
+@pytest.mark.one_backend
+def test_normalizations_of_one_path_are_refused():
+    model = keras.Sequential([keras.Input((4,)), Twins(), layers.Dense(3)])
+    with pytest.raises(ValueError, match="several layers at .*twins/block"):
+        kd.data_free.BatchNormMatching().taps(model)
+
+
+@pytest.mark.one_backend
 def test_decoder_is_compared_with_latents():
     decoder = keras.Sequential(
         [keras.Input((5, 4, 2)), layers.Flatten(), layers.Dense(3)]

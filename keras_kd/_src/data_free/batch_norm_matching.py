@@ -23,7 +23,8 @@ class BatchNormMatching(SynthesisLoss):
         name: the name in the logs.
 
     Raises:
-        ValueError: the teacher has no `BatchNormalization`.
+        ValueError: the teacher has no `BatchNormalization`, or several of
+            one path.
 
     Example:
     >>> BatchNormMatching(weight=10.0).name
@@ -42,6 +43,14 @@ class BatchNormMatching(SynthesisLoss):
                 "`BatchNormalization` layers keep. Received: the teacher "
                 f"{teacher.name!r}, which has none. Leave this loss out: "
                 "`data_free.impressions`, `dafl` or `dfad` need no such layer."
+            )
+        if len(self._norms) < len(found):
+            paths = [path for path, _ in found]
+            twice = sorted({path for path in paths if paths.count(path) > 1})
+            raise ValueError(
+                "BatchNormMatching reads each `BatchNormalization` by its "
+                f"path. Received: the teacher {teacher.name!r}, with several "
+                f"layers at {twice}. Give them names of their own."
             )
         return list(self._norms)
 

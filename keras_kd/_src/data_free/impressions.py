@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_kd._src.arguments import integer
 from keras_kd._src.arguments import number
+from keras_kd._src.arguments import received
 from keras_kd._src.data_free.class_losses import TargetClasses
 from keras_kd._src.data_free.input_optimizer import InputOptimizer
 from keras_kd._src.data_free.sample_folder import make_batches
@@ -65,9 +66,9 @@ def impressions(
         aimed at, of shape `(samples, classes)`.
 
     Raises:
-        ValueError: the teacher is no Keras model of this kind, its last layer
-            was not found, `folder` holds other samples, or the samples are
-            not finite.
+        ValueError: the teacher is no Keras model of this kind, gives
+            probabilities without a softmax, its last layer was not found,
+            `folder` holds other samples, or the samples are not finite.
 
     Example:
     >>> import keras
@@ -94,7 +95,10 @@ def impressions(
         class_similarity = similarity_of_classes(teacher)
     whole = -(-count // size) * size
     targets = dirichlet_targets(
-        class_similarity, whole, concentrations, np.random.default_rng(seed)
+        _similarity(class_similarity, teacher.output_shape[-1]),
+        whole,
+        _concentrations(concentrations),
+        np.random.default_rng(seed),
     )
     x = make_batches(
         optimizer,
@@ -116,6 +120,29 @@ def similarity_of_classes(teacher):
     cosines = rows @ rows.T
     low, high = cosines.min(1, keepdims=True), cosines.max(1, keepdims=True)
     return (cosines - low) / (high - low)
+
+
+def _concentrations(given):
+    """The argument `concentrations` as a list, checked."""
+    if not isinstance(given, (list, tuple)) or not given:
+        raise ValueError(
+            "Argument `concentrations` must be a list of one or more numbers. "
+            f"{received('concentrations', given)}"
+        )
+    return [number(each, "concentrations", above=0.0) for each in given]
+
+
+def _similarity(given, classes):
+    """The argument `class_similarity` as an array, checked."""
+    similarity = np.asarray(given, "float64")
+    fits = similarity.shape == (classes, classes)
+    if not fits or not ((similarity >= 0) & (similarity <= 1)).all():
+        raise ValueError(
+            "Argument `class_similarity` must hold numbers 0 to 1, of shape "
+            f"({classes}, {classes}). Received: an array of shape "
+            f"{similarity.shape}: {similarity}."
+        )
+    return similarity
 
 
 def dirichlet_targets(similarity, samples, concentrations, random):

@@ -10,8 +10,10 @@ from keras_kd._src.data_free.disagreement import Disagreement
 from keras_kd._src.data_free.image_priors import SquaredNorm
 from keras_kd._src.data_free.image_priors import TotalVariation
 from keras_kd._src.data_free.input_optimizer import InputOptimizer
+from keras_kd._src.data_free.input_optimizer import input_shape
 from keras_kd._src.data_free.sample_folder import make_batches
 from keras_kd._src.data_free.synthesis import check_differentiable
+from keras_kd._src.data_free.synthesis import check_losses
 from keras_kd._src.losses.kl_divergences import JensenShannon
 
 
@@ -70,8 +72,8 @@ def invert(
 
     Raises:
         ValueError: the teacher has no `BatchNormalization` (with the losses
-            by default), is of another kind, `folder` holds other samples, or
-            the samples are not finite.
+            by default) or is of another kind, no loss looks at `student`,
+            `folder` holds other samples, or the samples are not finite.
 
     Example:
     >>> import keras
@@ -93,9 +95,10 @@ def invert(
     """
     check_differentiable(teacher)
     count, size = integer(samples, "samples"), integer(batch_size, "batch_size")
-    images = len(teacher.inputs[0].shape) == 4
+    images = len(input_shape(teacher)) == 3
     if losses is None:
         losses = _usual_losses(images, student)
+    _check_student(losses, student)
     optimizer = InputOptimizer(
         teacher,
         losses,
@@ -116,6 +119,16 @@ def invert(
         verbose=verbose,
     )
     return x[:count], labels[:count]
+
+
+def _check_student(losses, student):
+    check_losses(losses)
+    if student is not None and not any(loss.needs_student for loss in losses):
+        raise ValueError(
+            "None of the losses looks at the student. Received: losses "
+            f"{[loss.name for loss in losses]}, student={student.name!r}. Add "
+            "a `Disagreement`, or leave the student out."
+        )
 
 
 def _usual_losses(images, student):

@@ -1,6 +1,7 @@
 """Synthesis: what samples that are made up lose, seen by the models."""
 
 import contextlib
+import copy
 
 import keras
 
@@ -37,6 +38,8 @@ class Synthesis:
             )
         self.student_training = student_training
         self.classes = _classes(teacher)
+        # Copies: a loss remembers the layers of the one teacher that it reads.
+        losses = [copy.copy(loss) for loss in losses]
         self.teacher, self.losses, self.student = teacher, losses, student
         self.names = distinct(loss.name for loss in losses)
         self.needs_student = any(loss.needs_student for loss in losses)
