@@ -21,6 +21,7 @@ NEEDS_MNIST = {
     "ensemble_to_mobilenet.py",
     "mnist_cached_teacher.py",
     "mnist_hinton.py",
+    "zero_shot_mnist.py",
 }
 NEEDS = {
     "code_language_model.py": ["keras_hub"],
