@@ -45,6 +45,7 @@ ON_PYTORCH = {
     "forest_without_data.py",
     "photos_from_torch.py",
     "teacher_predictions_with_ray.py",
+    "zero_shot_mnist.py",
 }
 # They have code of their own for each.
 ON_EACH_BACKEND = {"large_vocabulary.py", "step_time.py", "teacher_cache.py"}
