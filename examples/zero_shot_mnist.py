@@ -2,7 +2,51 @@
 
     KERAS_BACKEND=torch python examples/zero_shot_mnist.py
 
-HEADER
+A teacher of 61,706 weights is trained on MNIST; its half, of 35,820, learns
+from the teacher alone, in four ways, and for comparison from noise, from
+patches of photos and from real images without labels. MNIST is for the teacher,
+the row "real images" and the test only; all that the ways know of it is the
+range of its values, their mean and standard deviation. It is downloaded, or
+read from TFDS_DATA_DIR. About 20 minutes on one core. On PyTorch, one seed, the
+last step, from a teacher with 99.21 % (seconds are CPU time of one thread):
+
+                   accuracy %  agreement  seconds   published
+noise                   32.81      32.87       47   88.0 DAFL, 74.7 DFAD
+photos                  80.28      80.34       44
+inversion             refused
+impressions             93.32      93.56       79   98.77 ZSKD
+DAFL                    75.88      76.06      113   98.20
+DFAD                    94.65      94.87      156   98.3
+several generators      98.68      98.99      498
+real images             98.68      98.89       48   98.91 DAFL, 99.25 ZSKD
+
+"Published" names whose experiment it is; teachers there have 98.91 (DAFL), 98.9
+(DFAD) and 99.34 % (ZSKD), and generators are eight times as wide. The published
+methods had far fewer steps here than there (24,000 in DAFL, 240 batches of
+1,500 in ZSKD): the table shows what they give in minutes, not how good they
+become. Their rates were not tuned either. DAFL alone is worse than patches of
+photos at this length, and of 1,000 samples of DFAD the teacher calls none a 0.
+Inversion needs batch normalization, which LeNet hasn't, so it is refused.
+
+What makes the difference: DFAD's adversarial loss together with DAFL's balance
+of classes, as a generator makes a few classes only without it; a memory; every
+sample kept and moved, turned, sized and slanted anew each time it is seen; and
+four generators after one another, each against the student as it is by then.
+After each of them, it agrees with the teacher on 96.5, 97.6, 98.2 and 98.7 % of
+5,000 training images. One generator of 250 rounds, five steps of the student in
+each, and 1,500 steps on what was kept reach 97.4 % of the test images: with
+that number known, several were tried. "several generators" takes 8,400 steps,
+"real images" 1,500: more of them would help the latter, too. Losses, memory and
+augmentation were chosen by agreement with the teacher on these 5,000 images.
+
+The teacher of this table was trained on images that were not standardized; its
+first layer was rescaled to take standardized ones afterwards, and it was read
+by `--teacher`.
+
+Reference: Nayak et al., 2019, "Zero-Shot Knowledge Distillation in Deep
+Networks" (ZSKD), arXiv 1905.08114; Chen et al., 2019, "Data-Free Learning of
+Student Networks" (DAFL), arXiv 1904.01186; Fang et al., 2019, "Data-Free
+Adversarial Distillation" (DFAD), arXiv 1912.11006.
 """
 
 import argparse
@@ -278,7 +322,8 @@ def compete(teacher, student, settings, seed, kept):
     )
 
 
-# The rows of the table: the way, and what was published of it, in %.
+# The rows of the table: the way, and what was published of it, in % (noise and
+# real images: by the authors of which method).
 ROWS = {
     "noise": (on_noise, "88.0 DAFL, 74.7 DFAD"),
     "photos": (on_photos, ""),
