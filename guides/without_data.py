@@ -31,7 +31,7 @@ In this guide you will
 - save and resume.
 
 You should know the guide *Getting started*. All of it runs on a laptop's CPU in
-six to seven minutes.
+about seven minutes.
 
 ```shell
 pip install ".[jax,examples]"  # in a clone of the repository
