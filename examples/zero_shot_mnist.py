@@ -36,9 +36,9 @@ four generators after one another, each against the student as it is by then.
 After each of them, the first student agrees with the teacher on 96.5, 97.6,
 98.2 and 98.7 % of 5,000 training images. One generator of 250 rounds, five
 steps of the student in each, and 1,500 steps on what was kept reach 97.4 % of
-the test images: with that number known, several were tried. "several
-generators" takes 8,400 steps, "real images" 1,500: more of them would help the
-latter, too. Losses, memory and augmentation were chosen by agreement with the
+the test images: with that number and that of real images known, several were
+tried. "several generators" takes 8,400 steps, "real images" 1,500: more of them
+would help the latter, too. Losses, memory and augmentation were chosen by agreement with the
 teacher on these 5,000 images.
 
 The teacher of this table was trained on images that were not standardized; its

@@ -57,10 +57,23 @@ time in brackets; 24 steps in each `fit` (of the U-Net on PyTorch 4):
     bert                          1.10 (1.10)  1.05 (1.05)  1.05 (1.05)
     unet                          1.05 (1.04)  1.04 (1.04)  1.03 (1.04)
 
-A round with a generator, `OMP_NUM_THREADS=1`, `--steps 12 --turns 3 --batch
-128`, DAFL, keras_kd / by hand in CPU time: PyTorch 1.03, TensorFlow 1.10, on a
-machine so busy that its clock says nothing. The peak of memory on PyTorch is
-1.02 (569 MiB by 556). JAX and DFAD are not measured yet.
+A round with a generator, `OMP_NUM_THREADS=1`, `--steps 30 --turns 3 --batch
+128`, keras_kd / by hand in CPU time (the machine was busy, so that its clock
+says little):
+
+                                        torch          JAX   TensorFlow
+    DAFL                                 1.02         1.01         1.02
+    DFAD                                 1.04         0.99         0.93
+
+The peak of memory (`--memory`), with what the first round compiles:
+
+    DAFL, batches of 128                 1.00         1.16         1.27
+    DFAD, batches of 128                 1.00         1.13         1.32
+    DAFL, batches of 1,024                            1.10         0.94
+    DFAD, batches of 1,024                            1.08         0.94
+
+`fit` takes 30 to 50 MiB more on TensorFlow and about 150 on JAX (of 1 GiB, in
+both mostly the compiler's), whatever the batch.
 
 With 4 steps in each `fit`, what `fit` does around them shows: bert 1.10, 1.15
 and 1.10, unet 1.05, 1.08 and 1.10.

@@ -19,7 +19,8 @@ class Disagreement(SynthesisLoss):
         value = -loss(teacher_logits, student_logits)
 
     Args:
-        loss: a loss of `keras_kd.losses` that compares logits.
+        loss: a loss of `keras_kd.losses` that compares logits. A schedule of
+            its temperature stays at its start.
         weight: usual value 1.
         name: the name in the logs.
 
