@@ -38,8 +38,8 @@ After each of them, the first student agrees with the teacher on 96.5, 97.6,
 steps of the student in each, and 1,500 steps on what was kept reach 97.4 % of
 the test images: with that number and that of real images known, several were
 tried. "several generators" takes 8,400 steps, "real images" 1,500: more of them
-would help the latter, too. Losses, memory and augmentation were chosen by agreement with the
-teacher on these 5,000 images.
+would help the latter, too. Losses, memory and augmentation were chosen by
+agreement with the teacher on these 5,000 images.
 
 The teacher of this table was trained on images that were not standardized; its
 first layer was rescaled to take standardized ones afterwards, and it was read
