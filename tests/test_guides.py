@@ -35,20 +35,22 @@ NEEDS = {
     "language_models.py": ["keras_hub"],
 }
 # Its teacher is a PyTorch module; its subject is Ray, or files; or it has many
-# models to compile.
+# models to compile, or processes to begin.
 ON_PYTORCH = {
     "cache_formats.py",
     "cache_reading.py",
     "cache_writing.py",
     "code_language_model.py",
+    "ensemble_to_mobilenet.py",
     "file_types_from_onnx.py",
     "forest_without_data.py",
+    "large_vocabulary.py",
     "photos_from_torch.py",
     "teacher_predictions_with_ray.py",
     "zero_shot_mnist.py",
 }
 # They have code of their own for each.
-ON_EACH_BACKEND = {"large_vocabulary.py", "step_time.py", "teacher_cache.py"}
+ON_EACH_BACKEND = {"step_time.py", "teacher_cache.py"}
 WITHOUT_FIGURE = {"large_vocabulary.py"}
 # A run of two steps has an untrained teacher, and weights that have just begun
 # to grow.
