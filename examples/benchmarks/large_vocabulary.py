@@ -40,7 +40,7 @@ positions now. Processor time of a step of 4 x 128 tokens, by hand 1:
 
 128,000 classes, on a busy machine, so in processor time; each with
 `--vocabulary 128000 --steps 2 --length LENGTH`, those of one form alone with
-`--form FORM`, the lower three of PyTorch with `--steps 1`:
+`--form FORM`, PyTorch with `--steps 1` but by hand:
 
                                    by hand     dense    chunks
     TensorFlow  8 x 128   ms          3416      4037      3963
@@ -53,10 +53,10 @@ positions now. Processor time of a step of 4 x 128 tokens, by hand 1:
                           MiB                             2696
     PyTorch     8 x  64   ms          5533      6950      6249
                           MiB         1773      2490      2084
-                8 x 128   ms                   11627
-                          MiB                   5093
-                8 x 256   ms                             26042
-                          MiB                              1814
+                8 x 128   ms                   11627     10418
+                          MiB                   5093      1863
+                8 x 512   ms                             42725
+                          MiB                             2162
 
 The memory of the chunks is that of the models and their gradients, at any
 length; that of the dense form doubles with it, to about 20 GB at 8 x 512.
