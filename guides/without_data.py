@@ -374,8 +374,8 @@ They differ in what the generator wants:
   their logits;
 - **ZSKT** ([Micaelli and Storkey, 2019](https://arxiv.org/abs/1905.09768)): the
   same by the Kullback-Leibler divergence, with ten steps of the student;
-- **KegNet** (Yoo et al., 2019): the generator is told the class, and a decoder
-  must find the random numbers in the image, so that the images differ.
+- **KegNet** (Yoo et al., 2019): the generator is conditioned on the class, and
+  a decoder must find the random numbers in the image, so that images differ.
 
 Each becomes a function that trains the student it is given. All take 500 steps
 of the student.

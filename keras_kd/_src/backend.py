@@ -155,6 +155,16 @@ def set_random_states(states):
         torch.cuda.set_rng_state(torch.tensor(states["cuda_random_state"]))
 
 
+def current_values(variables):
+    """Pairs of variables and their values inside of `own_step`, on JAX.
+
+    There another scope inside of the step has to be given them; else None.
+    """
+    if BACKEND != "jax":
+        return None
+    return [(variable, variable.value) for variable in variables]
+
+
 def own_step(model, state, take):
     """A training step that is written anew; its assignments are kept.
 
@@ -234,7 +244,7 @@ def _jax_gradient(model, loss, variables, optimizer):
     for variable in variables:
         state.pop(id(variable), None)
     rest = list(state.values())
-    values = [(variable, variable.value) for variable in rest]
+    values = current_values(rest)
 
     def run(trained):
         mapping = [*values, *zip(variables, trained)]
@@ -275,8 +285,5 @@ def _torch_gradient(model, loss, variables, optimizer):
 
 def unchanged(*models):
     """A scope in which models run, and what they write is dropped."""
-    mapping = None
-    if BACKEND == "jax":
-        variables = [v for model in models for v in model.variables]
-        mapping = [(variable, variable.value) for variable in variables]
-    return keras.StatelessScope(state_mapping=mapping)
+    variables = [v for model in models for v in model.variables]
+    return keras.StatelessScope(state_mapping=current_values(variables))

@@ -238,7 +238,7 @@ class Model(keras.Model):
         adapter = getattr(iterator, "data_adapter", None)
         dataset = getattr(adapter, "py_dataset", None)
         if not getattr(dataset, "holds_samples", True):
-            return
+            return  # The step makes them; all is built already.
         if self.awaits_data or getattr(adapter, "enqueuer", None):
             data_batch = self._first_batch(adapter, data_batch)
         super()._symbolic_build(iterator=iterator, data_batch=data_batch)

@@ -182,7 +182,7 @@ def test_memory_brings_earlier_samples_back():
 
 
 def test_given_classes_and_the_decoder_are_trained():
-    """KegNet: the generator is told the class, the decoder learns with it."""
+    """KegNet: the generator has the class, the decoder learns with it."""
     teacher, student, _ = parts()
     inputs = [keras.Input((LATENTS,)), keras.Input((CLASSES,))]
     joined = layers.Concatenate()(inputs)

@@ -112,7 +112,7 @@ def compare(
             Keras model of the same inputs and classes.
         ways: dict, name -> what a student learns from: an array of samples;
             or a pair `(x, targets)` as `impressions` and `invert` return it,
-            of which `x` is used, as the teacher is asked anew; or a function
+            of which `x` is used, as the teacher predicts anew; or a function
             that is given the student and trains it, in as many steps as it
             likes, such as one that fits a `DataFreeDistiller`.
         test_data: pair of samples and their classes, integers `(samples,)`.
@@ -158,12 +158,12 @@ def compare(
     """
     x_test, labels = _test_data(test_data)
     seeds = _seeds(seeds)
-    lesson = _Lesson(teacher, steps, batch_size, optimizer, temperature)
+    training = _Training(teacher, steps, batch_size, optimizer, temperature)
     draw = noise_source(x_test.shape[1:], value_range, statistics)
-    trainers = {"noise": lesson.on_noise(draw)}
+    trainers = {"noise": training.on_noise(draw)}
     for name, way in _named(ways, unrelated, real).items():
-        trainers[name] = _trainer(name, way, lesson, x_test.shape[1:])
-    taught = _classes(teacher, x_test, lesson.batch_size)
+        trainers[name] = _trainer(name, way, training, x_test.shape[1:])
+    taught = _classes(teacher, x_test, training.batch_size)
     rows = [
         ComparisonRow("teacher", (float(np.mean(taught == labels)),), (1.0,))
     ]
@@ -175,7 +175,7 @@ def compare(
             student, start = next(students), time.perf_counter()
             train(student, seed)
             seconds = time.perf_counter() - start
-            found = _classes(student, x_test, lesson.batch_size)
+            found = _classes(student, x_test, training.batch_size)
             trials.append(
                 (np.mean(found == labels), np.mean(found == taught), seconds)
             )
@@ -188,7 +188,7 @@ def _row(name, trials):
     return ComparisonRow(name, *(tuple(map(float, each)) for each in columns))
 
 
-class _Lesson:
+class _Training:
     """How a student is distilled: each row of arrays in the same way."""
 
     def __init__(self, teacher, steps, batch_size, optimizer, temperature):
@@ -244,7 +244,7 @@ class _Batches(keras.utils.PyDataset):
         return (self.batch(index),)
 
 
-def _trainer(name, way, lesson, shape):
+def _trainer(name, way, training, shape):
     """A function of student and seed that trains; None if nothing is given."""
     if way is None:
         return None
@@ -258,7 +258,7 @@ def _trainer(name, way, lesson, shape):
             "targets); or a function that trains the student it is given. "
             f"Received: samples of shape {x.shape}."
         )
-    return lesson.on_array(x)
+    return training.on_array(x)
 
 
 def _named(ways, unrelated, real):

@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_kd._src import keras_compat
 from keras_kd._src.arguments import integer
+from keras_kd._src.backend import current_values
 from keras_kd._src.backend import drawn_for_replica
 from keras_kd._src.backend import minimize
 from keras_kd._src.backend import no_gradient
@@ -14,12 +15,14 @@ from keras_kd._src.backend import per_replica
 from keras_kd._src.backend import share_of_mean
 from keras_kd._src.backend import unchanged
 from keras_kd._src.data_free.class_losses import class_entropy
+from keras_kd._src.data_free.generator_checks import FEW
 from keras_kd._src.data_free.generator_checks import GeneratorMonitor
 from keras_kd._src.data_free.generator_checks import check_classes
 from keras_kd._src.data_free.generator_checks import check_generator
 from keras_kd._src.data_free.generator_checks import check_logits
 from keras_kd._src.data_free.generator_checks import not_finite
 from keras_kd._src.data_free.generator_checks import saturation
+from keras_kd._src.data_free.repeated_batch import RepeatedBatch
 from keras_kd._src.data_free.sample_memory import SampleMemory
 from keras_kd._src.data_free.synthesis import Synthesis
 from keras_kd._src.data_free.synthesis import check_differentiable
@@ -30,8 +33,6 @@ from keras_kd._src.losses.soft_targets import SoftTargets
 from keras_kd._src.metrics import LossParts
 from keras_kd._src.specs import data_spec
 from keras_kd._src.specs import output_spec
-
-FEW = 8  # Samples that show whether a teacher gives probabilities.
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
@@ -70,6 +71,9 @@ class DataFreeDistiller(Distiller):
     steps together. In the generator's steps the student runs in training mode
     and what it would write (moving statistics) is dropped. The student's
     `BatchNormalization` layers know made-up samples only.
+
+    Published figures of such methods are often of the best epoch by test data,
+    and others have had far lower ones: put `compare`'s baselines beside yours.
 
     Args:
         teacher: a built Keras model of one output `(batch, classes)`.
@@ -145,7 +149,7 @@ class DataFreeDistiller(Distiller):
         self._random = keras.random.SeedGenerator(seed)
         self._settings = {"memory_size": memory_size, "replay": replay}
         self._memory = _memory(generator, self._random, **self._settings)
-        self._trained_beside = [
+        self._trained_with_generator = [
             layer for loss in losses for layer in loss.layers
         ]
         self.generator_optimizer = self._synthesis = None
@@ -171,7 +175,7 @@ class DataFreeDistiller(Distiller):
 
     @property
     def _generator_variables(self):
-        parts = [self.generator, *self._trained_beside]
+        parts = [self.generator, *self._trained_with_generator]
         return [v for part in parts for v in part.trainable_variables]
 
     @property
@@ -229,17 +233,17 @@ class DataFreeDistiller(Distiller):
         inputs, targets = self._draw(size)
         samples = self.generator(inputs, training=True)
         latents = keras.tree.flatten(inputs)[0]
-        batch = self._synthesis.watch(samples, latents, targets)
+        batch = self._synthesis.run(samples, latents, targets)
         values = self._synthesis.values(batch)
-        parts = [self.generator, *self._trained_beside]
+        parts = [self.generator, *self._trained_with_generator]
         own = sum(keras_compat.additional_losses(self, parts))
         total = sum(values) + per_replica(own)
-        looks = class_entropy(batch.teacher_logits), saturation(samples)
+        measures = class_entropy(batch.teacher_logits), saturation(samples)
         # A `LossParts` takes a replica's share of each.
         self._generator_parts.update_state(
             [
                 share_of_mean(ops.stop_gradient(value))
-                for value in (total, *looks, *values)
+                for value in (total, *measures, *values)
             ],
             size,
         )
@@ -263,7 +267,7 @@ class DataFreeDistiller(Distiller):
 
     def _train_student(self, size, loss_metric):
         samples = self._student_samples(size)
-        mapping = _current_values(self)
+        mapping = current_values(self.non_trainable_variables)
         inputs, targets, weight = self.complete_batch(samples, mapping)
 
         def loss():
@@ -298,11 +302,8 @@ class DataFreeDistiller(Distiller):
         if any(each is not None for each in data):
             raise _made_here("fit")
         self._need_teacher()
-        size, rounds = (
-            integer(usual if given is None else given, name)
-            for name, usual in (("batch_size", 32), ("steps_per_epoch", 1))
-            for given in [arguments.pop(name, None)]
-        )
+        size = _count(arguments, "batch_size", 32)
+        rounds = _count(arguments, "steps_per_epoch", 1)
         self._check_replay(size)
         if not self._logits_checked:
             check_logits(
@@ -315,7 +316,9 @@ class DataFreeDistiller(Distiller):
         monitor = GeneratorMonitor(self._synthesis.classes)
         arguments["callbacks"] = [monitor, *given]
         try:
-            return super().fit(x=_Rounds(size, rounds), **arguments)
+            # Of a batch a round needs the size alone.
+            batch = np.zeros((size,), "float32")
+            return super().fit(x=RepeatedBatch(batch, rounds), **arguments)
         except ValueError:
             monitor.give_back()
             raise
@@ -435,6 +438,12 @@ class DataFreeDistiller(Distiller):
         }
 
 
+def _count(arguments, name, usual):
+    """Takes a positive integer out of arguments; the usual one for None."""
+    given = arguments.pop(name, None)
+    return integer(usual if given is None else given, name)
+
+
 def _made_here(method):
     """The error for data that a method was given to learn from."""
     return ValueError(
@@ -467,26 +476,3 @@ def _memory(generator, seed, memory_size, replay):
     if not memory_size:
         return None
     return SampleMemory(generator.output_shape[1:], memory_size, replay, seed)
-
-
-def _current_values(model):
-    """What `complete_batch` needs inside of `own_step`; None if nothing."""
-    if keras.backend.backend() != "jax":
-        return None
-    return [(v, v.value) for v in model.non_trainable_variables]
-
-
-class _Rounds(keras.utils.PyDataset):
-    """As many rounds as an epoch has; of a batch it tells the size only."""
-
-    holds_samples = False  # Nothing is to be built from it.
-
-    def __init__(self, batch_size, rounds):
-        super().__init__()
-        self.batch_size, self.rounds = batch_size, rounds
-
-    def __len__(self):
-        return self.rounds
-
-    def __getitem__(self, index):
-        return (np.zeros((self.batch_size,), "float32"),)

@@ -16,6 +16,7 @@ from keras_kd._src.specs import same_shape
 LEAST_ENTROPY = 0.1
 # The share of values at the ends of the range above which they are saturated.
 MOST_SATURATED = 0.95
+FEW = 8  # Samples that show whether a teacher gives probabilities.
 
 
 def check_generator(generator, model):
@@ -50,12 +51,12 @@ def check_generator(generator, model):
 
 
 def check_classes(generator, classes):
-    """Raises a `ValueError` unless a generator is told all of the classes."""
-    for told in generator.inputs[1:]:
-        if told.shape[1:] != (classes,):
+    """Raises a `ValueError` unless a generator takes the teacher's classes."""
+    for one_hot in generator.inputs[1:]:
+        if one_hot.shape[1:] != (classes,):
             raise ValueError(
                 f"The second input of the generator {generator.name!r} is the "
-                f"class, one-hot. Received: an input of shape {told.shape}, "
+                f"class, one-hot. Received: an input of shape {one_hot.shape}, "
                 f"expected (None, {classes}), as the teacher has {classes} "
                 "classes."
             )
@@ -138,23 +139,25 @@ class GeneratorMonitor(keras.callbacks.Callback):
             )
         if logs["class_entropy"] < LEAST_ENTROPY * self.most_entropy:
             self._warn(
+                "collapsed",
                 "The generator has collapsed: the teacher sees little more "
                 "than one class in what it makes. Received: class_entropy "
                 f"{logs['class_entropy']:.3f} nats, where all classes alike "
                 f"have {self.most_entropy:.3f}. Add `data_free.ClassBalance` "
                 "or raise its weight, lower the generator's learning rate, "
-                "or give larger batches."
+                "or give larger batches.",
             )
         if logs.pop("saturation") > MOST_SATURATED:
             self._warn(
+                "saturated",
                 "The generator's values are saturated: nearly all lie at the "
                 "ends of their range. Received: more than "
                 f"{MOST_SATURATED:.0%} of them. Check that its range is that "
                 "of the teacher's inputs (`value_range` or `statistics` of "
-                "`data_free.image_generator`), and lower its learning rate."
+                "`data_free.image_generator`), and lower its learning rate.",
             )
 
-    def _warn(self, text):
-        if text[:25] not in self.warned:
-            self.warned.add(text[:25])
+    def _warn(self, kind, text):
+        if kind not in self.warned:
+            self.warned.add(kind)
             warnings.warn(text, UserWarning, stacklevel=2)

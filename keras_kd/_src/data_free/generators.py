@@ -6,6 +6,8 @@ import keras
 from keras import layers
 
 from keras_kd._src.arguments import integer
+from keras_kd._src.data_free.input_values import check_one_stated
+from keras_kd._src.data_free.input_values import checked_range
 
 
 def image_generator(
@@ -56,7 +58,7 @@ def image_generator(
     Reference: Chen et al., 2019, DAFL, arXiv 1904.01186; Fang et al., 2019,
     DFAD, arXiv 1912.11006.
     """
-    _check_values(value_range, statistics)
+    check_one_stated(value_range, statistics)
     first = keras.config.image_data_format() == "channels_first"
     shape = [integer(size, "image_shape") for size in image_shape]
     channels, *sizes = shape if first else [shape[-1], *shape[:-1]]
@@ -83,16 +85,6 @@ def image_generator(
     )
 
 
-def _check_values(value_range, statistics):
-    if (value_range is None) == (statistics is None):
-        raise ValueError(
-            "State what values the teacher's inputs have, by one of "
-            "`value_range`, such as (0.0, 1.0), and `statistics`, their mean "
-            "and standard deviation, such as (0.0, 1.0). Received: "
-            f"value_range={value_range}, statistics={statistics}."
-        )
-
-
 def _normalized(x, first, **settings):
     axis = 1 if first else -1
     return layers.BatchNormalization(axis=axis, momentum=0.9, **settings)(x)
@@ -101,7 +93,7 @@ def _normalized(x, first, **settings):
 def _in_range(x, value_range, statistics, first):
     """Gives values the range, or the mean and deviation."""
     if value_range is not None:
-        low, high = value_range
+        low, high = checked_range(value_range)
         x = layers.Activation("sigmoid")(x)
         return layers.Rescaling(high - low, low)(x)
     mean, deviation = statistics

@@ -5,12 +5,13 @@ import numpy as np
 from keras import ops
 
 from keras_kd._src import keras_compat
-from keras_kd._src.arguments import received
 from keras_kd._src.backend import minimize
-from keras_kd._src.backend import no_gradient
 from keras_kd._src.backend import own_step
 from keras_kd._src.backend import separate_buffers
+from keras_kd._src.data_free.generator_checks import FEW
 from keras_kd._src.data_free.generator_checks import check_logits
+from keras_kd._src.data_free.input_values import checked_range
+from keras_kd._src.data_free.repeated_batch import RepeatedBatch
 from keras_kd._src.data_free.synthesis import Synthesis
 from keras_kd._src.specs import known_inputs
 
@@ -44,9 +45,10 @@ class InputOptimizer(keras_compat.Model):
         _check_latents(losses)
         self.value_range = checked_range(value_range)
         self.jitter = jitter
-        self._check_logits((batch_size, *input_shape(teacher)))
+        shape = input_shape(teacher)
+        self._check_logits((FEW, *shape))
         self.samples = self.add_weight(
-            shape=(batch_size, *input_shape(teacher)),
+            shape=(batch_size, *shape),
             constraint=_Clip(*self.value_range),
             name="samples",
         )
@@ -61,9 +63,8 @@ class InputOptimizer(keras_compat.Model):
     def _check_logits(self, shape):
         random = np.random.default_rng(0)
         samples = random.uniform(*self.value_range, shape).astype("float32")
-        with no_gradient():
-            batch = self._synthesis.watch(ops.convert_to_tensor(samples))
-        check_logits(self._synthesis.teacher, batch.teacher_logits)
+        logits = self._synthesis.logits(ops.convert_to_tensor(samples))
+        check_logits(self._synthesis.teacher, logits)
 
     @property
     def models(self):
@@ -109,10 +110,8 @@ class InputOptimizer(keras_compat.Model):
             self.trainable_variables + self.non_trainable_variables
         )
         with keras_compat.usable_after_errors(self):
-            history = self.fit(_Steps(targets, steps), verbose=0).history
-        return ops.convert_to_numpy(self.samples.value), history["last_loss"][
-            -1
-        ]
+            logs = self.fit(RepeatedBatch(targets, steps), verbose=0).history
+        return ops.convert_to_numpy(self.samples.value), logs["last_loss"][-1]
 
     def train_step(self, *args):
         *state, data = args
@@ -122,7 +121,7 @@ class InputOptimizer(keras_compat.Model):
     def _take_step(self, targets):
         def loss():
             samples = self._shifted(ops.convert_to_tensor(self.samples))
-            batch = self._synthesis.watch(samples, targets=targets)
+            batch = self._synthesis.run(samples, targets=targets)
             value = sum(self._synthesis.values(batch))
             return value, value
 
@@ -166,34 +165,6 @@ class _Clip(keras.constraints.Constraint):
 
     def __call__(self, values):
         return ops.clip(values, self.low, self.high)
-
-
-class _Steps(keras.utils.PyDataset):
-    """The same targets in each step."""
-
-    holds_samples = False  # Nothing is to be built from it.
-
-    def __init__(self, targets, steps):
-        super().__init__()
-        self.targets, self.steps = targets, steps
-
-    def __len__(self):
-        return self.steps
-
-    def __getitem__(self, index):
-        return (self.targets,)
-
-
-def checked_range(value_range):
-    """A pair of numbers, the first below the second; else a `ValueError`."""
-    pair = isinstance(value_range, (tuple, list)) and len(value_range) == 2
-    if not pair or not value_range[0] < value_range[1]:
-        raise ValueError(
-            "Argument `value_range` must be the least and the largest value "
-            "of the teacher's inputs, such as `(0.0, 1.0)`. "
-            f"{received('value_range', value_range)}"
-        )
-    return tuple(map(float, value_range))
 
 
 def input_shape(teacher):

@@ -50,7 +50,7 @@ def _shifted(rows):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class LatentReconstruction(SynthesisLoss):
-    """Decoder loss of KegNet: a sample still tells what it was made from.
+    """Decoder loss of KegNet: the latents can be read from a sample.
 
         value = mean (decoder(samples) - latents)^2
 

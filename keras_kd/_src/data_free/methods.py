@@ -151,13 +151,13 @@ def zskt(teacher, student, generator, **settings):
 
 
 def kegnet(teacher, student, generator, decoder, *, diversity=1.0, **settings):
-    """KegNet: samples of given classes that tell their latents.
+    """KegNet: samples of given classes, from which a decoder reads latents.
 
-    The generator is told the class; a decoder must find the latents in the
-    sample, and unlike latents must give unlike samples. The paper trains five
-    generators first and the student afterwards; here both are trained at
-    once, which needs no samples to be kept. Average several runs' students,
-    or train one on the samples of several (`generate`), for the rest.
+    The generator is conditioned on the class; a decoder must find the latents
+    in the sample, and unlike latents must give unlike samples. The paper
+    trains five generators first and the student afterwards; here both are
+    trained at once, which needs no samples to be kept. Average several runs'
+    students, or train one on the samples of several (`generate`), for the rest.
 
     Usual: batches of 256; Adam of 1e-3 for the generator, 1e-4 for the
     student.

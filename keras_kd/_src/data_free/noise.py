@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_kd._src.arguments import integer
+from keras_kd._src.data_free.input_values import check_one_stated
 from keras_kd._src.specs import known_inputs
 
 
@@ -58,13 +59,7 @@ def noise(
 
 def noise_source(shape, value_range, statistics):
     """A function of a NumPy generator and a count, after all checks."""
-    if (value_range is None) == (statistics is None):
-        raise ValueError(
-            "State what values the inputs have, by one of `value_range`, such "
-            "as (0.0, 1.0), and `statistics`, their mean and standard "
-            f"deviation. Received: value_range={value_range}, "
-            f"statistics={statistics}."
-        )
+    check_one_stated(value_range, statistics)
     if value_range is not None:
         low, high = _pair(value_range, "value_range", shape)
         _check_values(low < high, "value_range", value_range, "low < high")

@@ -56,7 +56,7 @@ class Synthesis:
         if self.needs_student:
             self._student_logits = _logits_tap(student)
 
-    def watch(self, samples, latents=None, targets=None):
+    def run(self, samples, latents=None, targets=None):
         """Runs the models; what they write to their variables is dropped.
 
         Args:
