@@ -13,6 +13,9 @@ from keras_kd import students
 from keras_kd import teachers
 from keras_kd import testing
 from keras_kd import text
+from keras_kd._src.compare.compare import compare
+from keras_kd._src.compare.report import ComparisonReport
+from keras_kd._src.compare.ways import Way
 from keras_kd._src.distillation.distiller import Distiller
 from keras_kd._src.distillation.layer_paths import find_layer
 from keras_kd._src.distillation.self_distiller import SelfDistiller
@@ -21,12 +24,15 @@ from keras_kd._src.distillation.taps import extract_features
 from keras_kd._src.distillation.transfer import Transfer
 
 __all__ = [
+    "ComparisonReport",
     "Distiller",
     "SelfDistiller",
     "Tap",
     "Transfer",
+    "Way",
     "cache",
     "callbacks",
+    "compare",
     "data_free",
     "extract_features",
     "find_layer",

@@ -19,12 +19,15 @@ ROOT = pathlib.Path(keras_kd.__file__).parent
 
 SURFACE = {
     "keras_kd": [
+        "ComparisonReport",
         "Distiller",
         "SelfDistiller",
         "Tap",
         "Transfer",
+        "Way",
         "cache",
         "callbacks",
+        "compare",
         "data_free",
         "extract_features",
         "find_layer",

@@ -3,6 +3,7 @@
 import math
 import numbers
 
+import keras
 import numpy as np
 
 
@@ -51,6 +52,30 @@ def one_of(value, name, choices):
         f"Argument `{name}` must be one of "
         f"{', '.join(map(repr, choices))}. {received(name, value)}"
     )
+
+
+def function_that_makes(value, name):
+    """The argument, if it is a function and no model; else a `ValueError`."""
+    # Layers can be called, too, but make nothing.
+    if callable(value) and not isinstance(value, keras.layers.Layer):
+        return value
+    raise ValueError(
+        f"Argument `{name}` must be a function that makes it anew, so that "
+        "each run, and one that was interrupted, begins in the same way. "
+        f"{received(name, value)} Write `{name}=lambda: ...`, or pass the "
+        "name of your function without calling it."
+    )
+
+
+def checked_seeds(seeds):
+    """Seeds as a list of one or more integers; else a `ValueError`."""
+    seeds = [integer(seed, "seeds", least=0) for seed in seeds]
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            "Argument `seeds` must be a list of one or more integers, all "
+            f"different. Received: {seeds or 'an empty one'}."
+        )
+    return seeds
 
 
 def received(name, value):

@@ -5,13 +5,15 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-from keras import ops
 
+from keras_kd._src.arguments import checked_seeds
 from keras_kd._src.arguments import integer
 from keras_kd._src.arguments import number
-from keras_kd._src.backend import no_gradient
+from keras_kd._src.compare.models import NewModels
+from keras_kd._src.compare.scores import outputs_of
+from keras_kd._src.compare.statistics import mean_and_spread
+from keras_kd._src.compare.table import text_table
 from keras_kd._src.data_free.noise import noise_source
-from keras_kd._src.distillation.batch import Batch
 from keras_kd._src.distillation.distiller import Distiller
 from keras_kd._src.distillation.teacher import as_teacher
 from keras_kd._src.losses.soft_targets import SoftTargets
@@ -52,33 +54,26 @@ class Comparison(list):
     Example:
     >>> noise = ComparisonRow("noise", (0.25, 0.35), (0.5, 0.5), (1.0, 3.0))
     >>> print(Comparison([noise, ComparisonRow("real")]))
-                            test accuracy %   agreement %       seconds
-    noise                        30.0 ± 7.1    50.0 ± 0.0     2.0 ± 1.4
-    real                          not given
+           test accuracy %  agreement %    seconds
+    noise       30.0 ± 7.1   50.0 ± 0.0  2.0 ± 1.4
+    real         not given
     """
 
     def __init__(self, rows):
         super().__init__(rows)
 
     def __str__(self):
-        titles = f"{'test accuracy %':>15}{'agreement %':>14}{'seconds':>14}"
-        lines = [f"{'':24}{titles}"]
-        for row in self:
-            cells = [
-                _cell(row.accuracy, 100.0) or "not given",
-                _cell(row.agreement, 100.0),
-                _cell(row.seconds, 1.0),
-            ]
-            cells = f"{cells[0]:>15}{cells[1]:>14}{cells[2]:>14}"
-            lines.append(f"{row.name:24}{cells}".rstrip())
-        return "\n".join(lines)
+        titles = ["", "test accuracy %", "agreement %", "seconds"]
+        return text_table(titles, [_cells(row) for row in self])
 
 
-def _cell(values, factor):
-    values = factor * np.array(values)
-    if len(values) < 2:
-        return "".join(f"{value:.1f}" for value in values)
-    return f"{values.mean():.1f} ± {values.std(ddof=1):.1f}"
+def _cells(row):
+    return [
+        row.name,
+        mean_and_spread(row.accuracy, 100.0) or "not given",
+        mean_and_spread(row.agreement, 100.0),
+        mean_and_spread(row.seconds),
+    ]
 
 
 def compare(
@@ -157,7 +152,7 @@ def compare(
     "Data-Free Adversarial Distillation", arXiv 1912.11006.
     """
     x_test, labels = _test_data(test_data)
-    seeds = _seeds(seeds)
+    seeds = checked_seeds(seeds)
     training = _Training(teacher, steps, batch_size, optimizer, temperature)
     draw = noise_source(x_test.shape[1:], value_range, statistics)
     trainers = {"noise": training.on_noise(draw)}
@@ -167,12 +162,12 @@ def compare(
     rows = [
         ComparisonRow("teacher", (float(np.mean(taught == labels)),), (1.0,))
     ]
-    students = _new_students(build_student)
+    new_student = NewModels(build_student, "build_student")
     for name, train in trainers.items():
         trials = []
         for seed in seeds if train else ():
             keras.utils.set_random_seed(seed)
-            student, start = next(students), time.perf_counter()
+            student, start = new_student(), time.perf_counter()
             train(student, seed)
             seconds = time.perf_counter() - start
             found = _classes(student, x_test, training.batch_size)
@@ -284,49 +279,15 @@ def _test_data(test_data):
     return x, y
 
 
-def _seeds(seeds):
-    seeds = [integer(seed, "seeds", least=0) for seed in seeds]
-    if not seeds:
-        raise ValueError(
-            "Argument `seeds` must be a list of one or more integers. "
-            "Received: an empty one."
-        )
-    return seeds
-
-
-def _new_students(build_student):
-    """One student after another, each a new model."""
-    last = None
-    while True:
-        student = build_student()
-        if student is last or not isinstance(student, keras.Model):
-            raise ValueError(
-                "`build_student` must return a new Keras model each time. "
-                f"Received: {student!r}"
-                f"{', the model of the last call' if student is last else ''}."
-                " Build the model inside of it."
-            )
-        last = student
-        yield student
-
-
 def _classes(model, x, batch_size):
     """The likeliest class of each sample, by a teacher or a student."""
-    model, outputs = as_teacher(model), []
-    with no_gradient():
-        for start in range(0, len(x), batch_size):
-            batch = Batch(ops.convert_to_tensor(x[start : start + batch_size]))
-            outputs.append(model.predictions(batch, [], training=False).output)
-    return _largest(model.name, [ops.convert_to_numpy(o) for o in outputs])
-
-
-def _largest(name, outputs):
-    """The likeliest class of each sample."""
-    shape = np.shape(outputs[0])
-    if len(shape) != 2 or shape[1] < 2:
+    starts = range(0, len(x), batch_size)
+    batches = (x[start : start + batch_size] for start in starts)
+    outputs = outputs_of(model, batches)
+    if outputs.ndim != 2 or outputs.shape[1] < 2:
         raise ValueError(
             "Teacher and students must give scores of two or more classes, "
-            f"(batch, classes). Received: {name!r}, with an output of shape "
-            f"{shape}."
+            f"(batch, classes). Received: {as_teacher(model).name!r}, with an "
+            f"output of shape {outputs.shape}."
         )
-    return np.concatenate(outputs).argmax(axis=-1)
+    return outputs.argmax(axis=-1)

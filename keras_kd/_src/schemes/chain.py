@@ -9,6 +9,7 @@ import shutil
 import keras
 import numpy as np
 
+from keras_kd._src.arguments import function_that_makes
 from keras_kd._src.arguments import integer
 from keras_kd._src.arguments import one_of
 from keras_kd._src.atomic_write import atomic_write
@@ -83,12 +84,16 @@ class Stage:
         teachers="previous",
     ):
         self.name = _checked_name(name)
-        self.student = _checked_function(student, "student")
+        self.student = function_that_makes(student, "student")
         self.epochs = integer(epochs, "epochs")
-        self.compile = _checked_function(compile, "compile")
-        self.transfers = transfers and _checked_function(transfers, "transfers")
+        self.compile = function_that_makes(compile, "compile")
+        self.transfers = transfers and function_that_makes(
+            transfers, "transfers"
+        )
         self.hard_weight = hard_weight
-        self.callbacks = callbacks and _checked_function(callbacks, "callbacks")
+        self.callbacks = callbacks and function_that_makes(
+            callbacks, "callbacks"
+        )
         self.teachers = one_of(teachers, "teachers", ("previous", "all"))
 
 
@@ -376,18 +381,6 @@ def _checked_name(name):
             f"Received: name={name!r}."
         )
     return name
-
-
-def _checked_function(function, argument):
-    # Layers can be called, too, but make nothing.
-    if callable(function) and not isinstance(function, keras.layers.Layer):
-        return function
-    raise ValueError(
-        f"Argument `{argument}` must be a function that makes it anew, so "
-        "that an interrupted chain can begin the stage again. Received: "
-        f"{argument}={function!r}. Write `{argument}=lambda: ...`, or pass "
-        "the name of your function without calling it."
-    )
 
 
 def _checked_stages(stages):

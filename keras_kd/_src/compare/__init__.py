@@ -1,0 +1,1 @@
+"""Whether a distillation was worth it: ways to train, compared."""

@@ -1,0 +1,99 @@
+"""What a model costs: size, operations, and latency on this machine."""
+
+import os
+import pathlib
+import platform
+import tempfile
+import time
+
+import keras
+import numpy as np
+
+from keras_kd._src.backend import BACKEND
+from keras_kd._src.compare.flops import count_flops
+from keras_kd._src.specs import data_spec
+from keras_kd._src.specs import inputs_for
+
+SECONDS = 0.1  # Of measuring one latency.
+LEAST = 5  # Calls.
+
+
+def cost_of(model, inputs):
+    """Measures a model.
+
+    Args:
+        model: a built Keras model; of any other teacher nothing is measured.
+        inputs: a batch of what it takes, NumPy arrays.
+
+    Returns:
+        Dict: `"parameters"`; `"memory_bytes"` of the weights, `"disk_bytes"`
+        of a file of them; `"flops"` of one sample, and `"not_counted"`, types
+        of layers; `"latency"` of one sample and `"batch_latency"` of a batch
+        of `"batch"`, median seconds of `predict_on_batch`. Empty if nothing
+        was measured.
+    """
+    if not isinstance(model, keras.Model):
+        return {}
+    inputs = inputs_for("model", model, inputs)
+    flops, not_counted = count_flops(model, data_spec(inputs))
+    batch = len(keras.tree.flatten(inputs)[0])
+    one = keras.tree.map_structure(lambda array: array[:1], inputs)
+    return {
+        "parameters": model.count_params(),
+        "memory_bytes": sum(array.nbytes for array in model.get_weights()),
+        "disk_bytes": _disk_bytes(model),
+        "flops": flops,
+        "not_counted": not_counted,
+        "latency": median_seconds(lambda: model.predict_on_batch(one)),
+        "batch_latency": median_seconds(lambda: model.predict_on_batch(inputs)),
+        "batch": batch,
+    }
+
+
+def _disk_bytes(model):
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "weights.npz")
+        np.savez(path, *model.get_weights())
+        return path.stat().st_size
+
+
+def median_seconds(run):
+    """The median time of a call, after two that may compile."""
+    run()
+    run()
+    times, begin = [], time.perf_counter()
+    while len(times) < LEAST or time.perf_counter() - begin < SECONDS:
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def machine():
+    """Where it is measured: processor, threads and versions."""
+    return {
+        "backend": BACKEND,
+        "keras": keras.__version__,
+        "processor": _processor(),
+        "threads": _threads(),
+    }
+
+
+def _threads():
+    """How many threads a pass may use."""
+    if BACKEND == "torch":
+        import torch
+
+        return torch.get_num_threads()
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
+def _processor():
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(": ")[2] for line in lines if "model name" in line]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,103 @@
+"""Finished runs in a folder: each is there in whole or not at all."""
+
+import json
+import pathlib
+import re
+
+import keras
+import numpy as np
+
+from keras_kd._src.atomic_write import atomic_write
+from keras_kd._src.atomic_write import write_json
+from keras_kd._src.specs import finalize
+
+
+class Records:
+    """What is known of finished runs, by way and seed.
+
+    A run's files are `student_alone_seed_0.npz`, its weights in the order of
+    `get_weights`, and `student_alone_seed_0.json`, which is written last.
+
+    Args:
+        folder: path, or None to keep nothing.
+        ways: the names of all ways.
+
+    Raises:
+        ValueError: two ways have one file name; `find`: a run in the folder
+            was made with other settings.
+    """
+
+    def __init__(self, folder, ways):
+        self.folder = None if folder is None else pathlib.Path(folder)
+        names = {way: re.sub(r"\W+", "_", way).strip("_") for way in ways}
+        if len(set(names.values())) < len(names):
+            raise ValueError(
+                "The names of ways must differ by more than signs, as files "
+                f"are named after them. Received: {list(names)}."
+            )
+        self._names = names
+
+    def find(self, way, seed, settings):
+        """The record of a finished run, or None."""
+        path = self._file(way, seed, ".json")
+        if path is None or not path.exists():
+            return None
+        found = json.loads(path.read_text())
+        now = json.loads(json.dumps(settings))
+        for key, before in found["settings"].items():
+            if now.get(key) != before:
+                raise ValueError(
+                    f"The folder {str(self.folder)!r} holds another "
+                    f"comparison: {way!r}, seed {seed}, was made with another "
+                    f"{key}, and a finished run is not made again. Received: "
+                    f"{key}: {now.get(key)!r}; in the folder: {before!r}. Put "
+                    "it back, or name another folder."
+                )
+        return found["run"]
+
+    def save(self, way, seed, settings, run, model):
+        """Keeps a finished run: its weights first, then what was measured."""
+        if self.folder is None:
+            return
+        weights = model.get_weights()
+        atomic_write(
+            self._file(way, seed, ".npz"), lambda path: np.savez(path, *weights)
+        )
+        record = {"settings": settings, "run": run}
+        write_json(self._file(way, seed, ".json"), record)
+
+    def load(self, way, seed, model):
+        """Gives a model the weights of a finished run."""
+        with np.load(self._file(way, seed, ".npz")) as file:
+            weights = [file[name] for name in file.files]
+        types = [weight.dtype for weight in model.get_weights()]
+        # NumPy has no names for types such as bfloat16.
+        pairs = zip(weights, types, strict=True)
+        model.set_weights([each.view(dtype) for each, dtype in pairs])
+        finalize(model)
+
+    def _file(self, way, seed, ending):
+        if self.folder is None:
+            return None
+        return self.folder / f"{self._names[way]}_seed_{seed}{ending}"
+
+
+def described(value):
+    """What `compile` was given, as values that are the same for the same."""
+    if isinstance(value, dict):
+        return {str(key): described(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [described(each) for each in value]
+    if isinstance(value, str):
+        return without_numbers(value)
+    if value is None or isinstance(value, (int, float)):
+        return value
+    if hasattr(value, "get_config"):
+        config = keras.saving.serialize_keras_object(value.get_config())
+        return [type(value).__name__, described(config)]
+    return getattr(value, "__qualname__", type(value).__name__)
+
+
+def without_numbers(text):
+    """A text without the numbers by which Keras tells names of a kind apart."""
+    return re.sub(r"(?<=[a-z])_\d+(?=\W|$)", "", text)

@@ -1,0 +1,213 @@
+"""What is measured of a model's predictions on the test data."""
+
+import math
+from typing import Any
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_kd._src.arguments import one_of
+from keras_kd._src.backend import no_gradient
+from keras_kd._src.compare.statistics import calibration_error
+from keras_kd._src.distillation.batch import Batch
+from keras_kd._src.distillation.last_activation import PROBABILITIES
+from keras_kd._src.distillation.taps import Tap
+from keras_kd._src.distillation.teacher import as_teacher
+from keras_kd._src.specs import data_spec
+
+TASKS = "classification", "binary", "regression"
+
+
+class Metric(NamedTuple):
+    """What models are compared by."""
+
+    name: str
+    function: Any  # Of labels and outputs; None for the accuracy.
+    lower_is_better: bool = False
+
+    @property
+    def percent(self):
+        """Whether it is a share, and shown in percent."""
+        return self.function is None
+
+
+def outputs_of(model, batches):
+    """What a teacher or a student predicts, in inference mode.
+
+    Args:
+        model: a built Keras model, or a `keras_kd.teachers.Teacher`.
+        batches: iterable of the inputs of a batch.
+
+    Returns:
+        NumPy array `(samples, ...)`.
+    """
+    model, outputs = as_teacher(model), []
+    with no_gradient():
+        for inputs in batches:
+            x = keras.tree.map_structure(ops.convert_to_tensor, inputs)
+            found = model.predictions(Batch(x), [], training=False)
+            outputs.append(_one_output(model, found))
+    return np.concatenate(outputs)
+
+
+def _one_output(model, found):
+    output = None if found is None else found.output
+    if output is None or isinstance(output, (dict, list, tuple)):
+        raise ValueError(
+            "Models that predict one output for the test data are compared. "
+            f"Received: {model.name!r}, which returns "
+            f"{'nothing' if output is None else type(output).__name__}. Wrap "
+            "a model of several outputs in one that returns one of them; give "
+            "the teacher itself in the place of its cached predictions."
+        )
+    return ops.convert_to_numpy(output)
+
+
+def find_task(outputs, labels, task):
+    """What kind of labels these are, if the user doesn't say."""
+    if task is not None:
+        return one_of(task, "task", TASKS)
+    whole = np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool
+    if outputs.shape[-1] == 1:
+        yes_no = np.isin(labels, (0, 1)).all()
+        return "binary" if yes_no else "regression"
+    one_hot = labels.shape[1:] == outputs.shape[1:]
+    one_hot = one_hot and np.isin(labels, (0, 1)).all()
+    one_hot = one_hot and (labels.sum(axis=-1) == 1).all()
+    whole = whole and labels.shape[1:] != outputs.shape[1:]
+    return "classification" if whole or one_hot else "regression"
+
+
+def classes_of(labels, shape, task):
+    """The labels as one class number for each prediction.
+
+    Args:
+        labels: of all samples.
+        shape: of the outputs of some.
+        task: "classification" or "binary".
+    """
+    count = 2 if task == "binary" else shape[-1]
+    one_hot = task == "classification" and labels.shape[1:] == shape[1:]
+    classes = (labels.argmax(axis=-1) if one_hot else labels).reshape(-1)
+    expected = len(labels) * math.prod(shape[1:-1])
+    if len(classes) != expected or not np.isin(classes, range(count)).all():
+        raise ValueError(
+            f"For the task {task!r} the labels must be classes from 0 to "
+            f"{count - 1}, one for each of {expected} predictions (or one-hot "
+            f"vectors). Received: labels of shape {labels.shape}, from "
+            f"{labels.min()} to {labels.max()}. If it is another one, say "
+            f"which `task`: {', '.join(map(repr, TASKS))}."
+        )
+    return classes.astype(int)
+
+
+def probabilities_of(model, outputs, inputs, task):
+    """Class probabilities `(predictions, classes)`, in float64."""
+    spec = data_spec(inputs)
+    activation = as_teacher(model).activation_at(Tap(""), spec)
+    known = activation in PROBABILITIES
+    rows = outputs.reshape(-1, outputs.shape[-1]).astype("float64")
+    if task == "binary":
+        yes = rows if known else 0.5 + 0.5 * np.tanh(rows / 2)
+        return np.concatenate([1.0 - yes, yes], axis=-1)
+    if known:
+        return rows
+    powers = np.exp(rows - rows.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def checked_metric(metric, task, lower_is_better):
+    """The `Metric` of the argument; the accuracy by default."""
+    if metric is None and task != "regression":
+        return Metric("accuracy", None)
+    if isinstance(metric, str):
+        metric = keras.metrics.get(metric)
+    if not callable(metric):
+        raise ValueError(
+            "Argument `metric` must be a function `(labels, outputs)` that "
+            "returns a number, or a Keras metric"
+            f"{'; for regression there is no default' * (metric is None)}. "
+            f"Received: metric={metric!r}."
+        )
+    if not isinstance(metric, keras.metrics.Metric):
+        name = getattr(metric, "__name__", type(metric).__name__)
+        return Metric(name, metric, bool(lower_is_better))
+    return Metric(metric.name, _of_keras(metric), bool(lower_is_better))
+
+
+def _of_keras(metric):
+    def measure(labels, outputs):
+        metric.reset_state()
+        metric.update_state(labels, outputs)
+        return metric.result()
+
+    return measure
+
+
+class Examiner:
+    """Measures each model on the same test data.
+
+    Args:
+        held_out: the `HeldOut` data.
+        teacher: one that may be trained or not, to see what it predicts.
+        task: one of `TASKS`; None to find it.
+        metric: what the user gave.
+        lower_is_better: of the metric.
+    """
+
+    def __init__(self, held_out, teacher, task, metric, lower_is_better):
+        self.held_out, self.inputs = held_out, held_out.first
+        outputs, labels = outputs_of(teacher, [self.inputs]), held_out.labels
+        self.task = find_task(outputs, labels, task)
+        self.metric = checked_metric(metric, self.task, lower_is_better)
+        self._classes = None
+        if self.task != "regression":
+            self._classes = classes_of(labels, outputs.shape, self.task)
+
+    def about(self):
+        """What is measured, for a report."""
+        return {
+            "task": self.task,
+            "metric": self.metric.name,
+            "lower_is_better": self.metric.lower_is_better,
+            "percent": self.metric.percent,
+        }
+
+    def examine(self, model, taught=None):
+        """Measures a model.
+
+        Args:
+            model: a built Keras model or a teacher.
+            taught: the teacher's classes, `(predictions,)`; None for itself.
+
+        Returns:
+            Dict of numbers, and the classes that it predicts (None in
+            regression).
+        """
+        outputs = outputs_of(model, self.held_out.batches())
+        found = {}
+        if not self.metric.percent:
+            value = self.metric.function(self.held_out.labels, outputs)
+            found["metric"] = float(value)
+        if self.task == "regression":
+            return found, None
+        probabilities = probabilities_of(model, outputs, self.inputs, self.task)
+        predicted = probabilities.argmax(axis=-1)
+        right = predicted == self._classes
+        taught = predicted if taught is None else taught
+        found.setdefault("metric", float(right.mean()))
+        found |= {
+            "agreement": float(np.mean(predicted == taught)),
+            "calibration_error": calibration_error(
+                probabilities, self._classes
+            ),
+            "class_accuracy": self._by_class(right, probabilities.shape[-1]),
+        }
+        return found, predicted
+
+    def _by_class(self, right, classes):
+        """The accuracy on the samples of each class; None where none is."""
+        members = [self._classes == each for each in range(classes)]
+        return [float(right[m].mean()) if m.any() else None for m in members]

@@ -1,0 +1,155 @@
+"""One training run: until its budget is spent, and what it cost."""
+
+import sys
+import time
+from typing import NamedTuple
+
+import keras
+
+from keras_kd._src.arguments import integer
+from keras_kd._src.arguments import number
+
+NEVER = 10**9  # Epochs; another budget ends the run.
+REDRAW = 0.2  # Seconds.
+
+
+class Budget(NamedTuple):
+    """For how long each student is trained: so many of one unit."""
+
+    unit: str
+    amount: float
+
+    def epochs(self):
+        """How many epochs `fit` is given."""
+        return int(self.amount) if self.unit == "epochs" else NEVER
+
+    def __str__(self):
+        unit = self.unit[:-1] if self.amount == 1 else self.unit
+        return f"{self.amount:g} {unit}"
+
+
+def checked_budget(epochs, steps, seconds):
+    """The one budget that is given; else a `ValueError`."""
+    given = {"epochs": epochs, "steps": steps, "seconds": seconds}
+    given = {name: n for name, n in given.items() if n is not None}
+    if len(given) != 1:
+        raise ValueError(
+            "Each student gets the same budget: one of `epochs`, `steps` and "
+            f"`seconds`. Received: {given or 'none of them'}."
+        )
+    (name, amount), *_ = given.items()
+    if name == "seconds":
+        return Budget(name, number(amount, name, above=0.0))
+    return Budget(name, integer(amount, name))
+
+
+class Run(keras.callbacks.Callback):
+    """Ends a run when its budget is spent; measures what training took.
+
+    What may compile is counted apart: the first step, and the last one of the
+    first epoch, which may be of another size. Validation isn't counted.
+    """
+
+    def __init__(self, budget, show):
+        super().__init__()
+        self.budget, self.show = budget, show
+        self.steps = self.timed_steps = self.epoch = self.before = 0
+        self.seconds = self.cpu_seconds = self.compile_seconds = 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch, self.before = epoch, self.steps
+        self._look()
+
+    def on_train_batch_end(self, batch, logs=None):
+        earlier = self.steps
+        self.steps = self.before + batch + 1
+        self.last = [*self._look(), self.steps - earlier]
+        if earlier:
+            self._count(1)
+        else:
+            self.compile_seconds += self.last[0]
+        done = {"steps": self.steps, "seconds": self.seconds}
+        if done.get(self.budget.unit, 0) >= self.budget.amount:
+            self.model.stop_training = True
+        self.show(self._share(batch), logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 0 and self.timed_steps and not self.model.stop_training:
+            self._count(-1)
+            self.compile_seconds += self.last[0]
+
+    def _count(self, sign):
+        """Counts the last step, or takes it out again."""
+        seconds, cpu_seconds, steps = self.last
+        self.seconds += sign * seconds
+        self.cpu_seconds += sign * cpu_seconds
+        self.timed_steps += sign * steps
+
+    def _look(self):
+        """Seconds since the last look, of the clock and of all CPUs."""
+        now = time.perf_counter(), time.process_time()
+        passed = [b - a for a, b in zip(getattr(self, "_then", now), now)]
+        self._then = now
+        return passed
+
+    def _share(self, batch):
+        """How much of the run is done, from 0 to 1."""
+        if self.budget.unit == "steps":
+            return self.steps / self.budget.amount
+        if self.budget.unit == "seconds":
+            return self.seconds / self.budget.amount
+        batches = self.params.get("steps") or batch + 1
+        return (self.epoch + (batch + 1) / batches) / self.params["epochs"]
+
+
+class Progress:
+    """One line that says which run this is, how far, and how good so far."""
+
+    def __init__(self, runs, verbose, stream=None):
+        self.runs, self.verbose = runs, verbose
+        self.stream = stream or sys.stdout
+        self.done, self._drawn, self._width = 0, 0.0, 0
+
+    def of(self, way, seed):
+        """The function that a `Run` shows itself with."""
+
+        def show(share, logs):
+            now = time.perf_counter()
+            if self._live() and now - self._drawn > REDRAW:
+                self._drawn = now
+                self._draw(self._line(way, seed, share, _so_far(logs)))
+
+        return show
+
+    def finish(self, way, seed, text):
+        """Shows a finished run."""
+        self.done += 1
+        if not self.verbose:
+            return
+        line = f"{self.done}/{self.runs} {way}, seed {seed}: {text}"
+        if self._live():
+            self._draw("")
+            self.stream.write("\r")
+        self.stream.write(f"{line}\n")
+        self.stream.flush()
+        self._width = 0
+
+    def _live(self):
+        """Whether a line can be drawn anew: on a terminal."""
+        return self.verbose and self.stream.isatty()
+
+    def _line(self, way, seed, share, text):
+        bar = "=" * round(20 * min(share, 1.0))
+        place = f"{self.done + 1}/{self.runs}"
+        return f"{place} {way}, seed {seed} [{bar:20}] {text}"
+
+    def _draw(self, line):
+        self.stream.write("\r" + line.ljust(self._width))
+        self.stream.flush()
+        self._width = len(line)
+
+
+def _so_far(logs):
+    """The last metric of a step's logs, such as the accuracy so far."""
+    name, value = list((logs or {"": 0.0}).items())[-1]
+    return f"{name} {float(value):.4f}" if name else ""

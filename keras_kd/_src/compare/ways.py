@@ -1,0 +1,113 @@
+"""Way: how one row of a comparison is trained."""
+
+from keras_kd._src.arguments import function_that_makes
+from keras_kd._src.compare.data import checked_data
+from keras_kd._src.compare.training import checked_budget
+from keras_kd._src.distillation.distiller import Distiller
+from keras_kd._src.distillation.transfer import Transfer
+from keras_kd._src.losses.binary_soft_targets import BinarySoftTargets
+from keras_kd._src.losses.feature_matching import FeatureMatching
+
+TEACHER, ALONE = "teacher", "student alone"
+DISTILLED = "student distilled"
+BUDGETS = "epochs", "steps", "seconds"
+
+
+class Way:
+    """How one row of `keras_kd.compare` is trained, where it differs.
+
+    What is not given is that of `compare`. For a way with nothing but a
+    function of its own, the function will do.
+
+        ways = {
+            "student distilled, T=1": lambda teacher, student: (
+                kd.Distiller(teacher, student, kd.losses.SoftTargets(1.0))
+            ),
+            "student alone, all labels": Way(train_data=(x, all_labels)),
+            "teacher": Way(compile=other_settings, epochs=50),
+        }
+
+    Args:
+        make: function of the teacher and a new student that returns what is
+            compiled and fitted: the student itself, or a model that trains
+            it, such as a `Distiller`. By default, the student alone.
+        train_data: as in `compare`.
+        compile: likewise, a function.
+        epochs: the way's own budget; or
+        steps: likewise; or
+        seconds: likewise.
+
+    Raises:
+        ValueError: an argument is not of its kind.
+
+    Example:
+    >>> way = Way(epochs=50)
+    >>> way.budget.amount
+    50
+    """
+
+    def __init__(
+        self,
+        make=None,
+        *,
+        train_data=None,
+        compile=None,
+        epochs=None,
+        steps=None,
+        seconds=None,
+    ):
+        self.make = make and function_that_makes(make, "make")
+        self.train_data = checked_data(train_data, "train_data")
+        self.compile = compile and function_that_makes(compile, "compile")
+        given = (epochs, steps, seconds)
+        self.budget = None
+        if any(amount is not None for amount in given):
+            self.budget = checked_budget(*given)
+
+    def completed(self, name, task, **defaults):
+        """The way with what it leaves open."""
+        way = Way(self.make)
+        way.make = self.make or default_make(name, task)
+        for key, value in defaults.items():
+            own = getattr(self, key)
+            setattr(way, key, value if own is None else own)
+        return way
+
+
+def default_make(name, task):
+    """What a way fits if it doesn't say: the student, or a distiller."""
+    if name != DISTILLED:
+        return lambda teacher, student: student
+    losses = {"binary": BinarySoftTargets, "regression": FeatureMatching}
+    if task not in losses:
+        return Distiller
+    return lambda teacher, student: Distiller(
+        teacher, student, Transfer(losses[task](), weight=0.9)
+    )
+
+
+def checked_ways(ways):
+    """Dict of all ways by name, in the order of the rows."""
+    named = {TEACHER: Way(), ALONE: Way(), DISTILLED: Way()}
+    ways = {} if ways is None else ways
+    wrong = not isinstance(ways, dict) or [
+        name
+        for name, way in ways.items()
+        if not isinstance(name, str)
+        or not (isinstance(way, Way) or callable(way))
+    ]
+    if wrong:
+        raise ValueError(
+            "Argument `ways` must be a dict from names to functions of teacher "
+            "and student, or to `keras_kd.Way`s. Received: "
+            f"{ways if not isinstance(ways, dict) else wrong!r}."
+        )
+    for name, way in ways.items():
+        named[name] = way if isinstance(way, Way) else Way(way)
+    if named[TEACHER].make is not None:
+        raise ValueError(
+            "The way 'teacher' can have data, settings and a budget of its "
+            "own. Received: a function, too. Give `compare` a function that "
+            "builds the teacher."
+        )
+    return named
