@@ -35,6 +35,4 @@ def kill_in_fit(number, step):
 
 def main(folder, number, step):
     kill_in_fit(number, step)
-    comparisons.compare(
-        ways={"cooler": comparisons.cooler}, folder=folder, verbose=1
-    )
+    comparisons.compare(folder=folder, verbose=1)
