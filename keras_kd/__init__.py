@@ -22,10 +22,13 @@ from keras_kd._src.distillation.self_distiller import SelfDistiller
 from keras_kd._src.distillation.taps import Tap
 from keras_kd._src.distillation.taps import extract_features
 from keras_kd._src.distillation.transfer import Transfer
+from keras_kd._src.export.export import export
+from keras_kd._src.export.report import ExportReport
 
 __all__ = [
     "ComparisonReport",
     "Distiller",
+    "ExportReport",
     "SelfDistiller",
     "Tap",
     "Transfer",
@@ -34,6 +37,7 @@ __all__ = [
     "callbacks",
     "compare",
     "data_free",
+    "export",
     "extract_features",
     "find_layer",
     "layers",

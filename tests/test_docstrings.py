@@ -24,6 +24,8 @@ SECTIONS = [
 ]
 # What these do is no idea of a paper.
 WITHOUT_REFERENCE = {
+    "ExportReport",
+    "export",
     "metrics.Perplexity",
     "callbacks.EpochBackup",
     "layers.AttentionAdapter",

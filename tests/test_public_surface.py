@@ -21,6 +21,7 @@ SURFACE = {
     "keras_kd": [
         "ComparisonReport",
         "Distiller",
+        "ExportReport",
         "SelfDistiller",
         "Tap",
         "Transfer",
@@ -29,6 +30,7 @@ SURFACE = {
         "callbacks",
         "compare",
         "data_free",
+        "export",
         "extract_features",
         "find_layer",
         "layers",

@@ -1,0 +1,1 @@
+"""Files of students for other runtimes, each run before it is left."""

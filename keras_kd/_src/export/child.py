@@ -1,0 +1,169 @@
+"""Writes a file in a process of another backend.
+
+The student goes there as a `.keras` file, all else as one pickle, in a folder
+that nobody else writes to.
+"""
+
+import importlib
+import inspect
+import json
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+import tempfile
+import zipfile
+
+import keras
+
+from keras_kd._src.export.formats import write_and_run
+from keras_kd._src.keras_compat import all_layers
+
+STUDENT, JOB, RESULT = "student.keras", "job.pickle", "result.pickle"
+# The caller's modules are found where the caller finds them.
+START = """
+import pickle, sys
+folder, sys.path[:] = sys.argv[1], pickle.loads(bytes.fromhex(sys.argv[2]))
+from keras_kd._src.export.child import main
+main(folder)
+"""
+# Keras finds what is in these itself.
+KNOWN = ("keras", "keras_hub", "builtins")
+
+
+def write_elsewhere(student, job, path, backend):
+    """`write_and_run`, in a new process of another backend."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        _save(student, folder / STUDENT)
+        objects = _own_objects(student, folder / STUDENT)
+        settings = {
+            "floatx": keras.config.floatx(),
+            "epsilon": keras.config.epsilon(),
+            "image_data_format": keras.config.image_data_format(),
+            "dtype_policy": keras.config.dtype_policy().name,
+        }
+        order = pickle.dumps((job, path, settings, objects))
+        (folder / JOB).write_bytes(order)
+        ended = subprocess.run(
+            [sys.executable, "-c", START, folder, pickle.dumps(sys.path).hex()],
+            env=os.environ | {"KERAS_BACKEND": backend},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        return _result(folder / RESULT, ended, student, backend)
+
+
+def _save(student, path):
+    try:
+        student.save(path, include_optimizer=False)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"The student {student.name!r} is exported in a process of "
+            "another backend, so it must be one that Keras can save. "
+            f"Received of Keras: {error}"
+        ) from error
+
+
+def _own_objects(student, path):
+    """What another process has to import: names in configs, and their places.
+
+    Keras itself imports from no module but its own.
+    """
+    with zipfile.ZipFile(path) as file:
+        config = json.loads(file.read("config.json"))
+    found = {}
+    for module, name, known in [*_classes(config), *_functions(student)]:
+        if module == "__main__" or not hasattr(sys.modules[module], name):
+            raise ValueError(
+                f"The student {student.name!r} is exported in a process of "
+                "another backend, which imports classes and functions from "
+                f"modules. Received: {name!r}, which is not to be had from "
+                f"the module {module!r}. Put it into a module of its own, "
+                "outside of any function, and import it from there."
+            )
+        found[known] = module, name
+    return found
+
+
+def _classes(config):
+    """Those of a config that are not of Keras: module, name, name in it."""
+    if isinstance(config, list):
+        for each in config:
+            yield from _classes(each)
+    if not isinstance(config, dict):
+        return
+    module, name = config.get("module"), config.get("class_name")
+    if name and module and not _is_known(module):
+        yield module, name, config.get("registered_name") or name
+    for key, value in config.items():
+        if key != "compile_config":
+            yield from _classes(value)
+
+
+def _functions(student):
+    """Activations and the like, of which configs don't say the module."""
+    for layer in all_layers(student):
+        for value in vars(layer).values():
+            # Keras writes a lambda's code into the file.
+            if inspect.isfunction(value) and value.__name__ != "<lambda>":
+                module, name = value.__module__, value.__name__
+                if not _is_known(module):
+                    yield module, name, name
+
+
+def _is_known(module):
+    return module.partition(".")[0] in KNOWN
+
+
+def _result(path, ended, student, backend):
+    """What the process returned; else its error, raised here."""
+    if not path.exists():
+        last = "\n".join(ended.stdout.splitlines()[-20:])
+        raise ValueError(
+            f"The process of {backend} that exports the student "
+            f"{student.name!r} ended early. Received: exit code "
+            f"{ended.returncode}, and as its last lines\n{last}"
+        )
+    written, error = pickle.loads(path.read_bytes())
+    if error is not None:
+        raise error
+    return written
+
+
+def main(folder):
+    """The other process."""
+    folder = pathlib.Path(folder)
+    job, path, settings, objects = pickle.loads((folder / JOB).read_bytes())
+    written = error = None
+    try:
+        for name, value in settings.items():
+            getattr(keras.config, f"set_{name}")(value)
+        student = _loaded(folder / STUDENT, objects)
+        written = write_and_run(student, job, path)
+    except OSError as raised:  # Raised again by the process that asked.
+        error = raised
+    except ValueError as raised:
+        error = ValueError(str(raised))
+    (folder / RESULT).write_bytes(pickle.dumps((written, error)))
+
+
+def _loaded(path, objects):
+    """The student, which was saved just now: nothing in it is foreign."""
+    custom = {
+        known: getattr(importlib.import_module(module), name)
+        for known, (module, name) in objects.items()
+    }
+    try:
+        return keras.saving.load_model(
+            path, custom, compile=False, safe_mode=False
+        )
+    except Exception as error:
+        raise ValueError(
+            "The student can't be loaded in a process of "
+            f"{keras.backend.backend()}, which exports it. Received of Keras: "
+            f"{type(error).__name__}: {error}"
+        ) from error

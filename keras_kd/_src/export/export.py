@@ -1,0 +1,254 @@
+"""`keras_kd.export`: a student's file for another runtime, and its check."""
+
+import pathlib
+
+import keras
+import numpy as np
+
+from keras_kd._src.arguments import integer
+from keras_kd._src.arguments import number
+from keras_kd._src.arguments import one_of
+from keras_kd._src.arguments import received
+from keras_kd._src.backend import BACKEND
+from keras_kd._src.distillation.distiller import Distiller
+from keras_kd._src.export.child import write_elsewhere
+from keras_kd._src.export.comparison import compare
+from keras_kd._src.export.comparison import too_far
+from keras_kd._src.export.formats import FORMATS
+from keras_kd._src.export.formats import backend_for
+from keras_kd._src.export.formats import check_packages
+from keras_kd._src.export.formats import write_and_run
+from keras_kd._src.export.job import Job
+from keras_kd._src.export.job import flat
+from keras_kd._src.export.report import report_of
+from keras_kd._src.export.signature import checked_samples
+from keras_kd._src.export.signature import input_names
+from keras_kd._src.export.signature import output_names
+from keras_kd._src.export.signature import run_student
+from keras_kd._src.export.staging import size_of
+from keras_kd._src.export.staging import staged
+from keras_kd._src.keras_compat import all_layers
+from keras_kd._src.specs import unbuilt_layers
+
+QUANTIZE = (None, "int8", "dynamic_int8")
+
+
+def export(
+    student,
+    path,
+    *,
+    format,
+    samples,
+    quantize=None,
+    batch_size=None,
+    tolerance=None,
+    integer_only=False,
+    threads=1,
+):
+    """Writes a student for another runtime, and runs that file before it stays.
+
+    To deploy a student: exporters differ by backend, and can be silently wrong.
+    Here the samples go through the file, in the runtime that is to run it, and
+    what comes out is compared with the student. A file that is further off than
+    `tolerance` raises an error and is not left behind; whatever was at `path`
+    stays until the new file is known to be good.
+
+    Keras' own `model.export` writes the file wherever it can. The routes:
+
+        format         path       written by               batch of any size
+        "litert"       .tflite    TensorFlow               no
+        "onnx"         .onnx      each backend             yes
+        "openvino"     .xml       each, by way of ONNX     yes
+        "saved_model"  a folder   TensorFlow, JAX          yes
+        "torch"        .pt2       PyTorch                  yes
+
+    On another backend the student is saved, and loaded by one of these in a
+    process of its own, if it is installed: classes of one's own must then be
+    importable from a module.
+
+    Sizes other than the batch's are fixed to those of the samples. LiteRT files
+    have built-in operations only, which phones have without the Flex delegate.
+
+    `"int8"` computes in 8-bit integers, with ranges that the samples give; its
+    weights have a scale for each channel. Operations that have no 8-bit
+    version stay in float, and the report names them. `"dynamic_int8"` stores
+    the weights in 8 bits, and needs no ranges beforehand.
+
+    Args:
+        student: built Keras model with layers of float32, or a `Distiller`,
+            whose student it is.
+        path: of the file, with the format's ending, or of the folder.
+        format: `"litert"`, `"onnx"`, `"openvino"`, `"saved_model"` or
+            `"torch"`.
+        samples: arrays of shape `(samples, ...)` as the student takes them, in
+            its structure; a few hundred that are typical for `"int8"`.
+        quantize: None, `"int8"` (LiteRT, ONNX, OpenVINO) or `"dynamic_int8"`
+            (LiteRT, ONNX).
+        batch_size: that the file is fixed to. Defaults to any where the format
+            can, else to 1.
+        tolerance: of a float file, how far an entry may be from the student's,
+            relative to the student's largest (1e-3). Of a quantized file,
+            which share of the rows may have another likeliest class; it is
+            good as well if the root mean square of the differences, relative
+            to that of the student's outputs, is no larger (0.1).
+        integer_only: whether a LiteRT file of `"int8"` takes and gives int8,
+            too, and must leave no operation in float, as microcontrollers and
+            the Edge TPU want it.
+        threads: that run the file for the check and the latency.
+
+    Returns:
+        An `ExportReport`.
+
+    Raises:
+        ValueError: if an argument is wrong, a package is missing, the student
+            can't be exported, or the file differs from it.
+
+    Example:
+    >>> import tempfile
+    >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> x = np.ones((8, 4), "float32")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     report = export(
+    ...         student, f"{folder}/student.onnx", format="onnx", samples=x
+    ...     )
+    >>> report.agreement
+    1.0
+    """
+    student = student.student if isinstance(student, Distiller) else student
+    one_of(format, "format", tuple(FORMATS))
+    _check_student(student, format)
+    path = _checked_path(path, format)
+    _check_quantize(format, quantize, integer_only)
+    check_packages(format)
+    backend = backend_for(format)
+    samples = checked_samples(student, samples)
+    expected = run_student(student, samples)
+    job = Job(
+        format=format,
+        samples=samples,
+        input_names=input_names(student, samples),
+        output_names=output_names(expected),
+        batch_size=_batch_size(batch_size, format),
+        quantize=quantize,
+        integer_only=bool(integer_only),
+        threads=integer(threads, "threads"),
+    )
+    default = 0.1 if quantize else 1e-3
+    tolerance = default if tolerance is None else tolerance
+    tolerance = number(tolerance, "tolerance", least=0.0)
+    outputs = dict(zip(job.output_names, flat(expected)))
+    with staged(path) as unfinished:
+        if backend == BACKEND:
+            written = write_and_run(student, job, unfinished)
+        else:
+            written = write_elsewhere(student, job, unfinished, backend)
+        _check_integers(student, job, written)
+        comparisons = _compared(student, job, outputs, written, tolerance)
+        size = sum(map(size_of, unfinished.parent.iterdir()))
+    return report_of(path, job, outputs, size, written, comparisons)
+
+
+def _check_student(student, format):
+    if not isinstance(student, keras.Model):
+        raise ValueError(
+            "Argument `student` must be a Keras model or a `Distiller`. "
+            f"{received('student', student)}"
+        )
+    unbuilt = unbuilt_layers(student)
+    if unbuilt:
+        raise ValueError(
+            f"The student {student.name!r} is not built. Received: a student "
+            f"whose layers {unbuilt[:5]} have no weights yet. Train it, load "
+            "its weights, or call it on a batch first."
+        )
+    for layer in all_layers(student):
+        if layer.compute_dtype in ("float16", "bfloat16", "float64"):
+            raise ValueError(
+                f"The student {student.name!r} must compute in float32 to be "
+                f"exported. Received: {layer.name!r}, which computes in "
+                f"{layer.compute_dtype}. Build the same model under "
+                "`keras.config.set_dtype_policy('float32')`, and give it the "
+                "weights: `model.set_weights(student.get_weights())`."
+            )
+
+
+def _checked_path(path, format):
+    path, suffix = pathlib.Path(path), FORMATS[format].SUFFIX
+    if path.suffix != suffix and suffix:
+        raise ValueError(
+            f"A file of {FORMATS[format].NAME} ends with {suffix!r}. "
+            f"{received('path', str(path))}"
+        )
+    is_folder = path.is_dir()
+    if path.exists() and is_folder != (not suffix):
+        raise ValueError(
+            f"{FORMATS[format].NAME} is a {'file' if suffix else 'folder'}. "
+            f"Received: path={str(path)!r}, where there is a "
+            f"{'folder' if is_folder else 'file'}."
+        )
+    return path.absolute()
+
+
+def _check_quantize(format, quantize, integer_only):
+    one_of(quantize, "quantize", QUANTIZE)
+    able = [
+        name for name, each in FORMATS.items() if quantize in each.QUANTIZED
+    ]
+    if quantize and format not in able:
+        raise ValueError(
+            f"{quantize!r} is for the formats {', '.join(map(repr, able))}. "
+            f"Received: format={format!r}, quantize={quantize!r}."
+        )
+    if integer_only and (format, quantize) != ("litert", "int8"):
+        raise ValueError(
+            "Argument `integer_only` is for format='litert' with "
+            f"quantize='int8'. Received: format={format!r}, "
+            f"quantize={quantize!r}."
+        )
+
+
+def _batch_size(batch_size, format):
+    if batch_size is None:
+        return None if FORMATS[format].DYNAMIC else 1
+    return integer(batch_size, "batch_size")
+
+
+def _check_integers(student, job, written):
+    if job.integer_only and written.in_float:
+        raise ValueError(
+            f"The student {student.name!r} can't compute in integers only. "
+            f"Received: a student whose operations {written.in_float} have no "
+            "8-bit version in LiteRT. Use others in their place, or leave "
+            "`integer_only=False`."
+        )
+
+
+def _compared(student, job, expected, written, tolerance):
+    """Comparisons by output; raises a `ValueError` if one is too far off."""
+    rows = np.concatenate(job.parts())
+    comparisons = {}
+    for name, values in expected.items():
+        compared = compare(name, values[rows], written.outputs[name])
+        comparisons[name] = compared
+        if too_far(compared, job.quantize is not None, tolerance):
+            raise ValueError(
+                f"The {FORMATS[job.format].NAME} file differs from the "
+                f"student {student.name!r}, and was not kept. Received: "
+                f"for the output {name!r} {compared.in_words()}; "
+                f"tolerance={tolerance:g}. {_remedy(job)}"
+            )
+    return comparisons
+
+
+def _remedy(job):
+    if job.quantize:
+        return (
+            "Give more samples, typical ones; train the student with "
+            "quantization; or raise `tolerance`."
+        )
+    if job.batch_size is None:
+        return (
+            "Try `batch_size=1`, as exporters may bake a size in; and see "
+            "whether the student itself gives the same output twice."
+        )
+    return "See whether the student itself gives the same output twice."

@@ -1,0 +1,131 @@
+"""The formats, and the route to each.
+
+A format is a module: NAME, SUFFIX of its path, BACKENDS that can write it,
+PACKAGES that it needs (with what installs them), the RUNTIME that runs it,
+whether a batch can be DYNAMIC, how it can be QUANTIZED; `write`, `reader`,
+`operations` and `versions`.
+"""
+
+import contextlib
+import importlib.util
+import logging
+import statistics
+import time
+import warnings
+
+import numpy as np
+
+from keras_kd._src.backend import BACKEND
+from keras_kd._src.export import litert
+from keras_kd._src.export import onnx
+from keras_kd._src.export import openvino
+from keras_kd._src.export import saved_model
+from keras_kd._src.export import torch_program
+from keras_kd._src.export.job import Written
+
+FORMATS = {
+    "litert": litert,
+    "onnx": onnx,
+    "openvino": openvino,
+    "saved_model": saved_model,
+    "torch": torch_program,
+}
+PASSES, SECONDS = 50, 1.0
+
+
+def backend_for(name):
+    """The backend that writes a format: this one, or one that is installed."""
+    able = FORMATS[name].BACKENDS
+    if BACKEND in able:
+        return BACKEND
+    for backend in able:
+        if importlib.util.find_spec(backend):
+            return backend
+    raise ValueError(
+        f"From {BACKEND}, a student gets into {FORMATS[name].NAME} by way of "
+        f"{' or '.join(able)}, in a process of its own. Received: an "
+        f"environment without it. Install it: `pip install "
+        f"keras-kd[{able[0]}]`."
+    )
+
+
+def check_packages(name):
+    """Raises a `ValueError` if a package that a format needs is missing."""
+    for package, install in FORMATS[name].PACKAGES.items():
+        if not importlib.util.find_spec(package):
+            raise ValueError(
+                f"Export to {FORMATS[name].NAME} needs {package}. Received: "
+                f"an environment without it. Install it: `pip install "
+                f"{install}`."
+            )
+
+
+def write_and_run(student, job, path):
+    """Writes a student's file, in this process, and runs the samples."""
+    check_packages(job.format)
+    kind = FORMATS[job.format]
+    with _quiet(), _explained(student, kind):
+        kind.write(student, job, path)
+        run = kind.reader(path, job)
+        passes = [_take(job, rows) for rows in job.parts()]
+        outputs = [run(arrays) for arrays in passes]
+        operations, in_float = kind.operations(path, job)
+        milliseconds = _median_milliseconds(run, passes[0])
+    return Written(
+        _joined(outputs),
+        operations,
+        in_float,
+        milliseconds,
+        kind.RUNTIME,
+        BACKEND,
+        kind.versions(),
+    )
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Whether what converters warn of matters, running the file shows."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextlib.contextmanager
+def _explained(student, kind):
+    """Says whose file it was that a converter or a runtime failed at."""
+    try:
+        yield
+    except (OSError, ValueError):  # A full disk; or it is said already.
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"The student {student.name!r} can't be exported to {kind.NAME} "
+            f"from {BACKEND}. Received of the converter, or of "
+            f"{kind.RUNTIME} that ran its file: {type(error).__name__}: "
+            f"{error}"
+        ) from error
+
+
+def _take(job, rows):
+    return {name: array[rows] for name, array in job.arrays.items()}
+
+
+def _joined(outputs):
+    names = outputs[0]
+    return {n: np.concatenate([each[n] for each in outputs]) for n in names}
+
+
+def _median_milliseconds(run, arrays):
+    """Of up to 50 passes, or of those in a second."""
+    times = []
+    run(arrays)
+    while len(times) < PASSES and sum(times) < SECONDS:
+        since = time.perf_counter()
+        run(arrays)
+        times.append(time.perf_counter() - since)
+    return 1000 * statistics.median(times)

@@ -1,0 +1,122 @@
+"""LiteRT (.tflite), as TensorFlow's converter writes it."""
+
+import collections
+import re
+
+import numpy as np
+
+from keras_kd._src.export import litert_int8
+from keras_kd._src.export.job import package_versions
+from keras_kd._src.export.signature import specs_of
+
+NAME = "LiteRT"
+SUFFIX = ".tflite"
+# Keras exports from PyTorch as well, by litert-torch, which has no place
+# beside current versions of what TensorFlow and JAX need.
+BACKENDS = ("tensorflow",)
+PACKAGES = {"ai_edge_litert": "keras-kd[litert]"}
+RUNTIME = "ai-edge-litert"
+DYNAMIC = False
+QUANTIZED = ("int8", "dynamic_int8")
+FLOAT = 0  # The schema's `TensorType.FLOAT32`.
+
+
+def write(student, job, path):
+    """Writes the student as a `.tflite` file of built-in operations."""
+    import tensorflow as tf
+
+    options = litert_int8.converter_options(job)
+    operations = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    options["target_spec"] = {"supported_ops": operations}
+    try:
+        student.export(
+            path,
+            format="litert",
+            input_signature=[specs_of(job)],
+            verbose=False,
+            **options,
+        )
+    except Exception as error:
+        missing = _missing_operations(str(error))
+        if not missing:
+            raise
+        raise ValueError(
+            f"The student {student.name!r} needs operations that LiteRT has "
+            "not built in, and that phones lack without the Flex delegate. "
+            f"Received: a student that computes {', '.join(missing)}. Use "
+            "other layers or operations in their place."
+        ) from error
+
+
+def _missing_operations(text):
+    """Names of operations in the converter's complaint, or empty."""
+    if "Flex" not in text and "neither a custom op" not in text:
+        return []
+    return sorted(set(re.findall(r"\btf\.([A-Z]\w+)", text)))
+
+
+def reader(path, job):
+    """A function from arrays by name to outputs by name."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=job.threads)
+    runner = interpreter.get_signature_runner("serving_default")
+    takes, gives = runner.get_input_details(), runner.get_output_details()
+
+    def run(arrays):
+        inputs = {
+            name: _quantized(array, takes[name])
+            for name, array in arrays.items()
+        }
+        outputs = runner(**inputs)
+        return {n: _real(value, gives[n]) for n, value in outputs.items()}
+
+    return run
+
+
+def _quantized(array, detail):
+    scale, zero = detail["quantization"]
+    if not scale or detail["dtype"] is np.float32:
+        return array
+    limits = np.iinfo(detail["dtype"])
+    steps = np.round(array / scale) + zero
+    return np.clip(steps, limits.min, limits.max).astype(detail["dtype"])
+
+
+def _real(values, detail):
+    scale, zero = detail["quantization"]
+    if not scale or detail["dtype"] is np.float32:
+        return values
+    return ((values.astype("int32") - zero) * scale).astype("float32")
+
+
+def operations(path, job):
+    """Counts of operations, and those of an int8 file left in float."""
+    counts, in_float = collections.Counter(), set()
+    for name, types in _operators(path):
+        counts[name] += 1
+        if FLOAT in types and name not in ("QUANTIZE", "DEQUANTIZE"):
+            in_float.add(name)
+    return dict(counts), sorted(in_float) if job.quantize == "int8" else []
+
+
+def _operators(path):
+    """Pairs of an operation's name and the types of all that it uses."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(path.read_bytes(), 0)
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items()}
+    for index in range(model.SubgraphsLength()):
+        graph = model.Subgraphs(index)
+        for at in range(graph.OperatorsLength()):
+            used = graph.Operators(at)
+            code = model.OperatorCodes(used.OpcodeIndex())
+            code = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+            tensors = [*used.InputsAsNumpy(), *used.OutputsAsNumpy()]
+            types = {graph.Tensors(t).Type() for t in tensors if t >= 0}
+            yield names[code], types
+
+
+def versions():
+    """What wrote and ran the file."""
+    return package_versions("tensorflow", "ai-edge-litert")

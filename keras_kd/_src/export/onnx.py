@@ -1,0 +1,164 @@
+"""ONNX (.onnx), as the converter of each backend writes it."""
+
+import collections
+
+import numpy as np
+
+from keras_kd._src.backend import BACKEND
+from keras_kd._src.export import onnx_int8
+from keras_kd._src.export import torch_program
+from keras_kd._src.export.job import flat
+from keras_kd._src.export.job import package_versions
+from keras_kd._src.export.job import packed
+from keras_kd._src.export.signature import specs_of
+
+NAME = "ONNX"
+SUFFIX = ".onnx"
+BACKENDS = ("tensorflow", "jax", "torch")
+CONVERTERS = {
+    "tensorflow": "tf2onnx",
+    "jax": "jax2onnx",
+    "torch": "onnxscript",
+}
+PACKAGES = {
+    "onnx": "keras-kd[onnx]",
+    "onnxruntime": "keras-kd[onnx]",
+    CONVERTERS.get(BACKEND): CONVERTERS.get(BACKEND),
+}
+RUNTIME = "onnxruntime"
+DYNAMIC = True
+QUANTIZED = ("int8", "dynamic_int8")
+
+
+def write(student, job, path):
+    """Writes the student as an `.onnx` file."""
+    plain = path.with_name(f"float_{path.name}") if job.quantize else path
+    if BACKEND == "torch":
+        _write_from_torch(student, job, plain)
+    else:
+        if BACKEND == "tensorflow":
+            _add_erfc()
+        student.export(
+            plain,
+            format="onnx",
+            input_signature=[specs_of(job)],
+            verbose=False,
+        )
+    _rename(plain, job)
+    if job.quantize:
+        onnx_int8.quantize(plain, path, job)
+        plain.unlink()
+
+
+def _add_erfc():
+    """Teaches tf2onnx what Keras' exact GELU is made of on TensorFlow."""
+    from tf2onnx.handler import tf_op
+
+    @tf_op("Erfc")
+    class Erfc:
+        @classmethod
+        def version_9(cls, ctx, node, **options):
+            one = ctx.make_const(f"{node.name}_one", np.float32(1.0))
+            shape, dtype = (
+                [getter(node.output[0])]
+                for getter in (ctx.get_shape, ctx.get_dtype)
+            )
+            ctx.remove_node(node.name)
+            erf = ctx.make_node("Erf", node.input, shapes=shape, dtypes=dtype)
+            ctx.make_node(
+                "Sub",
+                [one.output[0], erf.output[0]],
+                name=node.name,
+                outputs=node.output,
+                shapes=shape,
+                dtypes=dtype,
+            )
+
+
+def _write_from_torch(student, job, path):
+    """By PyTorch's exporter itself.
+
+    For a batch of any size Keras takes the older one, which bakes sizes in
+    and fails at some models with several outputs.
+    """
+    import torch
+
+    class Flat(torch.nn.Module):
+        """Inputs and outputs one by one, in the order of `flat`."""
+
+        def __init__(self):
+            super().__init__()
+            self.student = student
+
+        def forward(self, *inputs):
+            return tuple(flat(self.student(packed(job.samples, inputs))))
+
+    program = torch.onnx.export(
+        Flat().eval(),
+        tuple(flat(torch_program.example(job))),
+        dynamo=True,
+        dynamic_shapes=torch_program.dynamic_shapes(job, one_by_one=True),
+        verbose=False,
+    )
+    program.save(path)
+
+
+def _rename(path, job):
+    """Gives inputs and outputs their names; their order is that of `flat`."""
+    import onnx
+
+    model = onnx.load(path)
+    graph = model.graph
+    constants = {each.name for each in graph.initializer}
+    taken = [each.name for each in graph.input if each.name not in constants]
+    given = [each.name for each in graph.output]
+    names = dict(zip(taken + given, job.input_names + job.output_names))
+    # What bears one of these names inside makes room for it.
+    inner = set(names.values()) - set(names)
+    names |= {name: f"{name}_inner" for name in inner}
+    _rename_in(graph, names)
+    onnx.save(model, path)
+
+
+def _rename_in(graph, names):
+    for each in [
+        *graph.input,
+        *graph.output,
+        *graph.value_info,
+        *graph.initializer,
+    ]:
+        each.name = names.get(each.name, each.name)
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+        for attribute in node.attribute:
+            for inner in [attribute.g, *attribute.graphs]:
+                _rename_in(inner, names)
+
+
+def reader(path, job):
+    """A function from arrays by name to outputs by name."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = job.threads
+    session = onnxruntime.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"]
+    )
+    names = [each.name for each in session.get_outputs()]
+    return lambda arrays: dict(zip(names, session.run(names, arrays)))
+
+
+def operations(path, job):
+    """Counts of operations, and those of an int8 file left in float."""
+    import onnx
+
+    model = onnx.load(path)
+    counts = collections.Counter(node.op_type for node in model.graph.node)
+    in_float = onnx_int8.in_float(model) if job.quantize == "int8" else []
+    return dict(counts), in_float
+
+
+def versions():
+    """What wrote and ran the file."""
+    return package_versions(BACKEND, CONVERTERS[BACKEND], "onnx", "onnxruntime")

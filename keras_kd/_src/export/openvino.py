@@ -1,0 +1,61 @@
+"""OpenVINO (.xml with its .bin), made of the student's ONNX file.
+
+Keras exports to it as well, but from JAX with no current version of JAX, from
+PyTorch with no dict of outputs, and from TensorFlow with no recurrent layer.
+"""
+
+import collections
+
+from keras_kd._src.export import onnx
+from keras_kd._src.export.job import package_versions
+
+NAME = "OpenVINO"
+SUFFIX = ".xml"
+BACKENDS = onnx.BACKENDS
+PACKAGES = {"openvino": "keras-kd[openvino]", **onnx.PACKAGES}
+RUNTIME = "openvino"
+DYNAMIC = True
+QUANTIZED = ("int8",)
+
+
+def write(student, job, path):
+    """Writes the student as an `.xml` file and a `.bin` file."""
+    import openvino
+
+    source = path.with_suffix(onnx.SUFFIX)
+    onnx.write(student, job, source)
+    model = openvino.convert_model(source)
+    openvino.save_model(model, path, compress_to_fp16=False)
+    source.unlink()
+
+
+def reader(path, job):
+    """A function from arrays by name to outputs by name."""
+    import openvino
+
+    settings = {
+        "INFERENCE_NUM_THREADS": job.threads,
+        # Else a CPU with bfloat16 computes in it.
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+    model = openvino.Core().compile_model(path, "CPU", settings)
+
+    def run(arrays):
+        outputs = model(arrays)
+        return {name: outputs[name] for name in job.output_names}
+
+    return run
+
+
+def operations(path, job):
+    """Counts of operations; of an int8 file, those left in float."""
+    import openvino
+
+    model = openvino.Core().read_model(path)
+    counts = collections.Counter(op.get_type_name() for op in model.get_ops())
+    return dict(counts), []
+
+
+def versions():
+    """What wrote and ran the file."""
+    return onnx.versions() | package_versions("openvino")

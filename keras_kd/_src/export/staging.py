@@ -1,0 +1,55 @@
+"""Files and folders that take the place of earlier ones at once."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import tempfile
+
+
+@contextlib.contextmanager
+def staged(path):
+    """A path of the same name to write to; on success it moves to `path`.
+
+    Whatever fails before leaves what was there, and nothing else.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    room = pathlib.Path(
+        tempfile.mkdtemp(prefix=f"unfinished_{path.name}_", dir=path.parent)
+    )
+    try:
+        unfinished = room / path.name
+        yield unfinished
+        for file in room.rglob("*"):
+            _flush(file)
+        # What the file refers to (OpenVINO's weights) comes before it.
+        others = [each for each in room.iterdir() if each != unfinished]
+        for each in [*others, unfinished]:
+            _move(each, path.with_name(each.name), room)
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def _flush(file):
+    """A name that outlives a power cut must not stand for less."""
+    if file.is_file():
+        with file.open("rb+") as written:
+            os.fsync(written.fileno())
+
+
+def _move(source, target, room):
+    if target.is_dir():  # Only an empty one could be replaced at once.
+        os.replace(target, room / "before")
+        try:
+            os.replace(source, target)
+        except BaseException:
+            os.replace(room / "before", target)
+            raise
+    else:
+        os.replace(source, target)
+
+
+def size_of(path):
+    """Bytes of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(each.stat().st_size for each in files if each.is_file())
