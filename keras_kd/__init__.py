@@ -3,6 +3,7 @@
 from keras_kd import cache
 from keras_kd import callbacks
 from keras_kd import data_free
+from keras_kd import diagnosis
 from keras_kd import layers
 from keras_kd import losses
 from keras_kd import metrics
@@ -37,6 +38,7 @@ __all__ = [
     "callbacks",
     "compare",
     "data_free",
+    "diagnosis",
     "export",
     "extract_features",
     "find_layer",

@@ -30,6 +30,7 @@ SURFACE = {
         "callbacks",
         "compare",
         "data_free",
+        "diagnosis",
         "export",
         "extract_features",
         "find_layer",
@@ -90,6 +91,10 @@ SURFACE = {
         "noise",
         "sample_sheet",
         "zskt",
+    ],
+    "keras_kd.diagnosis": [
+        "Diagnosis",
+        "Finding",
     ],
     "keras_kd.layers": [
         "AttentionAdapter",

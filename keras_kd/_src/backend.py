@@ -287,3 +287,158 @@ def unchanged(*models):
     """A scope in which models run, and what they write is dropped."""
     variables = [v for model in models for v in model.variables]
     return keras.StatelessScope(state_mapping=current_values(variables))
+
+
+def tensorflow_copy(data):
+    """A `tf.data.Dataset` that can be read without the other noticing.
+
+    One that shuffles has another order each time that it is read. Anything
+    else is returned as it is.
+    """
+    if not hasattr(data, "element_spec"):
+        return data
+    import tensorflow as tf
+
+    experimental = tf.data.experimental
+    try:
+        graph = tf.raw_ops.DatasetToGraphV2(
+            input_dataset=experimental.to_variant(data)
+        )
+    except tf.errors.OpError:
+        return data  # It can't be copied.
+    graph = tf.compat.v1.GraphDef.FromString(graph.numpy())
+    for node in graph.node:
+        if node.op == "ShuffleDatasetV3":
+            # This one would draw its seeds from where the other does.
+            node.op = "ShuffleDataset"
+            del node.input[4:]
+    variant = tf.raw_ops.DatasetFromGraph(graph_def=graph.SerializeToString())
+    return experimental.from_variant(variant, data.element_spec)
+
+
+def part_gradients(variables, others, parts, compiled=True):
+    """A function of a batch: the parts of a loss, their gradients' norms.
+
+    Args:
+        variables: what the gradients are taken of.
+        others: the other variables that are read.
+        parts: function of a batch and of pairs of variables and their values
+            (None but on JAX); returns a list of scalars, and any other
+            tensors. It runs in a scope that drops what it assigns.
+        compiled: whether it may be compiled.
+
+    Returns:
+        Function of a batch; returns the parts, the norm of the gradient of
+        each, and the other tensors.
+    """
+    run = {
+        "jax": _jax_part_gradients,
+        "tensorflow": _tensorflow_part_gradients,
+        "torch": _torch_part_gradients,
+    }[BACKEND]
+
+    def take(trained, rest, batch):
+        def in_scope(trained):
+            pairs = [*zip(variables, trained), *zip(others, rest)]
+            with keras.StatelessScope(pairs, collect_losses=True):
+                known = pairs if BACKEND == "jax" else None
+                found, more = parts(batch, known)
+            return [keras.ops.cast(each, "float32") for each in found], more
+
+        return run(in_scope, trained)
+
+    if BACKEND == "jax" and compiled:
+        import jax
+
+        take = jax.jit(take)
+    return lambda batch: take(
+        [variable.value for variable in variables],
+        [variable.value for variable in others],
+        batch,
+    )
+
+
+def _jax_part_gradients(parts, trained):
+    import jax
+
+    found, pullback, more = jax.vjp(parts, trained, has_aux=True)
+    norms = []
+    for chosen in range(len(found)):
+        unit = [
+            keras.ops.ones(()) if number == chosen else keras.ops.zeros(())
+            for number in range(len(found))
+        ]
+        norms.append(_norm(pullback(unit)[0]))
+    return found, norms, more
+
+
+def _tensorflow_part_gradients(parts, trained):
+    import tensorflow as tf
+
+    trained = [tf.convert_to_tensor(each) for each in trained]
+    with tf.GradientTape(
+        persistent=True, watch_accessed_variables=False
+    ) as tape:
+        tape.watch(trained)
+        found, more = parts(trained)
+    norms = [_norm(tape.gradient(part, trained)) for part in found]
+    return found, norms, more
+
+
+def _torch_part_gradients(parts, trained):
+    import torch
+
+    found, more = parts(trained)
+    norms = []
+    for part in found:
+        gradients = []
+        if part.requires_grad and trained:
+            gradients = torch.autograd.grad(
+                part, trained, retain_graph=True, allow_unused=True
+            )
+        norms.append(_norm(gradients))
+    return found, norms, more
+
+
+def _norm(gradients):
+    """The norm of gradients together; None stands for 0."""
+    # Of embeddings TensorFlow has the rows that were looked up.
+    squares = [
+        keras.ops.sum(
+            keras.ops.square(
+                keras.ops.cast(keras.ops.convert_to_tensor(each), "float32")
+            )
+        )
+        for each in gradients
+        if each is not None
+    ]
+    return keras.ops.sqrt(sum(squares, keras.ops.zeros(())))
+
+
+def compiled_pass(function, variables, compiled=True):
+    """A function of a batch as one compiled pass without gradients.
+
+    Args:
+        function: of a batch, and of pairs of variables and their values (None
+            but on JAX).
+        variables: what it reads.
+        compiled: whether it may be compiled.
+    """
+    if BACKEND == "jax":
+        import jax
+
+        def run(values, batch):
+            return function(batch, list(zip(variables, values)))
+
+        run = jax.jit(run) if compiled else run
+        return lambda batch: run([v.value for v in variables], batch)
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(lambda batch: function(batch, None))
+
+    def run_without_gradients(batch):
+        with no_gradient():
+            return function(batch, None)
+
+    return run_without_gradients

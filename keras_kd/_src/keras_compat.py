@@ -30,6 +30,7 @@ __all__ = [
     "Model",
     "additional_losses",
     "all_layers",
+    "another_compiled_loss",
     "as_in_keras",
     "change_metrics",
     "class_weight_map",
@@ -277,21 +278,49 @@ class Model(keras.Model):
     if keras.backend.backend() == "torch":
 
         def compile(self, *args, **kwargs):
-            # Keras' losses multiply the weights that they are given by their
-            # mask (`ignore_class`), in place: what follows would have those.
             super().compile(*args, **kwargs)
-            loss = self._compile_loss
-            if loss is not None:
-                own = loss.call
-                loss.call = lambda y, y_pred, sample_weight=None: own(
-                    y, y_pred, _copied(sample_weight)
-                )
+            if self._compile_loss is not None:
+                _keep_weights(self._compile_loss)
 
         def zero_grad(self, set_to_none=True):
             # Keras holds parameters by path: of two variables of one path
             # PyTorch knows one, and would let the other's gradients pile up.
             for variable in self.trainable_variables:
                 variable.value.grad = None
+
+
+def _keep_weights(loss):
+    """Leaves weights as they are on PyTorch.
+
+    Keras' losses multiply those that they are given by their mask
+    (`ignore_class`), in place: what follows would have those.
+    """
+    own = loss.call
+    loss.call = lambda y, y_pred, sample_weight=None: own(
+        y, y_pred, _copied(sample_weight)
+    )
+
+
+@contextlib.contextmanager
+def another_compiled_loss(model):
+    """Gives a model a new compiled loss like its own meanwhile; yields it.
+
+    Keras' own makes metrics when it is called first, and how `fit` begins
+    depends on whether it has.
+    """
+    own = model._compile_loss
+    loss = own and type(own)(
+        own._user_loss,
+        own._user_loss_weights,
+        output_names=own.output_names,
+    )
+    if loss and keras.backend.backend() == "torch":
+        _keep_weights(loss)
+    object.__setattr__(model, "_compile_loss", loss)
+    try:
+        yield loss
+    finally:
+        object.__setattr__(model, "_compile_loss", own)
 
 
 def _copied(tensors):

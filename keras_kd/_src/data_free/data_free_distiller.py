@@ -27,6 +27,7 @@ from keras_kd._src.data_free.sample_memory import SampleMemory
 from keras_kd._src.data_free.synthesis import Synthesis
 from keras_kd._src.data_free.synthesis import check_differentiable
 from keras_kd._src.data_free.synthesis import check_losses
+from keras_kd._src.diagnosis.few_batches import unchanged_random_states
 from keras_kd._src.distillation.distiller import Distiller
 from keras_kd._src.distillation.teacher import as_teacher
 from keras_kd._src.losses.soft_targets import SoftTargets
@@ -326,6 +327,35 @@ class DataFreeDistiller(Distiller):
     def train_on_batch(self, *args, **kwargs):
         """Raises a `ValueError`: samples are made in `fit`."""
         raise _made_here("train_on_batch")
+
+    def diagnose(self, *data, batch_size=32, batches=8, **more):
+        """Looks at what the generator makes now, as `Distiller` at its data.
+
+        Findings on labels, and on a cache, are left out: there are none.
+
+        Args:
+            *data: none.
+            batch_size: as in `fit`.
+            batches: integer, how many batches are made.
+            **more: none.
+
+        Returns:
+            A `keras_kd.diagnosis.Diagnosis`.
+
+        Raises:
+            ValueError: data is given.
+        """
+        if data or more:
+            raise _made_here("diagnose")
+        self._need_teacher()
+        batches = integer(batches, "batches")
+        batch_size = integer(batch_size, "batch_size")
+        with unchanged_random_states():
+            samples = self.generate(batches * batch_size)
+        sizes = {"batch_size": batch_size, "batches": batches}
+        return super().diagnose(samples, **sizes)
+
+    _samples_return = False
 
     def check_finite(self):
         # The teacher was finite before training: it is what was made.

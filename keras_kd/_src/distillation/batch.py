@@ -49,6 +49,16 @@ class Targets(NamedTuple):
     sample_index: Any = None
 
 
+class ObservedStep(NamedTuple):
+    """What a training step computes of a batch, as the diagnosis sees it."""
+
+    parts: list  # Of the loss: the hard loss, the terms, the student's own.
+    targets: Targets
+    predictions: Predictions
+    teacher_features: dict
+    weight: Any  # Of the samples.
+
+
 def split_batch(data, training=False):
     """Takes a batch of `fit` apart: `x`, `(x, y)` or `(x, y, weight)`."""
     inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(data)

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_kd._src.diagnosis.output_kinds import each_output
 from keras_kd._src.distillation import checks
 from keras_kd._src.distillation.last_activation import last_activation
 from keras_kd._src.distillation.taps import Tap
@@ -42,7 +43,7 @@ def several_outputs(student, output, loss):
         List of `Transfer`s.
     """
     names = _names(student, output)
-    losses = checks.each_output(loss, list(names.values()))
+    losses = each_output(loss, list(names.values()))
     kinds = {
         name: _kind(last_activation(student, Tap(f"[{key}]")), each)
         for (key, name), each in zip(names.items(), losses)

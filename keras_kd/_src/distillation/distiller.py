@@ -13,10 +13,21 @@ from keras_kd._src.backend import separate_buffers
 from keras_kd._src.backend import state_mapping
 from keras_kd._src.backend import update_after_step
 from keras_kd._src.backend import with_logs
+from keras_kd._src.diagnosis.diagnose import Subject
+from keras_kd._src.diagnosis.diagnose import diagnose
+from keras_kd._src.diagnosis.output_kinds import mistaken_features
+from keras_kd._src.diagnosis.output_kinds import mistaken_hard_loss
+from keras_kd._src.diagnosis.output_kinds import output_names
+from keras_kd._src.diagnosis.setup import ensemble_temperatures
+from keras_kd._src.diagnosis.setup import rounded_head
+from keras_kd._src.diagnosis.setup import unused_labels
+from keras_kd._src.diagnosis.teacher_accuracy import no_better_than_chance
+from keras_kd._src.diagnosis.term_sizes import too_small
 from keras_kd._src.distillation import checkpoint
 from keras_kd._src.distillation import checks
 from keras_kd._src.distillation import defaults
 from keras_kd._src.distillation.adapters import check_memories
+from keras_kd._src.distillation.batch import ObservedStep
 from keras_kd._src.distillation.batch import PairedInputs
 from keras_kd._src.distillation.batch import Predictions
 from keras_kd._src.distillation.batch import StudentInputs
@@ -223,7 +234,7 @@ class Distiller(keras_compat.Model):
         self._activations = None, None
         self._teacher_state = {}  # What a loaded one expects of its teacher.
         self._start_checks(loss=None)
-        checks.warn_of_rounded_head(student)
+        checks.warn_of(rounded_head(student))
         if teacher is not None:
             self.set_teacher(teacher)
         self.built = True  # What is not yet, `meet_data` builds.
@@ -273,7 +284,7 @@ class Distiller(keras_compat.Model):
                 self._check_shared_state(teacher)
             else:
                 self._match_features(teacher, inputs)
-        checks.warn_of_temperature(teacher.wrapped, self.transfers)
+        checks.warn_of(ensemble_temperatures(teacher.wrapped, self.transfers))
         self._matched = inputs is not None
         self.awaits_data = self._own_loss or not self._matched
         self._teacher_state = teacher.load_state(self._teacher_state)
@@ -331,6 +342,31 @@ class Distiller(keras_compat.Model):
                 (inputs.student, labels, output, weight),
             )
         self._matched, self.awaits_data = True, False
+
+    @contextlib.contextmanager
+    def ready_for(self, batch):
+        """Can run a step on such batches, and `fit` begins as it would have.
+
+        What depends on the data is built, as `fit` would build it.
+
+        Args:
+            batch: the first batch, as `fit` has it.
+        """
+        awaits_data = self.awaits_data
+        if awaits_data:
+            self.meet_data(batch)
+            self.awaits_data = True  # `fit` takes its first batch twice then.
+        with keras_compat.another_compiled_loss(self) as loss:
+            if loss is not None and batch[1] is not None:
+                x, y, _, _, weight = split_batch(batch)
+                y, weight = data_spec((y, weight))
+                size = batch_size_of(data_spec(student_inputs(x)))
+                output = of_batch_size(untracked(self._student_output), size)
+                output_spec(
+                    lambda data: loss(*data),
+                    (self._labels_for(y, output), output, weight),
+                )
+            yield
 
     def _match_features(self, teacher, inputs):
         """Builds what the features need, once both sides' shapes are known."""
@@ -507,13 +543,7 @@ class Distiller(keras_compat.Model):
         if training:
             self._advance_schedules()
             self._inspect_outputs(y, y_pred, sample_weight)
-        parts = [
-            self._hard_loss(
-                x.inputs, y.labels, y_pred.output, sample_weight, training
-            ),
-            *self._terms(x, y, y_pred.features, sample_weight, training),
-            self._student_losses(),
-        ]
+        parts = self._parts(x, y, y_pred, sample_weight, training)
         if self._head:
             metrics = self._teacher_metrics.position_means(
                 y, y_pred.output, common_weight(sample_weight)
@@ -526,6 +556,37 @@ class Distiller(keras_compat.Model):
         samples = ops.shape(given[0])[0]
         self._loss_parts.update_state(parts, samples)
         return sum(parts)
+
+    def _parts(self, x, y, y_pred, sample_weight, training):
+        """The hard loss, the terms, and the student's own losses."""
+        return [
+            self._hard_loss(
+                x.inputs, y.labels, y_pred.output, sample_weight, training
+            ),
+            *self._terms(x, y, y_pred.features, sample_weight, training),
+            self._student_losses(),
+        ]
+
+    def observe(self, data, state_mapping=None):
+        """What a training step computes of a batch; for the diagnosis.
+
+        Args:
+            data: a batch as `fit` has it.
+            state_mapping: on JAX, pairs of variables and values.
+
+        Returns:
+            An `ObservedStep`.
+        """
+        inputs, targets, weight = self.complete_batch(data, state_mapping)
+        predictions = self(inputs, training=True)
+        parts = self._parts(inputs, targets, predictions, weight, True)
+        if self._head:  # Each with a gradient of its own.
+            parts = [
+                part for each in parts for part in computed([each], [], True)
+            ]
+        features = self._teacher.features(targets.teacher, predictions.features)
+        weight = None if weight is None else common_weight(weight)
+        return ObservedStep(parts, targets, predictions, features, weight)
 
     def _advance_schedules(self):
         step = ops.convert_to_tensor(self._training_step)
@@ -545,7 +606,7 @@ class Distiller(keras_compat.Model):
         )
         if self._check_labels and targets.labels is not None:
             self._check_labels = False
-            checks.warn_of_labels()
+            checks.warn_of(unused_labels())
 
     def _hard_loss(self, inputs, labels, output, sample_weight, training):
         weight = ops.convert_to_tensor(self.hard_weight)
@@ -647,6 +708,7 @@ class Distiller(keras_compat.Model):
         else:
             given = keras.tree.flatten(callbacks) if callbacks else []
             arguments["callbacks"] = [monitor, *given]
+        checks.check_trainable(self.student)
         with self._checked_run():
             return super().fit(**with_class_weight(arguments))
 
@@ -661,6 +723,7 @@ class Distiller(keras_compat.Model):
 
     @keras_compat.as_in_keras
     def train_on_batch(self, **arguments):
+        checks.check_trainable(self.student)
         with self._checked_run():
             arguments = with_class_weight(arguments)
             results = super().train_on_batch(**arguments)
@@ -705,6 +768,109 @@ class Distiller(keras_compat.Model):
         arguments["shuffle"] = False
         return self._preprocessed(arguments, shuffle=shuffle)
 
+    def diagnose(
+        self, x, y=None, sample_weight=None, *, batch_size=None, batches=8
+    ):
+        """Looks at a few batches before training: what is likely to go wrong.
+
+        Before the first `fit` of a new pair of models, or where a student
+        learns less than it should. It looks for
+
+        - a teacher that is no better than chance on the labels, or whose
+          classes have another order than these;
+        - probabilities where logits are expected, or the other way round;
+        - inputs that are not what the teacher was trained on, as far as its
+          `BatchNormalization`, `Normalization` and `Rescaling` layers show
+          it, and whether it is right more often on inputs of another range;
+        - a teacher that is random, or predicts a sample by the others of its
+          batch, in inference mode;
+        - terms whose gradient in the student is too small to matter, or drowns
+          the hard loss's;
+        - features that are all 0, the same for all samples, or not finite;
+        - a temperature that is too low or too high for this teacher;
+        - kernels of the student that can't train, as after
+          `quantize("int8")`;
+
+        and measures what the teacher takes, and from which epoch on a cache of
+        its predictions pays. Of each term it gives, as mean over the batches,
+
+            value    = weight * loss
+            gradient = norm of d value / d (the student's trainable weights)
+
+        at the student's present weights. What does not apply is left out. What
+        a teacher without such layers was trained on, and what a layer or data
+        set keeps elsewhere than in Keras' variables and the usual random
+        generators, can't be seen.
+
+        Nothing is trained. Weights, optimizer, metrics, random states and the
+        order of the data stay, and training afterwards is the same to the bit;
+        what `fit` would build with its first batch is built.
+
+        Args:
+            x: what `fit` takes: arrays, a `tf.data.Dataset`, a `PyDataset`, a
+                PyTorch `DataLoader`, or texts for a task that brings a
+                preprocessor; no generator, as what is read of it is gone.
+            y: labels, with arrays.
+            sample_weight: weights, with arrays.
+            batch_size: of arrays, 32 by default; a term's gradient depends on
+                it.
+            batches: integer, how many batches are read: of arrays from all
+                over the data, of other data the first ones.
+
+        Returns:
+            A `keras_kd.diagnosis.Diagnosis`: `print` shows it, `findings` is a
+            list, `ok` is False where something is wrong.
+
+        Raises:
+            ValueError: the distiller is not compiled or has no teacher, or
+                the data is none that can be read so.
+
+        Example:
+        >>> import keras_kd as kd
+        >>> teacher = keras.Sequential([keras.Input((4,))])
+        >>> teacher.add(keras.layers.Dense(3))
+        >>> distiller = kd.Distiller(teacher, keras.models.clone_model(teacher))
+        >>> distiller.compile("adam")
+        >>> report = distiller.diagnose(keras.random.normal((64, 4)))
+        >>> report.of("teacher mode").severity
+        'fine'
+        """
+        self._need_teacher()
+        if not self.compiled:
+            raise ValueError(
+                "A distiller is compiled before it is diagnosed: its loss is "
+                "looked at, too. Received: a distiller without `compile`. Call "
+                "`distiller.compile(...)` first."
+            )
+        with checks.own_errors():
+            return diagnose(
+                Subject(
+                    self,
+                    self._teacher,
+                    self._teacher_taps(),
+                    self._loss_given,
+                    self._reports_unused_labels(),
+                    self._samples_return,
+                ),
+                (x, y, sample_weight),
+                batch_size,
+                batches,
+            )
+
+    # Or each sample is made anew, and no cache can hold predictions for it.
+    _samples_return = True
+
+    def _reports_unused_labels(self):
+        return self._wants_loss() and not checks.uses_labels(
+            self._teacher, self.transfers, self._teacher_metrics
+        )
+
+    def _wants_loss(self):
+        """Whether the hard loss counts, and there is none."""
+        # As it was given: no variable is read in the scope of a strategy.
+        counts = self._hard_weight.start > 0.0 or self._hard_weight.moves
+        return self._loss_given is None and counts and not self._own_loss
+
     @contextlib.contextmanager
     def _checked_run(self):
         self._need_teacher()
@@ -746,9 +912,7 @@ class Distiller(keras_compat.Model):
         """Warnings are given once after each `compile`."""
         self._loss_given = loss
         self.check_probabilities = self.in_first_epoch = True
-        # As it was given: no variable is read in the scope of a strategy.
-        counts = self._hard_weight.start > 0.0 or self._hard_weight.moves
-        self._check_labels = loss is None and counts and not self._own_loss
+        self._check_labels = self._wants_loss()
         if self._output_inspection is not None:
             self._output_inspection.reset()
 
@@ -763,23 +927,31 @@ class Distiller(keras_compat.Model):
         if self.check_probabilities:
             self.check_probabilities = False
             for transfer in self.transfers:
-                checks.warn_of_probabilities(transfer)
+                _, *mistaken = transfer.inspection.read()
+                checks.warn_of(mistaken_features(transfer, mistaken))
             if self._hard_weight.number > 0.0 or self._hard_weight.moves:
-                checks.warn_of_hard_loss(
-                    self._loss_given,
-                    self.student,
-                    self._student_output,
-                    self._output_inspection,
+                checks.warn_of(
+                    mistaken_hard_loss(
+                        self._loss_given,
+                        self.student,
+                        output_names(self._student_output),
+                        *self._output_inspection.kinds(),
+                    )
                 )
 
     def end_first_epoch(self, logs):
         """Warns of what the first epoch shows; for the monitor of `fit`."""
         if self.in_first_epoch:
             self.in_first_epoch = False
-            checks.warn_of_teacher(self._teacher, self._output_inspection)
-            checks.warn_of_small_terms(
-                self._teacher, self.transfers, self._term_names(), logs
-            )
+            if not self._teacher.follows_student:  # It begins untrained.
+                counts = self._output_inspection.accuracy()
+                checks.warn_of(
+                    no_better_than_chance(self._teacher.name, *counts)
+                )
+            total = float(logs.get("loss", 0.0))
+            for transfer, name in zip(self.transfers, self._term_names()):
+                part = float(logs.get(name, 0.0))
+                checks.warn_of(too_small(self._teacher, transfer, part, total))
 
     # --- what Keras asks of a model -----------------------------------------
 

@@ -65,12 +65,9 @@ class FeatureInspection(_Counts):
         """Looks at one batch; given both sides' flags, also at its kind."""
         self.not_finite.assign_add(_any(map(_not_finite, teacher_features)))
         if from_logits is not None:
-            sides = zip((teacher_features, student_features), from_logits)
-            found = [
-                _any(map(_outside if flag is False else _probable, each))
-                for each, flag in sides
-            ]
-            self.mistaken.assign_add(ops.stack(found))
+            self.mistaken.assign_add(
+                mistaken_kinds(teacher_features, student_features, from_logits)
+            )
 
     def compare_weights(self, weight, others):
         """Counts a batch whose outputs have weights that differ."""
@@ -111,14 +108,13 @@ class OutputInspection(_Counts):
     def update(self, labels, teacher_output, student_output, sample_weight):
         """Looks at one batch."""
         outputs = keras.tree.flatten(student_output)
-        probable = [_probable(output) for output in outputs]
-        outside = [_outside(output) for output in outputs]
-        self.probable.assign_add(ops.stack(probable))
-        self.outside.assign_add(ops.stack(outside))
+        probable, outside = kinds_of_outputs(outputs)
+        self.probable.assign_add(probable)
+        self.outside.assign_add(outside)
         if _are_classes(labels, teacher_output):
             labels = ops.cast(labels, "int32")
             classes = teacher_output.shape[-1]
-            counts = _counted(labels, classes, outputs, sample_weight)
+            counts = counted(labels, classes, outputs, sample_weight)
             counts, labels, teacher_output = (
                 _some(values, len(labels.shape))
                 for values in (counts, labels, teacher_output)
@@ -129,6 +125,66 @@ class OutputInspection(_Counts):
             self.correct.assign_add(ops.sum(ops.where(correct, counts, 0.0)))
             self.by_chance.assign_add(labelled / classes)
 
+    def kinds(self):
+        """In how many batches each output was probable, and was outside."""
+        return _numbers(self.probable), _numbers(self.outside)
+
+    def accuracy(self):
+        """How many labels counted, were right, and the share by chance."""
+        labelled, correct, by_chance = (
+            float(_numbers(count))
+            for count in (self.labelled, self.correct, self.by_chance)
+        )
+        return labelled, correct, by_chance / max(labelled, 1.0)
+
+
+def _numbers(count):
+    return ops.convert_to_numpy(count.value)
+
+
+def mistaken_kinds(teacher_features, student_features, from_logits):
+    """Whether each side's features are of the other kind: 0 or 1, shape (2,).
+
+    Args:
+        teacher_features: list of tensors.
+        student_features: list of tensors.
+        from_logits: both sides' flags, None where that is open.
+    """
+    sides = zip((teacher_features, student_features), from_logits)
+    found = [
+        _any(map(_outside if flag is False else _probable, each))
+        for each, flag in sides
+    ]
+    return ops.stack(found)
+
+
+def kinds_of_outputs(outputs):
+    """Which outputs look like probabilities, and which can't be: 0 or 1."""
+    probable = [_probable(output) for output in outputs]
+    outside = [_outside(output) for output in outputs]
+    return ops.stack(probable), ops.stack(outside)
+
+
+def class_labels(labels, output):
+    """The labels of an output of classes as numbers; None if there are none.
+
+    One-hot labels become numbers, and -1 where a row is not one-hot.
+    """
+    if _are_classes(labels, output):
+        return ops.cast(labels, "int32")
+    if not hasattr(labels, "shape") or not hasattr(output, "shape"):
+        return None
+    if len(labels.shape) == len(output.shape) and output.shape[-1] > 1:
+        if labels.shape[-1] == 1:
+            return class_labels(ops.squeeze(labels, axis=-1), output)
+        if same_shape(labels.shape, output.shape):
+            hot = ops.cast(labels, "float32")
+            single = ops.logical_and(
+                ops.sum(hot, axis=-1) == 1.0, ops.max(hot, axis=-1) == 1.0
+            )
+            return ops.where(single, ops.argmax(hot, axis=-1), -1)
+    return None
+
 
 def _are_classes(labels, output):
     if not hasattr(labels, "shape") or not hasattr(output, "shape"):
@@ -138,7 +194,7 @@ def _are_classes(labels, output):
     return same and "int" in dtype and output.shape[-1] > 1
 
 
-def _counted(labels, classes, outputs, sample_weight):
+def counted(labels, classes, outputs, sample_weight):
     """1.0 for each label that is a class and counts in the loss, else 0.0."""
     known = ops.logical_and(labels >= 0, labels < classes)
     mask = get_keras_mask(outputs[0]) if len(outputs) == 1 else None

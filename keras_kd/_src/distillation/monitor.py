@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_kd._src.diagnosis.setup import own_texts
 from keras_kd._src.distillation import checks
 from keras_kd._src.mapped_dataset import epoch_logs
 
@@ -27,7 +28,8 @@ class Monitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._first_batch_seen = False
-        checks.warn_of_own_texts(self.model, self.data)
+        if self.model.check_probabilities:
+            checks.warn_of(own_texts(self.model, self.data))
 
     def on_epoch_begin(self, epoch, logs=None):
         if hasattr(self.data, "set_epoch"):

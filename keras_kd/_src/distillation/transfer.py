@@ -320,7 +320,7 @@ class Transfer(keras.layers.Layer):
             teacher = [getattr(each, "source", each) for each in teacher]
             student = [getattr(each, "source", each) for each in student]
             check_probabilities = False
-        flags = self._flags() if check_probabilities else None
+        flags = self.from_logits if check_probabilities else None
         self.inspection.update(teacher, student, flags)
 
     def _loss_value(self, pairs, teacher_features, data, training):
@@ -422,7 +422,8 @@ class Transfer(keras.layers.Layer):
         ]
         return masks if any(mask is not None for mask in masks) else None
 
-    def _flags(self):
+    @property
+    def from_logits(self):
         """Both sides' `from_logits`, None where open; None without logits."""
         if not getattr(self.loss, "expects_logits", False):
             return None

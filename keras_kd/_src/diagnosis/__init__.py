@@ -1,0 +1,1 @@
+"""The doctor: what is likely to go wrong, found before training."""

@@ -1,0 +1,185 @@
+"""Checks of the inputs against what the teacher keeps of its training data.
+
+What can be seen: the moving statistics of the first `BatchNormalization`, the
+mean and variance of `Normalization` layers, what a `Rescaling` is made for,
+and whether the teacher is right more often on inputs of another range. What a
+teacher without any of these, and data without labels, was trained on is not
+known.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_kd._src.data_free.teacher_layers import paths_of
+from keras_kd._src.diagnosis.finding import Finding
+
+# Standard deviations between the means; factor between the variances.
+LOOK = 1.0, 4.0
+WRONG = 10.0, 100.0
+# A `Rescaling` below this is made for pixels of 0 to 255.
+OF_PIXELS = 0.02
+REMEDY = (
+    "Check the preprocessing: values of 0 to 255, 0 to 1, -1 to 1, or "
+    "normalized?"
+)
+
+
+def watched_layers(model):
+    """Tap text -> layer, of what keeps statistics of the inputs."""
+    if not isinstance(model, keras.layers.Layer):
+        return {}
+    norms = paths_of(model, keras.layers.BatchNormalization)[:1]
+    found = {f"{path}:input": layer for path, layer in norms}
+    for path, layer in paths_of(model, keras.layers.Normalization):
+        found[path] = layer
+    return found
+
+
+def moments_at(layer, features):
+    """Mean and mean square of features by the axis that a layer keeps."""
+    features = ops.stop_gradient(ops.cast(features, "float32"))
+    axes = list(range(len(features.shape)))
+    if isinstance(layer, keras.layers.BatchNormalization):
+        del axes[layer.axis]
+    return ops.stack(
+        [ops.mean(features, axes), ops.mean(ops.square(features), axes)]
+    )
+
+
+def judge_moments(layer, tap, moments):
+    """Compares what reaches a layer with its statistics.
+
+    Args:
+        layer: a `BatchNormalization` or a `Normalization`.
+        tap: text of the tap.
+        moments: mean of what `moments_at` returns.
+    """
+    mean, square = np.asarray(moments, "float64")
+    variance = np.maximum(square - mean**2, 0.0)
+    kept, of = (0.0, 1.0), "its own data, which it brings to mean 0, variance 1"
+    epsilon = 1e-6
+    if isinstance(layer, keras.layers.BatchNormalization):
+        kept = [
+            ops.convert_to_numpy(v.value).astype("float64")
+            for v in (layer.moving_mean, layer.moving_variance)
+        ]
+        of, epsilon = "its moving statistics", layer.epsilon
+    deviation = np.sqrt(kept[1] + epsilon)
+    shift = float(np.median(np.abs(mean - kept[0]) / deviation))
+    ratio = (variance + epsilon) / (kept[1] + epsilon)
+    ratio = float(np.exp(np.median(np.log(ratio))))
+    severity = _severity(shift, ratio)
+    remedy = REMEDY
+    if isinstance(layer, keras.layers.BatchNormalization):
+        remedy += (
+            " Or the teacher was trained for too few steps for its moving "
+            "statistics to follow."
+        )
+    return Finding(
+        f"input range, {layer.name}",
+        severity,
+        f"At {tap!r} of the teacher the data has its mean {shift:.3g} standard "
+        f"deviations away from {of}, and {ratio:.3g} times the variance "
+        "(medians over the channels).",
+        "" if severity == "fine" else remedy,
+        {"shift": shift, "variance_ratio": ratio},
+    )
+
+
+def _severity(shift, ratio):
+    ratio = max(ratio, 1.0 / ratio)
+    if shift > WRONG[0] or ratio > WRONG[1]:
+        return "wrong"
+    return "look" if shift > LOOK[0] or ratio > LOOK[1] else "fine"
+
+
+def judge_rescaling(model, low, high):
+    """Where inputs of 0 to 1 go through a `Rescaling` that is for 0 to 255.
+
+    Args:
+        model: the teacher.
+        low: the least value of the inputs.
+        high: the largest.
+    """
+    if not isinstance(model, keras.layers.Layer):
+        return
+    for path, layer in paths_of(model, keras.layers.Rescaling):
+        scale = np.max(np.abs(np.asarray(layer.scale, "float64")))
+        if scale >= OF_PIXELS:
+            continue
+        small = max(abs(low), abs(high)) <= 2.0
+        yield Finding(
+            f"input range, {layer.name}",
+            "wrong" if small else "fine",
+            f"The teacher's {path!r} multiplies by {scale:.4g}, as for values "
+            f"up to {1 / scale:.4g}. Received: inputs of {low:.4g} to "
+            f"{high:.4g}.",
+            "Give it inputs that are not scaled yet." if small else "",
+            {"scale": float(scale), "low": low, "high": high},
+        )
+
+
+def other_ranges(low, high):
+    """Name -> function: how inputs of a range may have been meant."""
+    if high > 2.0 and low >= 0.0:
+        return {
+            "divided by 255": lambda x: x / 255.0,
+            "divided by 127.5, minus 1": lambda x: x / 127.5 - 1.0,
+        }
+    if low >= 0.0 and high <= 1.0:
+        return {
+            "times 255": lambda x: x * 255.0,
+            "times 2, minus 1": lambda x: x * 2.0 - 1.0,
+        }
+    if low >= -1.0 and high <= 1.0:
+        return {
+            "brought to 0 to 1": lambda x: (x + 1.0) / 2.0,
+            "brought to 0 to 255": lambda x: (x + 1.0) * 127.5,
+        }
+    return {}
+
+
+def judge_ranges(low, high, right, others, count):
+    """Whether the teacher is right more often on inputs of another range.
+
+    Args:
+        low: the least value of the inputs.
+        high: the largest.
+        right: share of labels that the teacher has right.
+        others: name -> the same share, on inputs of another range.
+        count: how many labels there are.
+    """
+    figures = {"low": low, "high": high, "accuracy": right, **others}
+    best = max(others, key=others.get)
+    spread = np.sqrt(0.25 / count)
+    if others[best] > right + max(0.1, 2.0 * spread):
+        return Finding(
+            "input range",
+            "wrong",
+            f"The teacher is right more often on inputs of another range. "
+            f"Received: inputs of {low:.4g} to {high:.4g}, {100 * right:.1f} % "
+            f"right; {100 * others[best]:.1f} % when they are {best}.",
+            "Check the preprocessing that it was trained with.",
+            figures,
+        )
+    tried = ", ".join(f"{100 * v:.1f} % {name}" for name, v in others.items())
+    return Finding(
+        "input range",
+        "fine",
+        f"Inputs of {low:.4g} to {high:.4g}. The teacher has "
+        f"{100 * right:.1f} % right, and no more on inputs of another range "
+        f"({tried}).",
+        figures=figures,
+    )
+
+
+def unknown_range(low, high):
+    """Where nothing shows what the teacher was trained on."""
+    return Finding(
+        "input range",
+        "fine",
+        f"Inputs of {low:.4g} to {high:.4g}. Not judged: the teacher keeps no "
+        "statistics of its inputs, and no labels show where it is right.",
+        figures={"low": low, "high": high},
+    )

@@ -1,0 +1,88 @@
+"""Checks of a temperature against the teacher's confidence."""
+
+import math
+
+import numpy as np
+from keras import ops
+
+from keras_kd._src.diagnosis.finding import Finding
+
+# Temperatures that are suggested, the lowest first.
+CHOICES = 1.0, 2.0, 4.0, 8.0, 16.0
+# At the one that is suggested the likeliest class has this much, in the mean.
+MOST_OF_FIRST = 0.75
+# Above this, soft targets say little more than the teacher's first class does.
+SURE = 0.95
+# A share of the entropy of equal classes above which they are all but equal.
+EQUAL = 0.97
+
+
+def confidence(logits, temperature):
+    """Means of a batch: entropy, the first class's probability; log(classes).
+
+    Args:
+        logits: shape `(..., classes)`.
+        temperature: a positive number or a scalar tensor.
+    """
+    log_probs = ops.log_softmax(logits / temperature, axis=-1)
+    probs = ops.exp(log_probs)
+    # Classes that are masked with minus infinity have no part.
+    products = ops.where(probs > 0.0, probs * log_probs, 0.0)
+    entropy = -ops.sum(products, axis=-1)
+    first = ops.max(probs, axis=-1)
+    most = math.log(logits.shape[-1])
+    means = ops.mean(entropy), ops.mean(first)
+    return ops.stack([*means, ops.cast(most, means[0].dtype)])
+
+
+def confidences(logits, temperature):
+    """`confidence` at each of `CHOICES`, and last at a transfer's own."""
+    logits = ops.stop_gradient(ops.cast(logits, "float32"))
+    return ops.stack(
+        [confidence(logits, each) for each in (*CHOICES, temperature)]
+    )
+
+
+def judge_temperature(transfer, number, means):
+    """What is to be said of a transfer's temperature.
+
+    Args:
+        transfer: the `Transfer`.
+        number: its temperature now.
+        means: what `confidences` returns, mean over the batches.
+    """
+    *choices, (entropy, first, most) = np.asarray(means).tolist()
+    at_one = choices[0]
+    suggested = next(
+        (t for t, (_, p, _) in zip(CHOICES, choices) if p <= MOST_OF_FIRST),
+        CHOICES[-1],
+    )
+    figures = {
+        "temperature": number,
+        "suggested": suggested,
+        "entropy_at_1": at_one[0],
+        "top_1_at_1": at_one[1],
+        "entropy": entropy,
+        "top_1": first,
+    }
+    seen = (
+        f"The teacher's first class has a probability of {at_one[1]:.3f} in "
+        f"the mean, and {first:.3f} at temperature {number:g}; the entropy is "
+        f"{at_one[0]:.3f} nats, and {entropy:.3f} of at most {most:.3f}."
+    )
+    too_sure = first > SURE and suggested > number
+    too_soft = entropy > EQUAL * most and suggested < number
+    remedy = ""
+    if too_sure:
+        remedy = "Soft targets then say little more than labels do. "
+    elif too_soft:
+        remedy = "All classes are nearly equal then. "
+    if suggested != number:
+        remedy += (
+            f"Try {suggested:g}, the first of 1, 2, 4, 8 and 16 at which the "
+            f"first class has {MOST_OF_FIRST:g} at most (a rule of thumb), "
+            "and compare on held-out data."
+        )
+    severity = "look" if too_sure or too_soft else "fine"
+    name = f"temperature, {transfer.name}"
+    return Finding(name, severity, seen, remedy, figures)
