@@ -194,6 +194,23 @@ distiller.compile(
         kd.metrics.TeacherDivergence(),
     ],
 )
+
+"""
+Most distillations that fail do so quietly. So let the distiller look at a few
+batches first. `diagnose` takes the data that `fit` takes, and changes nothing:
+"""
+
+print(distiller.diagnose(few_images, few_labels, batch_size=50))
+
+"""
+The worst comes first, with what to do about it. Here nothing is wrong. The
+teacher is right on all of these images, and the soft targets give the student
+a gradient many times that of the labels. The end of the table is on the
+temperature, which we will come to.
+
+Now train:
+"""
+
 history = distiller.fit(
     few_images,
     few_labels,

@@ -9,6 +9,9 @@ from keras_kd._src.distillation.last_activation import last_parts
 from keras_kd._src.keras_compat import all_layers
 from keras_kd._src.keras_compat import compiled_loss
 
+# Modes of `quantize` in which kernels are integers.
+INTEGERS = "int8", "int4", "gptq", "awq"
+
 
 def ensemble_temperatures(teacher, transfers):
     """Where an ensemble averages at another temperature than a loss's."""
@@ -103,17 +106,14 @@ def quantized_student(student):
     yield Finding(
         "student quantized",
         "look" if kernels else "wrong",
-        f"The kernels of the student {student.name!r} are integers, which "
-        f"have no gradient. Received: {len(modes)} layers in {mode!r}, "
-        f"{first!r} among them; {rest}.",
+        f"The student {student.name!r} has kernels of integers, which have no "
+        f"gradient: in {len(modes)} layers, such as {first!r} in {mode!r}; "
+        f"{rest}.",
         "To train a student for 8 bits, distil the float model under "
         "`keras_kd.quantization.QuantizationAwareModel(student)`, and "
         "quantize afterwards; or give it a LoRA (`enable_lora`).",
         {"quantized_layers": len(modes), "trainable_kernels": len(kernels)},
     )
-
-
-INTEGERS = "int8", "int4", "gptq", "awq"
 
 
 def unused_labels():

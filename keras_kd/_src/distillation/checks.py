@@ -32,7 +32,9 @@ def check_trainable(student):
     """Raises a `ValueError` if only biases and scales of a student train."""
     for finding in quantized_student(student):
         if finding.severity == "wrong":
-            raise ValueError(finding.text)
+            raise ValueError(
+                f"The student can't be trained. Received: {finding.text}"
+            )
 
 
 # --- while a step is traced --------------------------------------------------
