@@ -7,6 +7,7 @@ from keras_kd import diagnosis
 from keras_kd import layers
 from keras_kd import losses
 from keras_kd import metrics
+from keras_kd import quantization
 from keras_kd import rules
 from keras_kd import schedules
 from keras_kd import schemes
@@ -45,6 +46,7 @@ __all__ = [
     "layers",
     "losses",
     "metrics",
+    "quantization",
     "rules",
     "schedules",
     "schemes",

@@ -37,6 +37,7 @@ SURFACE = {
         "layers",
         "losses",
         "metrics",
+        "quantization",
         "rules",
         "schedules",
         "schemes",
@@ -207,6 +208,7 @@ SURFACE = {
         "TeacherDivergence",
         "TeacherMetric",
     ],
+    "keras_kd.quantization": ["QuantizationAwareModel"],
     "keras_kd.rules": [
         "Audit",
         "ClipTail",

@@ -52,6 +52,7 @@ __all__ = [
     "untrack",
     "usable_after_errors",
     "was_called",
+    "weight_attribute",
     "without_fused_attention",
 ]
 
@@ -377,3 +378,11 @@ def without_fused_attention(layer):
     finally:
         for key, namespace in namespaces.items():
             namespace[FUSED_ATTENTION] = kept[key]
+
+
+def weight_attribute(layer, name):
+    """Where a layer keeps the weight that it is run with.
+
+    Some layers have a property of that name, which can't be replaced.
+    """
+    return f"_{name}" if f"_{name}" in vars(layer) else name

@@ -1,0 +1,119 @@
+"""Puts fake quantization into a model: of its weights, and of its values."""
+
+import contextlib
+import functools
+import re
+
+import keras
+from keras import ops
+
+from keras_kd._src.distillation.taps import replaced
+from keras_kd._src.quantization.batch_norm import fold
+from keras_kd._src.quantization.batch_norm import foldable
+from keras_kd._src.quantization.parts import Uses
+from keras_kd._src.quantization.parts import is_float
+from keras_kd._src.quantization.parts import is_relu
+from keras_kd._src.quantization.parts import moves_values
+from keras_kd._src.quantization.parts import parts_of
+from keras_kd._src.quantization.ranges import ActivationRange
+from keras_kd._src.quantization.ranges import WeightLimit
+from keras_kd._src.quantization.weights import WITH_WEIGHTS
+from keras_kd._src.quantization.weights import quantized_weights
+from keras_kd._src.specs import of_batch_size
+
+
+class FakeQuantization:
+    """What was put into a model; it changes how the model's layers are run."""
+
+    def __init__(self, model, spec, *, weight_bits, activation_bits, kind):
+        self.weight_bits = weight_bits
+        self.activation_bits = activation_bits
+        self.kind = kind
+        self.spec = spec
+        # By the path of a layer or operation.
+        self.ranges, self.limits = {}, {}
+        parts = parts_of(model)
+        uses = Uses(model, of_batch_size(spec, 2), parts)
+        self._parts = {
+            path: part for path, part in parts.items() if uses.calls_of(part)
+        }
+        norms = {id(n) for n in self._fold_all(uses)}
+        self.input_ranges = self._ranges_of_inputs()
+        for path, part in self._parts.items():
+            self._insert(path, part, uses, norms)
+
+    def _fold_all(self, uses):
+        pairs = foldable(self._parts, uses)
+        for layer, norm in pairs:
+            fold(layer, norm)
+        return [norm for _, norm in pairs]
+
+    def _ranges_of_inputs(self):
+        inputs = keras.tree.flatten(self.spec)
+        names = [":input"]
+        if len(inputs) > 1:
+            names = [f":input[{n}]" for n in range(len(inputs))]
+        return [
+            self._new_range(name) if is_float(each) else None
+            for name, each in zip(names, inputs)
+        ]
+
+    def _insert(self, path, part, uses, norms):
+        limits = self._new_limits(path, part)
+        joined = [
+            user is not None and (id(user) in norms or is_relu(user))
+            for user in uses.users_of(part)
+        ]
+        is_exact = moves_values(part) or (joined and all(joined))
+        activation_range = None
+        if not is_exact and uses.makes_floats(part):
+            activation_range = self._new_range(path)
+        if limits or activation_range:
+            _change_call(part, limits, activation_range)
+
+    def _new_range(self, path):
+        name = f"range_of_{_plain(path)}"
+        made = ActivationRange(self.activation_bits, self.kind, name=name)
+        made.build()
+        self.ranges[path] = made
+        return made
+
+    def _new_limits(self, path, part):
+        if self.weight_bits is None or not isinstance(part, WITH_WEIGHTS):
+            return {}
+        limits = {}
+        for attribute, axes in quantized_weights(part):
+            name = f"limit_of_{_plain(path)}_{attribute.strip('_')}"
+            made = WeightLimit(self.weight_bits, self.kind, axes, name=name)
+            made.build(getattr(part, attribute).shape)
+            limits[attribute] = made
+        self.limits[path] = limits
+        return limits
+
+    def weights(self):
+        """Each weight that is rounded: `(layer, attribute, its limit)`."""
+        for path, limits in self.limits.items():
+            for attribute, limit in limits.items():
+                yield self._parts[path], attribute, limit
+
+
+def _plain(path):
+    return re.sub("[^A-Za-z0-9.-]+", "_", path).strip("_")
+
+
+def _change_call(part, limits, activation_range):
+    """Has a layer or operation run with rounded weights, and round."""
+    original = part.call
+
+    @functools.wraps(original)
+    def call(*args, **kwargs):
+        with contextlib.ExitStack() as stack:
+            for attribute, limit in limits.items():
+                rounded = limit(getattr(part, attribute))
+                rounded = ops.cast(rounded, part.compute_dtype)
+                stack.enter_context(replaced(part, attribute, rounded))
+            result = original(*args, **kwargs)
+        return activation_range(result) if activation_range else result
+
+    # Past Keras' and PyTorch's own __setattr__, which would track it.
+    object.__setattr__(part, "call", call)

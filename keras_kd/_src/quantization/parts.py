@@ -1,0 +1,190 @@
+"""The smallest parts of a model, and which of them use what others make."""
+
+import contextlib
+import functools
+
+import keras
+from keras import layers
+
+from keras_kd._src.distillation.taps import called_method
+from keras_kd._src.distillation.taps import replaced
+from keras_kd._src.keras_compat import sublayers
+from keras_kd._src.quantization.weights import WITH_WEIGHTS
+from keras_kd._src.specs import output_spec
+from keras_kd._src.students.shrinking.graph import Graph
+from keras_kd._src.students.shrinking.graph import is_model
+
+# What is inside runs in a loop of the backend, where nothing can be kept.
+_CLOSED = layers.RNN, layers.Wrapper
+# They hand on values that they were given, or zeros.
+_LAYERS_THAT_MOVE = (
+    layers.ActivityRegularization,
+    layers.AlphaDropout,
+    layers.Cropping1D,
+    layers.Cropping2D,
+    layers.Cropping3D,
+    layers.Dropout,
+    layers.Flatten,
+    layers.GaussianDropout,
+    layers.GaussianNoise,
+    layers.GlobalMaxPooling1D,
+    layers.GlobalMaxPooling2D,
+    layers.GlobalMaxPooling3D,
+    layers.Identity,
+    layers.InputLayer,
+    layers.Masking,
+    layers.MaxPooling1D,
+    layers.MaxPooling2D,
+    layers.MaxPooling3D,
+    layers.Permute,
+    layers.RepeatVector,
+    layers.Reshape,
+    layers.SpatialDropout1D,
+    layers.SpatialDropout2D,
+    layers.SpatialDropout3D,
+    layers.ZeroPadding1D,
+    layers.ZeroPadding2D,
+    layers.ZeroPadding3D,
+)
+_OPERATIONS_THAT_MOVE = {
+    "BroadcastTo",
+    "Cast",
+    "Copy",
+    "ExpandDims",
+    "Flip",
+    "GetItem",
+    "Max",
+    "Moveaxis",
+    "Pad",
+    "Ravel",
+    "Repeat",
+    "Reshape",
+    "Split",
+    "Squeeze",
+    "StopGradient",
+    "Swapaxes",
+    "Take",
+    "Tile",
+    "Transpose",
+}
+
+
+def parts_of(model):
+    """Dict, path -> layer or operation, of all that has no parts itself."""
+    found = {}
+    _collect(model, "", found, set())
+    return found
+
+
+def _collect(part, path, found, seen):
+    if id(part) in seen:
+        return
+    seen.add(id(part))
+    inside = _inside(part)
+    if not inside:
+        found[path or part.name] = part
+    for each in inside:
+        name = each.name if is_model(part) else _name_inside(part, each)
+        name = f"{path}/{name}" if path else name
+        while name in found:
+            name += "_"
+        _collect(each, name, found, seen)
+
+
+def _inside(part):
+    if isinstance(part, (*_CLOSED, *WITH_WEIGHTS)):
+        return []
+    if is_model(part):
+        return [call.operation for call in Graph(part).calls]
+    return sublayers(part) if isinstance(part, keras.layers.Layer) else []
+
+
+def _name_inside(layer, part):
+    """How `find_layer` finds a part, by a name that copies have, too."""
+    # Keras counts up the names of layers that were given none.
+    held = dict(vars(layer))
+    if hasattr(layer, "named_children"):  # PyTorch keeps layers elsewhere.
+        held |= dict(layer.named_children())
+    for name, value in held.items():
+        if name.startswith("_"):
+            continue
+        if value is part:
+            return name
+        if isinstance(value, (list, tuple)):
+            for place, each in enumerate(value):
+                if each is part:
+                    return f"{name}/{place}"
+    return part.name
+
+
+def moves_values(part):
+    """Whether what a part returns is in the range of what it is given."""
+    if isinstance(part, keras.layers.Layer):
+        return isinstance(part, _LAYERS_THAT_MOVE)
+    return type(part).__name__ in _OPERATIONS_THAT_MOVE
+
+
+def is_relu(part):
+    """Whether a part is a ReLU, which runtimes compute with what is before."""
+    if isinstance(part, layers.ReLU):
+        return not part.negative_slope and not part.threshold
+    if isinstance(part, layers.Activation):
+        part = part.activation
+        return part in (keras.activations.relu, keras.activations.relu6)
+    return type(part).__name__ in ("Relu", "Relu6")
+
+
+class Uses:
+    """What of a model's parts is given to which, in one pass."""
+
+    def __init__(self, model, spec, parts):
+        self._kept, self._users, self._made = [], {}, {}
+        with contextlib.ExitStack() as stack:
+            for part in parts.values():
+                name = called_method(part)
+                call = self._recorded(part, getattr(part, name))
+                stack.enter_context(replaced(part, name, call))
+
+            def run(inputs):
+                outputs = model(inputs, training=False)
+                for each in keras.tree.flatten(outputs):
+                    self._use(each, None)
+                return outputs
+
+            output_spec(run, spec)
+
+    def _recorded(self, part, original):
+        @functools.wraps(original)
+        def call(*args, **kwargs):
+            for each in keras.tree.flatten((args, kwargs)):
+                self._use(each, part)
+            result = original(*args, **kwargs)
+            self._made.setdefault(id(part), []).append(result)
+            return result
+
+        return call
+
+    def _use(self, tensor, user):
+        self._kept.append(tensor)  # So that no other gets its id.
+        self._users.setdefault(id(tensor), []).append(user)
+
+    def calls_of(self, part):
+        """How often a part was called."""
+        return len(self._made.get(id(part), []))
+
+    def makes_floats(self, part):
+        """Whether all that a part makes is one tensor of floats each time."""
+        made = self._made.get(id(part), [])
+        return all(hasattr(each, "dtype") and is_float(each) for each in made)
+
+    def users_of(self, part):
+        """The parts that what a part made went to; None: it is an output."""
+        made = keras.tree.flatten(self._made.get(id(part), []))
+        users = [self._users.get(id(each), []) for each in made]
+        return [user for each in users for user in each]
+
+
+def is_float(tensor):
+    """Whether a tensor holds floats."""
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    return keras.backend.is_float_dtype(dtype)

@@ -1,0 +1,119 @@
+"""Layers that hold what a tensor or a weight is quantized with."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_kd._src.quantization.fake_quant import largest
+from keras_kd._src.quantization.fake_quant import per_channel
+from keras_kd._src.quantization.fake_quant import per_tensor
+from keras_kd._src.quantization.fake_quant import with_zero
+
+LEARNED, MOVING_AVERAGE = KINDS = "learned", "moving_average"
+# The share of the range before in a moving average, each step.
+MOMENTUM = 0.99
+
+
+class ActivationRange(keras.layers.Layer):
+    """Rounds a tensor to a grid between a minimum and a maximum."""
+
+    def __init__(self, bits, kind, **kwargs):
+        super().__init__(dtype="float32", **kwargs)
+        self.bits, self.kind = bits, kind
+        # While a model is calibrated: the smallest and largest value so far.
+        self.seen = None
+
+    def build(self, _=None):
+        learned = self.kind == LEARNED
+        self.minimum, self.maximum = (
+            self.add_weight(
+                shape=(),
+                initializer="zeros",
+                trainable=learned,
+                aggregation="mean",
+                name=name,
+            )
+            for name in ("minimum", "maximum")
+        )
+
+    def call(self, values, training=False):
+        if self.seen is not None:
+            self._watch(values)
+            return values
+        if training and self.kind == MOVING_AVERAGE:
+            self._follow(values)
+        dtype = values.dtype
+        low, high = self.minimum.value, self.maximum.value
+        return ops.cast(per_tensor(values, low, high, self.bits), dtype)
+
+    def _watch(self, values):
+        values = ops.convert_to_numpy(values)
+        self.seen.extend([values.min(), values.max()] if values.size else [])
+
+    def _follow(self, values):
+        values = ops.cast(ops.stop_gradient(values), "float32")
+        for weight, found in (
+            (self.minimum, ops.min(values)),
+            (self.maximum, ops.max(values)),
+        ):
+            weight.assign(MOMENTUM * weight + (1 - MOMENTUM) * found)
+
+    def calibrate(self):
+        """Takes the smallest and largest value that was seen."""
+        seen, self.seen = self.seen, None
+        if not np.all(np.isfinite(seen)):
+            raise ValueError(
+                "A model is calibrated with samples at which all of its values "
+                f"are finite. Received: samples with which {self.name!r} has a "
+                "value that is not. Look for NaN in them and in the weights."
+            )
+        if seen:
+            self.minimum.assign(min(seen))
+            self.maximum.assign(max(seen))
+
+    @property
+    def ends(self):
+        """The minimum and the maximum, as floats."""
+        ends = with_zero(self.minimum.value, self.maximum.value)
+        return tuple(float(ops.convert_to_numpy(end)) for end in ends)
+
+
+class WeightLimit(keras.layers.Layer):
+    """Rounds a weight to a symmetric grid for each of its channels."""
+
+    def __init__(self, bits, kind, axes, **kwargs):
+        super().__init__(dtype="float32", **kwargs)
+        self.bits, self.kind, self.axes = bits, kind, axes
+
+    def build(self, shape):
+        channels = int(np.prod([shape[axis] for axis in self.axes]))
+        if self.kind == LEARNED:
+            self.limit = self.add_weight(
+                shape=(channels,), initializer="ones", name="limit"
+            )
+
+    def call(self, weight):
+        # Where no value reached the end of the grid, an exporter, which sees
+        # the values alone, would choose another.
+        limit = top = ops.stop_gradient(largest(weight, self.axes))
+        if self.kind == LEARNED:
+            learned = self.limit.value
+            limit = ops.where(learned < top, learned, top)
+            limit = ops.maximum(limit, 0.01 * top)
+        return per_channel(weight, limit, self.bits, self.axes)
+
+    def calibrate(self, weight):
+        """Takes the limits of the least squared error of rounding."""
+        if self.kind != LEARNED:
+            return
+        top = largest(weight, self.axes)
+        shares = np.linspace(0.2, 1, 33)
+        errors = [self._error(weight, top * float(s)) for s in shares]
+        best = shares[np.argmin(errors, axis=0)]
+        self.limit.assign(ops.convert_to_numpy(top) * best)
+
+    def _error(self, weight, limit):
+        rounded = per_channel(weight, limit, self.bits, self.axes)
+        others = [n for n in range(len(weight.shape)) if n not in self.axes]
+        error = ops.mean(ops.square(rounded - weight), axis=others)
+        return ops.convert_to_numpy(ops.reshape(error, (-1,)))
