@@ -258,6 +258,21 @@ def test_yes_and_no(activation):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.one_backend
+def test_predictions_that_are_not_finite():
+    teacher = fixed([[2.0, -1.0], [-1.0, 1.0]])
+    lost = fixed([[np.nan, 0.0], [0.0, 1.0]])
+    labels, loss = np.array([0, 1, 0, 1]), settings()["loss"]
+    report = compare_fixed(teacher, lost, labels, loss)
+    assert np.isnan(report.values("fixed")).all()
+    assert np.isnan(report.values("fixed", "class_accuracy")).all()
+    assert report.values("teacher").tolist() == [0.75]
+    with pytest.raises(
+        ValueError, match="the teacher predicts what is not fin"
+    ):
+        compare_fixed(lost, teacher, labels, loss)
+
+
 def mean_absolute_error(labels, outputs):
     return np.abs(labels - outputs).mean()
 
@@ -426,9 +441,14 @@ def test_progress_names_what_runs(capsys, monkeypatch):
 
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
-    compare(seeds=(3,), epochs=1, verbose=1)
+    compare(
+        seeds=(3,),
+        epochs=1,
+        verbose=1,
+        compile=lambda: {**settings(), "metrics": ["accuracy"]},
+    )
     assert "\r1/3 teacher, seed 3 [" in terminal.getvalue()
-    assert "] loss " in terminal.getvalue()
+    assert "] accuracy 0." in terminal.getvalue()
 
 
 class Two(keras.Model):
@@ -462,6 +482,7 @@ X, Y = classes_data(8)
         ({"test_data": (X, Y, Y)}, "with sample weights"),
         ({"test_data": (X, Y + 2)}, "classes from 0 to 2.*from 2 to "),
         ({"test_data": (X, Y[:4])}, "one row a sample"),
+        ({"test_data": (np.array(["a", "b"]), Y[:2])}, "of texts or objects"),
         ({"task": "detection"}, "`task` must be one of"),
         ({"task": "regression"}, "for regression there is no default"),
         ({"metric": 3}, "`metric` must be a function"),

@@ -4,18 +4,15 @@ import os
 import pathlib
 import platform
 import tempfile
-import time
 
 import keras
 import numpy as np
 
 from keras_kd._src.backend import BACKEND
 from keras_kd._src.compare.flops import count_flops
+from keras_kd._src.latency import median_seconds
 from keras_kd._src.specs import data_spec
 from keras_kd._src.specs import inputs_for
-
-SECONDS = 0.1  # Of measuring one latency.
-LEAST = 5  # Calls.
 
 
 def cost_of(model, inputs):
@@ -55,18 +52,6 @@ def _disk_bytes(model):
         path = pathlib.Path(folder, "weights.npz")
         np.savez(path, *model.get_weights())
         return path.stat().st_size
-
-
-def median_seconds(run):
-    """The median time of a call, after two that may compile."""
-    run()
-    run()
-    times, begin = [], time.perf_counter()
-    while len(times) < LEAST or time.perf_counter() - begin < SECONDS:
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
 
 
 def machine():

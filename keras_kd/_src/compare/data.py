@@ -87,7 +87,7 @@ class HeldOut:
             )
         self.labels = np.concatenate(labels)
         self.digest = hexadecimal(digest(map(str.encode, digests), []))
-        self.first = next(iter(self._pairs()))[0]
+        self.first = _checked_inputs(next(iter(self._pairs()))[0])
 
     def batches(self):
         """Yields the inputs of each batch, as NumPy arrays."""
@@ -117,6 +117,18 @@ class HeldOut:
         for batch in batches:
             x, y = _checked_pair(batch)
             yield keras.tree.map_structure(to_numpy, x), to_numpy(y)
+
+
+def _checked_inputs(inputs):
+    kinds = {np.asarray(each).dtype.kind for each in keras.tree.flatten(inputs)}
+    if kinds & set("OSU"):
+        raise ValueError(
+            "Models are compared on what they are called with. Received: "
+            "`test_data` of texts or objects. Preprocess training and test "
+            "data first, such as by `model.preprocessor(x, y)` of a KerasHub "
+            "task."
+        )
+    return inputs
 
 
 def _checked_pair(data):

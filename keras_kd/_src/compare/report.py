@@ -9,7 +9,6 @@ import numpy as np
 
 from keras_kd._src.arguments import one_of
 from keras_kd._src.atomic_write import atomic_write
-from keras_kd._src.atomic_write import write_json
 from keras_kd._src.compare import html
 from keras_kd._src.compare import plot
 from keras_kd._src.compare import rows
@@ -18,7 +17,7 @@ from keras_kd._src.compare.statistics import paired_difference
 from keras_kd._src.compare.table import text_table
 from keras_kd._src.compare.ways import ALONE
 
-FORMAT = 1  # Of the files.
+FORMAT = 1  # Of the JSON.
 
 
 class ComparisonReport:
@@ -170,39 +169,33 @@ class ComparisonReport:
             pathlib.Path(path), lambda file: file.write_text(text, "utf-8")
         )
 
-    def to_json(self, path):
-        """Writes all that was measured; `from_json` reads it.
-
-        Args:
-            path: of the file, such as "report.json".
-        """
-        write_json(
-            pathlib.Path(path),
-            {
-                "format": FORMAT,
-                "about": self.about,
-                "runs": self.runs,
-                "costs": self.costs,
-            },
-        )
+    def to_json(self):
+        """All that was measured as JSON, in a string; `from_json` reads it."""
+        whole = {
+            "format": FORMAT,
+            "about": self.about,
+            "runs": self.runs,
+            "costs": self.costs,
+        }
+        return json.dumps(whole, indent=1)
 
     @classmethod
-    def from_json(cls, path):
-        """Reads what `to_json` wrote.
+    def from_json(cls, text):
+        """Reads what `to_json` returned.
 
         Args:
-            path: of the file.
+            text: the string.
 
         Returns:
             A `ComparisonReport`.
 
         Raises:
-            ValueError: it is another file.
+            ValueError: it is something else.
         """
-        found = json.loads(pathlib.Path(path).read_text())
+        found = json.loads(text)
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise ValueError(
-                "A report is read from a file that `to_json` of this version "
-                f"wrote. Received: {str(path)!r}."
+                "A report is read from what `to_json` of this version "
+                f"returned. Received: {text[:40]!r}."
             )
         return cls(found["about"], found["runs"], found["costs"])

@@ -134,7 +134,10 @@ def _by_class(report):
     if len(largest) > MOST_CLASSES:
         title += f" ({MOST_CLASSES} of {len(largest)} that change most)"
     rows = [
-        [way, *(f"{100 * mean[each]:.1f}" for each in order)]
+        [
+            way,
+            *(f"{100 * mean[each]:.1f}".replace("nan", "-") for each in order),
+        ]
         for way, mean in means.items()
     ]
     return title, ["", *map(str, order)], rows
@@ -145,7 +148,7 @@ def notes(report):
     about, machine = report.about, report.about["machine"]
     count = len(about["seeds"])
     lines = [
-        f"n = {count} seeds, {about['budget']}, batches of "
+        f"n = {count} seed{'s' * (count > 1)}, {about['budget']}, batches of "
         f"{about['batch_size']}, {about['samples']:,} test samples. ± is the "
         "standard deviation over seeds. Against alone: paired difference by "
         "seed with its 95 % t interval; * beyond the spread (0 is outside).",

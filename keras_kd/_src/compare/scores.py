@@ -183,8 +183,8 @@ class Examiner:
             taught: the teacher's classes, `(predictions,)`; None for itself.
 
         Returns:
-            Dict of numbers, and the classes that it predicts (None in
-            regression).
+            Dict of numbers, NaN if predictions are not finite; and the classes
+            that it predicts (None in regression).
         """
         outputs = outputs_of(model, self.held_out.batches())
         found = {}
@@ -193,6 +193,8 @@ class Examiner:
             found["metric"] = float(value)
         if self.task == "regression":
             return found, None
+        if not np.isfinite(outputs).all():
+            return self._not_finite(model, outputs.shape[-1], taught), None
         probabilities = probabilities_of(model, outputs, self.inputs, self.task)
         predicted = probabilities.argmax(axis=-1)
         right = predicted == self._classes
@@ -206,6 +208,18 @@ class Examiner:
             "class_accuracy": self._by_class(right, probabilities.shape[-1]),
         }
         return found, predicted
+
+    def _not_finite(self, model, classes, taught):
+        """What is known of a model whose training failed."""
+        if taught is None:
+            raise ValueError(
+                "There is nothing to compare with, as the teacher predicts "
+                f"what is not finite. Received: {as_teacher(model).name!r}. "
+                "Look at its weights, its learning rate and the test data."
+            )
+        nothing = ("metric", "agreement", "calibration_error")
+        known = dict.fromkeys(nothing, math.nan)
+        return {**known, "class_accuracy": [math.nan] * max(2, classes)}
 
     def _by_class(self, right, classes):
         """The accuracy on the samples of each class; None where none is."""

@@ -23,6 +23,14 @@ def of_report(report):
 def _effect(report):
     """Whether distillation pays."""
     name = report.about["metric"]
+    for way in (ALONE, DISTILLED):
+        lost = np.sum(~np.isfinite(report.values(way)))
+        if lost:
+            return (
+                f"Nothing can be said: {way!r} predicts what is not finite "
+                f"with {lost} of {len(report.about['seeds'])} seeds. Lower "
+                "its learning rate, or look at the data."
+            )
     values = [_value(report, way) for way in (DISTILLED, ALONE)]
     reached = f"{values[0]} {name} distilled and {values[1]} alone"
     found = report.difference(DISTILLED)

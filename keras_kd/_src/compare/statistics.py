@@ -19,7 +19,7 @@ class Difference(NamedTuple):
     @property
     def beyond(self):
         """Whether 0 is outside of the interval; never so with one seed."""
-        return self.n > 1 and not self.low <= 0.0 <= self.high
+        return self.n > 1 and (self.low > 0.0 or self.high < 0.0)
 
 
 def spread(values):

@@ -150,6 +150,7 @@ class Progress:
 
 
 def _so_far(logs):
-    """The last metric of a step's logs, such as the accuracy so far."""
-    name, value = list((logs or {"": 0.0}).items())[-1]
-    return f"{name} {float(value):.4f}" if name else ""
+    """The first metric of a step's logs, or the loss."""
+    names = [name for name in logs if not name.endswith(("loss", "losses"))]
+    name = names[0] if names else "loss"
+    return f"{name} {float(logs[name]):.4f}"

@@ -9,8 +9,6 @@ whether a batch can be DYNAMIC, how it can be QUANTIZED; `write`, `reader`,
 import contextlib
 import importlib.util
 import logging
-import statistics
-import time
 import warnings
 
 import numpy as np
@@ -22,6 +20,7 @@ from keras_kd._src.export import openvino
 from keras_kd._src.export import saved_model
 from keras_kd._src.export import torch_program
 from keras_kd._src.export.job import Written
+from keras_kd._src.latency import median_seconds
 
 FORMATS = {
     "litert": litert,
@@ -30,7 +29,6 @@ FORMATS = {
     "saved_model": saved_model,
     "torch": torch_program,
 }
-PASSES, SECONDS = 50, 1.0
 
 
 def backend_for(name):
@@ -70,7 +68,7 @@ def write_and_run(student, job, path):
         passes = [_take(job, rows) for rows in job.parts()]
         outputs = [run(arrays) for arrays in passes]
         operations, in_float = kind.operations(path, job)
-        milliseconds = _median_milliseconds(run, passes[0])
+        milliseconds = 1000 * median_seconds(lambda: run(passes[0]))
     return Written(
         _joined(outputs),
         operations,
@@ -118,14 +116,3 @@ def _take(job, rows):
 def _joined(outputs):
     names = outputs[0]
     return {n: np.concatenate([each[n] for each in outputs]) for n in names}
-
-
-def _median_milliseconds(run, arrays):
-    """Of up to 50 passes, or of those in a second."""
-    times = []
-    run(arrays)
-    while len(times) < PASSES and sum(times) < SECONDS:
-        since = time.perf_counter()
-        run(arrays)
-        times.append(time.perf_counter() - since)
-    return 1000 * statistics.median(times)
