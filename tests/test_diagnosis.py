@@ -214,7 +214,7 @@ def test_values_and_gradients_are_those_of_the_formula():
     of_logits = 2.0 * scale * (learned - taught)
     norm = np.linalg.norm(x.T @ of_logits)
     assert figures["gradient"] == pytest.approx(norm, rel=1e-4)
-    assert f"{times:.2g} times" in report.of("term soft_targets").seen
+    assert f"{times:.3g} times" in report.of("term soft_targets").seen
 
 
 @pytest.mark.one_backend
@@ -250,6 +250,18 @@ def test_a_term_that_gives_no_gradient():
         found = distiller.diagnose(*data()).of("term feature_matching")
         assert found.severity == severity
         assert (found.figures["gradient"] == 0.0) == frozen
+
+
+@pytest.mark.one_backend
+def test_a_hard_loss_that_teaches_nothing():
+    x, y = rows()
+    student = linear()
+    student.layers[0].trainable = False
+    for value, severity in ((1.0, "look"), (np.nan, "wrong")):
+        student.layers[0].bias.assign(value + np.zeros(3))
+        found = distiller_of(linear(), student).diagnose(x, y).of("hard loss")
+        assert found.severity == severity
+        assert found.remedy
 
 
 @pytest.mark.one_backend
@@ -479,10 +491,25 @@ def test_a_teacher_that_is_right_on_inputs_of_another_range():
     assert found.severity == "wrong"
     assert found.figures["divided by 255"] == 1.0
     right = (y == 2).mean()
-    assert found.figures["accuracy"] == pytest.approx(right)
+    assert found.figures["as they are"] == pytest.approx(right)
     found = distiller.diagnose(x, y).of("input range")
     assert found.severity == "fine"
-    assert found.figures["accuracy"] == 1.0
+    assert found.figures["as they are"] == 1.0
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("scale", [1.0, 255.0])
+def test_a_teacher_whose_outputs_are_inflated(scale):
+    x = np.random.default_rng(0).uniform(0, 1, (32, 4)).astype("float32")
+    teacher = linear(kernel_initializer="ones")
+    distiller = distiller_of(teacher, linear(), loss=None)
+    found = distiller.diagnose(scale * x).of("input range, outputs")
+    assert (found is None) == (scale == 1.0)
+    if found:
+        assert found.severity == "look"
+        largest = x.sum(axis=1).max()
+        assert found.figures["largest"] == pytest.approx(255.0 * largest)
+        assert found.figures["largest_if_divided"] == pytest.approx(largest)
 
 
 @pytest.mark.one_backend
@@ -759,6 +786,73 @@ def test_a_generator_of_samples():
         distiller.diagnose(rows()[0])
 
 
+class OwnLoss(keras.Model):
+    """Adds a penalty to what it was compiled with."""
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        own = super().compute_loss(x, y, y_pred, sample_weight, training)
+        return own + ops.mean(ops.square(y_pred))
+
+
+def test_a_student_with_a_loss_of_its_own():
+    x, y = rows(12)
+    source = linear(use_bias=False)
+    student = OwnLoss(source.inputs, source.outputs)
+    distiller = distiller_of(linear(), student, hard_weight=0.5)
+    figures = distiller.diagnose(x, y, batch_size=12).of("hard loss").figures
+    learned = student.predict(x, verbose=0).astype("float64")
+    hot = np.eye(3)[y]
+    logs = np.log(np.sum(softmax(learned) * hot, axis=-1))
+    value = 0.5 * (-logs.mean() + (learned**2).mean())
+    of_logits = (softmax(learned) - hot) / 12 + 2.0 * learned / learned.size
+    assert figures["value"] == pytest.approx(value, rel=1e-4)
+    norm = np.linalg.norm(0.5 * x.T @ of_logits)
+    assert figures["gradient"] == pytest.approx(norm, rel=1e-4)
+
+
+@pytest.mark.one_backend
+def test_teachers_of_other_kinds(tmp_path):
+    import torch
+
+    x, y = named()
+    module = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Dropout(0.5))
+    ensemble = kd.teachers.Ensemble([linear(name="a"), linear(name="b")])
+    student = linear(name="student")
+    teachers = {
+        "module": kd.teachers.TorchModule(module),
+        "ensemble": ensemble,
+        "moving": kd.teachers.MovingAverage(student),
+    }
+    for name, teacher in teachers.items():
+        soft = kd.losses.SoftTargets(1.0)
+        distiller = distiller_of(teacher, student, soft)
+        report = distiller.diagnose(x, y, batch_size=40)
+        assert report.of("teacher mode").severity == "fine", name
+        follows = name == "moving"
+        assert (report.of("teacher accuracy") is None) == follows
+        assert (report.of("teacher cost") is None) == follows
+        if name == "module":
+            with torch.no_grad():
+                predicted = numpy(module.eval()(torch.tensor(x)))
+            right = (predicted.argmax(axis=-1) == y).mean()
+            figures = report.of("teacher accuracy").figures
+            assert figures["accuracy"] == pytest.approx(right)
+    with pytest.warns(UserWarning, match="two temperatures"):
+        distiller = distiller_of(ensemble, student)
+    found = distiller.diagnose(x, y).of("ensemble temperature, soft_targets")
+    assert found.figures == {"ensemble": 1.0, "loss": 4.0}
+
+
+@pytest.mark.one_backend
+def test_half_precision():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    report = distiller_of(linear(), linear()).diagnose(*rows())
+    assert report.of("teacher mode").severity == "fine"
+    assert report.of("term soft_targets").figures["gradient"] > 0.0
+
+
 @pytest.mark.one_backend
 def test_labels_that_nothing_uses():
     distiller = distiller_of(linear(), linear(), loss=None)
@@ -804,6 +898,7 @@ def test_data_of_any_kind():
         ((Batches(), rows()[1]), {}, "brings labels and weights along"),
         ((rows()[0], rows(31)[1]), {}, r"Received: arrays of \[31, 32\] rows"),
         ((np.zeros((0, 4)), np.zeros(0)), {}, "data without samples"),
+        ((*rows(), np.zeros(32)), {}, "weights that are all 0"),
         (rows(), {"batches": 0}, "`batches` must be a positive integer"),
         (rows(), {"batch_size": 0}, "`batch_size` must be a positive"),
         ((np.ones((8, 5)), np.ones(8)), {}, "takes inputs of shape"),

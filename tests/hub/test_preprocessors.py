@@ -48,6 +48,22 @@ def test_texts_train_as_in_the_tasks_own_fit():
     )
 
 
+@pytest.mark.one_backend
+def test_texts_are_diagnosed_as_they_are_trained_on():
+    texts, labels = hub_models.texts()
+    transfer = kd.Transfer(kd.losses.LogitMatching(), weight=100.0)
+    distiller = kd.Distiller(*pair(lengths=(8, 4)), transfer)
+    distiller.compile("sgd", cross_entropy())
+    report = distiller.diagnose(texts, labels, batch_size=len(texts))
+    logs = distiller.evaluate(texts, labels, len(texts), 0, return_dict=True)
+    for check, key in (
+        ("hard loss", "hard_loss"),
+        ("term logit_matching", "logit_matching_loss"),
+    ):
+        value = report.of(check).figures["value"]
+        assert value == pytest.approx(logs[key], rel=1e-4)
+
+
 def test_teacher_and_student_each_have_their_own_tokens():
     texts, labels = hub_models.texts()
     teacher, student = pair(lengths=(8, 4))

@@ -18,6 +18,8 @@ from keras_kd._src.diagnosis.few_batches import few_batches
 from keras_kd._src.diagnosis.few_batches import unchanged_random_states
 from keras_kd._src.diagnosis.finding import Finding
 from keras_kd._src.diagnosis.inference_mode import judge_modes
+from keras_kd._src.diagnosis.input_range import AS_THEY_ARE
+from keras_kd._src.diagnosis.input_range import inflated
 from keras_kd._src.diagnosis.input_range import judge_moments
 from keras_kd._src.diagnosis.input_range import judge_ranges
 from keras_kd._src.diagnosis.input_range import judge_rescaling
@@ -200,10 +202,10 @@ def _input_ranges(run, taught, batches, seen):
     low = float(min(each.min() for each in inputs))
     high = float(max(each.max() for each in inputs))
     found += judge_rescaling(run.teacher.wrapped, low, high)
-    tried = None
-    if set(seen[0].classes) == {""} and isinstance(batches[0][0], np.ndarray):
+    tried = []
+    if isinstance(batches[0][0], np.ndarray):
         tried = _tried_ranges(run, batches[:TRIED], seen[:TRIED], low, high)
-    return [*found, tried] if tried else found or [unknown_range(low, high)]
+    return [*found, *tried] or [unknown_range(low, high)]
 
 
 def _are_values(inputs):
@@ -214,25 +216,41 @@ def _are_values(inputs):
 
 
 def _tried_ranges(run, batches, seen, low, high):
-    """The teacher's accuracy, on inputs as they are and of another range."""
-    rows = [each.classes[""][0] for each in seen]
-    count = sum(int((labels >= 0).sum()) for labels in rows)
+    """What the teacher makes of inputs as they are, and of another range."""
+    changes = {AS_THEY_ARE: lambda x: x, **other_ranges(low, high)}
+    if len(changes) == 1:
+        return
+    taught = {
+        name: [
+            run(_tensors((change(x.astype("float32")), *rest)))
+            for x, *rest in batches
+        ]
+        for name, change in changes.items()
+    }
+    if set(seen[0].classes) == {""}:
+        rows = [each.classes[""][0] for each in seen]
+        shares, count = _right(taught, np.concatenate(rows))
+        if count:
+            yield judge_ranges(low, high, shares, count)
+    largest = {
+        name: max(np.abs(a).max() for t in each for a in t.sampled)
+        for name, each in taught.items()
+    }
+    yield from inflated(low, high, largest)
 
-    def right(change):
-        found = []
-        for (x, *rest), wanted in zip(batches, rows):
-            x = change(x.astype("float32"))
-            (classes,) = run(_tensors((x, *rest))).classes
-            found.append(
-                classes.reshape(-1)[wanted >= 0] == wanted[wanted >= 0]
-            )
-        return float(np.concatenate(found).mean())
 
-    others = other_ranges(low, high) if count else {}
-    if not others:
-        return None
-    others = {name: right(change) for name, change in others.items()}
-    return judge_ranges(low, high, right(lambda x: x), others, count)
+def _right(taught, labels):
+    """Name -> share of the labels that are right, and how many there are."""
+    known = labels >= 0
+    classes = {
+        name: np.concatenate([t.classes[0].reshape(-1) for t in each])[known]
+        for name, each in taught.items()
+    }
+    count = int(known.sum())
+    return {
+        name: float((each == labels[known]).sum()) / max(count, 1)
+        for name, each in classes.items()
+    }, count
 
 
 # --- the student -------------------------------------------------------------

@@ -43,7 +43,19 @@ def few_batches(x, y, sample_weight, batch_size, batches, preprocessing):
             "samples."
         )
     unpacked = map(keras.utils.unpack_x_y_sample_weight, found)
-    return [keras.tree.map_structure(_array, batch) for batch in unpacked]
+    found = [keras.tree.map_structure(_array, batch) for batch in unpacked]
+    _check_weights([weight for *_, weight in found])
+    return found
+
+
+def _check_weights(weights):
+    given = [each for each in keras.tree.flatten(weights) if each is not None]
+    if given and not any(each.any() for each in given):
+        raise ValueError(
+            "Nothing counts in these batches. Received: weights that are all "
+            "0. Give data that has others; texts of "
+            "`keras_kd.text.GeneratedTexts` are written by `set_epoch(0)`."
+        )
 
 
 def _gives_batches(x):
@@ -106,7 +118,7 @@ def _of_arrays(data, batch_size, batches):
     size = min(batch_size, count)
     wanted = min(batches * size, count) // size * size if size else 0
     # Not evenly spaced: the order of the data may have a period.
-    rows = np.random.default_rng(0).permutation(count)[:wanted]
+    rows = np.random.default_rng(0).choice(count, wanted, replace=False)
     return [rows_at(data, part) for part in rows.reshape(-1, max(size, 1))]
 
 

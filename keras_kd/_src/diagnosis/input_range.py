@@ -2,7 +2,8 @@
 
 What can be seen: the moving statistics of the first `BatchNormalization`, the
 mean and variance of `Normalization` layers, what a `Rescaling` is made for,
-and whether the teacher is right more often on inputs of another range. What a
+whether the teacher is right more often on inputs of another range, and whether
+its outputs are far larger on pixels of 0 to 255 than on divided ones. What a
 teacher without any of these, and data without labels, was trained on is not
 known.
 """
@@ -17,6 +18,11 @@ from keras_kd._src.diagnosis.finding import Finding
 # Standard deviations between the means; factor between the variances.
 LOOK = 1.0, 4.0
 WRONG = 10.0, 100.0
+AS_THEY_ARE = "as they are"
+DIVIDED = "divided by 255"
+# Outputs so many times larger than on divided inputs, and above this, are
+# those of a teacher that was trained on small values.
+TIMES, LARGE = 50.0, 100.0
 # A `Rescaling` below this is made for pixels of 0 to 255.
 OF_PIXELS = 0.02
 REMEDY = (
@@ -124,7 +130,7 @@ def other_ranges(low, high):
     """Name -> function: how inputs of a range may have been meant."""
     if high > 2.0 and low >= 0.0:
         return {
-            "divided by 255": lambda x: x / 255.0,
+            DIVIDED: lambda x: x / 255.0,
             "divided by 127.5, minus 1": lambda x: x / 127.5 - 1.0,
         }
     if low >= 0.0 and high <= 1.0:
@@ -140,24 +146,25 @@ def other_ranges(low, high):
     return {}
 
 
-def judge_ranges(low, high, right, others, count):
+def judge_ranges(low, high, shares, count):
     """Whether the teacher is right more often on inputs of another range.
 
     Args:
         low: the least value of the inputs.
         high: the largest.
-        right: share of labels that the teacher has right.
-        others: name -> the same share, on inputs of another range.
+        shares: name of a range -> share of labels that the teacher has right,
+            `AS_THEY_ARE` among them.
         count: how many labels there are.
     """
-    figures = {"low": low, "high": high, "accuracy": right, **others}
-    best = max(others, key=others.get)
-    spread = np.sqrt(0.25 / count)
-    if others[best] > right + max(0.1, 2.0 * spread):
+    figures = {"low": low, "high": high, **shares}
+    others = {name: v for name, v in shares.items() if name != AS_THEY_ARE}
+    right, best = shares[AS_THEY_ARE], max(others, key=others.get)
+    seen = f"Inputs of {low:.4g} to {high:.4g}"
+    if others[best] > right + max(0.1, 2.0 * np.sqrt(0.25 / count)):
         return Finding(
             "input range",
             "wrong",
-            f"The teacher is right more often on inputs of another range. "
+            "The teacher is right more often on inputs of another range. "
             f"Received: inputs of {low:.4g} to {high:.4g}, {100 * right:.1f} % "
             f"right; {100 * others[best]:.1f} % when they are {best}.",
             "Check the preprocessing that it was trained with.",
@@ -167,11 +174,34 @@ def judge_ranges(low, high, right, others, count):
     return Finding(
         "input range",
         "fine",
-        f"Inputs of {low:.4g} to {high:.4g}. The teacher has "
-        f"{100 * right:.1f} % right, and no more on inputs of another range "
-        f"({tried}).",
+        f"{seen}. The teacher has {100 * right:.1f} % right, and not clearly "
+        f"more on inputs of another range ({tried}).",
         figures=figures,
     )
+
+
+def inflated(low, high, largest):
+    """Where pixels of 0 to 255 make outputs that divided ones do not.
+
+    Args:
+        low: the least value of the inputs.
+        high: the largest.
+        largest: name of a range -> the largest output.
+    """
+    if DIVIDED not in largest:
+        return
+    now, divided = largest[AS_THEY_ARE], largest[DIVIDED]
+    if now > LARGE and now > TIMES * divided:
+        yield Finding(
+            "input range, outputs",
+            "look",
+            f"The teacher's outputs are up to {now:.4g}, and up to "
+            f"{divided:.4g} on inputs {DIVIDED}. Received: inputs of {low:.4g} "
+            f"to {high:.4g}.",
+            "Softmax of such values is all or nothing: was the teacher "
+            "trained on inputs of 0 to 1?",
+            {"largest": float(now), "largest_if_divided": float(divided)},
+        )
 
 
 def unknown_range(low, high):

@@ -116,8 +116,9 @@ def class_order(labels, predicted, classes, output=""):
         "The classes of the teacher seem to be the labels in another order. "
         f"Received: {100 * right:.1f} % agree; {100 * agreed:.1f} % would if "
         f"label and teacher's class were paired like this: {named}{more}.",
-        "Bring both into one order: map the labels, or the teacher's "
-        "classes (`keras_kd.teachers.Member(teacher, classes=[...])`).",
+        "Bring both into one order: change the labels, or the teacher's "
+        "outputs, as an ensemble of one does: `keras_kd.teachers.Ensemble("
+        "[keras_kd.teachers.Member(teacher, classes=[...])])`.",
         {"pairs": moved, "accuracy": right, "accuracy_if_mapped": agreed},
     )
 

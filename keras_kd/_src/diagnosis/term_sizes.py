@@ -48,7 +48,7 @@ def _too_little(transfer, share, whole, figures=None):
     return Finding(
         f"term {transfer.name}",
         "look",
-        f"Transfer {transfer.name!r} is {100 * share:.2g} % of "
+        f"Transfer {transfer.name!r} is {_percent(share)} of "
         f"{whole}, too little to matter. {_received(transfer)}",
         "Raise the weight, or leave the transfer out.",
         figures or {},
@@ -96,22 +96,35 @@ def terms(teacher, transfers, hard, sizes, total):
 
 
 def _hard(hard, total):
+    severity, remedy = "fine", ""
+    if not np.isfinite(hard).all():
+        severity = "wrong"
+        remedy = "Look at the labels, the inputs and the student's weights."
+    elif hard.gradient == 0.0:
+        severity = "look"
+        remedy = (
+            "The labels teach the student nothing: check that the output that "
+            "they belong to depends on weights that train."
+        )
     return Finding(
         "hard loss",
-        "fine" if hard.gradient > 0.0 else "look",
+        severity,
         f"{_size_text(hard.value, total)}; its gradient in the student is "
         f"{hard.gradient:.3g}.",
-        ""
-        if hard.gradient > 0.0
-        else "The labels teach the student nothing: check that the output "
-        "that they belong to depends on weights that train.",
+        remedy,
         {"value": hard.value, "gradient": hard.gradient},
     )
 
 
 def _size_text(value, total):
-    share = f", {100 * value / total:.2g} % of the loss" if total else ""
+    share = f", {_percent(value / total)} of the loss" if total else ""
     return f"Weighted value {value:.4g}{share}"
+
+
+def _percent(share):
+    """A share with two digits that count, and no exponent above 1 %."""
+    percent = 100 * share
+    return f"{percent:.0f} %" if abs(percent) >= 10 else f"{percent:.2g} %"
 
 
 def _term(teacher, transfer, figures, hard, largest):
@@ -139,7 +152,7 @@ def _term(teacher, transfer, figures, hard, largest):
 def _fine(transfer, figures, hard):
     total = figures["value"] / figures["share"] if figures["share"] else 0.0
     times = figures.get("times_hard")
-    compared = "" if times is None else f", {times:.2g} times the hard loss's"
+    compared = "" if times is None else f", {times:.3g} times the hard loss's"
     return Finding(
         f"term {transfer.name}",
         "fine",
