@@ -15,6 +15,8 @@ from keras_kd._src.distillation.teacher import Teacher
 
 # Of the predictions of a batch, which are held in memory.
 MOST_BYTES = 2**24
+# So many batches are written to measure it, or up to so many bytes.
+BATCHES, MOST_WRITTEN = 32, 2**26
 
 
 class RecordedTeacher(Teacher):
@@ -63,6 +65,10 @@ def measured_cache(features):
     Args:
         features: list of dicts, tap text -> array, one a batch.
     """
+    # Beginning and ending a cache takes its time once.
+    held = sum(each.nbytes for each in keras.tree.flatten(features))
+    times = min(BATCHES // len(features), MOST_WRITTEN // max(held, 1))
+    features = features * max(times, 1)
     sizes = [len(next(iter(batch.values()))) for batch in features]
     ends = np.cumsum(sizes)
     keys = [np.arange(end - size, end) for end, size in zip(ends, sizes)]
