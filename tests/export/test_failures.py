@@ -3,6 +3,7 @@
 import os
 import pathlib
 import signal
+import sys
 
 import keras
 import numpy as np
@@ -156,6 +157,16 @@ def test_wrong_arguments(tmp_path, monkeypatch, options, text):
     with pytest.raises(ValueError, match=text):
         export(**options)
     assert_none(list(tmp_path.iterdir()))
+
+
+@one_backend
+def test_missing_packages(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ValueError, match=r"install keras-kd\[onnx\]`"):
+        export()
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(ValueError, match=r"install keras-kd\[tensorflow\]`"):
+        export(format="saved_model", path="student")
 
 
 @one_backend

@@ -71,9 +71,11 @@ def test_onnx_with_weights_in_8_bits(tmp_path):
     assert 1e-4 < report.relative_difference < 0.05
 
 
+@pytest.mark.one_backend
 def test_openvino_in_8_bits(tmp_path):
     report = exported(tmp_path, students.cnn(), "openvino", quantize="int8")[-1]
     assert report.operations["FakeQuantize"] > 2
+    assert "Convolution" not in report.in_float
     assert 1e-4 < report.relative_difference < 0.05
 
 
@@ -113,6 +115,13 @@ def test_litert_names_what_stays_in_float(tmp_path):
             tmp_path, student, "litert", quantize="int8", integer_only=True
         )
     assert len(list(tmp_path.iterdir())) == 1  # The first stays.
+
+
+@TF_ONLY
+def test_loops_have_no_8_bits_in_litert(tmp_path):
+    student = keras.Sequential([keras.Input((4, 2)), layers.GRU(3)])
+    with pytest.raises(ValueError, match="unroll=True"):
+        exported(tmp_path, student, "litert", quantize="int8")
 
 
 @TF_ONLY

@@ -19,6 +19,7 @@ from keras_kd._src.export import onnx
 from keras_kd._src.export import openvino
 from keras_kd._src.export import saved_model
 from keras_kd._src.export import torch_program
+from keras_kd._src.export.explained import explained
 from keras_kd._src.export.job import Written
 from keras_kd._src.latency import median_seconds
 
@@ -62,11 +63,12 @@ def write_and_run(student, job, path):
     """Writes a student's file, in this process, and runs the samples."""
     check_packages(job.format)
     kind = FORMATS[job.format]
-    with _quiet(), _explained(student, kind):
+    with _quiet():
         kind.write(student, job, path)
-        run = kind.reader(path, job)
         passes = [_take(job, rows) for rows in job.parts()]
-        outputs = [run(arrays) for arrays in passes]
+        with explained(student, job):
+            run = kind.reader(path, job)
+            outputs = [run(arrays) for arrays in passes]
         operations, in_float = kind.operations(path, job)
         milliseconds = 1000 * median_seconds(lambda: run(passes[0]))
     return Written(
@@ -91,22 +93,6 @@ def _quiet():
             yield
     finally:
         logging.disable(before)
-
-
-@contextlib.contextmanager
-def _explained(student, kind):
-    """Says whose file it was that a converter or a runtime failed at."""
-    try:
-        yield
-    except (OSError, ValueError):  # A full disk; or it is said already.
-        raise
-    except Exception as error:
-        raise ValueError(
-            f"The student {student.name!r} can't be exported to {kind.NAME} "
-            f"from {BACKEND}. Received of the converter, or of "
-            f"{kind.RUNTIME} that ran its file: {type(error).__name__}: "
-            f"{error}"
-        ) from error
 
 
 def _take(job, rows):

@@ -6,6 +6,7 @@ import re
 import numpy as np
 
 from keras_kd._src.export import litert_int8
+from keras_kd._src.export.explained import explained
 from keras_kd._src.export.job import package_versions
 from keras_kd._src.export.signature import specs_of
 
@@ -23,20 +24,40 @@ FLOAT = 0  # The schema's `TensorType.FLOAT32`.
 
 def write(student, job, path):
     """Writes the student as a `.tflite` file of built-in operations."""
+    if job.quantize == "int8":
+        _check_no_loops(student, job, path)
+    _convert(student, job, path, litert_int8.converter_options(job))
+
+
+def _check_no_loops(student, job, path):
+    """Raises a `ValueError` where the converter would end the process."""
+    plain = path.with_name(f"float_{path.name}")
+    _convert(student, job, plain, {})
+    if any(name == "WHILE" for name, types in _operators(plain)):
+        raise ValueError(
+            "LiteRT's converter can't quantize loops to int8. Received: the "
+            f"student {student.name!r}, which has some. Build its recurrent "
+            "layers with `unroll=True` (and `set_weights` of this one), or "
+            "take quantize='dynamic_int8'."
+        )
+    plain.unlink()
+
+
+def _convert(student, job, path, options):
     import tensorflow as tf
 
-    options = litert_int8.converter_options(job)
-    operations = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    options["target_spec"] = {"supported_ops": operations}
+    operations = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
     try:
-        student.export(
-            path,
-            format="litert",
-            input_signature=[specs_of(job)],
-            verbose=False,
-            **options,
-        )
-    except Exception as error:
+        with explained(student, job):
+            student.export(
+                path,
+                format="litert",
+                input_signature=[specs_of(job)],
+                verbose=False,
+                target_spec=operations,
+                **options,
+            )
+    except ValueError as error:
         missing = _missing_operations(str(error))
         if not missing:
             raise

@@ -7,6 +7,7 @@ import numpy as np
 from keras_kd._src.backend import BACKEND
 from keras_kd._src.export import onnx_int8
 from keras_kd._src.export import torch_program
+from keras_kd._src.export.explained import explained
 from keras_kd._src.export.job import flat
 from keras_kd._src.export.job import package_versions
 from keras_kd._src.export.job import packed
@@ -33,21 +34,26 @@ QUANTIZED = ("int8", "dynamic_int8")
 def write(student, job, path):
     """Writes the student as an `.onnx` file."""
     plain = path.with_name(f"float_{path.name}") if job.quantize else path
-    if BACKEND == "torch":
-        _write_from_torch(student, job, plain)
-    else:
-        if BACKEND == "tensorflow":
-            _add_erfc()
-        student.export(
-            plain,
-            format="onnx",
-            input_signature=[specs_of(job)],
-            verbose=False,
-        )
-    _rename(plain, job)
-    if job.quantize:
-        onnx_int8.quantize(plain, path, job)
-        plain.unlink()
+    with explained(student, job):
+        WRITE[BACKEND](student, job, plain)
+        _rename(plain, job)
+        if job.quantize:
+            onnx_int8.quantize(plain, path, job)
+            plain.unlink()
+
+
+def _write_by_keras(student, job, path):
+    student.export(
+        path,
+        format="onnx",
+        input_signature=[specs_of(job)],
+        verbose=False,
+    )
+
+
+def _write_from_tensorflow(student, job, path):
+    _add_erfc()
+    _write_by_keras(student, job, path)
 
 
 def _add_erfc():
@@ -93,14 +99,42 @@ def _write_from_torch(student, job, path):
         def forward(self, *inputs):
             return tuple(flat(self.student(packed(job.samples, inputs))))
 
-    program = torch.onnx.export(
-        Flat().eval(),
+    program = torch.export.export(
+        Flat(),
         tuple(flat(torch_program.example(job))),
-        dynamo=True,
         dynamic_shapes=torch_program.dynamic_shapes(job, one_by_one=True),
-        verbose=False,
+        strict=False,
     )
-    program.save(path)
+    program = program.run_decompositions(_aliases())
+    torch.onnx.export(program, dynamo=True, verbose=False).save(path)
+
+
+def _aliases():
+    """Operations by the name that the exporter casts integers for.
+
+    By another, `2 * x` multiplies an integer and a float, which ONNX can't.
+    """
+    import torch
+
+    names = dict(
+        multiply="mul",
+        divide="div",
+        subtract="sub",
+        greater="gt",
+        greater_equal="ge",
+        less="lt",
+        less_equal="le",
+        not_equal="ne",
+    )
+    aten = torch.ops.aten
+    return {getattr(aten, a).Tensor: getattr(aten, b) for a, b in names.items()}
+
+
+WRITE = {
+    "tensorflow": _write_from_tensorflow,
+    "jax": _write_by_keras,
+    "torch": _write_from_torch,
+}
 
 
 def _rename(path, job):

@@ -7,6 +7,7 @@ PyTorch with no dict of outputs, and from TensorFlow with no recurrent layer.
 import collections
 
 from keras_kd._src.export import onnx
+from keras_kd._src.export.explained import explained
 from keras_kd._src.export.job import package_versions
 
 NAME = "OpenVINO"
@@ -24,8 +25,9 @@ def write(student, job, path):
 
     source = path.with_suffix(onnx.SUFFIX)
     onnx.write(student, job, source)
-    model = openvino.convert_model(source)
-    openvino.save_model(model, path, compress_to_fp16=False)
+    with explained(student, job):
+        model = openvino.convert_model(source)
+        openvino.save_model(model, path, compress_to_fp16=False)
     source.unlink()
 
 
@@ -48,12 +50,30 @@ def reader(path, job):
 
 
 def operations(path, job):
-    """Counts of operations; of an int8 file, those left in float."""
+    """Counts of operations, and those of an int8 file left in float."""
     import openvino
 
     model = openvino.Core().read_model(path)
-    counts = collections.Counter(op.get_type_name() for op in model.get_ops())
-    return dict(counts), []
+    operations = model.get_ordered_ops()
+    counts = collections.Counter(each.get_type_name() for each in operations)
+    return dict(counts), _in_float(operations) if job.quantize else []
+
+
+def _in_float(operations):
+    """Names of the operations on floats that no 8-bit value reaches."""
+    constant, names = set(), set()
+    for each in operations:
+        kind = each.get_type_name()
+        read = [x.get_source_output().get_node() for x in each.inputs()]
+        if kind == "Constant" or (
+            read and {node.get_name() for node in read} <= constant
+        ):
+            constant.add(each.get_name())  # Weights, on their way.
+        elif kind not in ("Parameter", "Result", "FakeQuantize"):
+            quantized = "FakeQuantize" in {x.get_type_name() for x in read}
+            if each.get_output_element_type(0).is_real() and not quantized:
+                names.add(kind)
+    return sorted(names)
 
 
 def versions():

@@ -3,6 +3,7 @@
 import collections
 
 from keras_kd._src.backend import BACKEND
+from keras_kd._src.export.explained import explained
 from keras_kd._src.export.job import package_versions
 from keras_kd._src.export.signature import specs_of
 
@@ -19,12 +20,13 @@ SIGNATURE = "serving_default"
 
 def write(student, job, path):
     """Writes the student as a folder."""
-    student.export(
-        path,
-        format="tf_saved_model",
-        input_signature=[specs_of(job)],
-        verbose=False,
-    )
+    with explained(student, job):
+        student.export(
+            path,
+            format="tf_saved_model",
+            input_signature=[specs_of(job)],
+            verbose=False,
+        )
 
 
 def reader(path, job):

@@ -5,6 +5,7 @@ import collections
 import keras
 import numpy as np
 
+from keras_kd._src.export.explained import explained
 from keras_kd._src.export.job import flat
 from keras_kd._src.export.job import package_versions
 from keras_kd._src.export.job import packed
@@ -21,13 +22,14 @@ QUANTIZED = ()
 
 def write(student, job, path):
     """Writes the student as a `.pt2` file."""
-    student.export(
-        path,
-        format="torch",
-        input_signature=[specs_of(job)],
-        verbose=False,
-        dynamic_shapes=dynamic_shapes(job),
-    )
+    with explained(student, job):
+        student.export(
+            path,
+            format="torch",
+            input_signature=[specs_of(job)],
+            verbose=False,
+            dynamic_shapes=dynamic_shapes(job),
+        )
 
 
 def dynamic_shapes(job, one_by_one=False):
