@@ -17,6 +17,7 @@ PACKAGES = {"openvino": "keras-kd[openvino]", **onnx.PACKAGES}
 RUNTIME = "openvino"
 DYNAMIC = True
 QUANTIZED = ("int8",)
+ENDS = {"Const", "FakeQuantize", "Input", "Output", "Reorder"}
 
 
 def write(student, job, path):
@@ -33,14 +34,7 @@ def write(student, job, path):
 
 def reader(path, job):
     """A function from arrays by name to outputs by name."""
-    import openvino
-
-    settings = {
-        "INFERENCE_NUM_THREADS": job.threads,
-        # Else a CPU with bfloat16 computes in it.
-        "INFERENCE_PRECISION_HINT": "f32",
-    }
-    model = openvino.Core().compile_model(path, "CPU", settings)
+    model = _compiled(path, job.threads)
 
     def run(arrays):
         outputs = model(arrays)
@@ -49,31 +43,35 @@ def reader(path, job):
     return run
 
 
+def _compiled(path, threads):
+    import openvino
+
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        # Else a CPU with bfloat16 computes in it.
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+    return openvino.Core().compile_model(path, "CPU", settings)
+
+
 def operations(path, job):
-    """Counts of operations, and those of an int8 file left in float."""
+    """Counts of operations; those of an int8 file that run in float here."""
     import openvino
 
     model = openvino.Core().read_model(path)
-    operations = model.get_ordered_ops()
-    counts = collections.Counter(each.get_type_name() for each in operations)
-    return dict(counts), _in_float(operations) if job.quantize else []
+    counts = collections.Counter(op.get_type_name() for op in model.get_ops())
+    return dict(counts), _in_float(path) if job.quantize else []
 
 
-def _in_float(operations):
-    """Names of the operations on floats that no 8-bit value reaches."""
-    constant, names = set(), set()
-    for each in operations:
-        kind = each.get_type_name()
-        read = [x.get_source_output().get_node() for x in each.inputs()]
-        if kind == "Constant" or (
-            read and {node.get_name() for node in read} <= constant
-        ):
-            constant.add(each.get_name())  # Weights, on their way.
-        elif kind not in ("Parameter", "Result", "FakeQuantize"):
-            quantized = "FakeQuantize" in {x.get_type_name() for x in read}
-            if each.get_output_element_type(0).is_real() and not quantized:
-                names.add(kind)
-    return sorted(names)
+def _in_float(path):
+    """Layers as the CPU runs them: OpenVINO decides when it loads a file."""
+    names = set()
+    for each in _compiled(path, 1).get_runtime_model().get_ops():
+        about = each.get_rt_info()
+        kind = about["layerType"].astype(str)
+        if about["runtimePrecision"].astype(str) == "f32":
+            names.add(kind)
+    return sorted(names - ENDS)
 
 
 def versions():
