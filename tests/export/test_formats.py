@@ -36,14 +36,15 @@ NEEDS = {
 CONVERTERS = {"jax": "jax2onnx", "tensorflow": "tf2onnx", "torch": "onnxscript"}
 
 
-def exported(folder, student, format, **options):
+def exported(folder, student, format, samples=None, **options):
     path = folder / f"student{SUFFIXES[format]}"
     needs = list(NEEDS[format])
     if "onnx" in needs:
         needs.append(CONVERTERS[BACKEND])
     for name in needs:
         pytest.importorskip(name)
-    samples = students.samples_for(student)
+    if samples is None:
+        samples = students.samples_for(student)
     report = kd.export(student, path, format=format, samples=samples, **options)
     assert report.path == str(path) and path.exists()
     return path, samples, report

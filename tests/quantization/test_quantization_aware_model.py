@@ -359,7 +359,7 @@ def with_nan():
     [
         (lambda: WithoutConfig(2), {}, "that is built"),
         (lambda: dense_model, {}, "must be a Keras model"),
-        (built_without_config, {}, "Give its class a `get_config`"),
+        (built_without_config, {}, "Give each class a `get_config`"),
         (with_nan, {}, "'range_of_dense' has a value that is not"),
         (dense_model, {"weight_bits": 1}, "`weight_bits`"),
         (dense_model, {"activation_bits": 32}, "`activation_bits`"),

@@ -5,7 +5,6 @@ that nobody else writes to.
 """
 
 import importlib
-import inspect
 import json
 import os
 import pathlib
@@ -18,7 +17,7 @@ import zipfile
 import keras
 
 from keras_kd._src.export.formats import write_and_run
-from keras_kd._src.keras_compat import all_layers
+from keras_kd._src.own_functions import own_functions
 
 STUDENT, JOB, RESULT = "student.keras", "job.pickle", "result.pickle"
 # The caller's modules are found where the caller finds them.
@@ -29,7 +28,7 @@ from keras_kd._src.export.child import main
 main(folder)
 """
 # Keras finds what is in these itself.
-KNOWN = ("keras", "keras_hub", "builtins")
+KNOWN = ("keras", "keras_hub", "keras_kd", "builtins")
 
 
 def write_elsewhere(student, job, path, backend):
@@ -76,7 +75,9 @@ def _own_objects(student, path):
     with zipfile.ZipFile(path) as file:
         config = json.loads(file.read("config.json"))
     found = {}
-    for module, name, known in [*_classes(config), *_functions(student)]:
+    functions = [(f.__module__, f.__name__) for f in own_functions(student)]
+    functions = [(m, name, name) for m, name in functions if not _is_known(m)]
+    for module, name, known in [*_classes(config), *functions]:
         if module == "__main__" or not hasattr(sys.modules[module], name):
             raise ValueError(
                 f"The student {student.name!r} is exported in a process of "
@@ -102,17 +103,6 @@ def _classes(config):
     for key, value in config.items():
         if key != "compile_config":
             yield from _classes(value)
-
-
-def _functions(student):
-    """Activations and the like, of which configs don't say the module."""
-    for layer in all_layers(student):
-        for value in vars(layer).values():
-            # Keras writes a lambda's code into the file.
-            if inspect.isfunction(value) and value.__name__ != "<lambda>":
-                module, name = value.__module__, value.__name__
-                if not _is_known(module):
-                    yield module, name, name
 
 
 def _is_known(module):

@@ -20,6 +20,9 @@ from keras_kd._src.export.formats import check_packages
 from keras_kd._src.export.formats import write_and_run
 from keras_kd._src.export.job import Job
 from keras_kd._src.export.job import flat
+from keras_kd._src.export.quantized_student import check_quantized_student
+from keras_kd._src.export.quantized_student import for_exporter
+from keras_kd._src.export.quantized_student import learned_ranges
 from keras_kd._src.export.report import report_of
 from keras_kd._src.export.signature import checked_samples
 from keras_kd._src.export.signature import input_names
@@ -70,7 +73,9 @@ def export(
     have built-in operations only, which phones have without the Flex delegate.
 
     `"int8"` computes in 8-bit integers, with ranges that the samples give; its
-    weights have a scale for each channel. Operations that have no 8-bit
+    weights have a scale for each channel. A student that was trained as a
+    `keras_kd.quantization.QuantizationAwareModel` brings its own ranges along.
+    Operations that have no 8-bit
     version stay in float, and the report names them. `"dynamic_int8"` stores
     the weights in 8 bits, and needs no ranges beforehand.
 
@@ -119,6 +124,7 @@ def export(
     _check_student(student, format)
     path = _checked_path(path, format)
     _check_quantize(format, quantize, integer_only)
+    check_quantized_student(student, quantize)
     check_packages(format)
     backend = backend_for(format)
     samples = checked_samples(student, samples)
@@ -132,16 +138,18 @@ def export(
         quantize=quantize,
         integer_only=bool(integer_only),
         threads=integer(threads, "threads"),
+        ranges=learned_ranges(student),
     )
+    exported = for_exporter(student, format)
     default = 0.1 if quantize else 1e-3
     tolerance = default if tolerance is None else tolerance
     tolerance = number(tolerance, "tolerance", least=0.0)
     outputs = dict(zip(job.output_names, flat(expected)))
     with staged(path) as unfinished:
         if backend == BACKEND:
-            written = write_and_run(student, job, unfinished)
+            written = write_and_run(exported, job, unfinished)
         else:
-            written = write_elsewhere(student, job, unfinished, backend)
+            written = write_elsewhere(exported, job, unfinished, backend)
         _check_integers(student, job, written)
         comparisons = _compared(student, job, outputs, written, tolerance)
         size = sum(map(size_of, unfinished.parent.iterdir()))

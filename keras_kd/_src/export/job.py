@@ -22,6 +22,7 @@ class Job:
         quantize: None, "int8" or "dynamic_int8".
         integer_only: whether inputs, outputs and all operations are integers.
         threads: that run the file.
+        ranges: of a quantization-aware student's values, pairs.
     """
 
     format: str
@@ -32,6 +33,7 @@ class Job:
     quantize: str | None
     integer_only: bool
     threads: int
+    ranges: tuple = ()
 
     @property
     def arrays(self):

@@ -8,6 +8,8 @@ import collections
 
 import numpy as np
 
+# They hand on values of their first input, each on its own or the largest.
+MOVES = "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "MaxPool"
 # What each makes of a constant: a scale and a shift.
 ARITHMETIC = {
     "Add": lambda constant: (np.ones_like(constant), constant),
@@ -28,32 +30,93 @@ def fold_into_convolutions(model):
     while pair is not None:
         _fold(graph, values, *pair)
         pair = next(_pairs(graph, values), None)
-    used = _used(graph) & values.keys()
-    made = [numpy_helper.from_array(values[n], n) for n in used - given.keys()]
-    kept = [each for name, each in given.items() if name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept + made)
+    for name in values.keys() - given.keys():
+        graph.initializer.append(numpy_helper.from_array(values[name], name))
 
 
 def fuse_clips(model):
-    """Changes the model: a minimum of a maximum with numbers is a clip."""
+    """Changes the model: a minimum and a maximum with numbers are a clip."""
     graph = model.graph
-    numbers = {each.name for each in graph.initializer if not each.dims}
+    numbers = _numbers(graph)
     made = {name: node for node in graph.node for name in node.output}
     read = collections.Counter(n for node in graph.node for n in node.input)
-    for node in graph.node:
-        inner = made.get(node.input[0]) if node.op_type == "Min" else None
+    for node in list(graph.node):
+        inner = made.get(node.input[0]) if _is(node, "Min", "Max") else None
+        pair = {each.op_type: each for each in (node, inner) if each}
         if (
-            _is(inner, "Max")
+            pair.keys() == {"Min", "Max"}
             and read[inner.output[0]] == 1
-            and {node.input[1], inner.input[1]} <= numbers
+            and {node.input[1], inner.input[1]} <= numbers.keys()
         ):
+            low, high = pair["Max"].input[1], pair["Min"].input[1]
             node.op_type = "Clip"
-            node.input[:] = [*inner.input, node.input[1]]
-            inner.output[0] = f"{inner.output[0]}_unused"
-    unused = [n for n in graph.node if n.output[0].endswith("_unused")]
-    for node in unused:
-        graph.node.remove(node)
+            node.input[:] = [inner.input[0], numbers[low], numbers[high]]
+            graph.node.remove(inner)
+
+
+def drop_unused(model):
+    """Changes the model: constants that nothing reads are gone."""
+    used = _used(model.graph)
+    kept = [each for each in model.graph.initializer if each.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+
+
+def _numbers(graph):
+    """Constants of one entry: their names, and those of them as scalars."""
+    from onnx import numpy_helper
+
+    scalars = {}
+    for each in list(graph.initializer):
+        value = numpy_helper.to_array(each)
+        if value.size != 1:
+            continue
+        name = f"{each.name}_scalar" if value.ndim else each.name
+        scalars[each.name] = name
+        if value.ndim:
+            scalar = numpy_helper.from_array(value.reshape(()), name)
+            graph.initializer.append(scalar)
+    return scalars
+
+
+def move_activations_up(model):
+    """Changes the model: what bounds values comes before what moves them.
+
+    After one, onnxruntime's quantizer takes it for a part of the convolution
+    before, with the range from before it was applied.
+    """
+    graph = model.graph
+    outputs = {each.name for each in graph.output}
+    read = collections.Counter(n for node in graph.node for n in node.input)
+    moved = True
+    while moved:
+        moved = False
+        made = {
+            n: at for at, node in enumerate(graph.node) for n in node.output
+        }
+        for at, node in enumerate(graph.node):
+            before = (
+                made.get(node.input[0]) if _is(node, "Relu", "Clip") else None
+            )
+            if before is None or not _is(graph.node[before], *MOVES):
+                continue
+            name = node.input[0]
+            if read[name] == 1 and name not in outputs:
+                _swap(graph.node, before, at)
+                moved = True
+                break
+
+
+def _swap(nodes, first, second):
+    """Has two nodes in a row change places."""
+    before, after = (type(nodes[0])() for _ in range(2))
+    before.CopyFrom(nodes[second])
+    after.CopyFrom(nodes[first])
+    given, between, made = after.input[0], before.input[0], before.output[0]
+    before.input[0], before.output[0] = given, between
+    after.input[0], after.output[0] = between, made
+    nodes[first].CopyFrom(before)
+    nodes[second].CopyFrom(after)
 
 
 def _used(graph):

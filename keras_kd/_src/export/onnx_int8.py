@@ -2,8 +2,11 @@
 
 import numpy as np
 
+from keras_kd._src.export.onnx_folding import drop_unused
 from keras_kd._src.export.onnx_folding import fold_into_convolutions
 from keras_kd._src.export.onnx_folding import fuse_clips
+from keras_kd._src.export.onnx_folding import move_activations_up
+from keras_kd._src.export.onnx_ranges import take_clips_out
 
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 UNBOUNDED = 1e8  # Masks are at least as large, and activations are not.
@@ -19,20 +22,24 @@ def quantize(source, target, job):
         )
         return
     ready = source.with_name(f"ready_{source.name}")
-    _prepare(source, ready)
+    overrides = _prepare(source, ready, job)
     quantization.quantize_static(
         ready,
         target,
         _Representative(job),
         quant_format=quantization.QuantFormat.QDQ,
         per_channel=True,
+        extra_options={"TensorQuantOverrides": overrides},
         **_left_in_float(ready, job),
     )
     ready.unlink()
 
 
-def _prepare(source, target):
-    """Fuses and folds what one operation can do, and infers shapes."""
+def _prepare(source, target, job):
+    """Fuses and folds what one operation can do, and infers shapes.
+
+    Returns what is known of the tensors' ranges beforehand.
+    """
     import onnx
     from onnxruntime import quantization
 
@@ -40,8 +47,12 @@ def _prepare(source, target):
     model = onnx.load(target)
     fold_into_convolutions(model)
     fuse_clips(model)
+    move_activations_up(model)
+    overrides = take_clips_out(model, job.ranges)
+    drop_unused(model)
     del model.graph.value_info[:]  # What was folded is still among them.
     onnx.save(onnx.shape_inference.infer_shapes(model), target)
+    return overrides
 
 
 def _left_in_float(path, job):

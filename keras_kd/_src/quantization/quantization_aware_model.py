@@ -1,7 +1,6 @@
 """A model that is trained as it will be when its values are integers."""
 
 import keras
-from keras import ops
 
 from keras_kd._src.arguments import integer
 from keras_kd._src.arguments import one_of
@@ -16,6 +15,7 @@ from keras_kd._src.quantization.weights import WITH_WEIGHTS
 from keras_kd._src.specs import data_spec
 from keras_kd._src.specs import known_inputs
 from keras_kd._src.specs import of_batch_size
+from keras_kd._src.specs import output_spec
 
 # How many samples are run at a time when a model is calibrated.
 BATCH = 32
@@ -119,7 +119,11 @@ class QuantizationAwareModel(keras.Model):
         )
         self.activation_ranges = list(self._inserted.ranges.values())
         self.weight_limits = [limit for _, _, limit in self._inserted.weights()]
-        self.calibrate(samples)
+        if any(map(_is_spec, keras.tree.flatten(samples))):
+            # The ranges are loaded, or taken from another model.
+            output_spec(self, of_batch_size(spec, 2))
+        else:
+            self.calibrate(samples)
 
     def calibrate(self, samples):
         """Sets each range to what some samples need.
@@ -185,7 +189,7 @@ class QuantizationAwareModel(keras.Model):
         """
         made = QuantizationAwareModel(
             self.float_model(),
-            _zeros(self._inserted.spec),
+            self._inserted.spec,
             weight_bits=None,
             activation_bits=activation_bits,
             ranges=MOVING_AVERAGE,
@@ -218,7 +222,7 @@ class QuantizationAwareModel(keras.Model):
         config = dict(config)
         model = keras.saving.deserialize_keras_object(config.pop("model"))
         spec = _spec_of(config.pop("inputs"))
-        return cls(model, _zeros(spec), **config)
+        return cls(model, spec, **config)
 
 
 def _spec_of(inputs):
@@ -229,10 +233,8 @@ def _spec_of(inputs):
     return [_spec_of(each) for each in inputs]
 
 
-def _zeros(spec):
-    return keras.tree.map_structure(
-        lambda each: ops.zeros((1, *each.shape[1:]), each.dtype), spec
-    )
+def _is_spec(array):
+    return isinstance(array, keras.KerasTensor)
 
 
 def _bits(value, name):
