@@ -69,7 +69,8 @@ def function_that_makes(value, name):
 
 def checked_seeds(seeds):
     """Seeds as a list of one or more integers; else a `ValueError`."""
-    seeds = [integer(seed, "seeds", least=0) for seed in seeds]
+    most = 2**32 - 1  # NumPy's.
+    seeds = [integer(seed, "seeds", least=0, most=most) for seed in seeds]
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(
             "Argument `seeds` must be a list of one or more integers, all "

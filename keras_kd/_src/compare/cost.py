@@ -1,5 +1,6 @@
 """What a model costs: size, operations, and latency on this machine."""
 
+import functools
 import os
 import pathlib
 import platform
@@ -41,10 +42,15 @@ def cost_of(model, inputs):
         "disk_bytes": _disk_bytes(model),
         "flops": flops,
         "not_counted": not_counted,
-        "latency": median_seconds(lambda: model.predict_on_batch(one)),
-        "batch_latency": median_seconds(lambda: model.predict_on_batch(inputs)),
+        "latency": _latency(model, one),
+        "batch_latency": _latency(model, inputs),
         "batch": batch,
     }
+
+
+def _latency(model, inputs):
+    run = functools.partial(model.predict_on_batch, inputs)
+    return median_seconds(run, seconds=0.1, least=5)
 
 
 def _disk_bytes(model):

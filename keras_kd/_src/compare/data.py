@@ -87,7 +87,7 @@ class HeldOut:
             )
         self.labels = np.concatenate(labels)
         self.digest = hexadecimal(digest(map(str.encode, digests), []))
-        self.first = _checked_inputs(next(iter(self._pairs()))[0])
+        self.first = _checked_inputs(next(self.batches()))
 
     def batches(self):
         """Yields the inputs of each batch, as NumPy arrays."""

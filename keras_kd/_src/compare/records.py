@@ -99,5 +99,5 @@ def described(value):
 
 
 def without_numbers(text):
-    """A text without the numbers by which Keras tells names of a kind apart."""
-    return re.sub(r"(?<=[a-z])_\d+(?=\W|$)", "", text)
+    """A text without what differs between two of a kind: numbers of names."""
+    return re.sub(r"(?<=[a-z])_\d+(?=\W|$)| at 0x[0-9a-f]+", "", text)

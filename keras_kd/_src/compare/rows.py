@@ -113,34 +113,41 @@ def _training(report):
     return "Cost of training", titles if known else [""], rows
 
 
-def class_changes(report, way):
-    """The mean change of each class against the student alone, `(classes,)`."""
-    values = [report.values(name, "class_accuracy") for name in (way, ALONE)]
-    return np.mean(values[0], axis=0) - np.mean(values[1], axis=0)
-
-
 def _by_class(report):
+    """The mean accuracy of each class, and its change against alone."""
     if not _known(report, "class_accuracy"):
         return "Accuracy by class, %", [""], []
     means = {
         way: np.mean(report.values(way, "class_accuracy"), axis=0)
         for way in report.ways
     }
-    students = [way for way in report.ways if way not in (TEACHER, ALONE)]
-    changes = [np.abs(class_changes(report, way)) for way in students]
-    largest = np.nan_to_num(np.max(changes, axis=0))
+    changes = {
+        way: mean - means[ALONE]
+        for way, mean in means.items()
+        if way not in (TEACHER, ALONE)
+    }
+    largest = np.nan_to_num(np.max(np.abs([*changes.values()]), axis=0))
     order = np.sort(np.argsort(-largest, kind="stable")[:MOST_CLASSES])
-    title = "Accuracy by class, %, mean over the seeds"
+    title = (
+        "Accuracy by class, %, mean over the seeds (and change against alone)"
+    )
     if len(largest) > MOST_CLASSES:
-        title += f" ({MOST_CLASSES} of {len(largest)} that change most)"
+        title += f": {MOST_CLASSES} of {len(largest)} that change most"
     rows = [
         [
-            way,
-            *(f"{100 * mean[each]:.1f}".replace("nan", "-") for each in order),
+            str(each),
+            *(_class_cell(means[w], changes.get(w), each) for w in means),
         ]
-        for way, mean in means.items()
+        for each in order
     ]
-    return title, ["", *map(str, order)], rows
+    return title, ["", *means], rows
+
+
+def _class_cell(means, changes, place):
+    if np.isnan(means[place]):
+        return "-"
+    text = f"{100 * means[place]:.1f}"
+    return text if changes is None else f"{text} ({100 * changes[place]:+.1f})"
 
 
 def notes(report):

@@ -223,5 +223,6 @@ class Examiner:
 
     def _by_class(self, right, classes):
         """The accuracy on the samples of each class; None where none is."""
-        members = [self._classes == each for each in range(classes)]
-        return [float(right[m].mean()) if m.any() else None for m in members]
+        counts = np.bincount(self._classes, minlength=classes)
+        hits = np.bincount(self._classes, weights=right, minlength=classes)
+        return [float(h / n) if n else None for h, n in zip(hits, counts)]

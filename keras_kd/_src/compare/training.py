@@ -1,5 +1,6 @@
 """One training run: until its budget is spent, and what it cost."""
 
+import shutil
 import sys
 import time
 from typing import NamedTuple
@@ -144,6 +145,7 @@ class Progress:
         return f"{place} {way}, seed {seed} [{bar:20}] {text}"
 
     def _draw(self, line):
+        line = line[: shutil.get_terminal_size().columns - 1]
         self.stream.write("\r" + line.ljust(self._width))
         self.stream.flush()
         self._width = len(line)

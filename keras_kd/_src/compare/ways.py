@@ -30,7 +30,9 @@ class Way:
     Args:
         make: function of the teacher and a new student that returns what is
             compiled and fitted: the student itself, or a model that trains
-            it, such as a `Distiller`. By default, the student alone.
+            it, such as a `Distiller`. By default, the student alone, and for
+            "student distilled" a `Distiller` of soft targets (of binary ones,
+            or in regression of squared errors, by the task).
         train_data: as in `compare`.
         compile: likewise, a function.
         epochs: the way's own budget; or
