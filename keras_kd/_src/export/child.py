@@ -20,6 +20,8 @@ from keras_kd._src.export.formats import write_and_run
 from keras_kd._src.own_functions import own_functions
 
 STUDENT, JOB, RESULT = "student.keras", "job.pickle", "result.pickle"
+# This process may have taken the accelerator's memory.
+ON_CPU = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
 # The caller's modules are found where the caller finds them.
 START = """
 import pickle, sys
@@ -47,7 +49,7 @@ def write_elsewhere(student, job, path, backend):
         (folder / JOB).write_bytes(order)
         ended = subprocess.run(
             [sys.executable, "-c", START, folder, pickle.dumps(sys.path).hex()],
-            env=os.environ | {"KERAS_BACKEND": backend},
+            env=os.environ | ON_CPU | {"KERAS_BACKEND": backend},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -77,7 +77,8 @@ def export(
     `keras_kd.quantization.QuantizationAwareModel` brings its own ranges along.
     Operations that have no 8-bit
     version stay in float, and the report names them. `"dynamic_int8"` stores
-    the weights in 8 bits, and needs no ranges beforehand.
+    the weights in 8 bits, and needs no ranges beforehand; LiteRT leaves those
+    of fewer than 1024 entries in float.
 
     Args:
         student: built Keras model with layers of float32, or a `Distiller`,
@@ -177,6 +178,13 @@ def _check_student(student, format):
                 f"{layer.compute_dtype}. Build the same model under "
                 "`keras.config.set_dtype_policy('float32')`, and give it the "
                 "weights: `model.set_weights(student.get_weights())`."
+            )
+        if format == "litert" and layer.quantization_mode is not None:
+            raise ValueError(
+                f"LiteRT has nothing of what `{student.name}.quantize` made. "
+                f"Received: {layer.name!r}, quantized to "
+                f"{layer.quantization_mode!r} by Keras. Export the student "
+                "as it was before, with quantize='int8' or 'dynamic_int8'."
             )
 
 

@@ -11,6 +11,7 @@ from keras_kd._src.export.explained import explained
 from keras_kd._src.export.job import flat
 from keras_kd._src.export.job import package_versions
 from keras_kd._src.export.job import packed
+from keras_kd._src.export.onnx_folding import drop_unused
 from keras_kd._src.export.signature import specs_of
 
 NAME = "ONNX"
@@ -151,6 +152,7 @@ def _rename(path, job):
     inner = set(names.values()) - set(names)
     names |= {name: f"{name}_inner" for name in inner}
     _rename_in(graph, names)
+    drop_unused(model)  # Of which onnxruntime warns each time.
     onnx.save(model, path)
 
 

@@ -42,13 +42,13 @@ def checked_samples(student, samples):
 
 
 def _array(values):
-    array = np.asarray(values)
+    array = keras.ops.convert_to_numpy(values)
     wide = {"float64": keras.config.floatx(), "int64": "int32"}
     return array.astype(wide.get(array.dtype.name, array.dtype))
 
 
 def _fitting(student, values, spec):
-    array = np.asarray(values)
+    array = keras.ops.convert_to_numpy(values)
     shape = (None, *spec.shape[1:])
     cast = np.can_cast(array.dtype, spec.dtype, "same_kind")
     if not cast or not same_shape(array.shape, shape):
