@@ -204,9 +204,9 @@ print(distiller.diagnose(few_images, few_labels, batch_size=50))
 
 """
 The worst comes first, with what to do about it. Here nothing is wrong. The
-teacher is right on all of these images, and the soft targets give the student
-a gradient many times that of the labels. The end of the table is on the
-temperature, which we will come to.
+teacher is right on 97 or 98 of these 100 images, and the soft targets give the
+student a gradient about twenty times that of the labels. The end of the table
+is on the temperature, which we will come to.
 
 Now train:
 """

@@ -13,6 +13,11 @@ from keras_kd._src.diagnosis.finding import Finding
 # is rounding.
 LEAST_RANGE = 1e-6
 
+TO_BE_FINITE = (
+    "Check its weights and its input scaling; a float16 teacher may overflow: "
+    "run it in float32 or bfloat16."
+)
+
 
 class FeatureLook(NamedTuple):
     """What one batch shows of a feature; tensors of shape `()`."""
@@ -20,6 +25,11 @@ class FeatureLook(NamedTuple):
     finite: object
     largest: object  # Absolute value.
     range: object  # The largest range that a value has over the samples.
+
+
+def where_not_finite(batches, taps):
+    """What `fit` and the diagnosis say of values that are not finite."""
+    return f"NaN or infinity in {batches} batches, at {taps}"
 
 
 def look_at(feature):
@@ -54,22 +64,20 @@ def judge_feature(side, text, looks, samples):
     finite, largest, ranges = map(np.array, zip(*looks))
     check = f"features of the {side}, {text or 'output'}"
     figures = {"largest": float(largest.max()), "range": float(ranges.max())}
-    where = f"at {text or 'output'!r} of the {side}"
+    where = f"{text or 'output'!r} of the {side}"
     if not finite.all():
         return Finding(
             check,
             "wrong",
-            f"NaN or infinity {where}, in {int((finite == 0).sum())} of "
-            f"{len(looks)} batches.",
-            "Check the weights and the input scaling; float16 may overflow: "
-            "run it in float32 or bfloat16.",
+            f"{where_not_finite(int((finite == 0).sum()), where)}.",
+            TO_BE_FINITE.replace("teacher", side),
             figures,
         )
     if figures["largest"] == 0.0:
         return Finding(
             check,
             "wrong",
-            f"All features {where} are 0.",
+            f"All features at {where} are 0.",
             "They are dead: an activation that nothing passes, or weights of "
             "0. Tap another layer, or the layer before its activation.",
             figures,
@@ -78,7 +86,7 @@ def judge_feature(side, text, looks, samples):
         return Finding(
             check,
             "wrong",
-            f"The features {where} are the same for all samples (up to "
+            f"The features at {where} are the same for all samples (up to "
             f"{figures['largest']:.3g}).",
             "They tell nothing of the input: check that the layer depends on "
             "it, and that the inputs differ.",

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_kd._src.diagnosis.features import TO_BE_FINITE
+from keras_kd._src.diagnosis.features import where_not_finite
 from keras_kd._src.distillation.batch import Batch
 from keras_kd._src.distillation.batch import Predictions
 from keras_kd._src.distillation.head import find_head
@@ -235,10 +237,8 @@ class Teacher:
         """The error for predictions that are not finite."""
         return ValueError(
             f"The teacher {self.name!r} predicted values that are not finite. "
-            f"Received: NaN or infinity in {batches} batches, at {taps} "
-            f"(transfer {transfer!r}). Check its weights and its input "
-            "scaling; a float16 teacher may overflow: run it in float32 or "
-            "bfloat16."
+            f"Received: {where_not_finite(batches, taps)} "
+            f"(transfer {transfer!r}). {TO_BE_FINITE}"
         )
 
 
