@@ -416,6 +416,19 @@ def test_the_order_of_the_classes(classes, change, pairs):
 
 
 @pytest.mark.one_backend
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_teacher_that_guesses_has_no_order(classes):
+    distiller = distiller_of(Fixed(classes=classes), linear(classes))
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        x, y = rows(60, seed)
+        x[:, 0] = random.integers(0, classes, 60)
+        y = y % classes
+        found = distiller.diagnose(x, y, batch_size=60).of("class order")
+        assert found.severity == "fine"
+
+
+@pytest.mark.one_backend
 def test_classes_that_are_numbered_from_1_with_few_samples_of_each():
     x, y = named(60, classes=30)
     x[:, 0] = y + 1

@@ -89,10 +89,10 @@ def _spread(share, count):
 def class_order(labels, predicted, classes, output=""):
     """Whether the teacher's classes are the labels in another order.
 
-    Of each class with enough samples, the teacher's most frequent class. If
-    these differ from the labels, no two labels have the same one, and more
-    samples agree with them than with the labels, by more than chance would
-    have it, then a permutation explains what the teacher predicts.
+    Of each class with enough samples, the class that the teacher gives most of
+    them. If these differ from the labels, no two labels have the same one, and
+    more samples agree with them than with the labels, all of this by more than
+    chance would have it, then a permutation explains what it predicts.
     """
     check = _of_output("class order", output)
     moved = _moved(labels, predicted) or _shifted(labels, predicted, classes)
@@ -125,16 +125,22 @@ def class_order(labels, predicted, classes, output=""):
 
 def _moved(labels, predicted):
     """Label -> teacher's class, where a permutation of them fits; or none."""
+    values, counts = np.unique(labels, return_counts=True)
+    judged = [int(v) for v in values[counts >= ENOUGH_OF_CLASS]]
     best = {}
-    for label in np.unique(labels):
+    for label in judged:
         found = predicted[labels == label]
-        if len(found) >= ENOUGH_OF_CLASS:
-            values, counts = np.unique(found, return_counts=True)
-            if counts.max() > len(found) / 2:
-                best[int(label)] = int(values[counts.argmax()])
+        given, counts = np.unique(found, return_counts=True)
+        if _is_most(counts.max(), len(found)):
+            best[label] = int(given[counts.argmax()])
     moved = {label: other for label, other in best.items() if label != other}
     distinct = len(set(best.values())) == len(best)
-    return moved if distinct and _fits_better(labels, predicted, moved) else {}
+    # Who has taken another's place has left its own.
+    closed = all(
+        other in best or other not in judged for other in moved.values()
+    )
+    fits = distinct and closed and _fits_better(labels, predicted, moved)
+    return moved if fits else {}
 
 
 def _shifted(labels, predicted, classes):
@@ -145,11 +151,16 @@ def _shifted(labels, predicted, classes):
             for label in np.unique(labels)
             if 0 <= label + step < classes
         }
-        if _fits_better(labels, predicted, moved):
-            agreed = labels + step == predicted
-            if agreed.mean() > 0.5:
-                return moved
+        agreed = int((labels + step == predicted).sum())
+        fits = _is_most(agreed, len(labels))
+        if fits and _fits_better(labels, predicted, moved):
+            return moved
     return {}
+
+
+def _is_most(count, total):
+    """Whether more than half of all such samples are, beyond the spread."""
+    return count / total > 0.5 + _spread(0.5, total)
 
 
 def _fits_better(labels, predicted, moved):
