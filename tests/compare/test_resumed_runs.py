@@ -94,7 +94,10 @@ X, Y = classes_data()
             "'student alone'.*initial weights",
         ),
         ({"teacher": lambda: build(7)}, "'teacher', seed 0,.*initial weights"),
-        ({"metric": lambda labels, outputs: 0.0}, "another metric.*'accuracy'"),
+        (
+            {"metric": lambda labels, outputs: 0.0, "lower_is_better": True},
+            "another metric.*'accuracy'",
+        ),
         ({"ways": {"student distilled": cooler}}, "distilled'.*another model"),
     ],
 )

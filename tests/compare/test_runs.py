@@ -281,12 +281,10 @@ def mean_absolute_error(labels, outputs):
 
 @pytest.mark.one_backend
 @pytest.mark.parametrize(
-    "metric", [mean_absolute_error, keras.metrics.MeanAbsoluteError]
+    "metric", [mean_absolute_error, "mae", keras.metrics.MeanAbsoluteError()]
 )
 def test_regression(metric):
     labels = np.array([[1.5], [-1.0], [1.0], [2.0]], "float32")
-    if isinstance(metric, type):
-        metric = metric()
     report = compare_fixed(
         fixed([[1.0], [1.0]]),
         fixed([[2.0], [-1.0]]),  # Predicts 2, -1, 1, 3.
@@ -339,6 +337,26 @@ class Doubled(layers.Layer):
         return inputs * self.factor
 
 
+class Tied(layers.Embedding):
+    """As language models have it: the same weights give the logits."""
+
+    def call(self, inputs, reverse=False):
+        if reverse:
+            weights = keras.ops.transpose(self.embeddings)
+            return keras.ops.matmul(inputs, weights)
+        return super().call(inputs)
+
+    def compute_output_spec(self, inputs, reverse=False):
+        return keras.KerasTensor((*inputs.shape[:-1], self.input_dim))
+
+
+def tied_embedding():
+    tied, inputs = Tied(5, 4), keras.Input((4, 4, 4))
+    tied.build()
+    x = layers.Flatten()(tied(inputs, reverse=True))
+    return keras.Model(inputs, layers.Dense(2)(x))
+
+
 # What the layer multiplies for 4 x 4 places of 4 values, and what it returns.
 FLOPS = {
     "Dense": (lambda: model_of(layers.Dense(5)), 16 * 4 * 5, 80),
@@ -347,6 +365,7 @@ FLOPS = {
         16 * 4 * 5,
         80,
     ),
+    "Embedding, reversed": (tied_embedding, 16 * 4 * 5, 80),
     "Conv1D": (lambda: model_of(layers.Conv1D(6, 3)), 14 * 6 * 3 * 4, 84),
     "Conv2D": (
         lambda: model_of(layers.Conv2D(6, 2, strides=2, groups=2)),
@@ -465,6 +484,7 @@ class Two(keras.Model):
 
 
 ONE, MODEL = keras.optimizers.SGD(0.1), build()
+UNBUILT = keras.Sequential([layers.Dense(3)])
 X, Y = classes_data(8)
 
 
@@ -498,6 +518,7 @@ class Shuffled(keras.utils.PyDataset):
         ({"task": "detection"}, "`task` must be one of"),
         ({"task": "regression"}, "for regression there is no default"),
         ({"metric": 3}, "`metric` must be a function"),
+        ({"metric": "mse"}, "`lower_is_better=True`.*Received: .*None"),
         ({"ways": [cooler]}, "must be a dict"),
         ({"ways": {"teacher": cooler}}, "builds the teacher"),
         ({"ways": {"a b": cooler, "a_b": cooler}}, "differ by more than signs"),
@@ -524,6 +545,10 @@ def test_errors_come_before_training(changed, told):
         ),
         ({"compile": lambda: "adam"}, "as a dict"),
         ({"build_student": lambda: MODEL}, "new Keras model"),
+        (
+            {"build_student": lambda: UNBUILT},
+            "that has its weights.*'sequential",
+        ),
         ({"ways": {"way": lambda *_: None}}, "'way' must return a Keras model"),
     ],
 )

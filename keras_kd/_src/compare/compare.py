@@ -45,7 +45,7 @@ def compare(
     seeds=(0, 1, 2),
     ways=None,
     metric=None,
-    lower_is_better=False,
+    lower_is_better=None,
     task=None,
     folder=None,
     verbose=1,
@@ -112,9 +112,10 @@ def compare(
             training data, settings or budget. The names "teacher", "student
             alone" and "student distilled" change these.
         metric: what is compared: a function of labels and outputs (NumPy
-            arrays) that returns a number, or a Keras metric. The accuracy by
-            default; for regression there is no default.
-        lower_is_better: of the metric, such as an error.
+            arrays) that returns a number, or a Keras metric or its name. The
+            accuracy by default; for regression there is no default.
+        lower_is_better: of a metric of your own, which must be said: True for
+            an error, False for a score.
         task: "classification", "binary" or "regression"; found by outputs and
             labels by default.
         folder: path of this comparison's own folder; nothing is kept by

@@ -110,6 +110,9 @@ def _operations(layer, given, result, inner, arguments):
         return 2 * math.prod(given.shape) * layer.units
     if isinstance(layer, layers.EinsumDense):
         return _of_einsum(layer, given)
+    if isinstance(layer, layers.Embedding) and arguments[1].get("reverse"):
+        # The last layer of language models that tie it to the first.
+        return 2 * math.prod(given.shape) * layer.input_dim
     if isinstance(layer, ATTENTION):
         return inner + _of_attention(layer, *arguments)
     if isinstance(layer, tuple(GATES)):

@@ -4,6 +4,7 @@ import keras
 
 from keras_kd._src.compare.ways import TEACHER
 from keras_kd._src.distillation.teacher import Teacher
+from keras_kd._src.specs import unbuilt_layers
 
 
 def is_trained(teacher):
@@ -25,7 +26,7 @@ class NewModels:
         argument: its name in errors.
 
     Raises:
-        ValueError: it returns the model of the call before, or no model.
+        ValueError: it returns the model of the call before, or no built model.
     """
 
     def __init__(self, build, argument):
@@ -40,6 +41,14 @@ class NewModels:
                 f"Received: {model!r}"
                 f"{', the model of the last call' if again else ''}."
                 " Build the model inside of it."
+            )
+        unbuilt = unbuilt_layers(model)
+        if unbuilt:
+            raise ValueError(
+                f"`{self._argument}` must return a model that has its weights, "
+                f"as they are drawn with the seed. Received: {model.name!r}, "
+                f"whose layers {unbuilt[:5]} have none yet. Call it on a batch "
+                "inside of the function."
             )
         self._last = model
         return model

@@ -120,7 +120,7 @@ def probabilities_of(model, outputs, inputs, task):
 
 def checked_metric(metric, task, lower_is_better):
     """The `Metric` of the argument; the accuracy by default."""
-    if metric is None and task != "regression":
+    if metric in (None, "accuracy") and task != "regression":
         return Metric("accuracy", None)
     if isinstance(metric, str):
         metric = keras.metrics.get(metric)
@@ -131,10 +131,26 @@ def checked_metric(metric, task, lower_is_better):
             f"{'; for regression there is no default' * (metric is None)}. "
             f"Received: metric={metric!r}."
         )
-    if not isinstance(metric, keras.metrics.Metric):
-        name = getattr(metric, "__name__", type(metric).__name__)
-        return Metric(name, metric, bool(lower_is_better))
-    return Metric(metric.name, _of_keras(metric), bool(lower_is_better))
+    if lower_is_better not in (True, False):
+        raise ValueError(
+            "With a `metric` of your own, say which way is better: "
+            "`lower_is_better=True`, as of errors, or False. Received: "
+            f"lower_is_better={lower_is_better!r}."
+        )
+    if isinstance(metric, keras.metrics.Metric):
+        return Metric(metric.name, _of_keras(metric), lower_is_better)
+    name = getattr(metric, "__name__", type(metric).__name__)
+    return Metric(name, _mean_of(metric), lower_is_better)
+
+
+def _mean_of(function):
+    """A function's number; Keras' own return one a sample."""
+
+    def measure(labels, outputs):
+        values = ops.convert_to_numpy(function(labels, outputs))
+        return np.mean(values, dtype="float64")
+
+    return measure
 
 
 def _of_keras(metric):
