@@ -9,6 +9,10 @@ from support import BACKEND
 from test_formats import exported
 from test_formats import run_onnx
 
+TF_ONLY = pytest.mark.skipif(
+    BACKEND != "tensorflow", reason="elsewhere by the same code, in a process"
+)
+
 
 def wide():
     """Weights that are worth quantizing."""
@@ -79,6 +83,7 @@ def test_openvino_in_8_bits(tmp_path):
     assert 1e-4 < report.relative_difference < 0.05
 
 
+@TF_ONLY
 def test_litert_in_integers_only(tmp_path):
     from ai_edge_litert.interpreter import Interpreter
 
@@ -97,11 +102,6 @@ def test_litert_in_integers_only(tmp_path):
     types = {each["dtype"] for each in interpreter.get_tensor_details()}
     assert types <= {np.int8, np.int32}
     assert 1e-4 < report.relative_difference < 0.05
-
-
-TF_ONLY = pytest.mark.skipif(
-    BACKEND != "tensorflow", reason="elsewhere by the same code, in a process"
-)
 
 
 @TF_ONLY

@@ -75,10 +75,9 @@ def export(
     `"int8"` computes in 8-bit integers, with ranges that the samples give; its
     weights have a scale for each channel. A student that was trained as a
     `keras_kd.quantization.QuantizationAwareModel` brings its own ranges along.
-    Operations that have no 8-bit
-    version stay in float, and the report names them. `"dynamic_int8"` stores
-    the weights in 8 bits, and needs no ranges beforehand; LiteRT leaves those
-    of fewer than 1024 entries in float.
+    Operations that have no 8-bit version stay in float, and the report names
+    them. `"dynamic_int8"` stores the weights in 8 bits, and needs no ranges
+    beforehand; LiteRT leaves those of fewer than 1024 entries in float.
 
     Args:
         student: built Keras model with layers of float32, or a `Distiller`,
@@ -93,10 +92,11 @@ def export(
         batch_size: that the file is fixed to. Defaults to any where the format
             can, else to 1.
         tolerance: of a float file, how far an entry may be from the student's,
-            relative to the student's largest (1e-3). Of a quantized file,
-            which share of the rows may have another likeliest class; it is
-            good as well if the root mean square of the differences, relative
-            to that of the student's outputs, is no larger (0.1).
+            relative to the student's largest (1e-3). Of a quantized file (0.1),
+            which share of the rows may have another likeliest class; their
+            error (the root mean square of the differences, relative to that of
+            the student's outputs) may be five times as much. Where the error
+            is no more than the tolerance, classes don't matter.
         integer_only: whether a LiteRT file of `"int8"` takes and gives int8,
             too, and must leave no operation in float, as microcontrollers and
             the Edge TPU want it.
