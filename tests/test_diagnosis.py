@@ -757,16 +757,27 @@ def test_several_outputs_by_name():
 
 
 @pytest.mark.one_backend
-def test_a_regression_teacher_has_no_findings_of_classes():
+@pytest.mark.parametrize(
+    "transfer, loss, check",
+    [
+        (kd.losses.LogitMatching, "mse", "term logit_matching"),
+        (
+            kd.losses.BinarySoftTargets,
+            keras.losses.BinaryCrossentropy(from_logits=True),
+            "term binary_soft_targets",
+        ),
+    ],
+)
+def test_numbers_and_yes_or_no_have_no_findings_of_classes(
+    transfer, loss, check
+):
     x, _ = rows()
-    distiller = distiller_of(
-        linear(1), linear(1), kd.losses.LogitMatching(), "mse"
-    )
-    report = distiller.diagnose(x, x[:, :1])
+    distiller = distiller_of(linear(1), linear(1), transfer(), loss)
+    report = distiller.diagnose(x, (x[:, :1] > 0).astype("float32"))
     checks = " ".join(each.check for each in report.findings)
     for about in ("accuracy", "order", "temperature"):
         assert about not in checks
-    assert report.of("term logit_matching").severity == "fine"
+    assert report.of(check).severity == "fine"
 
 
 def test_a_student_that_teaches_itself():
