@@ -110,8 +110,8 @@ def quantized_student(student):
         f"gradient: in {len(modes)} layers, such as {first!r} in {mode!r}; "
         f"{rest}.",
         "To train a student for 8 bits, distil the float model under "
-        "`keras_kd.quantization.QuantizationAwareModel(student)`, and "
-        "quantize afterwards; or give it a LoRA (`enable_lora`).",
+        "`keras_kd.quantization.QuantizationAwareModel(student, samples)`, "
+        "and export it; or give it a LoRA (`enable_lora`).",
         {"quantized_layers": len(modes), "trainable_kernels": len(kernels)},
     )
 
