@@ -97,8 +97,10 @@ def test_order_of_ways_changes_nothing():
 
     first = {"a": noted(cooler), "b": noted(lambda teacher, student: student)}
     second = {"b": first["b"], "a": first["a"]}
+    teacher = build(8)
     reports = [
-        compare(ways=ways, epochs=1, seeds=(3,)) for ways in (first, second)
+        compare(teacher, ways=ways, epochs=1, seeds=(3,))
+        for ways in (first, second)
     ]
     assert without_times(reports[0]) == without_times(reports[1])
     for other in starts[1:]:
