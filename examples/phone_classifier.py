@@ -1,0 +1,217 @@
+"""A classifier for a phone: distilled, and quantized while it is distilled.
+
+    KERAS_BACKEND=tensorflow python examples/phone_classifier.py
+
+MNIST; it is downloaded, or read from TFDS_DATA_DIR.
+"""
+
+import argparse
+import pathlib
+import tempfile
+
+import keras
+import numpy as np
+import tensorflow_datasets as tfds
+from ai_edge_litert.interpreter import Interpreter
+from keras import layers
+from matplotlib.figure import Figure
+
+import keras_kd as kd
+from keras_kd.quantization import QuantizationAwareModel
+
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+BATCH_SIZE = 256
+# What the ranges of values and the files are calibrated with.
+CALIBRATION = 256
+TEACHER, FLOAT, LONGER, POST_8, POST_4, QAT, QAD = ROWS = [
+    "teacher",
+    "student, float",
+    "float, as many steps more",
+    "int8 after training",
+    "4-bit weights after training",
+    "4-bit weights, QAT",
+    "4-bit weights, QAD",
+]
+SMOKE_ROWS = [QAD]
+
+
+def load_data(size=None):
+    """Images of values 0 to 1 and labels, for training and for testing."""
+    sets = tfds.load("mnist", batch_size=-1, as_supervised=True)
+    pairs = [tfds.as_numpy(sets[name]) for name in ("train", "test")]
+    return [(x[:size].astype("float32") / 255, y[:size]) for x, y in pairs]
+
+
+def build_teacher():
+    stack = [keras.Input((28, 28, 1))]
+    for width in (32, 64, 128):
+        stack += [
+            layers.Conv2D(width, 3, padding="same", use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.MaxPooling2D(),
+        ]
+    stack += [layers.Flatten(), layers.Dropout(0.5)]
+    stack += [layers.Dense(256, activation="relu"), layers.Dropout(0.5)]
+    return keras.Sequential([*stack, layers.Dense(10)], name="teacher")
+
+
+def build_student():
+    """Depthwise separable convolutions, as in MobileNet."""
+    stack = [keras.Input((28, 28, 1))]
+    stack += normalized(layers.Conv2D(16, 3, 2, "same", use_bias=False))
+    for width, stride in ((32, 1), (64, 2), (64, 1), (128, 2)):
+        depthwise = layers.DepthwiseConv2D(3, stride, "same", use_bias=False)
+        stack += normalized(depthwise)
+        stack += normalized(layers.Conv2D(width, 1, use_bias=False))
+    stack += [layers.GlobalAveragePooling2D(), layers.Dense(10)]
+    return keras.Sequential(stack, name="student")
+
+
+def normalized(layer):
+    return [layer, layers.BatchNormalization(), layers.ReLU(6.0)]
+
+
+def compile_model(model, data, rate, epochs):
+    steps = epochs * -(-len(data[0]) // BATCH_SIZE)
+    schedule = keras.optimizers.schedules.CosineDecay(rate, steps)
+    model.compile(keras.optimizers.Adam(schedule), LOSS)
+
+
+def fit(model, data, rate, epochs):
+    compile_model(model, data, rate, epochs)
+    model.fit(*data, batch_size=BATCH_SIZE, epochs=epochs, verbose=0)
+
+
+def distil(cache, student, data, rate, epochs):
+    """On labels and on the predictions of the teacher."""
+    soft_targets = kd.Transfer(kd.losses.SoftTargets(temperature=4.0))
+    distiller = kd.Distiller(cache, student, soft_targets, hard_weight=1.0)
+    compile_model(distiller, data, rate, epochs)
+    batches = cache.join(*data, batch_size=BATCH_SIZE)
+    distiller.fit(batches, epochs=epochs, verbose=0)
+    return student
+
+
+def copy_of(model):
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def students(cache, data, epochs, tuning):
+    """The student by row: float, and what becomes of it with 8 or 4 bits."""
+    student = distil(cache, build_student(), data, 0.01, epochs)
+    samples = data[0][:CALIBRATION]
+    longer = distil(cache, copy_of(student), data, 0.001, tuning)
+    made = {FLOAT: student, LONGER: longer}
+    for row, bits in {POST_8: 8, POST_4: 4, QAT: 4, QAD: 4}.items():
+        made[row] = QuantizationAwareModel(student, samples, weight_bits=bits)
+    fit(made[QAT], data, 0.001, tuning)
+    distil(cache, made[QAD], data, 0.001, tuning)
+    return made
+
+
+def write(model, folder, data, formats=("litert", "onnx")):
+    """Files of a model, each checked; returns their reports by format."""
+    is_quantized = isinstance(model, QuantizationAwareModel)
+    suffixes = {"litert": "tflite", "onnx": "onnx"}
+    return {
+        format: kd.export(
+            model,
+            pathlib.Path(folder) / f"{model.name}.{suffixes[format]}",
+            format=format,
+            samples=data[0][:CALIBRATION],
+            quantize="int8" if is_quantized else None,
+        )
+        for format in formats
+    }
+
+
+def predict(path, images):
+    """What a LiteRT file predicts, one image at a time, as on a phone."""
+    run = Interpreter(str(path)).get_signature_runner("serving_default")
+    (name,) = run.get_input_details()
+    outputs = [run(**{name: image[None]}) for image in images]
+    return np.stack([next(iter(each.values()))[0] for each in outputs])
+
+
+def measure(model, folder, data, test):
+    reports = write(model, folder, data)
+    litert, onnx = reports["litert"], reports["onnx"]
+    classes = predict(litert.path, test[0]).argmax(axis=-1)
+    in_keras = model.predict(test[0], batch_size=1000, verbose=0).argmax(-1)
+    return {
+        "accuracy": 100 * np.mean(classes == test[1]),
+        "as trained": 100 * np.mean(classes == in_keras),
+        "litert kB": litert.size / 1000,
+        "onnx kB": onnx.size / 1000,
+        "litert us": 1000 * litert.milliseconds,
+        "onnx us": 1000 * onnx.milliseconds,
+    }
+
+
+def print_table(results):
+    columns = list(next(iter(results.values()))[0])
+    print(f"\n{'':30}" + "".join(f"{name:>14}" for name in columns))
+    for row, seeds in results.items():
+        if not seeds:
+            continue
+        cells = []
+        for name in columns:
+            values = [seed[name] for seed in seeds]
+            spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
+            cell = f"{np.mean(values):.2f} ± {spread:.2f}"
+            timed = "kB" in name or "us" in name
+            cells.append(f"{np.median(values):.1f}" if timed else cell)
+        print(f"{row:30}" + "".join(f"{cell:>14}" for cell in cells))
+
+
+def plot(path, results):
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for row, seeds in results.items():
+        sizes = [seed["litert kB"] for seed in seeds]
+        axes.plot(sizes, [seed["accuracy"] for seed in seeds], "o", label=row)
+    axes.set_xscale("log")
+    axes.set_xlabel("size of the LiteRT file, kB")
+    axes.set_ylabel("test accuracy of the file, % (dots: seeds)")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--smoke", action="store_true", help="a short test")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--output", default="phone_classifier.png")
+    arguments = parser.parse_args()
+    size, seeds, epochs, tuning = None, arguments.seeds, 8, 2
+    if arguments.smoke:
+        size, seeds, epochs, tuning = 512, 1, 1, 1
+
+    data, test = load_data(size)
+    keras.utils.set_random_seed(0)
+    teacher = build_teacher()
+    fit(teacher, data, 0.001, min(epochs, 4))
+    results = {row: [] for row in ROWS}
+    with tempfile.TemporaryDirectory() as folder:
+        results[TEACHER].append(measure(teacher, folder, data, test))
+        # The images are the same in each epoch: the teacher runs once.
+        kd.cache.write(teacher, data[0], f"{folder}/cache", verbose=0)
+        cache = kd.cache.open(f"{folder}/cache", teacher=teacher)
+        for seed in range(seeds):
+            keras.utils.set_random_seed(seed)
+            made = students(cache, data, epochs, tuning)
+            for row in SMOKE_ROWS if arguments.smoke else made:
+                model = made[row]
+                results[row].append(measure(model, folder, data, test))
+                print(f"seed {seed}, {row}: {results[row][-1]}", flush=True)
+    print(f"teacher {teacher.count_params():,} weights")
+    print_table(results)
+    plot(arguments.output, results)
+    print(f"\nFigure: {arguments.output}")
+
+
+if __name__ == "__main__":
+    main()
