@@ -35,11 +35,15 @@ TEACHER, FLOAT, LONGER, POST_8, POST_4, QAT, QAD = ROWS = [
 SMOKE_ROWS = [QAD]
 
 
-def load_data(size=None):
-    """Images of values 0 to 1 and labels, for training and for testing."""
+def load_data(size, test_size=None):
+    """Images of values 0 to 1 and labels: `size` to train with, and a test."""
     sets = tfds.load("mnist", batch_size=-1, as_supervised=True)
     pairs = [tfds.as_numpy(sets[name]) for name in ("train", "test")]
-    return [(x[:size].astype("float32") / 255, y[:size]) for x, y in pairs]
+    sizes = size, test_size
+    return [
+        (x[:n].astype("float32") / 255, y[:n])
+        for n, (x, y) in zip(sizes, pairs)
+    ]
 
 
 def build_teacher():
@@ -186,11 +190,11 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", default="phone_classifier.png")
     arguments = parser.parse_args()
-    size, seeds, epochs, tuning = None, arguments.seeds, 8, 2
+    size, seeds, epochs, tuning = 20_000, arguments.seeds, 10, 3
     if arguments.smoke:
         size, seeds, epochs, tuning = 512, 1, 1, 1
 
-    data, test = load_data(size)
+    data, test = load_data(size, test_size=size if arguments.smoke else None)
     keras.utils.set_random_seed(0)
     teacher = build_teacher()
     fit(teacher, data, 0.001, min(epochs, 4))
