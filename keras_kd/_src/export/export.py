@@ -19,18 +19,18 @@ from keras_kd._src.export.formats import backend_for
 from keras_kd._src.export.formats import check_packages
 from keras_kd._src.export.formats import write_and_run
 from keras_kd._src.export.job import Job
-from keras_kd._src.export.job import flat
 from keras_kd._src.export.quantized_student import check_quantized_student
 from keras_kd._src.export.quantized_student import for_exporter
 from keras_kd._src.export.quantized_student import learned_ranges
 from keras_kd._src.export.report import report_of
-from keras_kd._src.export.signature import checked_samples
 from keras_kd._src.export.signature import input_names
 from keras_kd._src.export.signature import output_names
-from keras_kd._src.export.signature import run_student
 from keras_kd._src.export.staging import size_of
 from keras_kd._src.export.staging import staged
 from keras_kd._src.keras_compat import all_layers
+from keras_kd._src.samples import checked_samples
+from keras_kd._src.samples import flat
+from keras_kd._src.samples import run_student
 from keras_kd._src.specs import unbuilt_layers
 
 QUANTIZE = (None, "int8", "dynamic_int8")

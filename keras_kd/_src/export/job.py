@@ -5,8 +5,8 @@ import importlib.metadata
 
 import numpy as np
 
-# Samples a pass, where a file takes batches of any size.
-MANY = 32
+from keras_kd._src.samples import MANY
+from keras_kd._src.samples import flat
 
 
 @dataclasses.dataclass
@@ -83,30 +83,6 @@ class Written:
     runtime: str
     backend: str
     versions: dict
-
-
-def flat(structure):
-    """The leaves of dicts (by their sorted keys), lists and tuples."""
-    if isinstance(structure, dict):
-        return [x for key in sorted(structure) for x in flat(structure[key])]
-    if isinstance(structure, (list, tuple)):
-        return [x for each in structure for x in flat(each)]
-    return [structure]
-
-
-def packed(structure, leaves):
-    """The leaves of `flat` in a structure."""
-    return _packed(structure, iter(leaves))
-
-
-def _packed(structure, leaves):
-    if isinstance(structure, dict):
-        return {
-            key: _packed(structure[key], leaves) for key in sorted(structure)
-        }
-    if isinstance(structure, (list, tuple)):
-        return type(structure)(_packed(each, leaves) for each in structure)
-    return next(leaves)
 
 
 def package_versions(*names):

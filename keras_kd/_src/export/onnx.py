@@ -8,11 +8,11 @@ from keras_kd._src.backend import BACKEND
 from keras_kd._src.export import onnx_int8
 from keras_kd._src.export import torch_program
 from keras_kd._src.export.explained import explained
-from keras_kd._src.export.job import flat
 from keras_kd._src.export.job import package_versions
-from keras_kd._src.export.job import packed
 from keras_kd._src.export.onnx_folding import drop_unused
 from keras_kd._src.export.signature import specs_of
+from keras_kd._src.samples import flat
+from keras_kd._src.samples import packed
 
 NAME = "ONNX"
 SUFFIX = ".onnx"

@@ -6,10 +6,10 @@ import keras
 import numpy as np
 
 from keras_kd._src.export.explained import explained
-from keras_kd._src.export.job import flat
 from keras_kd._src.export.job import package_versions
-from keras_kd._src.export.job import packed
 from keras_kd._src.export.signature import specs_of
+from keras_kd._src.samples import flat
+from keras_kd._src.samples import packed
 
 NAME = "PyTorch"
 SUFFIX = ".pt2"

@@ -12,13 +12,12 @@ from keras_kd._src.quantization.ranges import KINDS
 from keras_kd._src.quantization.ranges import LEARNED
 from keras_kd._src.quantization.ranges import MOVING_AVERAGE
 from keras_kd._src.quantization.weights import WITH_WEIGHTS
+from keras_kd._src.samples import checked_samples
+from keras_kd._src.samples import run_student
 from keras_kd._src.specs import data_spec
 from keras_kd._src.specs import known_inputs
 from keras_kd._src.specs import of_batch_size
 from keras_kd._src.specs import output_spec
-
-# How many samples are run at a time when a model is calibrated.
-BATCH = 32
 
 
 @keras.saving.register_keras_serializable("keras_kd.quantization")
@@ -108,6 +107,10 @@ class QuantizationAwareModel(keras.Model):
         self.weight_bits = _bits(weight_bits, "weight_bits")
         self.activation_bits = _bits(activation_bits, "activation_bits")
         self.kind = one_of(ranges, "ranges", KINDS)
+        # Of a model that is loaded, or made of another, the ranges are known.
+        is_calibrated = any(map(_is_spec, keras.tree.flatten(samples)))
+        if not is_calibrated:
+            samples = checked_samples(model, samples)
         spec = of_batch_size(data_spec(samples), None)
         self.model = copied(model, spec)
         self._inserted = FakeQuantization(
@@ -119,8 +122,7 @@ class QuantizationAwareModel(keras.Model):
         )
         self.activation_ranges = list(self._inserted.ranges.values())
         self.weight_limits = [limit for _, _, limit in self._inserted.weights()]
-        if any(map(_is_spec, keras.tree.flatten(samples))):
-            # The ranges are loaded, or taken from another model.
+        if is_calibrated:
             output_spec(self, of_batch_size(spec, 2))
         else:
             self.calibrate(samples)
@@ -135,10 +137,7 @@ class QuantizationAwareModel(keras.Model):
             limit.calibrate(getattr(layer, attribute).value)
         for each in self.activation_ranges:
             each.seen = []
-        arrays = keras.tree.flatten(samples)
-        for start in range(0, len(arrays[0]), BATCH):
-            batch = [each[start : start + BATCH] for each in arrays]
-            self(keras.tree.pack_sequence_as(samples, batch), training=False)
+        run_student(self, checked_samples(self.model, samples))
         for each in self.activation_ranges:
             each.calibrate()
 
