@@ -51,7 +51,7 @@ def build_teacher():
     for width in (32, 64, 128):
         stack += [
             layers.Conv2D(width, 3, padding="same", use_bias=False),
-            layers.BatchNormalization(),
+            layers.BatchNormalization(momentum=0.9),
             layers.ReLU(),
             layers.MaxPooling2D(),
         ]
@@ -73,7 +73,8 @@ def build_student():
 
 
 def normalized(layer):
-    return [layer, layers.BatchNormalization(), layers.ReLU(6.0)]
+    # The moving averages are to be right after some hundred steps.
+    return [layer, layers.BatchNormalization(momentum=0.9), layers.ReLU(6.0)]
 
 
 def compile_model(model, data, rate, epochs):
@@ -201,6 +202,7 @@ def main():
     results = {row: [] for row in ROWS}
     with tempfile.TemporaryDirectory() as folder:
         results[TEACHER].append(measure(teacher, folder, data, test))
+        print(f"teacher: {results[TEACHER][0]}", flush=True)
         # The images are the same in each epoch: the teacher runs once.
         kd.cache.write(teacher, data[0], f"{folder}/cache", verbose=0)
         cache = kd.cache.open(f"{folder}/cache", teacher=teacher)
