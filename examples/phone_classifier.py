@@ -23,14 +23,15 @@ LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 BATCH_SIZE = 256
 # What the ranges of values and the files are calibrated with.
 CALIBRATION = 256
-TEACHER, FLOAT, LONGER, POST_8, POST_4, QAT, QAD = ROWS = [
+TEACHER, FLOAT, LONGER, POST_8, POST_4, POST_3, QAT, QAD = ROWS = [
     "teacher",
     "student, float",
     "float, as many steps more",
     "int8 after training",
     "4-bit weights after training",
-    "4-bit weights, QAT",
-    "4-bit weights, QAD",
+    "3-bit weights after training",
+    "3-bit weights, QAT",
+    "3-bit weights, QAD",
 ]
 SMOKE_ROWS = [QAD]
 
@@ -105,12 +106,13 @@ def copy_of(model):
 
 
 def students(cache, data, epochs, tuning):
-    """The student by row: float, and what becomes of it with 8 or 4 bits."""
+    """The student by row: float, and what becomes of it with fewer bits."""
     student = distil(cache, build_student(), data, 0.01, epochs)
     samples = data[0][:CALIBRATION]
     longer = distil(cache, copy_of(student), data, 0.001, tuning)
     made = {FLOAT: student, LONGER: longer}
-    for row, bits in {POST_8: 8, POST_4: 4, QAT: 4, QAD: 4}.items():
+    weight_bits = {POST_8: 8, POST_4: 4, POST_3: 3, QAT: 3, QAD: 3}
+    for row, bits in weight_bits.items():
         made[row] = QuantizationAwareModel(student, samples, weight_bits=bits)
     fit(made[QAT], data, 0.001, tuning)
     distil(cache, made[QAD], data, 0.001, tuning)
