@@ -1,0 +1,5 @@
+"""OpenVINO reports to its makers that it was imported, except in CI."""
+
+import os
+
+os.environ["CI"] = "true"
