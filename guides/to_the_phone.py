@@ -291,8 +291,7 @@ all but 0.6.
 
 **Labels or teacher makes no difference here.** We have all labels, and the
 student has learned what the teacher can show. The teacher pays where labels are
-few or none: QAD needs inputs only, the float student can teach it, and the
-result stays close to a model that you have tested.
+few or none: QAD needs inputs only, and the float student can be the teacher.
 
 With 797 images, a difference of half a point is four of them.
 
@@ -304,7 +303,8 @@ should not. `export` compares on these samples only, so test the file with
 others.
 
 **Weight decay shrinks ranges, too.** With AdamW, call
-`optimizer.exclude_from_weight_decay(var_names=["range_of", "limit_of"])`.
+`optimizer.exclude_from_weight_decay(var_names=["minimum", "maximum", "limit"])`
+before training.
 
 **What stays in float is in the report.** Some operations have no version with 8
 bits. They work, and the values are converted before and after, which takes
@@ -320,8 +320,8 @@ multiplies gets its range from the samples, when it is exported.
 ## Conclusion
 
 Export first, and read the report. If 8 bits after training are good enough, you
-are done. If not, or if you need fewer bits, distil the rounded student for a few
-epochs, and export that.
+are done. If not, or if you need fewer bits, distil the rounded student for a
+few epochs, and export that.
 
 Where next:
 

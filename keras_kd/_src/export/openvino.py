@@ -27,8 +27,7 @@ def write(student, job, path):
     source = path.with_suffix(onnx.SUFFIX)
     onnx.write(student, job, source)
     with explained(student, job):
-        # `convert_model` would report its use to its makers, from a fork.
-        model = openvino.Core().read_model(source)
+        model = openvino.convert_model(source)
         openvino.save_model(model, path, compress_to_fp16=False)
     source.unlink()
 

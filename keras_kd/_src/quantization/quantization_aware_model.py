@@ -70,7 +70,9 @@ class QuantizationAwareModel(keras.Model):
 
     Returns:
         A Keras model of the same inputs and outputs. Train it as any other:
-        a learning rate of 1 to 10 % of the float model's, a few epochs.
+        a learning rate of 1 to 10 % of the float model's, a few epochs, and no
+        weight decay on its ranges (the variables `minimum`, `maximum` and
+        `limit`).
 
     Raises:
         ValueError: nothing in the model can be quantized, or it is already
