@@ -47,6 +47,7 @@ ON_PYTORCH = {
     "ensemble_to_mobilenet.py",
     "file_types_from_onnx.py",
     "forest_without_data.py",
+    "is_it_worth_it.py",
     "large_vocabulary.py",
     "photos_from_torch.py",
     "teacher_predictions_with_ray.py",
