@@ -89,9 +89,15 @@ def fit(model, data, rate, epochs):
     model.fit(*data, batch_size=BATCH_SIZE, epochs=epochs, verbose=0)
 
 
-def distil(cache, student, data, rate, epochs):
+def cached(model, data, path):
+    """A model's predictions: the images are the same in each epoch."""
+    kd.cache.write(model, data[0], path, verbose=0)
+    return kd.cache.open(path, teacher=model)
+
+
+def distil(cache, student, data, rate, epochs, temperature=4.0):
     """On labels and on the predictions of the teacher."""
-    soft_targets = kd.Transfer(kd.losses.SoftTargets(temperature=4.0))
+    soft_targets = kd.Transfer(kd.losses.SoftTargets(temperature))
     distiller = kd.Distiller(cache, student, soft_targets, hard_weight=1.0)
     compile_model(distiller, data, rate, epochs)
     batches = cache.join(*data, batch_size=BATCH_SIZE)
@@ -105,7 +111,7 @@ def copy_of(model):
     return copy
 
 
-def students(cache, data, epochs, tuning):
+def students(cache, data, epochs, tuning, folder):
     """The student by row: float, and what becomes of it with fewer bits."""
     student = distil(cache, build_student(), data, 0.01, epochs)
     samples = data[0][:CALIBRATION]
@@ -115,11 +121,13 @@ def students(cache, data, epochs, tuning):
     for row, bits in weight_bits.items():
         made[row] = QuantizationAwareModel(student, samples, weight_bits=bits)
     fit(made[QAT], data, 0.001, tuning)
-    distil(cache, made[QAD], data, 0.001, tuning)
+    # It is to do what the float student does, no more and no less.
+    predictions = cached(student, data, folder)
+    distil(predictions, made[QAD], data, 0.001, tuning, temperature=1.0)
     return made
 
 
-def write(model, folder, data, formats=("litert", "onnx")):
+def write(model, folder, data):
     """Files of a model, each checked; returns their reports by format."""
     is_quantized = isinstance(model, QuantizationAwareModel)
     suffixes = {"litert": "tflite", "onnx": "onnx"}
@@ -131,7 +139,7 @@ def write(model, folder, data, formats=("litert", "onnx")):
             samples=data[0][:CALIBRATION],
             quantize="int8" if is_quantized else None,
         )
-        for format in formats
+        for format in suffixes
     }
 
 
@@ -205,12 +213,11 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         results[TEACHER].append(measure(teacher, folder, data, test))
         print(f"teacher: {results[TEACHER][0]}", flush=True)
-        # The images are the same in each epoch: the teacher runs once.
-        kd.cache.write(teacher, data[0], f"{folder}/cache", verbose=0)
-        cache = kd.cache.open(f"{folder}/cache", teacher=teacher)
+        cache = cached(teacher, data, f"{folder}/teacher")
         for seed in range(seeds):
             keras.utils.set_random_seed(seed)
-            made = students(cache, data, epochs, tuning)
+            kept = f"{folder}/student_{seed}"
+            made = students(cache, data, epochs, tuning, kept)
             for row in SMOKE_ROWS if arguments.smoke else made:
                 model = made[row]
                 results[row].append(measure(model, folder, data, test))
