@@ -316,6 +316,47 @@ def test_operations_and_shared_layers():
     assert off < 0.05 * np.abs(found).max()
 
 
+class Turned(layers.Layer):
+    """A layer that only the code of its model can make again."""
+
+    def __init__(self, matrix):
+        super().__init__()
+        self.matrix = matrix
+
+    def call(self, inputs):
+        return ops.matmul(inputs, self.matrix)
+
+    def get_config(self):
+        return {"angle": 1.0}
+
+
+@keras.saving.register_keras_serializable("keras_kd_tests")
+class OfAClass(keras.Model):
+    """Functional, as KerasHub's backbones are: its class makes the layers."""
+
+    def __init__(self, units, **kwargs):
+        inputs = keras.Input((3,))
+        norm = layers.Normalization(mean=[1.0, 2.0, 3.0], variance=[4.0] * 3)
+        turned = Turned(np.eye(3, k=1, dtype="float32"))(norm(inputs))
+        super().__init__(inputs, layers.Dense(units)(turned), **kwargs)
+        self.units = units
+
+    def get_config(self):
+        return {"units": self.units, "name": self.name}
+
+
+def test_a_class_makes_its_copy():
+    model = OfAClass(4)
+    model.layers[-1].trainable = False
+    x = normal(20, 3)
+    quantized = QuantizationAwareModel(model, x)
+    np.testing.assert_allclose(numpy(quantized(x)), numpy(model(x)), atol=0.03)
+    plain = quantized.float_model()
+    assert isinstance(plain, OfAClass) and plain.name == model.name
+    assert not plain.layers[-1].trainable
+    assert not quantized.model.layers[-1].trainable
+
+
 def test_mixed_precision():
     model = functional_model(4, name="model")
     policy = keras.config.dtype_policy()

@@ -2,7 +2,12 @@
 
 import keras
 
+from keras_kd._src.keras_compat import Functional
+from keras_kd._src.keras_compat import all_layers
 from keras_kd._src.own_functions import own_functions
+from keras_kd._src.specs import finalize
+from keras_kd._src.specs import of_batch_size
+from keras_kd._src.specs import output_spec
 from keras_kd._src.students.shrinking.graph import Graph
 from keras_kd._src.students.shrinking.graph import is_model
 from keras_kd._src.students.shrinking.rebuild import rebuild
@@ -13,8 +18,8 @@ def copied(model, spec):
     """A model that does what another one does, and shares nothing with it.
 
     Args:
-        model: a Keras model. One that is Functional, of whatever class, is
-            copied into a plain one.
+        model: a Keras model. Where it is Functional and its class has no config
+            of its own, the copy is plain.
         spec: what it is given, as `KerasTensor`s.
     """
     functions = {each.__name__: each for each in own_functions(model)}
@@ -32,13 +37,23 @@ def copied(model, spec):
 
 
 def _copied(model, spec):
-    if is_model(model):
+    if is_model(model) and not _has_config(model):
         graph = Graph(model)
         copy = rebuild(graph)
         transfer_weights(graph, copy)
         return copy
-    copy = keras.models.clone_model(model)
+    copy = type(model).from_config(model.get_config())
     if not copy.built:
-        keras.backend.compute_output_spec(copy, spec)
+        output_spec(copy, of_batch_size(spec, 2))
     copy.set_weights(model.get_weights())
+    finalize(copy)
+    for layer, its in zip(all_layers(model), all_layers(copy)):
+        if its.trainable != layer.trainable:
+            its.trainable = layer.trainable
     return copy
+
+
+def _has_config(model):
+    """Whether a model's class says what it is made of, besides its layers."""
+    of_keras = Functional.get_config, keras.Sequential.get_config
+    return type(model).get_config not in of_keras

@@ -167,8 +167,8 @@ class QuantizationAwareModel(keras.Model):
     def float_model(self):
         """A plain float model with the weights as they are rounded.
 
-        It has the layers of the model that was given; a Functional one of a
-        class of its own is plain. A folded BatchNormalization only adds its
+        It is of the class of the model that was given, if that has a
+        `get_config`. A folded BatchNormalization only adds its
         shift. With `ranges`, it is all that an int8 file is made of.
 
         Returns:
