@@ -2,7 +2,35 @@
 
     KERAS_BACKEND=tensorflow python examples/phone_classifier.py
 
-MNIST; it is downloaded, or read from TFDS_DATA_DIR.
+A teacher of 391,082 weights; a student of 19,786 in depthwise separable
+convolutions, distilled, then written to LiteRT and ONNX files: in float, with
+weights of 8, 4 and 3 bits rounded after training, and with 3 bits trained on
+by labels (QAT) or by labels and the float student (QAD), three epochs each.
+20,000 images of MNIST to train with, 10,000 to test; they are downloaded, or
+read from TFDS_DATA_DIR. About ten minutes on two cores. Accuracy (%) of the
+LiteRT files, and how often they agree with the model in Keras; three seeds,
+mean and standard deviation, of one teacher; TensorFlow; microseconds for one
+image, one thread:
+
+                              accuracy      as in Keras  LiteRT      ONNX
+                                                          kB  us     kB  us
+teacher                       98.36         100.00       1566 168   1566 160
+student, float                98.30 ± 0.04  100.00 ± 0.00  82  21     82  30
+float, as many steps more     98.26 ± 0.07  100.00 ± 0.00  82  20     82  30
+int8 after training           98.30 ± 0.04   99.96 ± 0.01  42  16     52  33
+4-bit weights after training  97.98 ± 0.17   99.88 ± 0.04  42  16     52  32
+3-bit weights after training  93.36 ± 2.28   99.64 ± 0.07  42  16     52  32
+3-bit weights, QAT            98.26 ± 0.13   99.92 ± 0.02  42  16     52  32
+3-bit weights, QAD            98.22 ± 0.12   99.92 ± 0.04  42  16     52  32
+
+Eight bits after training lose nothing here. Three bits lose five points, which
+training brings back but for 0.1; labels alone do that as well as with the float
+student. A temperature of 4 and the large teacher were tried for QAD, and are
+worse (98.0 in place of 98.3, first seed), as the student is to do what it does
+already. The file has a 37th of the teacher's size. Weights of 3 and 4 bits are
+stored in 8, as neither runtime has convolutions of fewer. Learning rates were
+not tuned; the number of bits, and the teacher of QAD, were chosen after test
+accuracies were seen.
 """
 
 import argparse
@@ -158,7 +186,7 @@ def measure(model, folder, data, test):
     in_keras = model.predict(test[0], batch_size=1000, verbose=0).argmax(-1)
     return {
         "accuracy": 100 * np.mean(classes == test[1]),
-        "as trained": 100 * np.mean(classes == in_keras),
+        "as in Keras": 100 * np.mean(classes == in_keras),
         "litert kB": litert.size / 1000,
         "onnx kB": onnx.size / 1000,
         "litert us": 1000 * litert.milliseconds,
@@ -183,15 +211,18 @@ def print_table(results):
 
 
 def plot(path, results):
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
     axes = figure.subplots()
-    for row, seeds in results.items():
+    names = []
+    for place, (row, seeds) in enumerate(results.items()):
+        accuracies = [seed["accuracy"] for seed in seeds]
+        axes.plot(accuracies, [place] * len(seeds), "o", color="tab:blue")
         sizes = [seed["litert kB"] for seed in seeds]
-        axes.plot(sizes, [seed["accuracy"] for seed in seeds], "o", label=row)
-    axes.set_xscale("log")
-    axes.set_xlabel("size of the LiteRT file, kB")
-    axes.set_ylabel("test accuracy of the file, % (dots: seeds)")
-    axes.legend(frameon=False)
+        names.append(f"{row}, {np.median(sizes):.0f} kB" if sizes else row)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.4)
+    axes.set_xlabel("test accuracy of the LiteRT file, % (dots: seeds)")
     figure.savefig(path, dpi=110)
 
 
