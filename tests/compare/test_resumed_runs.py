@@ -15,7 +15,6 @@ from comparisons import compare
 from comparisons import cooler
 from comparisons import settings
 from comparisons import without_times
-from support import BACKEND
 
 import keras_kd as kd
 
@@ -33,7 +32,7 @@ def fits(monkeypatch):
     return found
 
 
-@pytest.mark.skipif(BACKEND == "tensorflow", reason="the slowest to begin")
+@pytest.mark.one_backend
 def test_killed_and_resumed_equals_not_killed(tmp_path, fits):
     """The second run of the second seed is killed in its second epoch."""
     killed = processes.run(killed_comparison.main, tmp_path, 5, 4)
