@@ -178,13 +178,45 @@ def test_operations_that_phones_lack_are_named(tmp_path):
 
 @pytest.mark.skipif(BACKEND != "jax", reason="other exporters can")
 def test_what_has_no_batch_of_any_size(tmp_path):
+    class Local(keras.layers.Layer):
+        """No other process has it."""
+
+        def call(self, inputs):
+            return 2.0 * inputs
+
     student = keras.Sequential(
-        [keras.Input((3, 3, 1)), keras.layers.Resizing(2, 2)]
+        [keras.Input((3, 3, 1)), keras.layers.Resizing(2, 2), Local()]
     )
     with pytest.raises(ValueError, match="Try `batch_size=1`"):
         exported(tmp_path, student, "onnx")
+    assert not list(tmp_path.iterdir())
     report = exported(tmp_path, student, "onnx", batch_size=1)[-1]
-    assert report.relative_difference < 1e-4
+    assert report.relative_difference < 1e-4 and report.written_by == "jax"
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="other exporters can")
+def test_another_backend_writes_what_this_one_can_not(tmp_path):
+    student = keras.Sequential(
+        [keras.Input((3, 3, 1)), keras.layers.Resizing(2, 2)]
+    )
+    report = exported(tmp_path, student, "onnx")[-1]
+    assert report.relative_difference < 1e-4 and report.written_by != "jax"
+
+
+def test_layers_that_converters_got_wrong(tmp_path):
+    """By this backend itself, in operations that each runtime has."""
+    student = keras.Sequential(
+        [
+            keras.Input((7, 5, 2)),
+            keras.layers.Normalization(mean=[0.1, 0.2], variance=[2.0, 3.0]),
+            keras.layers.MaxPooling2D((3, 1), strides=(2, 1), padding="same"),
+            keras.layers.MaxPooling2D(2),
+            keras.layers.Flatten(),
+        ]
+    )
+    report = exported(tmp_path, student, "onnx")[-1]
+    assert report.relative_difference < 1e-6 and report.written_by == BACKEND
+    assert report.operations["MaxPool"] == 2
 
 
 # --- in a process of another backend ----------------------------------------

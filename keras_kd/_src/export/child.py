@@ -16,6 +16,7 @@ import zipfile
 
 import keras
 
+from keras_kd._src.export.explained import ConverterError
 from keras_kd._src.export.formats import write_and_run
 from keras_kd._src.own_functions import own_functions
 
@@ -138,6 +139,8 @@ def main(folder):
         written = write_and_run(student, job, path)
     except OSError as raised:  # Raised again by the process that asked.
         error = raised
+    except ConverterError as raised:
+        error = ConverterError(str(raised))
     except ValueError as raised:
         error = ValueError(str(raised))
     (folder / RESULT).write_bytes(pickle.dumps((written, error)))

@@ -5,6 +5,10 @@ import contextlib
 from keras_kd._src.backend import BACKEND
 
 
+class ConverterError(ValueError):
+    """A converter can't do it; another backend's may."""
+
+
 @contextlib.contextmanager
 def explained(student, job):
     """Says whose file it was, and what may help; not of a full disk."""
@@ -16,7 +20,7 @@ def explained(student, job):
         remedy = ""
         if job.batch_size is None:
             remedy = "Try `batch_size=1`, as not all work at any size. "
-        raise ValueError(
+        raise ConverterError(
             f"The student {student.name!r} can't be exported to "
             f"{job.format!r} from {BACKEND}. {remedy}Received of the "
             f"converter or the runtime: {type(error).__name__}: {error}"

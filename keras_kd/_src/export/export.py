@@ -1,5 +1,6 @@
 """`keras_kd.export`: a student's file for another runtime, and its check."""
 
+import contextlib
 import pathlib
 
 import keras
@@ -14,8 +15,9 @@ from keras_kd._src.distillation.distiller import Distiller
 from keras_kd._src.export.child import write_elsewhere
 from keras_kd._src.export.comparison import compare
 from keras_kd._src.export.comparison import too_far
+from keras_kd._src.export.explained import ConverterError
 from keras_kd._src.export.formats import FORMATS
-from keras_kd._src.export.formats import backend_for
+from keras_kd._src.export.formats import backends_for
 from keras_kd._src.export.formats import check_packages
 from keras_kd._src.export.formats import write_and_run
 from keras_kd._src.export.job import Job
@@ -25,6 +27,7 @@ from keras_kd._src.export.quantized_student import learned_ranges
 from keras_kd._src.export.report import report_of
 from keras_kd._src.export.signature import input_names
 from keras_kd._src.export.signature import output_names
+from keras_kd._src.export.staging import clear
 from keras_kd._src.export.staging import size_of
 from keras_kd._src.export.staging import staged
 from keras_kd._src.keras_compat import all_layers
@@ -65,9 +68,10 @@ def export(
         "saved_model"  a folder   TensorFlow, JAX          yes
         "torch"        .pt2       PyTorch                  yes
 
-    On another backend the student is saved, and loaded by one of these in a
-    process of its own, if it is installed: classes of one's own must then be
-    importable from a module.
+    On another backend, or where a backend's converter can't do it, the student
+    is saved, and loaded by one of these in a process of its own, if it is
+    installed: classes of one's own must then be importable from a module. The
+    report says which backend it was.
 
     Sizes other than the batch's are fixed to those of the samples. LiteRT files
     have built-in operations only, which phones have without the Flex delegate.
@@ -127,7 +131,7 @@ def export(
     _check_quantize(format, quantize, integer_only)
     check_quantized_student(student, quantize)
     check_packages(format)
-    backend = backend_for(format)
+    backends = backends_for(format)
     samples = checked_samples(student, samples)
     expected = run_student(student, samples)
     job = Job(
@@ -147,14 +151,30 @@ def export(
     tolerance = number(tolerance, "tolerance", least=0.0)
     outputs = dict(zip(job.output_names, flat(expected)))
     with staged(path) as unfinished:
-        if backend == BACKEND:
-            written = write_and_run(exported, job, unfinished)
-        else:
-            written = write_elsewhere(exported, job, unfinished, backend)
+        written = _write(exported, job, unfinished, backends)
         _check_integers(student, job, written)
         comparisons = _compared(student, job, outputs, written, tolerance)
         size = sum(map(size_of, unfinished.parent.iterdir()))
     return report_of(path, job, outputs, size, written, comparisons)
+
+
+def _write(student, job, path, backends):
+    """Has the first backend whose converter can write the file and run it."""
+    first, *others = backends
+    try:
+        return _write_by(first, student, job, path)
+    except ConverterError as error:
+        for backend in others:
+            clear(path.parent)
+            with contextlib.suppress(ValueError):
+                return _write_by(backend, student, job, path)
+        raise error
+
+
+def _write_by(backend, student, job, path):
+    if backend == BACKEND:
+        return write_and_run(student, job, path)
+    return write_elsewhere(student, job, path, backend)
 
 
 def _check_student(student, format):

@@ -32,20 +32,18 @@ FORMATS = {
 }
 
 
-def backend_for(name):
-    """The backend that writes a format: this one, or one that is installed."""
+def backends_for(name):
+    """The backends that write a format: this one first, others if installed."""
     able = FORMATS[name].BACKENDS
-    if BACKEND in able:
-        return BACKEND
-    for backend in able:
-        if importlib.util.find_spec(backend):
-            return backend
-    raise ValueError(
-        f"From {BACKEND}, a student gets into {FORMATS[name].NAME} by way of "
-        f"{' or '.join(able)}, in a process of its own. Received: an "
-        f"environment without it. Install it: `pip install "
-        f"keras-kd[{able[0]}]`."
-    )
+    there = [each for each in able if importlib.util.find_spec(each)]
+    if not there:
+        raise ValueError(
+            f"From {BACKEND}, a student gets into {FORMATS[name].NAME} by way "
+            f"of {' or '.join(able)}, in a process of its own. Received: an "
+            f"environment without it. Install it: `pip install "
+            f"keras-kd[{able[0]}]`."
+        )
+    return sorted(there, key=lambda backend: backend != BACKEND)
 
 
 def check_packages(name):

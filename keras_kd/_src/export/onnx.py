@@ -1,16 +1,21 @@
 """ONNX (.onnx), as the converter of each backend writes it."""
 
 import collections
+import contextlib
 
+import keras
 import numpy as np
 
 from keras_kd._src.backend import BACKEND
+from keras_kd._src.distillation.taps import replaced
 from keras_kd._src.export import onnx_int8
 from keras_kd._src.export import torch_program
 from keras_kd._src.export.explained import explained
 from keras_kd._src.export.job import package_versions
 from keras_kd._src.export.onnx_folding import drop_unused
+from keras_kd._src.export.onnx_pooling import mend_max_pooling
 from keras_kd._src.export.signature import specs_of
+from keras_kd._src.keras_compat import all_layers
 from keras_kd._src.samples import flat
 from keras_kd._src.samples import packed
 
@@ -52,9 +57,26 @@ def _write_by_keras(student, job, path):
     )
 
 
+def _write_from_jax(student, job, path):
+    import onnx
+
+    _write_by_keras(student, job, path)
+    model = onnx.load(path)
+    mend_max_pooling(model)
+    onnx.save(model, path)
+
+
 def _write_from_tensorflow(student, job, path):
     _add_erfc()
-    _write_by_keras(student, job, path)
+    with contextlib.ExitStack() as stack:
+        # Tensors that a layer keeps, as `Normalization` does its mean, would
+        # become inputs of the file.
+        for layer in all_layers(student):
+            for name, value in list(vars(layer).items()):
+                if keras.ops.is_tensor(value):
+                    array = keras.ops.convert_to_numpy(value)
+                    stack.enter_context(replaced(layer, name, array))
+        _write_by_keras(student, job, path)
 
 
 def _add_erfc():
@@ -133,7 +155,7 @@ def _aliases():
 
 WRITE = {
     "tensorflow": _write_from_tensorflow,
-    "jax": _write_by_keras,
+    "jax": _write_from_jax,
     "torch": _write_from_torch,
 }
 

@@ -30,6 +30,15 @@ def staged(path):
         shutil.rmtree(room, ignore_errors=True)
 
 
+def clear(folder):
+    """Removes all that a failed try has left in a folder."""
+    for each in folder.iterdir():
+        if each.is_dir():
+            shutil.rmtree(each)
+        else:
+            each.unlink()
+
+
 def _flush(file):
     """A name that outlives a power cut must not stand for less."""
     if file.is_file():
