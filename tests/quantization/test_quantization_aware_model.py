@@ -316,6 +316,93 @@ def test_operations_and_shared_layers():
     assert off < 0.05 * np.abs(found).max()
 
 
+def test_masks_have_no_range(tmp_path):
+    """A range up to where a mask reaches would leave one step to all else."""
+    inputs = {
+        "x": keras.Input((4, 3), name="x"),
+        "mask": keras.Input((4,), name="mask"),
+    }
+    scores = layers.Dense(1)(inputs["x"])[..., 0]
+    masked = ops.add(scores, (1.0 - inputs["mask"]) * -1e9)
+    weights = layers.Softmax(name="weights")(masked)
+    model = keras.Model(inputs, layers.Dense(2)(weights))
+    data = {
+        "x": normal(20, 4, 3),
+        "mask": np.tile(np.array([1, 1, 1, 0], "float32"), (20, 1)),
+    }
+    quantized = QuantizationAwareModel(model, data)
+    reach = [max(map(abs, ends)) for ends in quantized.ranges.values()]
+    assert max(reach) < 10 and "add" not in quantized.ranges
+    found, expected = numpy(quantized(data)), numpy(model(data))
+    np.testing.assert_allclose(found, expected, atol=0.03)
+    quantized.compile("sgd", "mse")
+    quantized.fit(data, np.zeros((20, 2)), verbose=0)  # Without a warning.
+    found = numpy(quantized(data))
+    rounded = quantized.with_rounded_weights(activation_bits=8)
+    np.testing.assert_allclose(numpy(rounded(data)), found, atol=1e-5)
+    quantized.save(tmp_path / "quantized.keras")
+    loaded = keras.models.load_model(tmp_path / "quantized.keras")
+    np.testing.assert_array_equal(numpy(loaded(data)), found)
+    assert loaded.ranges == quantized.ranges
+
+
+class Doubled(keras.Operation):
+    """An operation that can't be made again, so that copies share it."""
+
+    def call(self, x):
+        return 2.0 * x
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, x.dtype)
+
+    def get_config(self):
+        raise NotImplementedError
+
+
+def test_shared_operations_are_not_changed():
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, Doubled()(layers.Dense(2)(inputs)))
+    x = normal(10, 3)
+    before = numpy(model(x))
+    QuantizationAwareModel(model, x[:2] / 4, weight_bits=2)
+    np.testing.assert_array_equal(numpy(model(x)), before)
+
+
+@keras.saving.register_keras_serializable("keras_kd_tests")
+class AroundNorm(keras.Model):
+    """Its code adds what the normalization is given."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(3)
+        self.norm = layers.BatchNormalization()
+
+    def call(self, inputs, training=None):
+        x = self.dense(inputs)
+        return x + self.norm(x, training=training)
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+def test_folding_that_would_change_a_model_is_refused():
+    model, x = AroundNorm(), normal(10, 4)
+    model(x)
+    trained(model)
+    with pytest.raises(ValueError, match="a layer such as `keras.layers.Add`"):
+        QuantizationAwareModel(model, x)
+
+
+def test_taps_find_the_layers_of_a_quantized_student():
+    model = functional_model(4, name="float")
+    student = QuantizationAwareModel(model, IMAGES)
+    tap = "model/stage2"
+    found = kd.extract_features(student, IMAGES, tap)[tap]
+    low, high = student.ranges["stage2"]
+    steps = numpy(found) / ((high - low) / 255)
+    np.testing.assert_allclose(steps, np.round(steps), atol=1e-2)
+
+
 class Turned(layers.Layer):
     """A layer that only the code of its model can make again."""
 
@@ -401,7 +488,7 @@ def with_nan():
         (lambda: WithoutConfig(2), {}, "that is built"),
         (lambda: dense_model, {}, "must be a Keras model"),
         (built_without_config, {}, "Give each class a `get_config`"),
-        (with_nan, {}, "'range_of_dense' has a value that is not"),
+        (with_nan, {}, "'range_of_dense' has a value that is NaN"),
         (dense_model, {"weight_bits": 1}, "`weight_bits`"),
         (dense_model, {"activation_bits": 32}, "`activation_bits`"),
         (dense_model, {"ranges": "fixed"}, "'learned', 'moving_average'"),

@@ -7,9 +7,9 @@ from keras_kd._src.export.onnx_folding import fold_into_convolutions
 from keras_kd._src.export.onnx_folding import fuse_clips
 from keras_kd._src.export.onnx_folding import move_activations_up
 from keras_kd._src.export.onnx_ranges import take_clips_out
+from keras_kd._src.quantization.fake_quant import UNBOUNDED
 
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
-UNBOUNDED = 1e8  # Masks are at least as large, and activations are not.
 
 
 def quantize(source, target, job):

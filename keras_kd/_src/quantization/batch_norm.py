@@ -10,10 +10,18 @@ from keras_kd._src.quantization.weights import WITH_WEIGHTS
 from keras_kd._src.quantization.weights import scale_channels
 
 
-def foldable(parts, uses):
+def fold_all(uses):
+    """Folds what can be folded; returns the normalizations."""
+    pairs = _foldable(uses)
+    for layer, norm in pairs:
+        _fold(layer, norm)
+    return [norm for _, norm in pairs]
+
+
+def _foldable(uses):
     """The pairs of a layer and the batch normalization right after it."""
     pairs = []
-    for layer in parts.values():
+    for layer in uses.parts.values():
         users = uses.users_of(layer) if _takes_scale(layer) else []
         norm = users[0] if len(users) == 1 else None
         is_norm = isinstance(norm, layers.BatchNormalization)
@@ -38,7 +46,7 @@ def _fits(layer, norm):
     return norm.axis == 1 if first else norm.axis in (-1, last)
 
 
-def fold(layer, norm):
+def _fold(layer, norm):
     """Puts a normalization's scale into the layer; it keeps a shift.
 
     With the moving statistics, the layer and the normalization together give

@@ -5,6 +5,9 @@ from keras import ops
 
 # Narrower than this, a range has no step that a float32 can tell from zero.
 NARROWEST = 1e-6
+# Masks are at least as large, and other values are not. A range that reaches so
+# far would leave one step to all else.
+UNBOUNDED = 1e8
 
 
 def per_tensor(values, low, high, bits):

@@ -8,45 +8,43 @@ import keras
 from keras import ops
 
 from keras_kd._src.distillation.taps import replaced
-from keras_kd._src.quantization.batch_norm import fold
-from keras_kd._src.quantization.batch_norm import foldable
-from keras_kd._src.quantization.parts import Uses
 from keras_kd._src.quantization.parts import is_float
 from keras_kd._src.quantization.parts import is_relu
 from keras_kd._src.quantization.parts import moves_values
-from keras_kd._src.quantization.parts import parts_of
 from keras_kd._src.quantization.ranges import ActivationRange
 from keras_kd._src.quantization.ranges import WeightLimit
 from keras_kd._src.quantization.weights import WITH_WEIGHTS
 from keras_kd._src.quantization.weights import quantized_weights
-from keras_kd._src.specs import of_batch_size
 
 
 class FakeQuantization:
-    """What was put into a model; it changes how the model's layers are run."""
+    """What was put into a model; it changes how the model's layers are run.
 
-    def __init__(self, model, spec, *, weight_bits, activation_bits, kind):
+    Args:
+        uses: `Uses` of the model's parts.
+        norms: the normalizations that are folded.
+        shared: parts that another model has, too, and that so must stay.
+        spec: what the model is given, as `KerasTensor`s.
+        weight_bits, activation_bits, kind: as of `QuantizationAwareModel`.
+    """
+
+    def __init__(
+        self, uses, norms, shared, spec, *, weight_bits, activation_bits, kind
+    ):
         self.weight_bits = weight_bits
         self.activation_bits = activation_bits
         self.kind = kind
         self.spec = spec
         # By the path of a layer or operation.
         self.ranges, self.limits = {}, {}
-        parts = parts_of(model)
-        uses = Uses(model, of_batch_size(spec, 2), parts)
-        self._parts = {
-            path: part for path, part in parts.items() if uses.calls_of(part)
-        }
-        norms = {id(n) for n in self._fold_all(uses)}
+        self._parts = uses.parts
         self.input_ranges = self._ranges_of_inputs()
+        norms, shared = (
+            {id(each) for each in some} for some in (norms, shared)
+        )
         for path, part in self._parts.items():
-            self._insert(path, part, uses, norms)
-
-    def _fold_all(self, uses):
-        pairs = foldable(self._parts, uses)
-        for layer, norm in pairs:
-            fold(layer, norm)
-        return [norm for _, norm in pairs]
+            if id(part) not in shared:
+                self._insert(path, part, uses, norms)
 
     def _ranges_of_inputs(self):
         inputs = keras.tree.flatten(self.spec)

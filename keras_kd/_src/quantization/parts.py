@@ -10,6 +10,7 @@ from keras_kd._src.distillation.taps import called_method
 from keras_kd._src.distillation.taps import replaced
 from keras_kd._src.keras_compat import sublayers
 from keras_kd._src.quantization.weights import WITH_WEIGHTS
+from keras_kd._src.specs import of_batch_size
 from keras_kd._src.specs import output_spec
 from keras_kd._src.students.shrinking.graph import Graph
 from keras_kd._src.students.shrinking.graph import is_model
@@ -137,7 +138,8 @@ def is_relu(part):
 class Uses:
     """What of a model's parts is given to which, in one pass."""
 
-    def __init__(self, model, spec, parts):
+    def __init__(self, model, spec):
+        parts = parts_of(model)
         self._kept, self._users, self._made = [], {}, {}
         with contextlib.ExitStack() as stack:
             for part in parts.values():
@@ -151,7 +153,10 @@ class Uses:
                     self._use(each, None)
                 return outputs
 
-            output_spec(run, spec)
+            output_spec(run, of_batch_size(spec, 2))
+        self.parts = {
+            path: part for path, part in parts.items() if self.calls_of(part)
+        }
 
     def _recorded(self, part, original):
         @functools.wraps(original)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_kd._src.quantization.fake_quant import UNBOUNDED
 from keras_kd._src.quantization.fake_quant import largest
 from keras_kd._src.quantization.fake_quant import per_channel
 from keras_kd._src.quantization.fake_quant import per_tensor
@@ -22,6 +23,7 @@ class ActivationRange(keras.layers.Layer):
         self.bits, self.kind = bits, kind
         # While a model is calibrated: the smallest and largest value so far.
         self.seen = None
+        self.is_bounded = True
 
     def build(self, _=None):
         learned = self.kind == LEARNED
@@ -39,6 +41,7 @@ class ActivationRange(keras.layers.Layer):
     def call(self, values, training=False):
         if self.seen is not None:
             self._watch(values)
+        if self.seen is not None or not self.is_bounded:
             return values
         if training and self.kind == MOVING_AVERAGE:
             self._follow(values)
@@ -61,19 +64,27 @@ class ActivationRange(keras.layers.Layer):
     def calibrate(self):
         """Takes the smallest and largest value that was seen."""
         seen, self.seen = self.seen, None
-        if not np.all(np.isfinite(seen)):
+        if np.any(np.isnan(seen)):
             raise ValueError(
                 "A model is calibrated with samples at which all of its values "
-                f"are finite. Received: samples with which {self.name!r} has a "
-                "value that is not. Look for NaN in them and in the weights."
+                f"are numbers. Received: samples with which {self.name!r} has "
+                "a value that is NaN. Look for NaN in them and in the weights."
             )
         if seen:
-            self.minimum.assign(min(seen))
-            self.maximum.assign(max(seen))
+            self.take(min(seen), max(seen))
+
+    def take(self, low, high):
+        """Takes a range; one that is not bounded leaves values as they are."""
+        self.is_bounded = bool(max(-low, high) < UNBOUNDED)
+        for weight, end in ((self.minimum, low), (self.maximum, high)):
+            weight.assign(end if self.is_bounded else 0.0)
+            weight.trainable = self.is_bounded and self.kind == LEARNED
 
     @property
     def ends(self):
         """The minimum and the maximum, as floats."""
+        if not self.is_bounded:
+            return -np.inf, np.inf
         ends = with_zero(self.minimum.value, self.maximum.value)
         return tuple(float(ops.convert_to_numpy(end)) for end in ends)
 
