@@ -19,6 +19,8 @@ ENVIRONMENT = {
     "MPLBACKEND": "Agg",
     # Of such small models, threads only wait for one another.
     "OMP_NUM_THREADS": "1",
+    # Else Ray's workers wait for all other tests that run.
+    "RAY_worker_niceness": "0",
     "PYTHONPATH": os.pathsep.join(
         filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
     ),
