@@ -8,6 +8,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+from keras import ops
 from support import BACKEND
 from support import MODELS
 from support import cross_entropy
@@ -201,6 +202,51 @@ def test_one_changed_weight_makes_another_teacher():
     value[1, 1, 3, 2] += 1e-3
     kernel.assign(value)
     assert np.any(before != kd.teachers.fingerprint(teacher))
+
+
+def test_fingerprints_are_the_same_on_each_backend():
+    """And in each version: files that were written before stay readable."""
+    values = np.arange(70_000, dtype="float32").reshape(7, 10_000) - 0.5
+    tensors = [
+        ops.convert_to_tensor(values),
+        ops.cast(ops.convert_to_tensor(values[:, :9]), "bfloat16"),
+        ops.cast(ops.convert_to_tensor(values[:1] > 3.0), "bool"),
+        ops.convert_to_tensor(np.int32(-7)),
+    ]
+    layers = [keras.layers.Layer() for _ in tensors]
+    for layer, tensor in zip(layers, tensors):
+        dtype = keras.backend.standardize_dtype(tensor.dtype)
+        layer.add_weight(tensor.shape, dtype=dtype, trainable=False)
+        layer.weights[0].assign(tensor)
+        layer.built = True
+    model = keras.Sequential(layers)
+    found = bytes(kd.teachers.fingerprint(model)).hex()
+    assert found[:16] == "46e3fb9c228d6ba0"
+
+
+def test_fit_reads_the_weights_of_the_teacher_once(tmp_path):
+    calls = []
+
+    class Counting(keras.layers.Layer):
+        def call(self, inputs):
+            return inputs
+
+        def fingerprint_bytes(self):
+            calls.append(1)
+            return b""
+
+    inputs = keras.Input((4,))
+    outputs = keras.layers.Dense(3)(Counting()(inputs))
+    teacher = keras.Model(inputs, outputs, name="teacher")
+    student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    distiller = kd.Distiller(teacher, student)
+    distiller.compile("sgd", loss=None)
+    every = keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras")
+    x = np.ones((4, 4), "float32")
+    distiller.fit(x, epochs=3, callbacks=[every], verbose=0)
+    assert len(list(tmp_path.iterdir())) == 3 and len(calls) == 1
+    distiller.save_weights(tmp_path / "after.weights.h5")
+    assert len(calls) == 2
 
 
 def test_model_checkpoint_and_early_stopping(tmp_path):

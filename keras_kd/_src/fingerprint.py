@@ -1,12 +1,15 @@
 """A teacher's fingerprint: the same for the same teacher."""
 
+import functools
 import hashlib
+import math
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_kd._src.keras_compat import all_layers
+
+CHUNK = 2**16  # Entries that stay near to the processor.
 
 
 def fingerprint(model):
@@ -39,21 +42,109 @@ def fingerprint(model):
         for layer in all_layers(model)
         if hasattr(layer, "fingerprint_bytes")
     ]
-    return digest(
-        texts, (ops.convert_to_numpy(weight.value) for weight in model.weights)
-    )
+    return digest(texts, (weight.value for weight in model.weights))
 
 
 def digest(texts, arrays):
-    """SHA-256 over texts (bytes), and the shapes, types, values of arrays."""
+    """SHA-256 over texts (bytes), and the shapes, types, values of arrays.
+
+    Of each array count two sums over its entries, which are mixed with their
+    places. So each device can add up what it holds, in any order: an array that
+    is sharded over devices or hosts is neither gathered nor copied, and has the
+    same digest as one that is not.
+
+    Args:
+        texts: iterable of bytes.
+        arrays: iterable of NumPy arrays, or tensors of the backend.
+
+    Returns:
+        A uint8 array of shape `(32,)`.
+    """
     found = hashlib.sha256()
     for text in texts:
         found.update(text)
     for array in arrays:
-        array = np.ascontiguousarray(array)
-        found.update(f"{array.shape} {array.dtype}".encode())
-        found.update(array.tobytes())
+        sums = _sums_on_devices if _is_elsewhere(array) else _sums_on_host
+        dtype = getattr(array.dtype, "name", str(array.dtype))
+        dtype = dtype.removeprefix("torch.")
+        found.update(f"{tuple(array.shape)} {dtype}".encode())
+        found.update(sums(array).tobytes())
     return np.frombuffer(found.digest(), dtype="uint8")
+
+
+def _is_elsewhere(array):
+    """Whether JAX holds an array on an accelerator, or on several devices."""
+    if not hasattr(array, "addressable_shards"):
+        return False
+    devices = array.sharding.device_set
+    return len(devices) > 1 or next(iter(devices)).platform != "cpu"
+
+
+def _sums_on_host(array):
+    words = _words(array)
+    sums = np.zeros(2, "uint32")
+    for start in range(0, len(words), CHUNK):
+        part = words[start : start + CHUNK].astype("uint32")
+        places = np.arange(start, start + len(part)).astype("uint32")
+        sums += [each.sum(dtype="uint32") for each in _mixed(part, places)]
+    return sums
+
+
+def _words(array):
+    """The entries of an array as unsigned integers of at most 32 bits."""
+    if hasattr(array, "detach"):  # NumPy lacks types that PyTorch has.
+        import torch
+
+        flat = array.detach().cpu().contiguous().reshape(-1)
+        data, size = flat.view(torch.uint8).numpy(), flat.element_size()
+    else:
+        if hasattr(array, "read_value"):  # What TensorFlow does not copy.
+            array = array.read_value()
+        array = np.ascontiguousarray(array)
+        data, size = array.reshape(-1).view("uint8"), array.itemsize
+    return data.view({1: "uint8", 2: "uint16"}.get(size, "uint32"))
+
+
+@functools.cache
+def _compiled_sums():
+    """For JAX: by shard, and the sums alone travel among the devices."""
+    import jax
+    from jax import numpy as jnp
+
+    @jax.jit
+    def sums(array):
+        if array.dtype == bool:
+            array = array.astype("uint8")
+        bits = {1: "uint8", 2: "uint16"}.get(array.dtype.itemsize, "uint32")
+        words = jax.lax.bitcast_convert_type(array, bits).astype("uint32")
+        places = jnp.zeros((), "uint32")
+        for axis, size in enumerate(words.shape):
+            step = math.prod(words.shape[axis + 1 :]) % 2**32
+            index = jax.lax.broadcasted_iota("uint32", words.shape, axis)
+            places = places + index * np.uint32(step)
+        each = [each.sum(dtype="uint32") for each in _mixed(words, places)]
+        return jnp.stack(each)
+
+    return sums
+
+
+def _sums_on_devices(array):
+    return np.asarray(_compiled_sums()(array))
+
+
+def _mixed(words, places):
+    """Yields two numbers for each word and its place, as if drawn at random.
+
+    A multiplication spreads a bit to those above it, a shift to those below
+    (Appleby, 2011: the last step of MurmurHash3).
+    """
+    words = words ^ (places * np.uint32(0x9E3779B9))
+    words = (words ^ (words >> 16)) * np.uint32(0x85EBCA6B)
+    words = (words ^ (words >> 13)) * np.uint32(0xC2B2AE35)
+    words = words ^ (words >> 16)
+    yield words
+    words = words * np.uint32(0x27D4EB2F)
+    yield words ^ (words >> 15)
 
 
 def hexadecimal(fingerprint):

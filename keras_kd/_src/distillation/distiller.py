@@ -233,6 +233,7 @@ class Distiller(keras_compat.Model):
         self._matched = False  # Whether the features are known to fit.
         self._activations = None, None
         self._teacher_state = {}  # What a loaded one expects of its teacher.
+        self._saved_in_fit = None  # Of a teacher that `fit` doesn't change.
         self._start_checks(loss=None)
         checks.warn_of(rounded_head(student))
         if teacher is not None:
@@ -289,6 +290,8 @@ class Distiller(keras_compat.Model):
         self.awaits_data = self._own_loss or not self._matched
         self._teacher_state = teacher.load_state(self._teacher_state)
         self._teacher = teacher
+        if self._saved_in_fit is not None:
+            self._saved_in_fit = {}
         self.supports_jit = teacher.supports_jit
         if self.compiled and not self.supports_jit:
             self.jit_compile = False
@@ -709,7 +712,7 @@ class Distiller(keras_compat.Model):
             given = keras.tree.flatten(callbacks) if callbacks else []
             arguments["callbacks"] = [monitor, *given]
         checks.check_trainable(self.student)
-        with self._checked_run():
+        with self._checked_run(), self._teacher_is_fixed():
             return super().fit(**with_class_weight(arguments))
 
     @keras_compat.as_in_keras
@@ -886,6 +889,23 @@ class Distiller(keras_compat.Model):
             self._check_labels = False
         with checks.own_errors(), keras_compat.usable_after_errors(self):
             yield
+
+    @contextlib.contextmanager
+    def _teacher_is_fixed(self):
+        """Reads all of its weights once, however often a callback saves."""
+        self._saved_in_fit = {}
+        try:
+            yield
+        finally:
+            self._saved_in_fit = None
+
+    def _saved_of_teacher(self):
+        if self._teacher is None:
+            return self._teacher_state
+        if self._saved_in_fit is None or self._teacher.follows_student:
+            return self._teacher.state()
+        self._saved_in_fit = self._saved_in_fit or self._teacher.state()
+        return self._saved_in_fit
 
     def _need_teacher(self):
         if self._teacher is None:
@@ -1065,9 +1085,7 @@ class Distiller(keras_compat.Model):
         return cls(**cls._not_saved, **config)
 
     def save_own_variables(self, store):
-        known = self._teacher is not None
-        state = self._teacher.state() if known else self._teacher_state
-        checkpoint.save(self, store, state)
+        checkpoint.save(self, store, self._saved_of_teacher())
 
     def load_own_variables(self, store):
         saved, teacher_state = checkpoint.read(store)

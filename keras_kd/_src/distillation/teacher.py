@@ -188,7 +188,7 @@ class Teacher:
         """The 32 bytes (a uint8 array) by which another teacher is refused."""
         if self.wrapped is not self:
             return fingerprint(self.wrapped)
-        values = (ops.convert_to_numpy(v.value) for v in self.variables)
+        values = (variable.value for variable in self.variables)
         return digest([type(self).__qualname__.encode()], values)
 
     def state(self):
