@@ -4,6 +4,7 @@ from keras_kd import cache
 from keras_kd import callbacks
 from keras_kd import data_free
 from keras_kd import diagnosis
+from keras_kd import distribution
 from keras_kd import layers
 from keras_kd import losses
 from keras_kd import metrics
@@ -40,6 +41,7 @@ __all__ = [
     "compare",
     "data_free",
     "diagnosis",
+    "distribution",
     "export",
     "extract_features",
     "find_layer",

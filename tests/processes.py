@@ -4,6 +4,7 @@ Each is forked from one that has imported it, and has done nothing else.
 """
 
 import multiprocessing
+import multiprocessing.connection
 import os
 import pathlib
 import subprocess
@@ -15,6 +16,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # What macOS makes of forks isn't worth the seconds.
 START = "forkserver" if sys.platform == "linux" else "spawn"
 IMPORTED = ["keras_kd", "matplotlib.pyplot", "pytest", "sklearn.ensemble"]
+STREAMS = "out", "err"
 ENVIRONMENT = {
     "MPLBACKEND": "Agg",
     # Of such small models, threads only wait for one another.
@@ -29,18 +31,47 @@ ENVIRONMENT = {
 
 def run(function, *arguments):
     """Calls a function of a module; its exit code, and what it printed."""
+    (result,) = run_each(function, [arguments])
+    return result
+
+
+def run_each(function, arguments):
+    """Likewise in a process for each list of arguments, all at once.
+
+    Where one fails the others are ended, as they may wait for it.
+    """
     context = multiprocessing.get_context(START)
     context.set_forkserver_preload(IMPORTED)
     with tempfile.TemporaryDirectory() as folder:
-        printed = [pathlib.Path(folder, name) for name in ("out", "err")]
-        process = context.Process(
-            target=_call, args=(printed, function, arguments)
-        )
+        printed = [
+            [pathlib.Path(folder, f"{name}_{number}") for name in STREAMS]
+            for number in range(len(arguments))
+        ]
+        started = [
+            context.Process(target=_call, args=(paths, function, given))
+            for paths, given in zip(printed, arguments)
+        ]
         with mock.patch.dict(os.environ, ENVIRONMENT):
-            process.start()
-        process.join()
-        texts = [path.read_text() for path in printed]
-    return subprocess.CompletedProcess(function, process.exitcode, *texts)
+            for process in started:
+                process.start()
+        _wait(started)
+        return [
+            subprocess.CompletedProcess(
+                function,
+                process.exitcode,
+                *(each.read_text() for each in paths),
+            )
+            for process, paths in zip(started, printed)
+        ]
+
+
+def _wait(started):
+    left = {process.sentinel: process for process in started}
+    while left:
+        for ended in multiprocessing.connection.wait(left):
+            if left.pop(ended).exitcode:
+                for process in left.values():
+                    process.terminate()
 
 
 def _call(printed, function, arguments):

@@ -31,6 +31,7 @@ SURFACE = {
         "compare",
         "data_free",
         "diagnosis",
+        "distribution",
         "export",
         "extract_features",
         "find_layer",
@@ -97,6 +98,7 @@ SURFACE = {
         "Diagnosis",
         "Finding",
     ],
+    "keras_kd.distribution": ["initialize"],
     "keras_kd.layers": [
         "AttentionAdapter",
         "FeatureAdapter",

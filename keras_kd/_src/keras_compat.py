@@ -41,7 +41,9 @@ __all__ = [
     "get_keras_mask",
     "is_symbolic",
     "knows_loss",
+    "made_non_trainable",
     "makes_weights",
+    "other_moments",
     "overrides",
     "own_metrics",
     "producer",
@@ -93,6 +95,35 @@ def makes_weights(layer):
     each class's.
     """
     return not getattr(layer.build, "_is_default", False)
+
+
+def made_non_trainable(layer):
+    """A layer's own weights that were made to be none of the trained ones.
+
+    `non_trainable_weights` also has those that are frozen, and of sublayers.
+    """
+    return list(layer._non_trainable_variables)
+
+
+@contextlib.contextmanager
+def other_moments(layers, moments):
+    """Has layers of batch normalization take other moments in a pass.
+
+    On PyTorch Keras can't take those of several processes.
+
+    Args:
+        layers: the layers.
+        moments: function of a layer's own `moments(inputs, mask)`, of its
+            inputs and its mask; returns a mean and a variance.
+    """
+    for layer in layers:
+        own = functools.partial(moments, layer._moments)
+        object.__setattr__(layer, "_moments", own)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            object.__delattr__(layer, "_moments")
 
 
 def was_called(layer):

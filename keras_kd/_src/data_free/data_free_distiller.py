@@ -30,6 +30,7 @@ from keras_kd._src.data_free.synthesis import check_losses
 from keras_kd._src.diagnosis.few_batches import unchanged_random_states
 from keras_kd._src.distillation.distiller import Distiller
 from keras_kd._src.distillation.teacher import as_teacher
+from keras_kd._src.distribution.runs import averaged_gradients
 from keras_kd._src.losses.soft_targets import SoftTargets
 from keras_kd._src.metrics import LossParts
 from keras_kd._src.specs import data_spec
@@ -206,7 +207,11 @@ class DataFreeDistiller(Distiller):
         """One round; `(data)`, on JAX `(state, data)`: data has a size only."""
         *state, data = args
         size = ops.shape(keras.tree.flatten(data)[0])[0]
-        return own_step(self, state, lambda: self._round(size))
+        with (
+            averaged_gradients(self.optimizer),
+            averaged_gradients(self.generator_optimizer),
+        ):
+            return own_step(self, state, lambda: self._round(size))
 
     def _round(self, size):
         for _ in range(self.generator_steps):

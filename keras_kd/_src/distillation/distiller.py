@@ -58,6 +58,9 @@ from keras_kd._src.distillation.taps import text_of
 from keras_kd._src.distillation.teacher import as_teacher
 from keras_kd._src.distillation.term_data import TermData
 from keras_kd._src.distillation.transfer import as_transfers
+from keras_kd._src.distribution import runs
+from keras_kd._src.distribution.processes import check_joined
+from keras_kd._src.distribution.processes import is_writer
 from keras_kd._src.losses.chunked_logits import ChunkedLogits
 from keras_kd._src.metrics import LossParts
 from keras_kd._src.metrics import TeacherMetrics
@@ -456,7 +459,8 @@ class Distiller(keras_compat.Model):
         """One training step; `(data)`, on JAX `(state, data)`."""
         *state, data = args
         batch = self.complete_batch(data, state_mapping(self, *state))
-        results = super().train_step(*state, batch)
+        with runs.averaged_gradients(self.optimizer):
+            results = super().train_step(*state, batch)
         if self._teacher.follows_student:
             results = update_after_step(self, results, self._update_teacher)
         return results
@@ -488,12 +492,15 @@ class Distiller(keras_compat.Model):
             ValueError: the distiller has no teacher.
         """
         self._need_teacher()
-        batch = split_batch(data, training)
+        batch = split_batch(runs.whole_batch(data, training), training)
         inputs = student_inputs(batch.inputs)
         batch = batch._replace(inputs=teacher_inputs(batch.inputs))
         with no_gradient():
-            predictions = self._teacher.predictions(
-                batch, self._teacher_taps(), state_mapping, training
+            predictions = runs.on_own_rows(
+                lambda rows: self._teacher.predictions(
+                    rows, self._teacher_taps(), state_mapping, training
+                ),
+                batch,
             )
         targets = Targets(batch.labels, predictions, batch.sample_index)
         return StudentInputs(inputs), targets, batch.sample_weight
@@ -518,8 +525,12 @@ class Distiller(keras_compat.Model):
 
     def call(self, inputs, training=None):
         if isinstance(inputs, StudentInputs):
-            return self._run_student(
-                inputs.inputs, training, self._teacher, self._head
+            return runs.student_pass(
+                lambda rows: self._run_student(
+                    rows, training, self._teacher, self._head
+                ),
+                inputs.inputs,
+                training,
             )
         inputs = inputs_for("student", self.student, student_inputs(inputs))
         with explained("student", self.student, inputs):
@@ -567,7 +578,7 @@ class Distiller(keras_compat.Model):
                 x.inputs, y.labels, y_pred.output, sample_weight, training
             ),
             *self._terms(x, y, y_pred.features, sample_weight, training),
-            self._student_losses(),
+            runs.over_all_rows(self._student_losses(), x.inputs),
         ]
 
     def observe(self, data, state_mapping=None):
@@ -702,7 +713,9 @@ class Distiller(keras_compat.Model):
 
     @keras_compat.as_in_keras
     def fit(self, **arguments):
-        arguments = self._preprocessed_run(arguments)
+        check_joined()
+        given_data = arguments.get("x")
+        arguments = runs.own_arguments(self._preprocessed_run(arguments))
         data, callbacks = arguments.get("x"), arguments.get("callbacks")
         monitor = Monitor(data, arguments.get("steps_per_epoch"))
         if isinstance(callbacks, keras.callbacks.CallbackList):
@@ -710,22 +723,25 @@ class Distiller(keras_compat.Model):
             callbacks.append(monitor)
         else:
             given = keras.tree.flatten(callbacks) if callbacks else []
-            arguments["callbacks"] = [monitor, *given]
+            arguments["callbacks"] = [monitor, *given, runs.StopTogether()]
         checks.check_trainable(self.student)
-        with self._checked_run(), self._teacher_is_fixed():
+        with self._checked_run(given_data), self._teacher_is_fixed():
             return super().fit(**with_class_weight(arguments))
 
     @keras_compat.as_in_keras
     def evaluate(self, **arguments):
+        data = arguments.get("x")
         if "_use_cached_eval_dataset" not in arguments:  # `fit` has prepared.
             arguments = self._preprocessed(arguments)
-        with self._checked_run():
-            results = super().evaluate(**arguments)
+        with self._checked_run(data, evaluation=True):
+            results = super().evaluate(**runs.own_arguments(arguments))
+            runs.end_epoch()
         self.check_finite()
         return results
 
     @keras_compat.as_in_keras
     def train_on_batch(self, **arguments):
+        check_joined()
         checks.check_trainable(self.student)
         with self._checked_run():
             arguments = with_class_weight(arguments)
@@ -875,7 +891,7 @@ class Distiller(keras_compat.Model):
         return self._loss_given is None and counts and not self._own_loss
 
     @contextlib.contextmanager
-    def _checked_run(self):
+    def _checked_run(self, data=None, evaluation=False):
         self._need_teacher()
         self._check_shared_state(self._teacher)
         self._teacher.check_output(self._teacher_metrics.all)
@@ -887,7 +903,11 @@ class Distiller(keras_compat.Model):
             self._teacher, self.transfers, self._teacher_metrics
         ):
             self._check_labels = False
-        with checks.own_errors(), keras_compat.usable_after_errors(self):
+        with (
+            checks.own_errors(),
+            keras_compat.usable_after_errors(self),
+            runs.run(self, self._teacher, data, evaluation),
+        ):
             yield
 
     @contextlib.contextmanager
@@ -1083,6 +1103,18 @@ class Distiller(keras_compat.Model):
             for key, value in config.items()
         }
         return cls(**cls._not_saved, **config)
+
+    def save(self, *args, **kwargs):
+        if is_writer():
+            super().save(*args, **kwargs)
+
+    def save_weights(self, *args, **kwargs):
+        if is_writer():
+            super().save_weights(*args, **kwargs)
+
+    def export(self, *args, **kwargs):
+        if is_writer():
+            super().export(*args, **kwargs)
 
     def save_own_variables(self, store):
         checkpoint.save(self, store, self._saved_of_teacher())

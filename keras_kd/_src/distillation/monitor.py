@@ -4,6 +4,7 @@ import keras
 
 from keras_kd._src.diagnosis.setup import own_texts
 from keras_kd._src.distillation import checks
+from keras_kd._src.distribution import runs
 from keras_kd._src.mapped_dataset import epoch_logs
 
 
@@ -32,6 +33,7 @@ class Monitor(keras.callbacks.Callback):
             checks.warn_of(own_texts(self.model, self.data))
 
     def on_epoch_begin(self, epoch, logs=None):
+        runs.begin_epoch(epoch)
         if hasattr(self.data, "set_epoch"):
             self.data.set_epoch(epoch // self._epochs_of_all_data())
         self.model.reset_inspections()
@@ -51,6 +53,7 @@ class Monitor(keras.callbacks.Callback):
             self._check_first_batch()
 
     def on_epoch_end(self, epoch, logs=None):
+        runs.end_epoch()
         if not self._first_batch_seen:
             self._check_first_batch()
         self.model.check_finite()
@@ -59,6 +62,7 @@ class Monitor(keras.callbacks.Callback):
         self.model.reset_inspections()
         if logs is None:
             return
+        logs.update(runs.common_logs(logs))
         logs.update(epoch_logs(self.data))
         for key, hyperparameter in self.model.hyperparameters().items():
             if hyperparameter.moves:

@@ -1,0 +1,1 @@
+"""Several processes of PyTorch that train one student together."""
