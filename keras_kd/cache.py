@@ -10,6 +10,7 @@ from keras_kd._src.cache.plan.plan import Plan
 from keras_kd._src.cache.plan.plan import plan
 from keras_kd._src.cache.teacher_cache import TeacherCache
 from keras_kd._src.cache.teacher_cache import open
+from keras_kd._src.cache.verify import verify
 from keras_kd._src.cache.writer import write
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "merge",
     "open",
     "plan",
+    "verify",
     "write",
 ]
 

@@ -58,6 +58,7 @@ SURFACE = {
         "merge",
         "open",
         "plan",
+        "verify",
         "write",
     ],
     "keras_kd.callbacks": [

@@ -381,6 +381,7 @@ def test_an_index_too_large_to_check_when_opening(here, near, tmp_path):
     large = folder / "index-large.npy"
     np.save(large, np.concatenate([index, last], axis=1))
     checksum = zlib.crc32(large.read_bytes())
+    large = large.rename(folder / f"index-{checksum:08x}.npy")
     about = {"file": large.name, "runs": index.shape[1] + 2**24}
     about |= {"bytes": large.stat().st_size, "checksum": checksum}
     rewrite(

@@ -41,6 +41,17 @@ class Encoding:
         """What a batch carries of what is on the disk."""
         raise NotImplementedError
 
+    def outside(self, fields, shape):
+        """What of an output can't be, as a text, or None; of each batch."""
+        return None
+
+    def finite(self, fields):
+        """Whether all that is on the disk is finite."""
+        kinds = [
+            values for values in fields.values() if values.dtype.kind == "f"
+        ]
+        return all(np.isfinite(values).all() for values in kinds)
+
     def restore(self, carried, shape):
         """The output, of what a batch carries; in the student's step."""
         return ops.cast(carried["values"], "float32")
@@ -101,6 +112,9 @@ class Dense(Encoding):
             values = (values.astype("uint32") << 16).view("float32")
         return {"values": values}
 
+    def finite(self, fields):
+        return np.isfinite(self.unpack(fields, {})["values"]).all()
+
     def get_config(self):
         return {"dtype": self.dtype}
 
@@ -131,7 +145,7 @@ class Int8(Encoding):
 
     def __init__(self, scale=None):
         self.scale = scale if scale is None else [float(s) for s in scale]
-        if scale is not None and not all(s > 0 for s in self.scale):
+        if scale is not None and not all(1e-38 < s < 3e38 for s in self.scale):
             raise ValueError(
                 "Argument `scale` must be positive numbers, one a channel. "
                 f"Received: scale={scale!r}."
@@ -154,7 +168,7 @@ class Int8(Encoding):
         values = np.abs(prepared["values"])
         largest = values.max(axis=tuple(range(values.ndim - 1)))
         # A channel that is always 0 needs a scale, too.
-        scale = np.where(largest > 0, largest / 127, 1.0)
+        scale = np.where(largest > 1e-35, largest / 127, 1.0)
         return {"scale": scale.astype("float32").tolist()}
 
     def pack(self, prepared, constants):
@@ -255,6 +269,13 @@ class TopK(Encoding):
             "values": np.maximum(prepared["values"], LOWEST),
             "rest": np.maximum(prepared["rest"], LOWEST),
         }
+
+    def outside(self, fields, shape):
+        # What scatters by them on a device does not look.
+        largest = int(fields["indices"].max(initial=0))
+        if largest < shape[-1]:
+            return None
+        return f"class {largest} of {shape[-1]}"
 
     def unpack(self, fields, constants):
         # PyTorch has no operations on unsigned integers.

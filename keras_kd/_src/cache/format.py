@@ -21,10 +21,17 @@ import keras
 import numpy as np
 
 from keras_kd._src.atomic_write import atomic_write
+from keras_kd._src.cache.contents import check_against
+from keras_kd._src.cache.contents import checked_manifest
+from keras_kd._src.cache.contents import checked_part
 from keras_kd._src.cache.records import StoredOutput
 from keras_kd._src.cache.records import record_type
+from keras_kd._src.checked_json import check_size
+from keras_kd._src.checked_json import parse_json
+from keras_kd._src.checked_json import short
 from keras_kd._src.fingerprint import fingerprint
 from keras_kd._src.fingerprint import hexadecimal
+from keras_kd._src.own_folder import inside
 
 FORMAT = 1
 # Else each map holds a file descriptor, of which a process may have few.
@@ -36,15 +43,25 @@ NO_DESCRIPTOR = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 
 def checksummed_json(content):
     """A dict as one line of JSON, with a checksum of its content."""
-    return json.dumps({"checksum": _checksum(content), **content}) + "\n"
+    text = json.dumps({"checksum": _checksum(content), **content}) + "\n"
+    # What is too large to be read again is not written either.
+    check_size(
+        len(text),
+        "There are more shards than a cache can list. Give `cache.write` a "
+        "larger `shard_samples`.",
+    )
+    return text
 
 
 def parse_checksummed(data, damaged):
     """Their content; else a `ValueError` that begins with `damaged`."""
+    content = parse_json(data, damaged)
+    if not isinstance(content, dict) or "checksum" not in content:
+        raise ValueError(f"{damaged} (Received: no such JSON.)")
+    checksum = content.pop("checksum")
     try:
-        content = json.loads(data.decode())
-        intact = content.pop("checksum") == _checksum(content)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        intact = checksum == _checksum(content)
+    except RecursionError as error:  # Python may read what it can't write.
         raise ValueError(f"{damaged} (Received: no such JSON.)") from error
     if not intact:
         raise ValueError(f"{damaged} (Received: another checksum.)")
@@ -53,12 +70,6 @@ def parse_checksummed(data, damaged):
 
 def _checksum(content):
     return zlib.crc32(json.dumps(content, sort_keys=True).encode())
-
-
-def short(value):
-    """A value as JSON, cut to what an error has room for."""
-    text = json.dumps(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 # --- arrays ------------------------------------------------------------------
@@ -70,16 +81,8 @@ def write_array(folder, stem, arrays):
     Returns its entry in the JSON: `file`, `bytes` and `checksum`.
     """
     dtype, shape = arrays[0].dtype, arrays[0].shape
-    header = io.BytesIO()
-    np.lib.format.write_array_header_2_0(
-        header,
-        {
-            "descr": np.lib.format.dtype_to_descr(dtype),
-            "fortran_order": False,
-            "shape": (*shape[:-1], sum(array.shape[-1] for array in arrays)),
-        },
-    )
-    content = [header.getbuffer()]
+    last = sum(array.shape[-1] for array in arrays)
+    content = [_header(dtype, (*shape[:-1], last))]
     content += [np.ascontiguousarray(a).view("u1").data for a in arrays]
     checksum = 0
     for data in content:
@@ -93,6 +96,24 @@ def write_array(folder, stem, arrays):
     atomic_write(folder / name, write)
     size = sum(data.nbytes for data in content)
     return {"file": name, "bytes": size, "checksum": checksum}
+
+
+def _header(dtype, shape):
+    """What a `.npy` file begins with."""
+    header = io.BytesIO()
+    about = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+        "fortran_order": False,
+        "shape": shape,
+    }
+    np.lib.format.write_array_header_2_0(header, about)
+    return header.getbuffer()
+
+
+def has_header(mapped, dtype, shape):
+    """Whether a mapped file begins as that of such an array."""
+    header = _header(dtype, shape)
+    return mapped[: len(header)] == header
 
 
 def map_file(path, about, damaged):
@@ -215,8 +236,9 @@ def _plain(key, value):
             config["weights"] = hexadecimal(fingerprint(value))
         return config
     try:
-        return json.loads(json.dumps(value))
-    except (TypeError, ValueError) as error:
+        # Not NaN, which isn't equal to itself.
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"`metadata[{key!r}]` must be something that JSON can hold, or a "
             f"Keras layer. Received: {key}={value!r} of type "
@@ -265,11 +287,31 @@ def part_folders(path):
 
 def read_part(folder):
     """The content of a part's `part.json`."""
-    path = folder / "part.json"
-    message = damaged(folder.name)
+    path, message = own_file(folder, "part.json"), damaged(folder.name)
     if not path.is_file():
         raise ValueError(f"{message} Received: no file part.json.")
-    return parse_checksummed(path.read_bytes(), message)
+    check_size(path.stat().st_size, message)
+    content = parse_checksummed(path.read_bytes(), message)
+    checked_part(content, message)
+    outputs = outputs_of(content["settings"]["outputs"], message)
+    check_against(outputs, record_type(outputs), [content], message)
+    return content
+
+
+def own_file(folder, name):
+    """The path of a part's file, which must be inside of the cache."""
+    path = folder.parents[1]
+    return inside(path, (folder / name).relative_to(path))
+
+
+def outputs_of(configs, damaged):
+    """A list of `StoredOutput`, of what JSON says; else a `ValueError`."""
+    try:
+        outputs = [StoredOutput.from_config(config) for config in configs]
+        record_type(outputs)
+    except ValueError as error:
+        raise ValueError(f"{damaged} Received: outputs: {error}") from error
+    return outputs
 
 
 def damaged(part):
@@ -283,7 +325,7 @@ def damaged(part):
 def check_shard(folder, shard, dtype):
     """A part's shard, mapped, if it is what was written; else an error."""
     message = damaged(folder.name)
-    mapped = map_file(folder / shard["file"], shard, message)
+    mapped = map_file(own_file(folder, shard["file"]), shard, message)
     check_file(mapped, shard, message)
     return rows_of_file(mapped, shard["samples"], dtype)
 
@@ -294,16 +336,16 @@ def check_shard(folder, shard, dtype):
 class Manifest:
     """A cache's `manifest.json`: settings, samples, parts, index."""
 
-    def __init__(self, content):
+    def __init__(self, content, damaged=""):
+        checked_manifest(content, damaged)
         self.content = content
         self.samples = content["samples"]
         self.parts = content["parts"]
         self.views = content["views"]
         self.metadata = content["metadata"]
-        self.outputs = [
-            StoredOutput.from_config(config) for config in content["outputs"]
-        ]
+        self.outputs = outputs_of(content["outputs"], damaged)
         self.dtype = record_type(self.outputs)
+        check_against(self.outputs, self.dtype, self.parts, damaged)
 
     @property
     def tag(self):
@@ -322,23 +364,23 @@ class Manifest:
         return checksummed_json({"format": FORMAT, **self.content})
 
     @classmethod
-    def parse(cls, data, name):
-        """The manifest that bytes hold; `name` is the cache's, for errors."""
-        content = parse_checksummed(
-            data,
-            f"The manifest of the cache {name!r} is damaged: its checksum does "
-            "not fit what it says. Copy manifest.json again, or make it anew "
-            "with `keras_kd.cache.merge`.",
+    def read(cls, path, name):
+        """The manifest in a file; `name` is the cache's, for errors."""
+        damaged = (
+            f"The manifest of the cache {name!r} is damaged, or is none. Copy "
+            "manifest.json again, or make it anew with `keras_kd.cache.merge`."
         )
+        check_size(path.stat().st_size, damaged)
+        content = parse_checksummed(path.read_bytes(), damaged)
         received = content.pop("format", None)
         if received != FORMAT:
             raise ValueError(
                 f"The cache {name!r} is of a format that this version of "
-                f"keras_kd does not read. Received: format {received}, "
+                f"keras_kd does not read. Received: format {short(received)}, "
                 f"expected {FORMAT}. Install the version that wrote it, or "
                 "write the cache anew."
             )
-        return cls(content)
+        return cls(content, damaged)
 
     def check_metadata(self, name, metadata):
         """Raises a `ValueError` if the cache was written with another value."""
@@ -347,8 +389,8 @@ class Manifest:
                 raise ValueError(
                     f"The cache {name!r} was written with another {key}. "
                     f"Received: {key}={value!r}; in the cache: "
-                    f"{self.metadata.get(key)!r}. Open the cache that belongs "
-                    "to this data, or write one."
+                    f"{short(self.metadata.get(key))}. Open the cache that "
+                    "belongs to this data, or write one."
                 )
 
     def check_teacher(self, name, teacher):

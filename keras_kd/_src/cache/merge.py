@@ -4,26 +4,33 @@ import contextlib
 
 import numpy as np
 
+from keras_kd._src.arguments import integer
 from keras_kd._src.atomic_write import atomic_write
+from keras_kd._src.cache.contents import PART_NAME
+from keras_kd._src.cache.data.keys import MOST_KEYS
 from keras_kd._src.cache.data.keys import Numbering
 from keras_kd._src.cache.format import Manifest
 from keras_kd._src.cache.format import check_same
 from keras_kd._src.cache.format import check_shard
+from keras_kd._src.cache.format import damaged
 from keras_kd._src.cache.format import part_folders
 from keras_kd._src.cache.format import read_part
 from keras_kd._src.cache.format import write_array
 from keras_kd._src.cache.records import SAMPLE_INDEX
 from keras_kd._src.cache.records import StoredOutput
 from keras_kd._src.cache.records import record_type
-from keras_kd._src.cache.remote import inside
 from keras_kd._src.cache.remote import local_path
+from keras_kd._src.checked_json import checked
+from keras_kd._src.own_folder import held
+from keras_kd._src.own_folder import inside
 
 
 def merge(path, *, samples=None, allow_gaps=False):
     """Makes one cache of all parts in a folder, if nothing is missing.
 
-    To be called once, when all writers have ended. Nothing is copied: the
-    parts stay where they are, and get a common index and manifest. All
+    To be called once, when all writers have ended; a second process that
+    merges the folder at the same time is told so. Nothing is copied: the parts
+    stay where they are, and get a common index and manifest. All
     checksums are compared. It may be called again, after more parts were
     written; a reader that is open goes on with the cache that it has opened
     (and one that is pickled, as for workers, until `merge` is called once
@@ -40,7 +47,8 @@ def merge(path, *, samples=None, allow_gaps=False):
     Raises:
         ValueError: there are no parts, or of several teachers or settings;
             one is not finished, or damaged; a sample is missing or twice in
-            the cache.
+            the cache; a link leads out of the folder; another process merges
+            it.
 
     Example:
     >>> import tempfile, keras, keras_kd as kd
@@ -64,6 +72,14 @@ def merge(path, *, samples=None, allow_gaps=False):
             f"{str(path)!r}; expected one that `keras_kd.cache.write` has "
             "written to."
         )
+    if samples is not None:
+        samples = integer(samples, "samples", most=MOST_KEYS)
+    taken = "Another process is merging the cache. Wait for it."
+    with held(path, taken):
+        _merge(path, folders, samples, allow_gaps)
+
+
+def _merge(path, folders, samples, allow_gaps):
     settings, parts = {}, []
     for folder in folders:
         part = _finished_part(path, folder)
@@ -83,7 +99,8 @@ def merge(path, *, samples=None, allow_gaps=False):
 
 
 def _finished_part(path, folder):
-    inside(path, (folder / "part.json").relative_to(path))
+    advice = "A part's folder has a name that no reader takes. Rename it."
+    checked(folder.name, PART_NAME, advice)
     part = read_part(folder)
     if not part.pop("finished"):
         samples = sum(shard["samples"] for shard in part["shards"])
@@ -92,8 +109,6 @@ def _finished_part(path, folder):
             f"samples in {str(folder)!r}, of a writer that has not ended. Run "
             "it again (it goes on where it was), or delete the part's folder."
         )
-    for shard in part["shards"]:
-        inside(path, (folder / shard["file"]).relative_to(path))
     return {"name": folder.name, **part}
 
 
@@ -103,8 +118,13 @@ def _runs_of_parts(folders, parts, settings):
     dtype, runs = record_type(outputs), [np.zeros((2, 0), "int64")]
     for folder, part in zip(folders, parts):
         for shard in part["shards"]:
-            records = check_shard(folder, shard, dtype)
-            runs.append(_runs_of(records[SAMPLE_INDEX]))
+            keys = check_shard(folder, shard, dtype)[SAMPLE_INDEX]
+            if keys.min() < 0 or keys.max() >= MOST_KEYS:
+                raise ValueError(
+                    f"{damaged(folder.name)} Received: {shard['file']} with "
+                    f"samples of the numbers {keys.min()} to {keys.max()}."
+                )
+            runs.append(_runs_of(keys))
     return np.concatenate(runs, axis=1)
 
 
@@ -168,10 +188,10 @@ def _refuse(path, what, first, end):
 
 def _published(path):
     """The manifest that is in a folder; None where there is none to read."""
+    file = inside(path, "manifest.json")
     try:
-        data = (path / "manifest.json").read_bytes()
-        return Manifest.parse(data, str(path))
-    except (OSError, ValueError, KeyError):  # None yet, or it is damaged.
+        return Manifest.read(file, str(path))
+    except (OSError, ValueError):  # None yet, or it is damaged.
         return None
 
 

@@ -1,17 +1,21 @@
 """Part: what one writer stores, shard by shard."""
 
+import contextlib
 import re
 import time
 
 import numpy as np
 
 from keras_kd._src.atomic_write import atomic_write
+from keras_kd._src.atomic_write import remove_unfinished
 from keras_kd._src.cache.format import check_shard
 from keras_kd._src.cache.format import checksummed_json
 from keras_kd._src.cache.format import read_part
 from keras_kd._src.cache.format import write_array
 from keras_kd._src.cache.input_checksums import checksums_of_shard
 from keras_kd._src.cache.records import SAMPLE_INDEX
+from keras_kd._src.own_folder import held
+from keras_kd._src.own_folder import inside
 
 SHARD_BYTES = 2**27
 # No more of the teacher's time is lost to a kill: this, or such a share of it
@@ -40,19 +44,23 @@ class Part:
         self._shard_begun_at = time.monotonic()
 
     def __enter__(self):
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock_file = (self.folder / "lock").open("wb")
-        try:
-            _lock(self._lock_file, self.folder)
-        except BaseException:
-            self._lock_file.close()
-            raise
-        for file in self.folder.glob("unfinished_*"):
-            file.unlink()  # Of a writer that was killed.
+        path = self.folder.parents[1]
+        inside(path, self.folder.relative_to(path))
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(
+                held(
+                    self.folder,
+                    "Another process is writing the part. Wait for it, or "
+                    "give each writer its own `part`.",
+                )
+            )
+            for file in self.folder.glob("unfinished_*"):
+                remove_unfinished(file)  # Of a writer that was killed.
+            self._lock = stack.pop_all()
         return self
 
     def __exit__(self, *exception):
-        self._lock_file.close()
+        self._lock.close()
 
     def begin(self, describe):
         """What the part is made with: `describe()`, of its first writer."""
@@ -134,19 +142,3 @@ def checked_name(name):
             f"example part='3'. Received: part={name!r}."
         )
     return name
-
-
-def _lock(file, folder):
-    """Holds a part against other writers; the system frees it after a kill."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise ValueError(
-            "Another process is writing the part. Received: the folder "
-            f"{str(folder)!r}, which it holds. Wait for it, or give each "
-            "writer its own `part`."
-        ) from error

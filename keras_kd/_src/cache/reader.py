@@ -1,10 +1,13 @@
 """StoredRecords: finds the records of samples in the files of a cache."""
 
+import functools
+
 import numpy as np
 
 from keras_kd._src.cache.data.keys import Numbering
 from keras_kd._src.cache.format import check_file
 from keras_kd._src.cache.format import damaged
+from keras_kd._src.cache.format import has_header
 from keras_kd._src.cache.format import map_file
 from keras_kd._src.cache.format import rows_of_file
 from keras_kd._src.cache.records import SAMPLE_INDEX
@@ -30,6 +33,12 @@ class StoredRecords:
         samples = np.array([shard["samples"] for _, shard in self.shards])
         self._ends = np.cumsum(samples)
         self._begins = self._ends - samples
+        index = self.manifest.content["index"]["bytes"]
+        # That of scattered samples may be large; records hold whose they are.
+        self._index_is_small = index <= CHECKED_AT_OPEN
+        # Whose checksums were compared.
+        self.checked_bytes = index if self._index_is_small else 0
+        self._check_sizes()
         self._open()
 
     def __getstate__(self):
@@ -49,9 +58,8 @@ class StoredRecords:
         self._on_disk = True
         self._most = most_maps()
         about = self.manifest.content["index"]
-        # That of scattered samples may be large; records hold whose they are.
-        small = about["bytes"] <= CHECKED_AT_OPEN
-        mapped = self._mapped(*self._index_file(), check=small)
+        check = self._index_is_small
+        mapped = self._mapped(*self._index_file(), check=check)
         rows = rows_of_file(mapped, 2 * about["runs"], np.dtype("<i8"))
         self._index = rows.reshape(2, -1)
 
@@ -91,9 +99,17 @@ class StoredRecords:
         samples = self.shards[number][1]["samples"]
         return mapped, rows_of_file(mapped, samples, self.manifest.dtype)
 
-    def verify(self, extent):
-        """Raises a `ValueError` unless the files are those of the manifest."""
-        files = [self._shard_file(n) for n in range(len(self.shards))]
+    def _files(self):
+        """Path, entry in the manifest, and error of each: index and shards."""
+        shards = [self._shard_file(n) for n in range(len(self.shards))]
+        return [self._index_file(), *shards]
+
+    def _check_sizes(self):
+        """Raises a `ValueError` unless sizes are those of the manifest.
+
+        Before a file is fetched or mapped: nothing is larger than it says.
+        """
+        files = self._files()
         sizes = self.storage.sizes([path for path, _, _ in files])
         for (path, about, message), size in zip(files, sizes):
             if size != about["bytes"]:
@@ -103,15 +119,74 @@ class StoredRecords:
                 )
                 self.storage.drop(path, error)
                 raise error
-        if extent == "full":
-            files.append(self._index_file())
-        elif extent == "sizes" or not self.storage.is_local:
-            return
-        else:
-            total = sum(about["bytes"] for _, about, _ in files)
-            files = files[:: -(-total // CHECKED_AT_OPEN)]
+
+    def verify(self, extent):
+        """Raises a `ValueError` unless files have their checksums."""
+        index, *shards = self._files()
+        files = shards
+        if extent == "auto" and self.storage.is_local:
+            total = sum(about["bytes"] for _, about, _ in shards)
+            files = shards[:: -(-total // CHECKED_AT_OPEN)]
+        elif extent != "full":
+            files = []
+        if extent == "full" and not self._index_is_small:
+            files = [*files, index]
         for file in files:
             self._mapped(*file, check=True)
+            self.checked_bytes += file[1]["bytes"]
+
+    @property
+    def verified(self):
+        """The share of all bytes whose checksums were compared."""
+        return self.checked_bytes / self.bytes
+
+    @property
+    def bytes(self):
+        """The size of all files."""
+        return sum(about["bytes"] for _, about, _ in self._files())
+
+    def faults(self):
+        """What is wrong with files, one text for each; reads all of them."""
+        found = [self._fault(*self._index_file(), self._check_index)]
+        for number in range(len(self.shards)):
+            check = functools.partial(self._check_shard, number)
+            found.append(self._fault(*self._shard_file(number), check))
+        return [fault for fault in found if fault]
+
+    def _fault(self, path, about, message, check):
+        try:
+            mapped = self._mapped(path, about, message, check=True)
+            wrong = check(mapped)
+        except ValueError as error:
+            return str(error)
+        return wrong and f"{message} Received: {path} {wrong}."
+
+    def _check_index(self, mapped):
+        about, (keys, rows) = self.manifest.content["index"], self._index
+        if not has_header(mapped, "<i8", (2, about["runs"])):
+            return "with another header than it was written with"
+        lengths = np.diff(keys, append=keys[-1:])
+        held = int(lengths[rows >= 0].sum())
+        if (lengths[:-1] <= 0).any() or rows[-1] >= 0 or held != self._ends[-1]:
+            return f"of {held} samples, expected {self._ends[-1]} in order"
+        return None
+
+    def _check_shard(self, number, mapped):
+        samples, dtype = self.shards[number][1]["samples"], self.manifest.dtype
+        if not has_header(mapped, dtype, (samples,)):
+            return "with another header than it was written with"
+        records = rows_of_file(mapped, samples, dtype)
+        step = max(1, 2**24 // dtype.itemsize)
+        for begin in range(0, samples, step):
+            some = records[begin : begin + step]
+            first = self._begins[number] + begin
+            rows = np.arange(first, first + len(some))
+            if not np.array_equal(self.rows_of(some[SAMPLE_INDEX]), rows):
+                return "with records of other samples than the index says"
+            for output in self.manifest.outputs:
+                if wrong := output.fault(some):
+                    return wrong
+        return None
 
     def rows_of(self, keys):
         """The rows of keys, counted over all shards."""
@@ -126,7 +201,15 @@ class StoredRecords:
                 f"holds {self.manifest.samples} samples. Is it the cache of "
                 "this data, and are samples numbered as they were then?"
             )
-        return rows + keys - self._index[0][run]
+        rows = rows + keys - self._index[0][run]
+        if ((rows < 0) | (rows >= self._ends[-1])).any():
+            # Rows become addresses.
+            _, _, message = self._index_file()
+            raise ValueError(
+                f"{message} Received: rows up to {rows.max()}, expected rows "
+                f"from 0 to {self._ends[-1] - 1}."
+            )
+        return rows
 
     def records(self, keys):
         """`(records, parts)`: by field, and the number of each one's part."""

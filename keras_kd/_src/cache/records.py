@@ -44,6 +44,12 @@ class StoredOutput:
     def carried(self, records, parts, constants):
         """What a batch carries; `parts`: by whose constants each is."""
         fields = self.take(records)
+        if wrong := self.encoding.outside(fields, self.shape):
+            raise ValueError(
+                f"Predictions at {self.name!r} are not what was written. "
+                f"Received: {wrong}. Look at the cache with "
+                "`keras_kd.cache.verify`, and copy what it names again."
+            )
         if not self.encoding.needs_samples:
             return self.encoding.unpack(fields, {})
         scales = [part[self.name]["scale"] for part in constants]
@@ -51,6 +57,14 @@ class StoredOutput:
         ones = [1] * (len(self.shape) - 1)
         each = each.reshape(len(parts), *ones, each.shape[-1])
         return self.encoding.unpack(fields, {"scale": each})
+
+    def fault(self, records):
+        """What is wrong with this output of records, as a text or None."""
+        fields = self.take(records)
+        wrong = self.encoding.outside(fields, self.shape)
+        if not wrong and not self.encoding.finite(fields):
+            wrong = "NaN or infinity"
+        return wrong and f"with {wrong} at {self.name!r}"
 
     def put(self, records, packed):
         """Fills in this output's fields of records."""
@@ -80,6 +94,12 @@ def record_type(outputs):
     fields = [(SAMPLE_INDEX, np.dtype("<i8"))]
     for output in outputs:
         fields += output.fields.items()
+    names = [name for name, _ in fields]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            "What is stored of two outputs would have one name. Received: "
+            f"{names}. Rename one of the teacher's layers."
+        )
     return np.dtype(fields)
 
 

@@ -14,6 +14,8 @@ import pathlib
 import re
 
 from keras_kd._src.atomic_write import atomic_write
+from keras_kd._src.checked_json import check_size
+from keras_kd._src.own_folder import inside
 
 
 def storage_at(path, cache_dir=None):
@@ -64,6 +66,8 @@ class RemoteFolder:
         # Listings are kept by `fsspec`, also of what has changed since.
         files.invalidate_cache()
         with self._found("manifest.json"):
+            about = f"The manifest of the cache {self.name!r} is none."
+            check_size(files.size(f"{root}/manifest.json"), about)
             manifest = files.cat_file(f"{root}/manifest.json")
         key = hashlib.sha256(self.name.encode() + b"\0" + manifest).hexdigest()
         stem = re.sub(r"\W", "_", self.name.rpartition("/")[2])
@@ -169,19 +173,6 @@ def local_path(path):
             f"{os.fspath(path)!r}. Write it here, then copy the folder there."
         )
     return absolute(path)
-
-
-def inside(folder, relative_path):
-    """The path in a folder; refuses one that leads out of it."""
-    path = folder / relative_path
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(
-            "A cache's files must be in its folder, which links must not "
-            f"leave. Received: {os.fspath(relative_path)!r} in {folder}. Copy "
-            "what a link shows into the folder; if the path is no link, the "
-            "manifest is not one that this library wrote: don't use it."
-        )
-    return path
 
 
 def _lacking(name, missing):

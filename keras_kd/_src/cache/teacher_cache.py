@@ -42,8 +42,11 @@ def open(
         metadata: dict of what the cache must have been written with; what
             isn't named may be anything.
         verify: `"full"` compares all checksums; `"auto"` those of as many
-            shards as have 256 MB, spread over the cache; `"sizes"` none.
-            Sizes and the manifest are always checked.
+            shards as have 256 MB, spread over the cache (of a remote cache
+            none: each file is checked in whole when it is fetched); `"sizes"`
+            none. The manifest, all sizes, and an index of up to 256 MB are
+            always checked. The attribute `verified` says how much that was;
+            `cache.verify` looks at all there is.
         memory: whether to read all records into memory now, in their order,
             which is faster where they fit. Otherwise they come from the files
             batch by batch, and the system keeps in memory what it can.
@@ -91,6 +94,11 @@ class TeacherCache(Teacher):
     any order and any batches, as each sample carries its index. Batches without
     predictions are evaluated on the student's own loss and metrics.
 
+    `verified` is the share of the cache's bytes whose checksums were compared
+    when it was opened, from 0.0 to 1.0; below 1.0 it is named in the `repr`,
+    too. What wasn't compared has the right size, and each record that is read
+    says whose it is.
+
     Args:
         storage: the cache's files.
         check_inputs: see `open`.
@@ -121,8 +129,8 @@ class TeacherCache(Teacher):
         self.storage = storage
         self.name = storage.name
         self.check_inputs = check_inputs
-        data = storage.local("manifest.json").read_bytes()
-        self.manifest = Manifest.parse(data, self.name)
+        file = storage.local("manifest.json")
+        self.manifest = Manifest.read(file, self.name)
         self.outputs = {
             output.tap: output.encoding for output in self.manifest.outputs
         }
@@ -220,7 +228,14 @@ class TeacherCache(Teacher):
             f"{output.name} {output.shape} {output.encoding.kind}"
             for output in self.manifest.outputs
         )
-        return f"<TeacherCache of {len(self)} samples: {outputs}>"
+        share = self.verified
+        verified = "" if share == 1.0 else f", {share:.1%} verified"
+        return f"<TeacherCache of {len(self)} samples: {outputs}{verified}>"
+
+    @property
+    def verified(self):
+        """The share of all bytes whose checksums `open` has compared."""
+        return self.stored.verified
 
     @property
     def views_per_sample(self):
