@@ -803,8 +803,17 @@ predictions = kd.cache.open("s3://bucket/predictions", verify="full")
 
 It takes any URL that `fsspec` supports, downloads a file when it is first used,
 and keeps a copy. A cache contains no code, so it is safe to open one from
-somebody else.
+somebody else: whatever its files say, nothing outside of the folder is read or
+written, and what is wrong is an error that names the entry.
 
+Of a large cache, `open` compares the checksums of 256 MB (`verified` is the
+share of it), and `verify="full"` those of all. `verify` also looks at each
+record, and says all that is wrong.
+"""
+
+print(kd.cache.verify(FOLDER / "shared", teacher=teacher))
+
+"""
 Files can be damaged. We flip one bit in a copy.
 """
 

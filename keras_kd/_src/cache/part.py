@@ -56,11 +56,11 @@ class Part:
             )
             for file in self.folder.glob("unfinished_*"):
                 remove_unfinished(file)  # Of a writer that was killed.
-            self._lock = stack.pop_all()
+            self._holding = stack.pop_all()
         return self
 
     def __exit__(self, *exception):
-        self._lock.close()
+        self._holding.close()
 
     def begin(self, describe):
         """What the part is made with: `describe()`, of its first writer."""
