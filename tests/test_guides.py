@@ -56,7 +56,7 @@ ON_PYTORCH = {
 # LiteRT's converter is in TensorFlow; tests/export goes there from the others.
 ON_TENSORFLOW = {"phone_classifier.py", "to_the_phone.py"}
 # They have code of their own for each.
-ON_EACH_BACKEND = {"step_time.py", "teacher_cache.py"}
+ON_EACH_BACKEND = {"many_devices.py", "step_time.py", "teacher_cache.py"}
 WITHOUT_FIGURE = {"large_vocabulary.py"}
 # A run of two steps has an untrained teacher, and weights that have just begun
 # to grow.
@@ -74,9 +74,9 @@ def marked(path):
 
 
 def backends_of(path):
-    """PyTorch, and JAX and TensorFlow in turn: compiling takes the time there.
+    """One after the other: they use what other tests test on each backend.
 
-    They use what the other tests test on each backend.
+    A guide, which every reader follows, runs on PyTorch, too.
     """
     if path.name in ON_EACH_BACKEND:
         return {"torch", "jax", "tensorflow"}
@@ -84,8 +84,9 @@ def backends_of(path):
         return {"torch"}
     if path.name in ON_TENSORFLOW:
         return {"tensorflow"}
-    place = [*GUIDES, *EXAMPLES].index(path)
-    return {"torch", ("tensorflow", "jax")[place % 2]}
+    if path in GUIDES:
+        return {"torch", ("tensorflow", "jax")[GUIDES.index(path) % 2]}
+    return {("torch", "jax", "tensorflow")[EXAMPLES.index(path) % 3]}
 
 
 def run(path, folder, *arguments, short=False):
