@@ -6,14 +6,12 @@ import pathlib
 # Compiling takes most of the time on JAX, and the tests' arrays are small: it
 # takes a third without fused loops. (A flag that a new XLA lacks ends the
 # process with the flag's name.)
-if os.environ.get("KERAS_BACKEND") == "jax":
-    os.environ.setdefault(
-        "XLA_FLAGS",
-        "--xla_backend_optimization_level=0 "
-        "--xla_cpu_use_fusion_emitters=false "
-        "--xla_cpu_parallel_codegen_split_count=1",
-    )
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 "
+    "--xla_cpu_use_fusion_emitters=false "
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
 # PyTorch has to be imported before TensorFlow, or the process may crash.
 if os.environ.get("KERAS_BACKEND") == "torch":
     import torch  # noqa: F401

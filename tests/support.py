@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 from keras import layers
 from keras import ops
 
@@ -98,6 +99,15 @@ MODELS = {
     "nested": nested_model,
     "subclassed": subclassed_model,
 }
+
+# The kinds that Keras runs and saves in ways of their own; the others are made
+# of these, and are tried where nothing has to be compiled.
+KINDS = [
+    "functional",
+    "subclassed",
+    pytest.param("sequential", marks=pytest.mark.one_backend),
+    pytest.param("nested", marks=pytest.mark.one_backend),
+]
 
 
 def stage(kind, name):

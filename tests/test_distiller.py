@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 from support import BACKEND
+from support import KINDS
 from support import MODELS
 from support import cross_entropy
 from support import data
@@ -620,7 +621,7 @@ def test_steps_per_execution_gives_the_same_student():
         np.testing.assert_allclose(one, three, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_compiled_equals_eager(kind):
     results = []
     for mode in MODES:

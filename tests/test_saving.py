@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from keras import ops
 from support import BACKEND
+from support import KINDS
 from support import MODELS
 from support import cross_entropy
 from support import data
@@ -60,7 +61,7 @@ def fit(distiller, epochs=1, **arguments):
     ).history
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_save_load_and_train_on(kind, tmp_path):
     distiller = make(kind)
     fit(distiller)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from support import KINDS
 from support import MODELS
 from support import cross_entropy
 from support import data
@@ -77,7 +78,7 @@ def entropy_with(labels, logits):
     return -log_softmax(logits)[np.arange(len(labels)), labels].mean()
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_mutual_learning_is_the_papers_sum(kind):
     student = peers(kind=kind)
     distiller = kd.SelfDistiller(
@@ -286,7 +287,7 @@ def test_native_ensemble_is_the_gated_sum():
     )
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_last_exit_teaches_the_first(kind):
     student = exits(kind)
     tap = student.taps[0].text

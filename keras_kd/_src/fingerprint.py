@@ -118,7 +118,7 @@ def _compiled_sums():
         bits = {1: "uint8", 2: "uint16"}.get(array.dtype.itemsize, "uint32")
         words = jax.lax.bitcast_convert_type(array, bits).astype("uint32")
         places = jnp.zeros((), "uint32")
-        for axis, size in enumerate(words.shape):
+        for axis in range(words.ndim):
             step = math.prod(words.shape[axis + 1 :]) % 2**32
             index = jax.lax.broadcasted_iota("uint32", words.shape, axis)
             places = places + index * np.uint32(step)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from support import KINDS
 from support import MODELS
 from support import cross_entropy
 from support import data
@@ -37,7 +38,7 @@ def averaged(students, decays):
 SCHEDULE = kd.schedules.Annealing(0.5, 1.0, steps=4)
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "arguments, decays",
     [
