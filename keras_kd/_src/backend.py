@@ -76,20 +76,61 @@ def with_logs(results, change):
 
 def per_replica(loss):
     """A replica's loss as if it were alone: Keras divides by their number."""
-    if BACKEND != "tensorflow":
-        return loss
-    import tensorflow as tf
-
-    return loss * tf.distribute.get_strategy().num_replicas_in_sync
+    return loss * replicas() if replicas() > 1 else loss
 
 
 def share_of_mean(loss):
     """A replica's share of a mean over all of them: Keras sums gradients."""
+    return loss / replicas() if replicas() > 1 else loss
+
+
+def replicas():
+    """How many replicas share a batch, on TensorFlow; elsewhere it is whole."""
     if BACKEND != "tensorflow":
-        return loss
+        return 1
     import tensorflow as tf
 
-    return loss / tf.distribute.get_strategy().num_replicas_in_sync
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def _this_replica():
+    """The context of a replica that has a part of a batch, or None."""
+    if replicas() == 1:
+        return None
+    import tensorflow as tf
+
+    return tf.distribute.get_replica_context()
+
+
+def of_all_replicas(*tensors):
+    """The samples of all replicas, on TensorFlow, where each has a part.
+
+    What a step keeps is to be that of the whole batch. All replicas then keep
+    the same, so its variables have `aggregation="only_first_replica"`.
+
+    Args:
+        tensors: each of samples on the first axis, or None.
+    """
+    context = _this_replica()
+    if context is None:
+        return tensors
+    return [
+        None if each is None else context.all_gather(each, axis=0)
+        for each in tensors
+    ]
+
+
+def part_of_replica(tensor):
+    """A replica's part of the samples of all, in order."""
+    context = _this_replica()
+    if context is None:
+        return tensor
+    number, samples = (
+        context.replica_id_in_sync_group,
+        keras.ops.shape(tensor)[0],
+    )
+    end = (number + 1) * samples // replicas()
+    return tensor[number * samples // replicas() : end]
 
 
 def drawn_for_replica(draw, size):
@@ -98,18 +139,11 @@ def drawn_for_replica(draw, size):
     Their random generators have the same state: each takes its part of what
     is drawn for all.
     """
-    if BACKEND != "tensorflow":
+    if _this_replica() is None:
         return draw(size)
-    import tensorflow as tf
-
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    context = tf.distribute.get_replica_context()
-    if replicas == 1 or context is None:
-        return draw(size)
-    begin = context.replica_id_in_sync_group * size
     return keras.tree.map_structure(
-        lambda all: None if all is None else all[begin : begin + size],
-        draw(replicas * size),
+        lambda all: None if all is None else part_of_replica(all),
+        draw(replicas() * size),
     )
 
 

@@ -101,7 +101,7 @@ def not_finite(model, received):
 
 
 def _values(variables):
-    return [ops.convert_to_numpy(variable.value) for variable in variables]
+    return [ops.convert_to_numpy(variable) for variable in variables]
 
 
 class GeneratorMonitor(keras.callbacks.Callback):

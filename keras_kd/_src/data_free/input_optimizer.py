@@ -57,7 +57,7 @@ class InputOptimizer(keras_compat.Model):
         self.compile(keras.optimizers.Adam(learning_rate))
         self.optimizer.build([self.samples])
         self._fresh = [
-            ops.convert_to_numpy(v.value) for v in self.optimizer.variables
+            ops.convert_to_numpy(v) for v in self.optimizer.variables
         ]
 
     def _check_logits(self, shape):
@@ -111,7 +111,7 @@ class InputOptimizer(keras_compat.Model):
         )
         with keras_compat.usable_after_errors(self):
             logs = self.fit(RepeatedBatch(targets, steps), verbose=0).history
-        return ops.convert_to_numpy(self.samples.value), logs["last_loss"][-1]
+        return ops.convert_to_numpy(self.samples), logs["last_loss"][-1]
 
     def train_step(self, *args):
         *state, data = args

@@ -3,6 +3,9 @@
 import keras
 from keras import ops
 
+from keras_kd._src.backend import of_all_replicas
+from keras_kd._src.backend import part_of_replica
+
 
 class SampleMemory(keras.layers.Layer):
     """A ring of earlier samples, of which a step draws some at random.
@@ -17,7 +20,11 @@ class SampleMemory(keras.layers.Layer):
     def __init__(self, shape, size, replay, seed):
         super().__init__(name="sample_memory")
         self.size, self.replay, self.seed = size, replay, seed
-        settings = {"trainable": False, "initializer": "zeros"}
+        settings = {
+            "trainable": False,
+            "initializer": "zeros",
+            "aggregation": "only_first_replica",
+        }
         self.samples = self.add_weight(
             shape=(size, *shape), name="samples", **settings
         )
@@ -27,7 +34,12 @@ class SampleMemory(keras.layers.Layer):
         self.built = True
 
     def exchange(self, samples):
-        """Writes the first of these samples, and returns as many of all."""
+        """Writes the first of these samples, and returns as many of all.
+
+        Of several replicas (TensorFlow), all write the first of all samples,
+        and each gets its part of what is drawn.
+        """
+        (samples,) = of_all_replicas(samples)
         written = ops.convert_to_tensor(self.written)
         places = (written + ops.arange(self.replay, dtype="int32")) % self.size
         self.samples.assign(
@@ -44,6 +56,6 @@ class SampleMemory(keras.layers.Layer):
         drawn = ops.cast(drawn * ops.cast(known, "float32"), "int32")
         return ops.take(
             ops.convert_to_tensor(self.samples),
-            ops.minimum(drawn, known - 1),
+            part_of_replica(ops.minimum(drawn, known - 1)),
             axis=0,
         )

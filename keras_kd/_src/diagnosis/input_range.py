@@ -67,7 +67,7 @@ def judge_moments(layer, tap, moments):
     epsilon = 1e-6
     if isinstance(layer, keras.layers.BatchNormalization):
         kept = [
-            ops.convert_to_numpy(v.value).astype("float64")
+            ops.convert_to_numpy(v).astype("float64")
             for v in (layer.moving_mean, layer.moving_variance)
         ]
         of, epsilon = "its moving statistics", layer.epsilon

@@ -84,7 +84,7 @@ class TeacherPass:
     def with_other_seeds(self, batch):
         """The same with other random numbers, if any are drawn."""
         seeds = [v for v in self.teacher.variables if v.name == SEED]
-        states = [ops.convert_to_numpy(seed.value) for seed in seeds]
+        states = [ops.convert_to_numpy(seed) for seed in seeds]
         try:
             for seed, state in zip(seeds, states):
                 seed.assign(state + 1)

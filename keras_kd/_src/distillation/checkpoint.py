@@ -20,7 +20,7 @@ def save(distiller, store, teacher_state):
     """Writes the step, the seeds and the teacher's state to a store."""
     store[STEP] = np.int32(distiller.training_step)
     for number, seed in enumerate(_seeds(distiller)):
-        store[f"seed_{number}"] = ops.convert_to_numpy(seed.value)
+        store[f"seed_{number}"] = ops.convert_to_numpy(seed)
     for name, value in random_states().items():
         store[name] = value
     for name, value in teacher_state.items():
@@ -55,7 +55,7 @@ def _seeds(distiller):
 @contextlib.contextmanager
 def restored_on_error(variables):
     """Gives variables their values back if loading fails half-way."""
-    values = [ops.convert_to_numpy(variable.value) for variable in variables]
+    values = [ops.convert_to_numpy(variable) for variable in variables]
     try:
         yield
     except Exception:

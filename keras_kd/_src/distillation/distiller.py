@@ -1007,7 +1007,7 @@ class Distiller(keras_compat.Model):
     @property
     def training_step(self):
         """How many training steps have been made, over all calls of `fit`."""
-        return int(ops.convert_to_numpy(self._training_step.value))
+        return int(ops.convert_to_numpy(self._training_step))
 
     def hyperparameters(self):
         """The numbers that may move, by the key that they have in the logs.

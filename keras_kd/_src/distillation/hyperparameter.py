@@ -51,7 +51,7 @@ class Hyperparameter(keras.layers.Layer):
     def number(self):
         """The present value as a Python float."""
         # Through str: float32's 0.9 is to read 0.9, not 0.8999999761581421.
-        return float(str(keras.ops.convert_to_numpy(self.variable.value)))
+        return float(str(keras.ops.convert_to_numpy(self.variable)))
 
     @property
     def text(self):

@@ -77,12 +77,12 @@ class FeatureInspection(_Counts):
 
     def weights_differ(self):
         """Whether there was such a batch."""
-        return bool(ops.convert_to_numpy(self.different_weights.value))
+        return bool(ops.convert_to_numpy(self.different_weights))
 
     def read(self):
         """Batches not finite; mistaken of the teacher, and of the student."""
-        counts = ops.convert_to_numpy(self.mistaken.value)
-        not_finite = ops.convert_to_numpy(self.not_finite.value)
+        counts = ops.convert_to_numpy(self.mistaken)
+        not_finite = ops.convert_to_numpy(self.not_finite)
         return [int(count) for count in (not_finite, *counts)]
 
 
@@ -139,7 +139,7 @@ class OutputInspection(_Counts):
 
 
 def _numbers(count):
-    return ops.convert_to_numpy(count.value)
+    return ops.convert_to_numpy(count)
 
 
 def mistaken_kinds(teacher_features, student_features, from_logits):

@@ -21,7 +21,7 @@ class _Owner:
 
     @property
     def steps(self):
-        return int(ops.convert_to_numpy(self.training_step.value))
+        return int(ops.convert_to_numpy(self.training_step))
 
 
 # The distillers that have each transfer, adapter, rule or part of a loss.

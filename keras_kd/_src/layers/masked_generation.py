@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_kd._src.arguments import number
+from keras_kd._src.backend import drawn_for_replica
 from keras_kd._src.layers.positions import channels_last
 from keras_kd._src.layers.positions import check_same_rank
 from keras_kd._src.layers.positions import check_target
@@ -150,7 +151,12 @@ class MaskedGeneration(keras.layers.Layer):
         return convolution
 
     def _mask(self, features):
-        shape = (*ops.shape(features)[:-1], 1)
-        # In float32: half precision's numbers are too coarse for a ratio.
-        drawn = keras.random.uniform(shape, dtype="float32", seed=self.masks)
+        size, *positions, _ = ops.shape(features)
+
+        def draw(size):
+            # In float32: half precision's are too coarse for a ratio.
+            shape = (size, *positions, 1)
+            return keras.random.uniform(shape, dtype="float32", seed=self.masks)
+
+        drawn = drawn_for_replica(draw, size)
         return ops.cast(drawn >= self.mask_ratio, features.dtype)

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_kd._src.arguments import integer
 from keras_kd._src.arguments import number
+from keras_kd._src.backend import of_all_replicas
 from keras_kd._src.layers.sample_rows import SampleRows
 
 
@@ -26,8 +27,8 @@ class MemoryBank(keras.layers.Layer):
     keeps each sample's class (-1 until it is seen), the two constants that
     make probabilities of scores, and the random generator of the draws. It
     takes `8 * num_samples * dim` bytes, and as much again while a step
-    writes. With several replicas (TensorFlow) only the first one's samples
-    are written: shuffle the data, or the others' rows stay as they began.
+    writes; with several replicas (TensorFlow) that for each, as all write the
+    samples of all.
 
     Args:
         num_samples: how many samples the data has, at least 2.
@@ -143,14 +144,14 @@ class MemoryBank(keras.layers.Layer):
         Returns:
             Their logarithms, shape `(2,)`, without a gradient.
         """
-        estimates = ops.stack(
-            [_log_mean(each, share, weight) for each in scores]
-        )
-        estimates = ops.stop_gradient(estimates) + math.log(self.num_samples)
+        estimates = [_log_mean(each, share, weight) for each in scores]
+        estimates = ops.stop_gradient(ops.stack(estimates))
+        estimates = estimates + math.log(self.num_samples)
         known = ops.convert_to_tensor(self.constants_set) > 0
         kept = ops.copy(ops.convert_to_tensor(self.log_constants))
         constants = ops.where(known, kept, estimates)
         if training:
+            (weight,) = of_all_replicas(weight)
             known = ops.logical_or(known, ops.any(weight > 0))
             self.log_constants.assign(ops.where(known, constants, kept))
             self.constants_set.assign(ops.cast(known, "int32"))
@@ -166,6 +167,9 @@ class MemoryBank(keras.layers.Layer):
             weight: shape `(batch,)`; a sample of weight 0 is not written.
             classes: None, or int32 of shape `(batch,)`.
         """
+        teacher, student, sample_index, weight, classes = of_all_replicas(
+            teacher, student, sample_index, weight, classes
+        )
         batch = SampleRows(sample_index, weight)
         for rows, embeddings in (
             (self.teacher_rows, teacher),
@@ -195,4 +199,7 @@ def _log_mean(scores, share, weight):
     present = weight > 0
     log_weight = ops.log(ops.where(present, weight, 1.0))
     total = ops.logsumexp(ops.where(present, scores + log_weight, -1e9))
+    both = total, ops.sum(weight)
+    total, weight = of_all_replicas(*(ops.reshape(x, (1,)) for x in both))
+    total = ops.logsumexp(total)
     return total - ops.log(ops.maximum(ops.sum(weight), 1e-12))

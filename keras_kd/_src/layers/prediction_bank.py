@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_kd._src.arguments import integer
+from keras_kd._src.backend import of_all_replicas
 from keras_kd._src.layers.sample_rows import SampleRows
 
 
@@ -14,8 +15,8 @@ class PredictionBank(keras.layers.Layer):
     It lets a model learn from its previous-epoch predictions. The rows are not
     trained: they are written in training steps, and saved and resumed with the
     distiller. It takes `4 * num_samples * num_classes` bytes, and as much
-    again while a step writes. With several replicas (TensorFlow) only the
-    first one's samples are written.
+    again while a step writes; with several replicas (TensorFlow) that for
+    each, as all write the samples of all.
 
     Args:
         num_samples: how many samples the data has.
@@ -69,7 +70,10 @@ class PredictionBank(keras.layers.Layer):
             sample_index: sample indices, int32 of shape `(batch,)`.
             sample_weight: shape `(batch,)`; of weight 0 nothing is written.
         """
-        batch = SampleRows(sample_index, sample_weight)
+        probabilities, *of_samples = of_all_replicas(
+            probabilities, sample_index, sample_weight
+        )
+        batch = SampleRows(*of_samples)
         batch.write(self.rows, batch.mean(probabilities))
 
     def get_config(self):

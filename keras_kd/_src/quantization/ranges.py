@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_kd._src.backend import of_all_replicas
 from keras_kd._src.quantization.fake_quant import UNBOUNDED
 from keras_kd._src.quantization.fake_quant import largest
 from keras_kd._src.quantization.fake_quant import per_channel
@@ -32,7 +33,7 @@ class ActivationRange(keras.layers.Layer):
                 shape=(),
                 initializer="zeros",
                 trainable=learned,
-                aggregation="mean",
+                aggregation="mean" if learned else "only_first_replica",
                 name=name,
             )
             for name in ("minimum", "maximum")
@@ -55,9 +56,13 @@ class ActivationRange(keras.layers.Layer):
 
     def _follow(self, values):
         values = ops.cast(ops.stop_gradient(values), "float32")
+        low, high = (
+            ops.reshape(end(values), (1,)) for end in (ops.min, ops.max)
+        )
+        low, high = of_all_replicas(low, high)
         for weight, found in (
-            (self.minimum, ops.min(values)),
-            (self.maximum, ops.max(values)),
+            (self.minimum, ops.min(low)),
+            (self.maximum, ops.max(high)),
         ):
             weight.assign(MOMENTUM * weight + (1 - MOMENTUM) * found)
 

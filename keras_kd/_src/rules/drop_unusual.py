@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_kd._src.arguments import number
+from keras_kd._src.backend import of_all_replicas
 from keras_kd._src.rules.rule import Rule
 
 # How many samples of a class are seen before one of them is judged.
@@ -90,7 +91,7 @@ class DropUnusual(Rule):
                 shape=(groups,),
                 initializer="zeros",
                 trainable=False,
-                aggregation="mean",
+                aggregation="only_first_replica",
                 name=name,
             )
             for name in ("count", "mean", "squares")
@@ -115,6 +116,7 @@ class DropUnusual(Rule):
     def update_state(self, inputs):
         confidence, group = self._confidence(inputs.teacher_logits)
         present = ops.cast(inputs.sample_weight > 0.0, "float32")
+        confidence, group, present = of_all_replicas(confidence, group, present)
         member = ops.one_hot(group, self.count.shape[0]) * present[:, None]
         count = ops.sum(member, axis=0)
         mean = ops.sum(member * confidence[:, None], axis=0)

@@ -171,7 +171,7 @@ class _MovingTeacher(LiveTeacher):
 
     def state(self):
         return {
-            f"{WEIGHT}{number}": ops.convert_to_numpy(weight.value)
+            f"{WEIGHT}{number}": ops.convert_to_numpy(weight)
             for number, weight in enumerate(self.model.model.weights)
         }
 
