@@ -3,6 +3,7 @@
 import contextlib
 
 import keras
+import numpy as np
 
 BACKEND = keras.backend.backend()
 
@@ -131,6 +132,30 @@ def part_of_replica(tensor):
     )
     end = (number + 1) * samples // replicas()
     return tensor[number * samples // replicas() : end]
+
+
+def shared_out(batch):
+    """A batch in parts, one for each replica, in the scope of a strategy.
+
+    There, on TensorFlow, Keras' `predict_on_batch` gives each all of it.
+    """
+    if replicas() == 1:
+        return batch
+    import tensorflow as tf
+
+    def part(context):
+        number = context.replica_id_in_sync_group
+        return keras.tree.map_structure(
+            lambda all: (
+                None
+                if all is None
+                else tf.constant(np.array_split(all, replicas())[number])
+            ),
+            batch,
+        )
+
+    strategy = tf.distribute.get_strategy()
+    return strategy.experimental_distribute_values_from_function(part)
 
 
 def drawn_for_replica(draw, size):

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_kd._src.arguments import integer
 from keras_kd._src.backend import no_gradient
-from keras_kd._src.backend import replicas
+from keras_kd._src.backend import shared_out
 from keras_kd._src.cache.data.augmented_views import AugmentedViews
 from keras_kd._src.cache.data.batches import batches_of
 from keras_kd._src.cache.data.batches import calibration_batches
@@ -37,7 +37,6 @@ from keras_kd._src.distillation.preprocessing import as_taken
 from keras_kd._src.distillation.taps import Tap
 from keras_kd._src.distillation.taps import run_tapped
 from keras_kd._src.distillation.teacher import as_teacher
-from keras_kd._src.specs import batch_size_of
 from keras_kd._src.specs import data_spec
 from keras_kd._src.specs import inputs_for
 from keras_kd._src.specs import sizes_known
@@ -363,11 +362,7 @@ class _CompiledPass(keras.Model):
     def run(self, inputs, labels):
         """What is prepared of a batch, as NumPy arrays."""
         labels = [labels] if self.takes_labels else []
-        batch = [inputs, *labels]
-        if replicas() > 1:  # `predict_on_batch` would give all of it to each.
-            samples = batch_size_of(data_spec(batch))
-            return self.predict(batch, batch_size=samples, verbose=0)
-        return self.predict_on_batch(batch)
+        return self.predict_on_batch(shared_out([inputs, *labels]))
 
 
 # --- the pass over the data --------------------------------------------------

@@ -43,6 +43,11 @@ class DistillationLoss(keras.losses.Loss):
     weights of the others. Weights of positions (tokens, pixels) are resized
     by area to the features'.
 
+    Of several replicas (TensorFlow) each takes the mean over its own part of a
+    batch, and Keras takes the mean of these. That is the step of one device
+    unless the parts have other sums of weights (by weights, masks or rules),
+    or samples are compared with each other.
+
     What `call` takes by keyword only, a `Transfer` passes to it:
 
     - `labels`, the batch's labels;

@@ -28,7 +28,8 @@ class EasiestFirst(Rule):
     as hard as the last that is kept are kept, too. A sample of weight 0 does
     not count; one without a label (-1) is not ranked, and kept, where the
     labels decide what is easy. The losses' mean is weighted: those that are
-    kept share the weight of all.
+    kept share the weight of all. Of several replicas (TensorFlow) each keeps
+    the easiest of its own part of a batch.
 
     Args:
         share: of the batch, above 0 and at most 1, or a

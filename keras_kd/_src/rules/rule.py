@@ -19,7 +19,9 @@ class Rule(keras.layers.Layer):
       the student's logits `needs_student = True`, one that sets the
       temperature `sets_temperature = True`;
     - `update_state(inputs)` is called in training steps, after `apply`, with
-      the inputs as they came: for statistics over batches, kept in variables;
+      the inputs as they came: for statistics over batches, kept in variables.
+      Of several replicas (TensorFlow) each is given its part of a batch: add
+      sums and counts by `assign_add` to variables of `aggregation="sum"`;
     - variables whose shape depends on the number of classes are made in
       `build(shape)`, which gets the teacher's, `(None, classes)`;
     - `teacher_taps` lists taps of the teacher that are read in the same pass;
