@@ -1,62 +1,39 @@
-"""Trains on one device and with a sharded head (JAX); compares both."""
+"""Trains on one device and on four (JAX); prints the differences.
+
+python sharded_run.py                   data parallel, and 2 x 2 sharded
+python sharded_run.py HOST PORT FOLDER  one of two hosts, of two devices
+"""
 
 import os
+import sys
 
-os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=2"
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "")
+    + f" --xla_force_host_platform_device_count={2 if sys.argv[1:] else 4}"
+)
 
+import device_cases
 import keras
-import numpy as np
-from support import numpy
-
-import keras_kd as kd
-
-CLASSES = 10
 
 
-def language_model(units, name):
-    # Logits of 0 or so would have a divergence of nothing but rounding.
-    initializer = keras.initializers.RandomNormal(stddev=1.0)
-    tokens = keras.Input((6,), dtype="int32")
-    embedding = keras.layers.Embedding(CLASSES, units, initializer)
-    head = keras.layers.Dense(
-        CLASSES, kernel_initializer=initializer, name=f"{name}_head"
-    )
-    return keras.Model(tokens, head(embedding(tokens)), name=name)
-
-
-def train():
-    keras.utils.set_random_seed(0)
-    teacher, student = (
-        language_model(units, name)
-        for units, name in ((8, "teacher"), (4, "student"))
-    )
-    distiller = kd.schemes.causal_lm(teacher, student, chunk_size=4)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    distiller.compile("sgd", loss, weighted_metrics=[kd.metrics.Perplexity()])
-    tokens = np.random.default_rng(0).integers(CLASSES, size=(8, 7))
-    x, y = tokens[:, :-1], tokens[:, 1:]
-    history = distiller.fit(x, y, 4, epochs=2, shuffle=False, verbose=0)
-    return history.history, student
+def layouts():
+    """Kernels of hidden layers and heads are split, teacher's and student's."""
+    devices = keras.distribution.DeviceMesh((2, 2), ["batch", "model"])
+    layout = keras.distribution.LayoutMap(devices)
+    layout[".*(hidden|shrunk_.|head|projection_.)/kernel"] = (None, "model")
+    layout[".*embedding/embeddings"] = (None, "model")
+    return keras.distribution.ModelParallel(layout_map=layout)
 
 
 def main():
-    alone, plain = train()
-    devices = keras.distribution.DeviceMesh((1, 2), ["batch", "model"])
-    layout = keras.distribution.LayoutMap(devices)
-    layout[".*head/kernel"] = (None, "model")
-    layout[".*head/bias"] = ("model",)
-    keras.distribution.set_distribution(
-        keras.distribution.ModelParallel(layout_map=layout)
-    )
-    sharded, student = train()
-    kernel = student.layers[-1].kernel.value
-    assert not kernel.sharding.is_fully_replicated
-    for name in alone:
-        np.testing.assert_allclose(
-            alone[name], sharded[name], rtol=1e-5, err_msg=name
-        )
-    for one, two in zip(plain.variables, student.variables):
-        np.testing.assert_allclose(numpy(one), numpy(two), atol=1e-6)
+    for case in device_cases.CASES:
+        keras.distribution.set_distribution(None)
+        one = device_cases.fitted(device_cases.made(case))
+        for distribution in (keras.distribution.DataParallel(), layouts()):
+            keras.distribution.set_distribution(distribution)
+            several = device_cases.fitted(device_cases.made(case))
+            device_cases.compare(case.__name__, one, several)
 
 
 if __name__ == "__main__":

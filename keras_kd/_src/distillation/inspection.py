@@ -30,14 +30,19 @@ class _Counts(keras.layers.Layer):
         self.built = True
 
     def _counts(self, name, shape):
-        return self.add_weight(
-            shape=shape,
-            initializer="zeros",
-            trainable=False,
-            autocast=False,
-            aggregation="sum",
-            name=name,
-        )
+        # As of Keras' metrics: `assign_add` of what is aggregated when it is
+        # written would count what was counted once for each replica.
+        with keras.name_scope(self.name):
+            return keras.Variable(
+                "zeros",
+                shape=shape,
+                dtype="float32",
+                trainable=False,
+                autocast=False,
+                aggregation="sum",
+                synchronization="on_read",
+                name=name,
+            )
 
     def reset(self):
         """Sets all counts to 0, outside of a step."""

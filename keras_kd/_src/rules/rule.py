@@ -20,8 +20,9 @@ class Rule(keras.layers.Layer):
       temperature `sets_temperature = True`;
     - `update_state(inputs)` is called in training steps, after `apply`, with
       the inputs as they came: for statistics over batches, kept in variables.
-      Of several replicas (TensorFlow) each is given its part of a batch: add
-      sums and counts by `assign_add` to variables of `aggregation="sum"`;
+      Of several replicas (TensorFlow) each is given its part of a batch: keep
+      sums and counts, and no means of them, in variables of
+      `aggregation="mean"`, and the quotients are those of the whole batch;
     - variables whose shape depends on the number of classes are made in
       `build(shape)`, which gets the teacher's, `(None, classes)`;
     - `teacher_taps` lists taps of the teacher that are read in the same pass;
