@@ -31,9 +31,12 @@ class Run(NamedTuple):
 
 
 class Host:
-    """Which part of each batch this process has, of how many."""
+    """Which of the processes this is; the others wait for it at `wait`."""
 
-    number, count = 0, 1
+    number, count, folder = 0, 1, None
+
+    def wait():
+        """Returns once all have come here."""
 
 
 def local(data):
@@ -244,11 +247,15 @@ def quantized():
 def cached():
     """The teacher's predictions, written by two, joined."""
     teacher, student = models()
-    folder = tempfile.mkdtemp()
-    x, y = arrays()
+    folder = Host.folder or tempfile.mkdtemp()
+    x, _ = arrays()
     for part in range(2):
-        write_part(teacher, x, folder, part)
-    kd.cache.merge(folder, samples=SAMPLES)
+        if Host.number == part or Host.count == 1:
+            write_part(teacher, x, folder, part)
+    Host.wait()
+    if Host.number == 0:
+        kd.cache.merge(folder, samples=SAMPLES)
+    Host.wait()
     cache = kd.cache.open(folder, teacher=teacher)
     x, targets = indexed()
     data = cache.join(
@@ -341,12 +348,16 @@ def values_of(parts):
 def compare(name, one, several):
     """Raises unless logs and variables are alike; prints the difference."""
     # In half precision the order of a sum shows.
-    tolerance = 2e-2 if name == "mixed_precision" else 1e-5
+    tolerance = 2e-2 if "mixed_precision" in name else 1e-5
     difference = 0.0
     one[0].pop("class_entropy", None)  # Of each replica's part of a batch.
     for key, value in one[0].items():
         np.testing.assert_allclose(
-            several[0][key], value, rtol=2 * tolerance, err_msg=f"{name}: {key}"
+            several[0][key],
+            value,
+            rtol=2 * tolerance,
+            atol=tolerance / 10,
+            err_msg=f"{name}: {key}",
         )
     assert len(one[1]) == len(several[1])
     for key, other in zip(one[1], several[1].values()):

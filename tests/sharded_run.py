@@ -1,24 +1,37 @@
-"""Trains on one device and on four (JAX); prints the differences.
+"""Trains on one device and on several (JAX); prints the differences.
 
-python sharded_run.py                   data parallel, and 2 x 2 sharded
-python sharded_run.py HOST PORT FOLDER  one of two hosts, of two devices
+    python sharded_run.py      2 x 2 devices, and two hosts of two devices
+    python sharded_run.py all  4 devices, too, and all ways on two hosts
+
+Each host is a process that `hosts` starts, by its number, a port and a folder.
 """
 
 import os
+import pathlib
+import pickle
+import socket
+import subprocess
 import sys
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
-    + f" --xla_force_host_platform_device_count={2 if sys.argv[1:] else 4}"
+    # Small models: most of the time is the compiler's.
+    + " --xla_backend_optimization_level=0"
+    + f" --xla_force_host_platform_device_count={2 if len(sys.argv) > 2 else 4}"
 )
 
 import device_cases
+import jax
 import keras
+from device_cases import Host
+
+ON_HOSTS = {"soft_targets", "contrastive_memory", "rules_with_state", "cached"}
 
 
 def layouts():
-    """Kernels of hidden layers and heads are split, teacher's and student's."""
+    """Teachers' and students' kernels are split, and the adapters'."""
     devices = keras.distribution.DeviceMesh((2, 2), ["batch", "model"])
     layout = keras.distribution.LayoutMap(devices)
     layout[".*(hidden|shrunk_.|head|projection_.)/kernel"] = (None, "model")
@@ -26,15 +39,75 @@ def layouts():
     return keras.distribution.ModelParallel(layout_map=layout)
 
 
-def main():
+def trained(case, distribution=None):
+    keras.distribution.set_distribution(distribution)
+    return device_cases.fitted(device_cases.made(case))
+
+
+def main(everything):
+    expected = {}
     for case in device_cases.CASES:
-        keras.distribution.set_distribution(None)
-        one = device_cases.fitted(device_cases.made(case))
-        for distribution in (keras.distribution.DataParallel(), layouts()):
-            keras.distribution.set_distribution(distribution)
-            several = device_cases.fitted(device_cases.made(case))
-            device_cases.compare(case.__name__, one, several)
+        expected[case.__name__] = trained(case)
+    started = hosts(expected, everything)
+    for case in device_cases.CASES:
+        name = case.__name__
+        if everything:
+            distribution = keras.distribution.DataParallel()
+            device_cases.compare(
+                f"4 devices, {name}",
+                expected[name],
+                trained(case, distribution),
+            )
+        found = trained(case, layouts())
+        device_cases.compare(f"2 x 2, {name}", expected[name], found)
+    for host in started:
+        said, error = host.communicate()
+        print(said)
+        assert host.returncode == 0, error[-5000:]
+
+
+def hosts(expected, everything):
+    """Starts two processes that train together."""
+    if not everything:
+        expected = {name: expected[name] for name in ON_HOSTS}
+    folder = pathlib.Path(tempfile.mkdtemp())
+    (folder / "expected").write_bytes(pickle.dumps(expected))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    program = [sys.executable, __file__]
+    return [
+        subprocess.Popen(
+            [*program, number, port, str(folder)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in "01"
+    ]
+
+
+def host(number, port, folder):
+    """One of the two."""
+    from jax.experimental import multihost_utils
+
+    Host.number, Host.count, Host.folder = int(number), 2, f"{folder}/cache"
+    Host.wait = lambda: multihost_utils.sync_global_devices("wait")
+    keras.distribution.initialize(f"127.0.0.1:{port}", 2, Host.number)
+    assert len(jax.devices()) == 4
+    expected = (pathlib.Path(folder) / "expected").read_bytes()
+    expected = pickle.loads(expected)
+    for case in device_cases.CASES:
+        name = case.__name__
+        if name not in expected or name == "without_data":
+            continue
+        distribution = keras.distribution.DataParallel(auto_shard_dataset=False)
+        found = trained(case, distribution)
+        device_cases.compare(f"2 hosts, {name}", expected[name], found)
 
 
 if __name__ == "__main__":
-    main()
+    if len(sys.argv) > 2:
+        host(*sys.argv[1:])
+    else:
+        main(everything=sys.argv[1:] == ["all"])
