@@ -464,9 +464,10 @@ print(f"{accuracy(shipped):.1f} %")
 """
 ## Resume an interrupted run
 
-Long runs get interrupted. Keras' `BackupAndRestore` keeps all that a distiller
-needs to continue: student, optimizer, temperatures that change, random seeds.
-We interrupt a run in the third epoch.
+Long runs get interrupted. `kd.callbacks.EpochBackup` keeps all that a run needs
+to continue: student, optimizer, temperatures that change, random numbers, and
+what other callbacks count, which are given to it. We interrupt a run in the
+third epoch.
 """
 
 
@@ -484,28 +485,31 @@ def make_distiller():
     return distiller
 
 
-def fit_with_backup(distiller, *callbacks):
+def fit_with_backup(distiller, callbacks=()):
     return distiller.fit(
         few_images,
         few_labels,
         batch_size=50,
         epochs=5,
-        callbacks=[keras.callbacks.BackupAndRestore("backup"), *callbacks],
+        callbacks=[kd.callbacks.EpochBackup("backup", callbacks)],
         verbose=0,
     )
 
 
 try:
-    fit_with_backup(make_distiller(), Interrupt())
+    fit_with_backup(make_distiller(), [Interrupt()])
 except KeyboardInterrupt as error:
     print(f"Interrupted: {error}")
 
 history = fit_with_backup(make_distiller())
-print(f"Epochs after the restart: {history.epoch}")
+print(f"Epochs before and after the restart: {history.epoch}")
 
 """
-`kd.callbacks.EpochBackup` does the same for runs that must end with exactly the
-same weights as a run without an interruption, with shuffled data, too.
+The process may also be killed, at any moment. In a program that gives the same
+result each time that it is run (`keras.utils.set_random_seed`), the student is
+then bit for bit the same as without an interruption, with shuffled data, too.
+It works for any Keras model. Keras' own `BackupAndRestore` does not: killed
+while it saves, it repeats an epoch or can't continue.
 
 A whole distiller can be saved and loaded as well. The teacher is not in the
 file, as it would make the file large. The file holds a *fingerprint* of the

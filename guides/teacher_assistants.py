@@ -274,10 +274,11 @@ print(f"In the report: {again.report[-1]['epochs']} epochs.")
 Nothing was trained twice, and the report counts all epochs. The process may
 also be killed: each file is written completely or not at all.
 
-The optimizer, the adapters, the schedules and the random numbers continue where
-they stopped. With data in a fixed order (`shuffle=False`), the students are the
-same as without an interruption, bit for bit. Callbacks that count epochs, such
-as `EarlyStopping`, start again from 0.
+The optimizer, the adapters, the schedules, the random numbers and callbacks
+that count epochs, such as `EarlyStopping`, continue where they stopped. The
+students are the same as without an interruption, bit for bit, with shuffled
+arrays, too. For which other data this holds is described in
+`kd.callbacks.EpochBackup`. A second process in the same folder gets an error.
 
 The folder also holds the settings. With another teacher, another seed, or other
 settings of a finished stage, the chain raises an error:

@@ -360,8 +360,8 @@ loaded.set_teacher(teacher)
 loaded.fit(epochs=1, steps_per_epoch=5, batch_size=100, verbose=0)
 
 """
-For runs that may be interrupted give `fit` Keras' callback `BackupAndRestore`,
-as in *Getting started*. To use the student, save `distiller.student` alone.
+For runs that may be interrupted give `fit` the callback `EpochBackup`, as in
+*Getting started*. To use the student, save `distiller.student` alone.
 
 ## The other generators
 

@@ -1,6 +1,6 @@
 """A run that can be killed.
 
-Trains with BackupAndRestore in a folder; kills itself at a training step, or
+Trains with an EpochBackup in a folder; kills itself at a training step, or
 writes the student's weights to student.npz in the folder at the end.
 """
 
@@ -62,14 +62,15 @@ def main(folder, epochs, kill_at, teacher_seed=0):
         y,
         batch_size=8,
         epochs=epochs,
-        shuffle=False,
         verbose=0,
         callbacks=[
-            kd.callbacks.WeightAnnealing(
-                0.5, 0.1, transfer="hard", epochs=epochs
-            ),
-            keras.callbacks.BackupAndRestore(
-                folder / "backup", delete_checkpoint=False
+            kd.callbacks.EpochBackup(
+                folder / "backup",
+                [
+                    kd.callbacks.WeightAnnealing(
+                        0.5, 0.1, transfer="hard", epochs=epochs
+                    ),
+                ],
             ),
             KillAt(kill_at),
         ],

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import uuid
 
 
@@ -53,3 +54,23 @@ def write_json(path, value):
     """Writes a value as JSON, in whole or not at all."""
     text = json.dumps(value, indent=1)
     atomic_write(path, lambda file: file.write_text(text))
+
+
+def save_in_place_of(save, arguments, in_place):
+    """Has a model's `save` write a file that replaces an earlier one at once.
+
+    Args:
+        save: Keras' method.
+        arguments: dict of its arguments.
+        in_place: whether it writes more than one file, which can't be.
+    """
+    path = arguments["filepath"]
+    one_file = str(path).endswith((".keras", ".h5", ".hdf5")) and not in_place
+    asks = arguments.get("overwrite", True) is False and os.path.exists(path)
+    if asks or not one_file or "://" in str(path):
+        save(**arguments)
+    else:
+        rest = {**arguments, "overwrite": True}  # Of the empty new file.
+        atomic_write(
+            pathlib.Path(path), lambda file: save(**{**rest, "filepath": file})
+        )

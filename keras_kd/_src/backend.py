@@ -501,3 +501,12 @@ def compiled_pass(function, variables, compiled=True):
             return function(batch, None)
 
     return run_without_gradients
+
+
+def process_number():
+    """The number of this process among the hosts of JAX; 0 elsewhere."""
+    if BACKEND != "jax":
+        return 0
+    import jax
+
+    return jax.process_index()

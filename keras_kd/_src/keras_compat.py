@@ -18,6 +18,9 @@ from keras.src.backend.common.masking import set_keras_mask
 # What `keras.Model(inputs, outputs)` makes; Keras exports no name for it.
 from keras.src.models.functional import Functional
 
+# What draws for `keras.random` where no seed is given.
+from keras.src.random.seed_generator import global_seed_generator
+
 # Keras calls it on labels that are one array only.
 from keras.src.trainers.data_adapters.data_adapter_utils import (
     class_weight_to_sample_weights,
@@ -30,6 +33,7 @@ __all__ = [
     "Model",
     "additional_losses",
     "all_layers",
+    "begin_with_epoch",
     "another_compiled_loss",
     "as_in_keras",
     "change_metrics",
@@ -39,6 +43,7 @@ __all__ = [
     "compiled_metrics",
     "forget_compiled_loss",
     "get_keras_mask",
+    "global_seed_generator",
     "is_symbolic",
     "knows_loss",
     "made_non_trainable",
@@ -47,6 +52,7 @@ __all__ = [
     "overrides",
     "own_metrics",
     "producer",
+    "saves_own_state",
     "set_keras_mask",
     "student_loss",
     "sublayers",
@@ -201,6 +207,25 @@ def student_loss(student, compiled, x, y, y_pred, sample_weight, training):
         return student._compute_loss(x, y, y_pred, sample_weight, training)
     finally:
         object.__setattr__(student, "_compile_loss", own)
+
+
+def saves_own_state(layer):
+    """Whether a layer saves more than its variables, as far as can be told.
+
+    Layers of Keras and KerasHub that save in their own way save no more.
+    """
+    module = type(layer).save_own_variables.__module__
+    of_variables = "keras.src.layers.", "keras.src.models.", "keras_hub."
+    return not module.startswith(of_variables)
+
+
+def begin_with_epoch(model, epoch):
+    """Has a `fit` that is about to begin begin with an epoch; None: as given.
+
+    A callback has no other way to say it, and Keras keeps it for each `fit`
+    that follows.
+    """
+    model._initial_epoch = epoch
 
 
 def knows_loss(model):

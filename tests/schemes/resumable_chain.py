@@ -5,6 +5,7 @@ stage, or while the student of a stage is written (step "save"). Prints the
 epochs that it trains.
 """
 
+import itertools
 import os
 import pathlib
 import signal
@@ -28,7 +29,8 @@ class KillAt(keras.callbacks.Callback):
     def __init__(self, stage, step):
         super().__init__()
         self.stage, self.step = stage, step
-        self.left = int(step) if step.isdigit() else -1
+        self.at = int(step) if step.isdigit() else -1
+        self.steps = itertools.count(1)  # Counts anew in each process.
 
     def on_train_begin(self, logs=None):
         if self.step == "save":
@@ -42,8 +44,7 @@ class KillAt(keras.callbacks.Callback):
         print(self.stage, epoch)
 
     def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if self.left == 0:
+        if next(self.steps) == self.at:
             kill()
 
 

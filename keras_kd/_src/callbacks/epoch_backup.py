@@ -1,52 +1,97 @@
 """EpochBackup: a run of `fit` that was killed goes on, and ends the same."""
 
-import json
+import contextlib
 import pathlib
 import time
 
 import keras
-import numpy as np
 
-from keras_kd._src.atomic_write import atomic_write
-from keras_kd._src.atomic_write import write_json
+from keras_kd._src import keras_compat
+from keras_kd._src.backend import process_number
+from keras_kd._src.callbacks import callback_state
+from keras_kd._src.callbacks import encoding
+from keras_kd._src.callbacks import model_state
+from keras_kd._src.callbacks import random_state
+from keras_kd._src.callbacks import state_file
+from keras_kd._src.callbacks.callback_group import CallbackGroup
+from keras_kd._src.distribution.processes import is_writer
+from keras_kd._src.distribution.processes import together
+from keras_kd._src.folder_lock import FolderLock
 
 
-class EpochBackup(keras.callbacks.Callback):
-    """Backs a run up after each epoch, so that it can be killed at any moment.
+class EpochBackup(CallbackGroup):
+    """Backs a run of `fit` up after each epoch; it may be killed at any moment.
 
-    Run the same program again, and it goes on after the last epoch that was
-    finished:
+    For any Keras model. Run the same program again, and it goes on after the
+    last epoch that was finished:
 
-        backup = keras_kd.callbacks.EpochBackup("runs/first/backup")
-        distiller.fit(
-            x,
-            y,
-            epochs=30,
-            initial_epoch=backup.initial_epoch,
-            callbacks=[*other_callbacks, backup],
+        backup = keras_kd.callbacks.EpochBackup(
+            "runs/first/backup", [early_stopping, reduce_rate]
         )
+        model.fit(x, y, epochs=30, callbacks=[backup])
 
-    A distiller over the same data ends up bit for bit as if nothing had
-    happened (as far as the backend's own arithmetic repeats itself): student,
-    adapters, optimizer, schedules and random states are in the backup, NumPy's
-    too, by which JAX shuffles arrays. With a plain Keras model, random states
-    other than NumPy's begin anew. So do, for all models, the counts that
-    callbacks keep, such as the patience of `EarlyStopping`.
+    Weights, optimizer, history and metrics are then bit for bit those of a run
+    that was not killed, as far as the same program gives the same twice (set
+    `keras.utils.set_random_seed`, and on a GPU, or where TensorFlow works in
+    several threads, what the backend has for determinism). In the backup are
+
+    - all variables of the model and its optimizers, what its layers save by a
+      `save_own_variables` of their own, and the states of random layers; of a
+      `Distiller`'s teacher the fingerprint, unless it follows the student;
+    - the callbacks given here: what they count and remember (`EarlyStopping`
+      with its best weights, `ReduceLROnPlateau`, `ModelCheckpoint`, and others
+      where it is in numbers, texts, arrays, variables, random generators, or
+      lists, tuples and dicts of these);
+    - the logs of all epochs, which are the history that `fit` returns;
+    - the states of the random generators of Python, NumPy, Keras and PyTorch,
+      and of `generators`: they draw the order of arrays (`shuffle=True`), of a
+      `PyDataset` and of a `DataLoader`.
+
+    It calls the other callbacks itself, so that it is last in each epoch. Those
+    that are given to `fit` beside it begin anew.
+
+    What it can't see is how far an iterator over the data has come, where that
+    is not made anew from random generators in each epoch:
+
+    - a `tf.data.Dataset` that shuffles. Have it read the epoch, and a
+      `LambdaCallback` assign it, `on_epoch_begin=lambda number, logs:
+      epoch.assign(number)`:
+
+          epoch = tf.Variable(0, dtype="int64")
+          data = tf.data.Dataset.range(1).flat_map(
+              lambda _: samples.shuffle(
+                  1000, seed=epoch, reshuffle_each_iteration=False
+              )
+          )
+          count = tf.data.experimental.assert_cardinality(len(samples))
+          data = data.apply(count).batch(32)
+
+    - `steps_per_epoch`: Keras goes on with the rest of the data in the next
+      epoch, and a run that is resumed begins anew;
+    - Python generators: begin them with `backup.initial_epoch`;
+    - workers: a `PyDataset` with several that Keras shuffles, a `DataLoader`
+      with `persistent_workers`;
+    - TensorFlow's `tf.random` operations without a generator.
 
     Keras' `BackupAndRestore` writes over the last good file, and then the
     number of the epoch into a second one: killed in between, a run repeats an
-    epoch or can't be resumed. Here the number is part of the name of a new
-    file, which gets that name when it is complete.
-
-    Give the callback last of all: what the others do at the end of an epoch,
-    such as lowering the learning rate, is then in the backup.
+    epoch or can't be resumed. Here an epoch is one new file, which gets its
+    name when it is complete; then the one before is removed. A save that
+    fails, as on a full disk, leaves the one before.
 
     Args:
         folder: path of a folder for this run alone; it is made where it is
-            missing. Remove it to begin a new run.
+            missing, and locked while `fit` runs. Remove it to begin a new run.
+        callbacks: list of the other callbacks of the run.
+        generators: list of random generators of your own which draw the data,
+            such as a `DataLoader`'s: `random.Random`,
+            `numpy.random.Generator`, `torch.Generator`,
+            `tf.random.Generator`, `keras.random.SeedGenerator`.
 
     Raises:
-        ValueError: `fit` begins with another epoch than the backup is of.
+        ValueError: an argument is not of its kind. `fit`: the backup is of
+            another model, optimizer or backend; its file was damaged; another
+            process has the folder; the model is not built.
 
     Example:
     >>> import tempfile
@@ -57,29 +102,27 @@ class EpochBackup(keras.callbacks.Callback):
     ...     model.compile("sgd", "mse")
     ...     backup = EpochBackup(folder)
     ...     start = backup.initial_epoch
-    ...     _ = model.fit(
-    ...         x,
-    ...         y,
-    ...         epochs=epochs,
-    ...         initial_epoch=start,
-    ...         verbose=0,
-    ...         callbacks=[backup],
+    ...     history = model.fit(
+    ...         x, y, epochs=epochs, verbose=0, callbacks=[backup]
     ...     )
-    ...     return start, len(backup.history["loss"])
+    ...     return start, len(history.history["loss"])
     >>> train(epochs=2)
     (0, 2)
     >>> train(epochs=3)
     (2, 3)
     """
 
-    def __init__(self, folder):
-        super().__init__()
+    def __init__(self, folder, callbacks=(), *, generators=()):
+        super().__init__(callbacks)
+        _check_callbacks(self.callbacks)
         self.folder = pathlib.Path(folder)
+        self.generators = random_state.checked(generators)
+        self._folder_lock = FolderLock(self.folder)
         self._epochs = []
 
     @property
     def initial_epoch(self):
-        """The epoch to go on with, counted from 0: how many are finished."""
+        """The epoch to go on with, counted from 0; 0 in a new run."""
         return max(self._files(), default=0)
 
     @property
@@ -102,57 +145,171 @@ class EpochBackup(keras.callbacks.Callback):
         return sum(epoch["seconds"] for epoch in self._epochs)
 
     def on_train_begin(self, logs=None):
+        _check_built(self.model)
+        self._writes = is_writer() and process_number() == 0
+        if self._writes:
+            self._folder_lock.take()
+        super().on_train_begin(logs)
+        self._epochs, self._resumed = [], False
+        self._callbacks_before = callback_state.checksums(self.callbacks)
+        self._configs_before = model_state.configs(self.model)
+        finished, processes = self.initial_epoch, together()
+        if processes is not None:
+            finished = processes.from_first(finished)
         # Not before `fit`, whose preparations draw random numbers, too.
-        newest = self.initial_epoch
-        if not newest:
-            return
-        self.model.optimizer.build(self.model.trainable_variables)
-        self.model.load_weights(self._files()[newest])
-        # The logs are written first: there may be those of an epoch more.
-        epochs = json.loads((self.folder / "epochs.json").read_text())
-        self._epochs = [each for each in epochs if each["epoch"] < newest]
-        name, keys, *rest = self._epochs[-1]["numpy_random_state"]
-        np.random.set_state((name, np.array(keys, "uint32"), *rest))
+        if finished:
+            file = state_file.StateFile(self._file(finished))
+            with contextlib.closing(file):
+                self._restore(file)
 
     def on_epoch_begin(self, epoch, logs=None):
-        if self._files() and epoch != self.initial_epoch:
-            raise ValueError(
-                f"The backup in {str(self.folder)!r} goes on with epoch "
-                f"{self.initial_epoch}. Received: a `fit` that begins with "
-                f"epoch {epoch}. Pass `initial_epoch=backup.initial_epoch` to "
-                "`fit`, or remove the folder to begin a new run."
-            )
+        self._restore_history()
+        super().on_epoch_begin(epoch, logs)
         self._began = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        logs = {key: float(value) for key, value in (logs or {}).items()}
+        super().on_epoch_end(epoch, logs)
         self._epochs.append(
             {
                 "epoch": epoch,
                 "seconds": time.perf_counter() - self._began,
-                "logs": logs,
-                "numpy_random_state": _numpy_random_state(),
+                "logs": {k: float(v) for k, v in (logs or {}).items()},
             }
         )
-        # That of the epoch before is needed until the weights are written.
-        for earlier in self._epochs[:-2]:
-            earlier.pop("numpy_random_state", None)
-        write_json(self.folder / "epochs.json", self._epochs)
+        if self._writes:
+            self._save(epoch + 1)
+
+    def on_train_end(self, logs=None):
+        self._restore_history()
+        super().on_train_end(logs)
+        self._folder_lock.release()
+
+    def _save(self, finished):
+        """Writes all that the run is, then removes what was written before."""
+        own_states = model_state.own_states(self.model)
+        all_generators = random_state.global_generators()
+        state = {
+            "finished": finished,
+            "stopped": bool(self.model.stop_training),
+            "epochs": self._epochs,
+            "description": model_state.description(self.model),
+            "configs_before": self._configs_before,
+            "configs": model_state.configs(self.model),
+            "callbacks": callback_state.states_of(
+                self.callbacks, self._callbacks_before
+            ),
+            "random": random_state.states_of(all_generators),
+            "generators": random_state.states_of(self.generators),
+            "own_states": encoding.encode(own_states),
+        }
         older = self._files().values()
-        newest = self.folder / f"epoch_{epoch + 1}.weights.h5"
-        atomic_write(newest, self.model.save_weights)
+        state_file.write(
+            self._file(finished),
+            state,
+            _variables_of(self.model),
+        )
         for path in older:
             path.unlink()
+
+    def _restore(self, file):
+        """Puts a run back to where an epoch was finished."""
+        state, model = file.state, self.model
+        self._check_same(state)
+        own = encoding.decode(state["own_states"], file.numbered)
+        # First, as it refuses another teacher.
+        model_state.set_own_states(model, own)
+        for number, variable in enumerate(model_state.variables(model)):
+            dtype = keras.backend.standardize_dtype(variable.dtype)
+            variable.assign(file.array(f"variable_{number}", dtype))
+        callback_state.set_states(
+            self.callbacks, state["callbacks"], file.numbered
+        )
+        random_state.set_states(
+            self.generators, state["generators"], file.numbered
+        )
+        random_state.set_states(
+            random_state.global_generators(), state["random"], file.numbered
+        )
+        self._epochs, self._resumed = state["epochs"], True
+        self._configs_before = state["configs_before"]
+        begin, epochs = state["finished"], self.params["epochs"]
+        if state["stopped"]:
+            begin = max(begin, epochs)
+        if begin >= epochs and self.params.get("verbose"):
+            print(
+                f"The run in {str(self.folder)!r} is finished: "
+                f"{state['finished']} epochs, and `fit` has no more to train."
+            )
+        keras_compat.begin_with_epoch(model, begin)
+
+    def _check_same(self, state):
+        """Raises if the backup is of another model or optimizer."""
+        model = self.model
+        for optimizer in model_state.optimizers(model).values():
+            if optimizer is model.optimizer and not optimizer.built:
+                optimizer.build(model.trainable_variables)
+        lines = model_state.differences(
+            state["description"], model_state.description(model)
+        ) + model_state.config_differences(
+            state["configs_before"], state["configs"], self._configs_before
+        )
+        if lines:
+            text = "\n".join(f"- {line}" for line in lines)
+            raise ValueError(
+                f"The backup in {str(self.folder)!r} is of another run. "
+                f"Received: what differs.\n{text}\nPut it back as it was, or "
+                "give this run a folder of its own."
+            )
+
+    def _restore_history(self):
+        """Gives Keras' history the epochs of before; once a run."""
+        if not self._resumed:
+            return
+        self._resumed = False
+        keras_compat.begin_with_epoch(self.model, None)
+        history = getattr(self.model, "history", None)
+        if history is not None:
+            history.epoch = [epoch["epoch"] for epoch in self._epochs]
+            history.history = {
+                key: [value for value in values if value is not None]
+                for key, values in self.history.items()
+            }
+
+    def _file(self, finished):
+        return self.folder / f"epoch_{finished}.npz"
 
     def _files(self):
         """Dict, number of finished epochs -> file."""
         return {
-            int(path.name.removeprefix("epoch_").split(".")[0]): path
-            for path in self.folder.glob("epoch_*.weights.h5")
+            int(path.stem.removeprefix("epoch_")): path
+            for path in self.folder.glob("epoch_*.npz")
         }
 
 
-def _numpy_random_state():
-    """The state of NumPy's global generator, for JSON."""
-    name, keys, *rest = np.random.get_state()
-    return [name, keys.tolist(), *rest]
+def _check_callbacks(callbacks):
+    for each in callbacks:
+        if isinstance(each, (keras.callbacks.BackupAndRestore, EpochBackup)):
+            raise ValueError(
+                "A run has one backup. Received: a "
+                f"{type(each).__name__} among the callbacks of an EpochBackup, "
+                "which does all that it does. Leave it out."
+            )
+
+
+def _check_built(model):
+    if not model.built:
+        raise ValueError(
+            "A model that is backed up has its variables when `fit` begins. "
+            f"Received: {model.name!r}, which is not built. Call it on a batch "
+            "first, or `model.build(...)`."
+        )
+
+
+def _variables_of(model):
+    return [
+        (
+            f"variable_{number}",
+            lambda each=each: keras.ops.convert_to_numpy(each.value),
+        )
+        for number, each in enumerate(model_state.variables(model))
+    ]

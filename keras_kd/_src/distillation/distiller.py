@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_kd._src import keras_compat
 from keras_kd._src.arguments import integer
+from keras_kd._src.atomic_write import save_in_place_of
 from keras_kd._src.backend import no_gradient
 from keras_kd._src.backend import separate_buffers
 from keras_kd._src.backend import state_mapping
@@ -1104,13 +1105,18 @@ class Distiller(keras_compat.Model):
         }
         return cls(**cls._not_saved, **config)
 
-    def save(self, *args, **kwargs):
+    @keras_compat.as_in_keras
+    def save(self, **arguments):
+        # A save that fails, as on a full disk, leaves the earlier file.
+        in_place = arguments.get("zipped") is False
         if is_writer():
-            super().save(*args, **kwargs)
+            save_in_place_of(super().save, arguments, in_place)
 
-    def save_weights(self, *args, **kwargs):
+    @keras_compat.as_in_keras
+    def save_weights(self, **arguments):
+        in_place = arguments.get("max_shard_size") is not None
         if is_writer():
-            super().save_weights(*args, **kwargs)
+            save_in_place_of(super().save_weights, arguments, in_place)
 
     def export(self, *args, **kwargs):
         if is_writer():

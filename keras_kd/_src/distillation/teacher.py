@@ -208,7 +208,7 @@ class Teacher:
                 f"{hexadecimal(found[:6])}, expected "
                 f"{hexadecimal(expected[:6])}. Load the weights of the first "
                 "teacher into it (or open the cache of its predictions), or "
-                "start a new run (another `backup_dir` or file); to begin with "
+                "start a new run (another folder or file); to begin with "
                 "the trained student and a new teacher, make a new Distiller "
                 "from `distiller.student`."
             )

@@ -15,6 +15,7 @@ from keras import ops
 from keras_kd._src import keras_compat
 from keras_kd._src.backend import random_states
 from keras_kd._src.backend import set_random_states
+from keras_kd._src.callbacks.callback_group import CallbackGroup
 from keras_kd._src.distribution.processes import together
 from keras_kd._src.distribution.rows import Rows
 from keras_kd._src.distribution.rows import row_count
@@ -431,8 +432,15 @@ def own_arguments(arguments):
             )
     if processes.rank == 0:
         return arguments
-    callbacks = [each for each in callbacks if not isinstance(each, WRITERS)]
+    for group in callbacks:
+        if isinstance(group, CallbackGroup):
+            group.callbacks = _without_writers(group.callbacks)
+    callbacks = _without_writers(callbacks)
     return {**arguments, "callbacks": callbacks, "verbose": 0}
+
+
+def _without_writers(callbacks):
+    return [each for each in callbacks if not isinstance(each, WRITERS)]
 
 
 class StopTogether(keras.callbacks.Callback):

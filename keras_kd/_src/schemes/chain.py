@@ -18,6 +18,7 @@ from keras_kd._src.callbacks.epoch_backup import EpochBackup
 from keras_kd._src.distillation.distiller import Distiller
 from keras_kd._src.fingerprint import fingerprint
 from keras_kd._src.fingerprint import hexadecimal
+from keras_kd._src.folder_lock import FolderLock
 from keras_kd._src.schemes.densely_guided import densely_guided
 from keras_kd._src.teachers.ensemble import Ensemble
 
@@ -123,7 +124,7 @@ class Chain:
     run the same program again: finished stages are loaded, the one that was
     being trained goes on after its last finished epoch, and the rest follows.
     Over the same data the students end up the same, bit for bit (see
-    `keras_kd.callbacks.EpochBackup`, also for what begins anew).
+    `keras_kd.callbacks.EpochBackup`, also for data whose order it can't know).
 
     The folder holds `report.json` (see `report`), the finished students as
     `1_assistant.keras`, `2_student.keras`, ..., and the backup of the stage
@@ -143,7 +144,8 @@ class Chain:
 
     Raises:
         ValueError: an argument is not of its kind; `fit`: the folder is of
-            another run (teacher, seed, or a finished stage's settings).
+            another run (teacher, seed, or a finished stage's settings), or
+            another process is at work in it.
 
     Example:
     >>> import tempfile
@@ -229,6 +231,14 @@ class Chain:
                 "`tf.data.Dataset`, a `DataLoader` or a "
                 "`keras.utils.PyDataset`."
             )
+        lock = FolderLock(self.folder)
+        lock.take()
+        try:
+            return self._fit(x, y, kwargs)
+        finally:
+            lock.release()
+
+    def _fit(self, x, y, kwargs):
         report = self._begin()
         self.students = []
         for place, stage in enumerate(self.stages):
@@ -290,13 +300,14 @@ class Chain:
     def _train(self, student, stage, x, y, fit_arguments):
         """Trains and saves a student; returns its entry in the report."""
         distiller = self._distiller(student, stage)
-        backup = EpochBackup(self._file(stage, "_backup"))
+        backup = EpochBackup(
+            self._file(stage, "_backup"), (stage.callbacks or list)()
+        )
         distiller.fit(
             x,
             y,
             epochs=stage.epochs,
-            initial_epoch=backup.initial_epoch,
-            callbacks=[*(stage.callbacks or list)(), backup],
+            callbacks=[backup],
             **fit_arguments,
         )
         path = self._file(stage, ".keras")
