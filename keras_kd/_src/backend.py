@@ -1,6 +1,7 @@
 """All that depends on the backend in a training step."""
 
 import contextlib
+import functools
 
 import keras
 import numpy as np
@@ -170,6 +171,36 @@ def drawn_for_replica(draw, size):
         lambda all: None if all is None else part_of_replica(all),
         draw(replicas() * size),
     )
+
+
+def with_shared_symbol(specs):
+    """`KerasTensor`s, on JAX with one symbol for all sizes that are open.
+
+    Keras makes a new symbol in each trace: JAX then caches each trace anew,
+    and keeps them.
+    """
+    size = _open_size() if BACKEND == "jax" else None
+    if size is None:
+        return specs
+    import jax
+
+    def converted(spec):
+        if not isinstance(spec, keras.KerasTensor) or None not in spec.shape:
+            return spec
+        shape = [size if n is None else n for n in spec.shape]
+        return jax.ShapeDtypeStruct(shape, spec.dtype)
+
+    return keras.tree.map_structure(converted, specs)
+
+
+@functools.cache
+def _open_size():
+    """The symbol; None in Keras 3.11, which traces with numbers instead."""
+    from jax import export
+
+    # At least 2, as in Keras, so that it is never broadcast.
+    (size,) = export.symbolic_shape("size", constraints=["size>=2"])
+    return size if keras.KerasTensor((size,)).shape == (None,) else None
 
 
 def separate_buffers(variables):

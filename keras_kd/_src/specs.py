@@ -5,6 +5,7 @@ import contextlib
 import keras
 
 from keras_kd._src import keras_compat
+from keras_kd._src.backend import with_shared_symbol
 from keras_kd._src.keras_compat import Functional
 from keras_kd._src.keras_compat import all_layers
 from keras_kd._src.keras_compat import is_symbolic
@@ -23,6 +24,9 @@ class _Traced(keras.Operation):
 
     def call(self, inputs):
         return self.function(inputs)
+
+    def compute_output_spec(self, inputs):
+        return super().compute_output_spec(with_shared_symbol(inputs))
 
 
 def output_spec(function, inputs):
