@@ -13,7 +13,7 @@ from support import assert_none
 
 ROOT = pathlib.Path(__file__).parents[1]
 GUIDES = sorted((ROOT / "guides").glob("*.py"))
-PARTS = {"generator_round.py"}  # Of examples, that import them.
+PARTS = {"generator_round.py", "gpu_parts.py"}  # Of examples, that import them.
 EXAMPLES = sorted(
     path for path in (ROOT / "examples").rglob("*.py") if path.name not in PARTS
 )
@@ -49,6 +49,7 @@ ON_PYTORCH = {
     "forest_without_data.py",
     "is_it_worth_it.py",
     "large_vocabulary.py",
+    "on_a_gpu.py",
     "photos_from_torch.py",
     "teacher_predictions_with_ray.py",
     "zero_shot_mnist.py",
@@ -57,7 +58,7 @@ ON_PYTORCH = {
 ON_TENSORFLOW = {"phone_classifier.py", "to_the_phone.py"}
 # They have code of their own for each.
 ON_EACH_BACKEND = {"many_devices.py", "step_time.py", "teacher_cache.py"}
-WITHOUT_FIGURE = {"large_vocabulary.py"}
+WITHOUT_FIGURE = {"large_vocabulary.py", "on_a_gpu.py"}
 # A run of two steps has an untrained teacher, and weights that have just begun
 # to grow.
 WARNINGS_OF_SHORT_RUNS = (

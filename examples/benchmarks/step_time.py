@@ -518,7 +518,7 @@ def torch_step(teacher, student, loss):
     optimizer = torch.optim.Adam(student.parameters(), lr=1e-3, eps=1e-7)
 
     def take_step(*batch):
-        batch = keras.tree.map_structure(torch.from_numpy, batch)
+        batch = keras.tree.map_structure(torch.as_tensor, batch)
         x, y, weight = (*batch, None)[:3]
         with torch.no_grad():
             teacher_outputs = teacher(x, training=False)
