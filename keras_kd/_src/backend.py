@@ -203,6 +203,26 @@ def _open_size():
     return size if keras.KerasTensor((size,)).shape == (None,) else None
 
 
+def put_in_rows(rows, places, values):
+    """Rows with values put at places, shapes `(n, width)` and twice `(n, k)`.
+
+    On JAX row by row: of a scatter that names the rows, too, each device would
+    be sent all devices' places and values.
+    """
+    if BACKEND == "jax":
+        import jax
+
+        return jax.vmap(lambda row, at, put: row.at[at].set(put))(
+            rows, places, values
+        )
+    ops, shape = keras.ops, keras.ops.shape(places)
+    numbers = ops.arange(shape[0], dtype="int32")[:, None]
+    pairs = ops.stack([ops.broadcast_to(numbers, shape), places], axis=-1)
+    return ops.scatter_update(
+        rows, ops.reshape(pairs, (-1, 2)), ops.reshape(values, (-1,))
+    )
+
+
 def separate_buffers(variables):
     """Gives each variable a buffer of its own.
 

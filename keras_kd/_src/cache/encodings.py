@@ -7,6 +7,7 @@ from keras import ops
 from keras_kd._src.arguments import integer
 from keras_kd._src.arguments import number
 from keras_kd._src.arguments import one_of
+from keras_kd._src.backend import put_in_rows
 from keras_kd._src.losses.distillation_loss import in_full_precision
 from keras_kd._src.losses.top_k_targets import log_of_others
 
@@ -294,14 +295,10 @@ class TopK(Encoding):
 
     def _rows(self, carried, classes):
         rest = ops.cast(carried["rest"], "float32")[:, None]
-        count = ops.shape(rest)[0]
-        rows = ops.arange(count, dtype="int32")[:, None]
-        rows = ops.broadcast_to(rows, (count, self.k))
-        places = ops.stack([rows, carried["indices"]], axis=-1)
-        return ops.scatter_update(
-            ops.broadcast_to(rest, (count, classes)),
-            ops.reshape(places, (-1, 2)),
-            ops.reshape(ops.cast(carried["values"], "float32"), (-1,)),
+        return put_in_rows(
+            ops.broadcast_to(rest, (ops.shape(rest)[0], classes)),
+            carried["indices"],
+            ops.cast(carried["values"], "float32"),
         )
 
     def get_config(self):
