@@ -56,6 +56,8 @@ ON_PYTORCH = {
 }
 # LiteRT's converter is in TensorFlow; tests/export goes there from the others.
 ON_TENSORFLOW = {"phone_classifier.py", "to_the_phone.py"}
+# It counts what XLA sends between devices.
+ON_JAX = {"scaling.py"}
 # They have code of their own for each.
 ON_EACH_BACKEND = {"many_devices.py", "step_time.py", "teacher_cache.py"}
 WITHOUT_FIGURE = {"large_vocabulary.py", "on_a_gpu.py"}
@@ -83,6 +85,8 @@ def backends_of(path):
         return {"torch", "jax", "tensorflow"}
     if path.name in ON_PYTORCH:
         return {"torch"}
+    if path.name in ON_JAX:
+        return {"jax"}
     if path.name in ON_TENSORFLOW:
         return {"tensorflow"}
     if path in GUIDES:
