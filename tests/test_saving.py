@@ -109,6 +109,26 @@ def test_the_teacher_is_not_in_the_file(tmp_path):
     )
 
 
+@pytest.mark.one_backend
+def test_a_save_that_fails_leaves_the_earlier_file(tmp_path, monkeypatch):
+    def fail(layer, store):
+        raise OSError("No space left on device")
+
+    distiller = make()
+    methods = {
+        "distiller.keras": distiller.save,
+        "distiller.weights.h5": distiller.save_weights,
+    }
+    for name, save in methods.items():
+        save(tmp_path / name)
+    earlier = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(keras.layers.Dense, "save_own_variables", fail)
+    for name, save in methods.items():
+        with pytest.raises(OSError, match="No space"):
+            save(str(tmp_path / name))
+    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == earlier
+
+
 def test_what_a_step_counts_is_no_state(tmp_path):
     import h5py
 
