@@ -65,6 +65,8 @@ def digest(texts, arrays):
         found.update(text)
     for array in arrays:
         sums = _sums_on_devices if _is_elsewhere(array) else _sums_on_host
+        if hasattr(array, "to_local"):
+            sums = _sums_of_processes
         dtype = getattr(array.dtype, "name", str(array.dtype))
         dtype = dtype.removeprefix("torch.")
         found.update(f"{tuple(array.shape)} {dtype}".encode())
@@ -80,12 +82,39 @@ def _is_elsewhere(array):
     return len(devices) > 1 or next(iter(devices)).platform != "cpu"
 
 
-def _sums_on_host(array):
+def _sums_of_processes(array):
+    """Of a `DTensor` of PyTorch, which each process holds some rows of."""
+    import torch
+    import torch.distributed as dist
+
+    (placement,), mesh = array.placements, array.device_mesh
+    local = array.to_local()
+    if placement.is_replicate():
+        return _sums_on_host(local)
+    rows = -(-array.shape[0] // mesh.size()) * mesh.get_local_rank()
+    row_words = _words_of_entry(array) * math.prod(array.shape[1:])
+    own = _sums_on_host(local, begin=rows * row_words)
+    sums = torch.tensor(own.astype("int64"), device=local.device)
+    dist.all_reduce(sums, group=mesh.get_group())
+    return (sums.cpu().numpy() % 2**32).astype("uint32")
+
+
+def _words_of_entry(tensor):
+    return max(tensor.element_size() // 4, 1)
+
+
+def is_sharded(tensors):
+    """Whether processes of PyTorch hold a part each of some tensors."""
+    return any(hasattr(each, "to_local") for each in tensors)
+
+
+def _sums_on_host(array, begin=0):
     words = _words(array)
     sums = np.zeros(2, "uint32")
     for start in range(0, len(words), CHUNK):
         part = words[start : start + CHUNK].astype("uint32")
-        places = np.arange(start, start + len(part)).astype("uint32")
+        places = np.arange(start, start + len(part)) + begin
+        places = places.astype("uint32")
         sums += [each.sum(dtype="uint32") for each in _mixed(part, places)]
     return sums
 

@@ -915,10 +915,16 @@ class Distiller(keras_compat.Model):
     def _teacher_is_fixed(self):
         """Reads all of its weights once, however often a callback saves."""
         self._saved_in_fit = {}
+        self._take_part_in_saving()
         try:
             yield
         finally:
             self._saved_in_fit = None
+
+    def _take_part_in_saving(self):
+        """Reads the own part of a teacher that no process has in whole."""
+        if self._teacher is not None and self._teacher.sharded:
+            self._saved_of_teacher()
 
     def _saved_of_teacher(self):
         if self._teacher is None:
@@ -1111,12 +1117,16 @@ class Distiller(keras_compat.Model):
         in_place = arguments.get("zipped") is False
         if is_writer():
             save_in_place_of(super().save, arguments, in_place)
+        else:
+            self._take_part_in_saving()
 
     @keras_compat.as_in_keras
     def save_weights(self, **arguments):
         in_place = arguments.get("max_shard_size") is not None
         if is_writer():
             save_in_place_of(super().save_weights, arguments, in_place)
+        else:
+            self._take_part_in_saving()
 
     def export(self, *args, **kwargs):
         if is_writer():

@@ -69,6 +69,8 @@ class Teacher:
     replaceable = True
     takes_labels = False
     needs_data = False
+    # Whether processes hold a part each: all have to read it then.
+    sharded = False
 
     @property
     def follows_student(self):

@@ -43,6 +43,14 @@ def initialize():
     split already: its `batch_size` is that of one process, and none reads the
     others' samples.
 
+    A teacher that is too large for a device can be a PyTorch module that
+    `torch.distributed.fsdp.fully_shard` has sharded, in a
+    `keras_kd.teachers.TorchModule`; all processes then call `save`. Keras
+    models can't be sharded so: each process holds the student, and a Keras
+    teacher, in whole. `predict` and `diagnose` are each process's own. Chains
+    and `keras_kd.compare` write their files from each process: run these in
+    one.
+
     Started without `torchrun`, it does nothing: the script is one process. It
     takes a process group of one's own (`torch.distributed.init_process_group`)
     as it is. Without a call of it, `fit` refuses to train a student in each

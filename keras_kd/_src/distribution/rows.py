@@ -56,6 +56,7 @@ class Rows:
                 arguments=value.arguments,
                 chunk_size=value.chunk_size,
             )
+            found.rows = self
         else:
             found = self._all_rows(ops.convert_to_tensor(value))
         mask = get_keras_mask(value)

@@ -66,6 +66,9 @@ class ChunkedLogits:
     tokens, the gradient taken with the value).
     """
 
+    # Which of its rows this process computes, where several share a batch.
+    rows = None
+
     def __init__(self, hidden, head, *, arguments=None, chunk_size=64):
         self.hidden = ops.convert_to_tensor(hidden)
         self.head = head
@@ -210,14 +213,56 @@ class PositionTerm(NamedTuple):
         return self._replace(coefficients=factor * self.coefficients)
 
 
-def sums_over_positions(terms, training=True):
+def of_rows(terms, rows):
+    """The terms at a process's own rows; the others' count nothing."""
+    parts = {}
+
+    def own(given):
+        if id(given) not in parts:
+            if isinstance(given, ChunkedLogits):
+                parts[id(given)] = ChunkedLogits(
+                    rows.own(given.hidden),
+                    given.head,
+                    arguments=given.arguments,
+                    chunk_size=given.chunk_size,
+                )
+            else:
+                parts[id(given)] = rows.own(given)
+        return parts[id(given)]
+
+    counts = 1.0 if rows.share else 0.0
+    return [
+        term._replace(
+            teacher=own(term.teacher),
+            student=own(term.student),
+            labels=own(term.labels),
+            coefficients=counts * own(term.coefficients),
+        )
+        for term in terms
+    ]
+
+
+def _sums_of_all_rows(terms, training, rows):
+    """Each process adds up its own rows, and all have the sum of these."""
+    processes = rows.processes
+    sums = sums_over_positions(of_rows(terms, rows), training, processes.count)
+    total = processes.mean(ops.stack(sums)) * processes.count
+    return [
+        own + ops.stop_gradient(total[i] - own) for i, own in enumerate(sums)
+    ]
+
+
+def sums_over_positions(terms, training=True, copies=1):
     """The value of each term, a scalar; all in one pass over the positions.
 
     Args:
         terms: list of `PositionTerm`s of the same student.
         training: whether the values have a gradient: the first one has that of
             the sum of all that are `trained`, the others none.
+        copies: over how many processes the head's gradient is averaged.
     """
+    if terms[0].student.rows is not None:
+        return _sums_of_all_rows(terms, training, terms[0].student.rows)
     training = training and any(term.trained for term in terms)
     student = terms[0].student
     hidden = ops.stop_gradient(student.hidden)
@@ -248,6 +293,7 @@ def sums_over_positions(terms, training=True):
     sums = [sums[i] for i in range(len(terms))]
     if training:
         arrays = [student.hidden, *(student.values[i] for i in student.trained)]
+        gradients = [copies * each for each in gradients]
         gradients = [chunks.joined(outputs[0], student.axis), *gradients]
         sums[0] = sums[0] + _carrier(arrays, gradients, chunks.scale)
     return sums

@@ -11,6 +11,7 @@ from keras_kd._src.backend import BACKEND
 from keras_kd._src.distillation.batch import Batch
 from keras_kd._src.distillation.batch import Predictions
 from keras_kd._src.fingerprint import digest
+from keras_kd._src.fingerprint import is_sharded
 from keras_kd._src.teachers.foreign import ForeignTeacher
 from keras_kd._src.teachers.structures import call_with
 from keras_kd._src.teachers.structures import check_call
@@ -75,6 +76,11 @@ class TorchModule(ForeignTeacher):
         self.module = module
         self.output = output
         self._check_device()
+
+    @property
+    def sharded(self):
+        # In a pass the parameters are whole, and may stay so after it.
+        return is_sharded(self.module.state_dict().values())
 
     def describe(self):
         count = sum(each.numel() for each in self.module.parameters())
