@@ -155,14 +155,17 @@ def by_name(other):
     return must_be
 
 
-def fields(**known):
-    """A dict of these fields and no others; each must be something."""
+def fields(optional=None, **known):
+    """A dict of these fields, each something; `optional` ones may be there."""
+    optional = optional or {}
+    every = {**optional, **known}
 
     def must_be(value, place):
-        if not isinstance(value, dict) or value.keys() != known.keys():
-            refuse(place, value, f"a dict of {', '.join(known)}")
-        for name, other in known.items():
-            other(value[name], f"{place}.{name}")
+        there = value.keys() - optional if isinstance(value, dict) else None
+        if there != known.keys():
+            refuse(place, value, f"a dict of {', '.join(known) or 'optional'}")
+        for name, each in value.items():
+            every[name](each, f"{place}.{name}")
 
     return must_be
 

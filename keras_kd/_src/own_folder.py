@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import os
 import pathlib
 
@@ -18,6 +19,8 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 def inside(folder, relative_path):
     """The path in a folder; refuses one that leads out of it."""
     path = folder / relative_path
+    if _is_plain(folder, pathlib.PurePath(relative_path)):
+        return path
     # Of links in a circle, unlike `pathlib`'s, it makes no error.
     real = pathlib.Path(os.path.realpath(path))
     if not real.is_relative_to(os.path.realpath(folder)):
@@ -29,6 +32,17 @@ def inside(folder, relative_path):
             "by this library: don't use it."
         )
     return path
+
+
+def _is_plain(folder, relative_path):
+    """Whether a path has no link and no `..` below a folder: most have none."""
+    parts = relative_path.parts
+    if relative_path.is_absolute() or ".." in parts:
+        return False
+    ways = itertools.accumulate(parts, os.path.join, initial=folder)
+    return not any(
+        os.path.islink(way) for way in itertools.islice(ways, 1, None)
+    )
 
 
 @contextlib.contextmanager

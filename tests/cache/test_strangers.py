@@ -4,6 +4,7 @@ import itertools
 import os
 import shutil
 
+import hostile
 import keras
 import numpy as np
 import pytest
@@ -239,7 +240,6 @@ def test_json_of_any_size_costs_nothing(copy):
 
 def change_rows(folder, change):
     """Has the index say something else, under right checksums."""
-    import hostile
 
     path = named(folder, INDEX)
     content = path.read_bytes()
@@ -263,7 +263,6 @@ def test_an_index_does_not_lead_out_of_the_shards(row, copy):
 
 
 def test_classes_that_are_none_are_refused(tmp_path):
-    import hostile
 
     write(tmp_path, outputs=cache.TopK(2))
     path = named(tmp_path, "parts/0/00001-*.npy")
@@ -319,7 +318,6 @@ def test_verify_names_all_that_is_wrong(copy):
 
 
 def test_verify_compares_headers(copy):
-    import hostile
 
     path = named(copy, SHARD)
     content = path.read_bytes().replace(b"'<f2'", b"'<i2'")

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 
+import hostile
 import numpy as np
 import pytest
 
@@ -207,6 +208,20 @@ def test_json():
     assert str(again) == str(PAYS) and again.runs == PAYS.runs
     with pytest.raises(ValueError, match='Received: \'{"runs"'):
         kd.ComparisonReport.from_json(json.dumps({"runs": []}))
+
+
+def test_json_of_anyone():
+    content, harmless = json.loads(PAYS.to_json()), 0
+    for seed in range(2000):
+        generator = hostile.seeded(seed)
+        text = json.dumps(hostile.change(content, generator))
+        try:
+            report = kd.ComparisonReport.from_json(text)
+            report.values(report.ways[0], "class_accuracy")
+            harmless += 1
+        except ValueError as error:
+            assert type(error) is ValueError and "Received: " in str(error)
+    assert 0 < harmless < 1000
 
 
 def test_plot(tmp_path):

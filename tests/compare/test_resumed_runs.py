@@ -38,7 +38,7 @@ def test_killed_and_resumed_equals_not_killed(tmp_path, fits):
     killed = processes.run(killed_comparison.main, tmp_path, 5, 4)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert len(killed.stdout.splitlines()) == 4
-    names = {path.name for path in tmp_path.iterdir()}
+    names = {path.name for path in tmp_path.iterdir()} - {"lock"}
     assert len(names) == 8 and not any("unfinished" in n for n in names)
 
     resumed = compare(folder=tmp_path)
@@ -69,6 +69,34 @@ def test_half_a_run_is_not_taken_for_a_whole(tmp_path, fits, monkeypatch):
     again = compare(folder=tmp_path, seeds=(0,))
     assert len(fits) == 4
     assert without_times(again) == without_times(whole)
+    check_strange_files(tmp_path)
+
+
+def check_strange_files(folder):
+    """Weights and figures of a teacher that don't belong together."""
+    weights = folder / "teacher_seed_0.npz"
+    before = weights.read_bytes()
+    with np.load(weights) as file:
+        arrays = dict(file)
+    objects = {**arrays, "arr_0": np.array([None])}
+    for other, said in (
+        ({n: a + 1 for n, a in arrays.items()}, "other weights than those"),
+        ({n: a[:0] for n, a in arrays.items()}, "no whole array 'arr_0'"),
+        (objects, "no whole array 'arr_0'"),
+    ):
+        np.savez(weights, **other)
+        with pytest.raises(ValueError, match=said):
+            compare(folder=folder, seeds=(0,))
+    for content in (b"", before[:-1], before[:99] + before[100:]):
+        weights.write_bytes(content)
+        with pytest.raises(ValueError, match="no whole"):
+            compare(folder=folder, seeds=(0,))
+    record = folder / "teacher_seed_0.json"
+    found = json.loads(record.read_text())
+    del found["run"]["metric"]
+    record.write_text(json.dumps(found))
+    with pytest.raises(ValueError, match="teacher_seed_0.json.*run="):
+        compare(folder=folder, seeds=(0,))
 
 
 def other_rate():

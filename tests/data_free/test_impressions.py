@@ -164,6 +164,23 @@ def test_bad_input_is_refused():
 
 
 @pytest.mark.one_backend
+@pytest.mark.one_backend
+def test_samples_of_another_form_are_refused(tmp_path):
+    impressions(linear_teacher(), 2, folder=tmp_path)
+    (path,) = tmp_path.glob("samples_*.npz")
+    with np.load(path) as file:
+        kept = dict(file)
+    for other in (
+        {"samples": np.array([None])},
+        {"samples": kept["samples"][:, :1]},
+        {"samples": np.full_like(kept["samples"], np.nan)},
+        {"loss": np.array([1.0, 2.0])},
+    ):
+        np.savez(path, **{**kept, **other})
+        with pytest.raises(ValueError, match="Received: (no whole|a loss)"):
+            impressions(linear_teacher(), 2, folder=tmp_path)
+
+
 def test_a_folder_is_known_again_with_a_loss_inside_of_a_loss(tmp_path):
     """What is compared with the file has no address of an object in it."""
     teacher, student = linear_teacher(), linear_teacher(seed=1)

@@ -1,9 +1,11 @@
 """Chains: which teacher trains which student, interruptions, errors."""
 
+import copy
 import json
 import os
 
 import chains
+import hostile
 import keras
 import numpy as np
 import pytest
@@ -320,6 +322,31 @@ def test_a_student_that_is_not_what_was_trained(teacher, whole, tmp_path):
     model_of(9).save(tmp_path / "1_large.keras")
     with pytest.raises(ValueError, match="student 1 differs"):
         fit(chain_of(teacher, tmp_path))
+
+
+@pytest.mark.one_backend
+def test_a_report_of_anyone(teacher, whole, tmp_path):
+    content = json.loads((whole[0].folder / "report.json").read_text())
+    path, chain = tmp_path / "report.json", chain_of(teacher, tmp_path)
+    for place in ("../1_large.keras", "/etc/passwd", "2_medium.keras"):
+        changed = copy.deepcopy(content)
+        changed["stages"][0]["file"] = place
+        path.write_text(json.dumps(changed))
+        with pytest.raises(ValueError, match=r"report.json.*stages\[0\].file"):
+            fit(chain)
+    harmless = 0
+    for seed in range(2000):
+        generator = hostile.seeded(seed)
+        changed = json.dumps(hostile.change(content, generator)).encode()
+        if seed % 4 == 0:
+            changed = hostile.changed_bytes(changed, generator)
+        path.write_bytes(changed)
+        try:
+            assert len(chain.report) <= 9
+            harmless += 1
+        except ValueError as error:
+            assert type(error) is ValueError and "report.json" in str(error)
+    assert 0 < harmless < 1000
 
 
 @pytest.mark.one_backend

@@ -1,5 +1,8 @@
 """compare: was it worth it? The teacher, the student alone and distilled."""
 
+import contextlib
+import pathlib
+
 import keras
 
 from keras_kd._src.arguments import checked_seeds
@@ -28,6 +31,12 @@ from keras_kd._src.compare.ways import TEACHER
 from keras_kd._src.compare.ways import checked_ways
 from keras_kd._src.distillation.teacher import as_teacher
 from keras_kd._src.fingerprint import hexadecimal
+from keras_kd._src.own_folder import held
+
+TAKEN = (
+    "Another process compares in the folder. Wait for it, or name another "
+    "folder."
+)
 
 
 def compare(
@@ -187,7 +196,10 @@ def compare(
         Records(folder, ways),
         {"batch_size": batch_size, "validation_data": validation_data},
     )
-    comparison.run(seeds, verbose)
+    with contextlib.ExitStack() as stack:
+        if folder is not None:
+            stack.enter_context(held(pathlib.Path(folder), TAKEN))
+        comparison.run(seeds, verbose)
     about = {
         "budget": str(budget),
         "batch_size": batch_size,

@@ -5,10 +5,14 @@ import pathlib
 import re
 
 import keras
-import numpy as np
 
-from keras_kd._src.atomic_write import atomic_write
+from keras_kd._src.array_file import opened_arrays
+from keras_kd._src.array_file import write_arrays
 from keras_kd._src.atomic_write import write_json
+from keras_kd._src.checked_json import read_json
+from keras_kd._src.compare.contents import RECORD
+from keras_kd._src.fingerprint import digest
+from keras_kd._src.fingerprint import hexadecimal
 from keras_kd._src.specs import finalize
 
 
@@ -42,7 +46,7 @@ class Records:
         path = self._file(way, seed, ".json")
         if path is None or not path.exists():
             return None
-        found = json.loads(path.read_text())
+        found = read_json(path, RECORD, self._damaged(path))
         now = json.loads(json.dumps(settings))
         for key, before in found["settings"].items():
             if now.get(key) != before:
@@ -60,21 +64,37 @@ class Records:
         if self.folder is None:
             return
         weights = model.get_weights()
-        atomic_write(
-            self._file(way, seed, ".npz"), lambda path: np.savez(path, *weights)
-        )
-        record = {"settings": settings, "run": run}
+        arrays = {f"arr_{n}": each for n, each in enumerate(weights)}
+        write_arrays(self._file(way, seed, ".npz"), arrays)
+        # By which weights and what was measured of them belong together.
+        belongs = hexadecimal(digest([], weights))
+        record = {"settings": settings, "weights": belongs, "run": run}
         write_json(self._file(way, seed, ".json"), record)
 
     def load(self, way, seed, model):
         """Gives a model the weights of a finished run."""
-        with np.load(self._file(way, seed, ".npz")) as file:
-            weights = [file[name] for name in file.files]
-        types = [weight.dtype for weight in model.get_weights()]
-        # NumPy has no names for types such as bfloat16.
-        pairs = zip(weights, types, strict=True)
-        model.set_weights([each.view(dtype) for each, dtype in pairs])
+        path = self._file(way, seed, ".npz")
+        damaged = self._damaged(path)
+        with opened_arrays(path, damaged) as read:
+            weights = [
+                read(f"arr_{number}", weight.shape, weight.dtype)
+                for number, weight in enumerate(model.get_weights())
+            ]
+        about = self._file(way, seed, ".json")
+        belongs = read_json(about, RECORD, self._damaged(about))["weights"]
+        if hexadecimal(digest([], weights)) != belongs:
+            raise ValueError(
+                f"{damaged} Received: other weights than those that "
+                f"{about.name} is about."
+            )
+        model.set_weights(weights)
         finalize(model)
+
+    def _damaged(self, path):
+        return (
+            f"The file {str(path)!r} is damaged, or of another comparison. "
+            "Delete it and the one beside it, and the run is made again."
+        )
 
     def _file(self, way, seed, ending):
         if self.folder is None:

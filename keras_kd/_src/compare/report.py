@@ -9,10 +9,12 @@ import numpy as np
 
 from keras_kd._src.arguments import one_of
 from keras_kd._src.atomic_write import atomic_write
+from keras_kd._src.checked_json import parse_json
 from keras_kd._src.compare import html
 from keras_kd._src.compare import plot
 from keras_kd._src.compare import rows
 from keras_kd._src.compare import sentences
+from keras_kd._src.compare.contents import checked_report
 from keras_kd._src.compare.statistics import paired_difference
 from keras_kd._src.compare.table import text_table
 from keras_kd._src.compare.ways import ALONE
@@ -192,10 +194,11 @@ class ComparisonReport:
         Raises:
             ValueError: it is something else.
         """
-        found = json.loads(text)
+        damaged = (
+            "A report is read from what `to_json` of this version returned."
+        )
+        found = parse_json(text, damaged)
         if not isinstance(found, dict) or found.get("format") != FORMAT:
-            raise ValueError(
-                "A report is read from what `to_json` of this version "
-                f"returned. Received: {text[:40]!r}."
-            )
+            raise ValueError(f"{damaged} Received: {text[:40]!r}.")
+        checked_report(found, damaged)
         return cls(found["about"], found["runs"], found["costs"])

@@ -1,6 +1,5 @@
 """Batches of samples, made one after the other, and kept in a folder."""
 
-import io
 import pathlib
 import zipfile
 
@@ -8,7 +7,8 @@ import keras
 import numpy as np
 
 from keras_kd._src.arguments import integer
-from keras_kd._src.atomic_write import atomic_write
+from keras_kd._src.array_file import opened_arrays
+from keras_kd._src.array_file import write_arrays
 from keras_kd._src.fingerprint import digest
 from keras_kd._src.fingerprint import fingerprint
 from keras_kd._src.fingerprint import hexadecimal
@@ -36,12 +36,16 @@ def make_batches(optimizer, targets, *, steps, seed, folder, verbose):
     for number, part in enumerate(parts):
         path = folder and pathlib.Path(folder) / f"samples_{number:05}.npz"
         run = _run_of(optimizer, part, steps, [seed, number])
-        samples, loss = _kept(path, run) if path else (None, None)
+        samples = loss = None
+        if path:
+            samples, loss = _kept(path, run, optimizer.samples)
         if samples is None:
             samples, loss = optimizer.run(part, steps, [seed, number])
             _check_finite(samples, loss)
             if path:
-                _keep(path, run=run, samples=samples, targets=part, loss=loss)
+                arrays = {"run": run, "samples": samples, "targets": part}
+                arrays["loss"] = np.float64(loss)
+                write_arrays(path, arrays, shared=True)
         made.append(samples)
         bar.update(number + 1, [("loss", loss)])
     return np.concatenate(made)
@@ -54,25 +58,24 @@ def _run_of(optimizer, targets, steps, seed):
     return digest(texts, [targets, *map(fingerprint, models)])
 
 
-def _kept(path, run):
+def _kept(path, run, like):
     """The samples of a batch that was made before; None if there are none."""
-    try:
-        # Not by its name: NumPy leaves a broken file open.
-        kept = dict(np.load(io.BytesIO(path.read_bytes())))
-    except (FileNotFoundError, EOFError, zipfile.BadZipFile):
+    if not zipfile.is_zipfile(path):  # None yet, or half a file.
         return None, None
-    if not np.array_equal(kept["run"], run):
-        raise ValueError(
-            f"The file {str(path)!r} holds samples of another teacher or of "
-            f"other settings. Received: {hexadecimal(kept['run'][:6])}, "
-            f"expected {hexadecimal(run[:6])}. Give another `folder`, or "
-            "remove the files."
-        )
-    return kept["samples"], float(kept["loss"])
-
-
-def _keep(path, **arrays):
-    atomic_write(path, lambda file: np.savez(file, **arrays))
+    damaged = f"The file {str(path)!r} is damaged. Remove it."
+    with opened_arrays(path, damaged) as read:
+        found = read("run", run.shape, run.dtype)
+        if not np.array_equal(found, run):
+            raise ValueError(
+                f"The file {str(path)!r} holds samples of another teacher or "
+                f"of other settings. Received: {hexadecimal(found[:6])}, "
+                f"expected {hexadecimal(run[:6])}. Give another `folder`, or "
+                "remove the files."
+            )
+        kept = read("samples", like.shape, like.dtype)
+        loss = float(read("loss", (), "float64"))
+    _check_finite(kept, loss)
+    return kept, loss
 
 
 def _check_finite(samples, loss):

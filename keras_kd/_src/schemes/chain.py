@@ -1,6 +1,5 @@
 """Chain: students trained in stages; each finished one teaches the next."""
 
-import json
 import pathlib
 import random
 import re
@@ -15,12 +14,51 @@ from keras_kd._src.arguments import one_of
 from keras_kd._src.atomic_write import atomic_write
 from keras_kd._src.atomic_write import write_json
 from keras_kd._src.callbacks.epoch_backup import EpochBackup
+from keras_kd._src.checked_json import all_of
+from keras_kd._src.checked_json import by_name
+from keras_kd._src.checked_json import choice
+from keras_kd._src.checked_json import fields
+from keras_kd._src.checked_json import nothing_or
+from keras_kd._src.checked_json import read_json
+from keras_kd._src.checked_json import real
+from keras_kd._src.checked_json import short
+from keras_kd._src.checked_json import text
+from keras_kd._src.checked_json import whole
 from keras_kd._src.distillation.distiller import Distiller
 from keras_kd._src.fingerprint import fingerprint
 from keras_kd._src.fingerprint import hexadecimal
 from keras_kd._src.folder_lock import FolderLock
+from keras_kd._src.own_folder import inside
 from keras_kd._src.schemes.densely_guided import densely_guided
 from keras_kd._src.teachers.ensemble import Ensemble
+
+NAME = r"\w[\w.-]*"  # Of a stage, and of its files.
+
+
+def _hard_weight(value, place):
+    (choice("schedule") if isinstance(value, str) else real)(value, place)
+
+
+# What `report.json` holds.
+FINGERPRINT = text(r"[0-9a-f]{64}", "hexadecimal digits")
+STAGE = fields(
+    stage=text(NAME, "a stage's name"),
+    teachers=all_of(text(NAME, "a stage's name"), least=1),
+    file=text(),
+    parameters=whole(),
+    epochs=whole(),
+    seconds=real,
+    metrics=by_name(real),
+    history=by_name(all_of(nothing_or(real))),
+    settings=fields(
+        name=text(),
+        epochs=whole(),
+        teachers=choice("previous", "all"),
+        hard_weight=_hard_weight,
+    ),
+    fingerprint=FINGERPRINT,
+)
+REPORT = fields(seed=whole(), teacher=FINGERPRINT, stages=all_of(STAGE))
 
 
 class Stage:
@@ -208,7 +246,23 @@ class Chain:
             epochs; `"settings"`; and the student's `"fingerprint"`.
         """
         path = self.folder / "report.json"
-        return json.loads(path.read_text())["stages"] if path.exists() else []
+        return self._read(path)["stages"] if path.exists() else []
+
+    def _read(self, path):
+        """What the report's file says; else an error that names the entry."""
+        damaged = (
+            f"The report {str(path)!r} is damaged, or is none of a chain. Put "
+            "back the one of the run, or begin a new run in another folder."
+        )
+        report = read_json(path, REPORT, damaged)
+        for place, stage in enumerate(report["stages"], start=1):
+            # Not a path: nothing outside of the folder is loaded.
+            if stage["file"] != f"{place}_{stage['stage']}.keras":
+                raise ValueError(
+                    f"{damaged} Received: stages[{place - 1}].file="
+                    f"{short(stage['file'])}, expected that of its stage."
+                )
+        return report
 
     def fit(self, x=None, y=None, **kwargs):
         """Trains what is not finished yet.
@@ -262,7 +316,7 @@ class Chain:
         if not path.exists():
             seed = random.randrange(2**31) if self.seed is None else self.seed
             write_json(path, {"seed": seed, "teacher": teacher, "stages": []})
-        report = json.loads(path.read_text())
+        report = self._read(path)
         self._check("teacher", report["teacher"], teacher)
         if self.seed is not None:
             self._check("seed", report["seed"], self.seed)
@@ -293,7 +347,7 @@ class Chain:
         return student
 
     def _load(self, student, place, finished):
-        student.load_weights(self.folder / finished["file"])
+        student.load_weights(inside(self.folder, finished["file"]))
         now = _hexadecimal(student)
         self._check(f"student {place + 1}", finished["fingerprint"], now)
 
@@ -384,7 +438,7 @@ def _hexadecimal(model):
 
 
 def _checked_name(name):
-    ok = isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name)
+    ok = isinstance(name, str) and re.fullmatch(NAME, name)
     if not ok or name == "teacher":
         raise ValueError(
             "Argument `name` names the stage's files: letters, digits, '_', "

@@ -10,7 +10,8 @@ import numpy as np
 
 from keras_kd._src.arguments import integer
 from keras_kd._src.arguments import number
-from keras_kd._src.atomic_write import atomic_write
+from keras_kd._src.array_file import opened_arrays
+from keras_kd._src.array_file import write_arrays
 from keras_kd._src.fingerprint import digest
 from keras_kd._src.fingerprint import fingerprint
 from keras_kd._src.text.tokens import end_tokens
@@ -337,34 +338,56 @@ class GeneratedTexts(keras.utils.PyDataset):
             return
         names = "tokens", "lengths", "ended"
         values = {
-            "refresh": refresh,
+            "refresh": np.int64(refresh),
             "settings": self._settings(),
             "writer": fingerprint(self.writer),
             **dict(zip(names, new)),
         }
-        path = self.folder / FILE
-        atomic_write(path, lambda file: np.savez(file, **values))
+        write_arrays(self.folder / FILE, values)
 
     def _restored(self, refresh, is_first):
         """The texts of a run that was interrupted; None if there are none."""
         path = self.folder and self.folder / FILE
         if not path or not path.exists():
             return None
-        with np.load(path) as file:
-            kept = dict(file)
-        if not np.array_equal(kept["settings"], self._settings()):
+        damaged = f"The texts in {str(path)!r} are damaged. Remove the file."
+        with opened_arrays(path, damaged) as read:
+            kept = self._kept(path, read)
+        # Later in a buffer's life the student is no more what it was.
+        same = self.refresh_every and not is_first
+        same = same or np.array_equal(kept["writer"], fingerprint(self.writer))
+        if kept["refresh"] != refresh or not same:
+            return None
+        self._check_kept(kept, damaged)
+        return kept["tokens"], kept["lengths"], kept["ended"]
+
+    def _kept(self, path, read):
+        """What a file has, if it is of this run."""
+        settings = self._settings()
+        if not np.array_equal(read("settings", settings.shape, "u1"), settings):
             raise ValueError(
                 f"The texts in {str(path)!r} are of another run: its prompts, "
                 "share, steps, lengths, sampler or seed were others. Received: "
                 f"folder={str(self.folder)!r}. Remove the file, or give "
                 "another folder."
             )
-        # Later in a buffer's life the student is no more what it was.
-        same = self.refresh_every and not is_first
-        same = same or np.array_equal(kept["writer"], fingerprint(self.writer))
-        if kept["refresh"] != refresh or not same:
-            return None
-        return kept["tokens"], kept["lengths"], kept["ended"]
+        count = round(self.share * self._samples)
+        return {
+            "refresh": read("refresh", (), "int64"),
+            "writer": read("writer", (32,), "u1"),
+            "tokens": read("tokens", (count, self.max_length), "int32"),
+            "lengths": read("lengths", (count,), "int32"),
+            "ended": read("ended", (count,), "bool"),
+        }
+
+    def _check_kept(self, kept, damaged):
+        lengths, tokens = kept["lengths"], kept["tokens"]
+        outside = (lengths < 1) | (lengths > self.max_length)
+        if outside.any() or (tokens < 0).any():
+            raise ValueError(
+                f"{damaged} Received: lengths of {lengths.min()} to "
+                f"{lengths.max()}, and tokens from {tokens.min()} on."
+            )
 
 
 def _checked_share(share, writer, responses):
