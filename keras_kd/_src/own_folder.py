@@ -39,10 +39,9 @@ def _is_plain(folder, relative_path):
     parts = relative_path.parts
     if relative_path.is_absolute() or ".." in parts:
         return False
-    ways = itertools.accumulate(parts, os.path.join, initial=folder)
-    return not any(
-        os.path.islink(way) for way in itertools.islice(ways, 1, None)
-    )
+    first = os.path.join(folder, *parts[:1])
+    ways = itertools.accumulate(parts[1:], os.path.join, initial=first)
+    return not any(map(os.path.islink, ways))
 
 
 @contextlib.contextmanager
