@@ -21,7 +21,7 @@ import writing_run
 
 import keras_kd as kd
 
-CASES = 20_000  # In the tests.
+CASES = 16_000  # In the tests.
 FAST = "/dev/shm" if os.path.isdir("/dev/shm") else None
 ROOM = 2**30  # Bytes that may be allocated beside what there is.
 SECONDS = 2.0  # That a case may take.
