@@ -127,6 +127,7 @@ def test_the_report(whole):
         saved = keras.saving.load_model(chain.folder / stage["file"])
         assert_close(numpy(saved(x)), numpy(student(x)))
     assert {path.name for path in chain.folder.iterdir()} == {
+        "lock",
         "report.json",
         "1_large.keras",
         "2_medium.keras",
