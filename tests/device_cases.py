@@ -296,6 +296,11 @@ def cached():
     return compiled(kd.Distiller(cache, student), (data,))
 
 
+def live():
+    """The same with the teacher itself."""
+    return compiled(kd.Distiller(*models()), indexed())
+
+
 def chain():
     """A teacher, an assistant made from it, and a student."""
     teacher = stack()

@@ -25,6 +25,7 @@ os.environ["XLA_FLAGS"] = (
 import device_cases
 import jax
 import keras
+import numpy as np
 from device_cases import Host
 
 ON_HOSTS = {"together", "cached"}
@@ -42,10 +43,11 @@ def layouts():
 def trained(case, distribution=None):
     keras.distribution.set_distribution(distribution)
     run = device_cases.made(case)
+    found = device_cases.fitted(run)
     if isinstance(distribution, keras.distribution.ModelParallel):
         for part in run.parts:
             check_sharded(part)
-    return device_cases.fitted(run)
+    return found
 
 
 def check_sharded(part):
@@ -117,6 +119,39 @@ def host(number, port, folder):
         distribution = keras.distribution.DataParallel(auto_shard_dataset=False)
         found = trained(case, distribution)
         device_cases.compare(f"2 hosts, {name}", expected[name], found)
+    save_and_load(expected["cached"], pathlib.Path(folder) / number)
+
+
+def save_and_load(expected, folder):
+    """A teacher that no host holds all of: to gather it is an error."""
+    Host.number, Host.count = 0, 1  # Both hosts have all of each batch.
+    first, second, third, fourth = keras.distribution.list_devices()
+    devices = keras.distribution.DeviceMesh(
+        (2, 2),
+        ["batch", "model"],
+        # Each model is in parts on both hosts.
+        devices=np.array([[first, third], [second, fourth]]),
+    )
+    layout = keras.distribution.LayoutMap(devices)
+    layout["teacher_(hidden|head)/kernel"] = (None, "model")
+    keras.distribution.set_distribution(
+        keras.distribution.ModelParallel(
+            layout_map=layout, auto_shard_dataset=False
+        )
+    )
+    run = device_cases.made(device_cases.live)
+    kernel = run.distiller.teacher.get_layer("teacher_hidden").kernel
+    assert not kernel.value.is_fully_addressable
+    found = device_cases.fitted(run)
+    device_cases.compare("2 hosts, teacher in parts", expected, found)
+    run.distiller.save_weights(f"{folder}.weights.h5")
+    run.distiller.load_weights(f"{folder}.weights.h5")
+    run.distiller.save(f"{folder}.keras")
+    loaded = keras.models.load_model(f"{folder}.keras")
+    loaded.set_teacher(run.distiller.teacher)
+    assert not kernel.value.is_fully_addressable
+    values = device_cases.values_of([loaded])
+    device_cases.compare("2 hosts, loaded", ({}, found[1]), ({}, values))
 
 
 if __name__ == "__main__":

@@ -238,6 +238,16 @@ def separate_buffers(variables):
         seen.add(id(variable.value))
 
 
+def kept_value(variable):
+    """A variable's value, to be assigned again: on the host, if it can be.
+
+    Of what JAX shards over several hosts, none holds all; it does not change.
+    """
+    if getattr(variable.value, "is_fully_addressable", True):
+        return keras.ops.convert_to_numpy(variable)
+    return variable.value
+
+
 def random_states():
     """States of the random generators that are no Keras variables, by name.
 

@@ -9,6 +9,7 @@ import contextlib
 import numpy as np
 from keras import ops
 
+from keras_kd._src.backend import kept_value
 from keras_kd._src.backend import random_states
 from keras_kd._src.backend import set_random_states
 
@@ -55,7 +56,7 @@ def _seeds(distiller):
 @contextlib.contextmanager
 def restored_on_error(variables):
     """Gives variables their values back if loading fails half-way."""
-    values = [ops.convert_to_numpy(variable) for variable in variables]
+    values = [kept_value(variable) for variable in variables]
     try:
         yield
     except Exception:

@@ -1147,7 +1147,10 @@ class Distiller(keras_compat.Model):
 
     def load_weights(self, filepath, skip_mismatch=False, **kwargs):
         self._check_loadable(filepath)
-        variables = self.trainable_variables + self.non_trainable_variables
+        variables = list(self.variables)
+        # Of a teacher that stays as it is, nothing is written.
+        if self._teacher is not None and self._teacher.follows_student:
+            variables += self._teacher.variables
         if self.compiled:
             variables += self.optimizer.variables
         with checkpoint.restored_on_error(variables):
