@@ -26,10 +26,11 @@ class Watch(keras.callbacks.Callback):
 
     def __init__(self, notes):
         super().__init__()
-        self.notes = notes
+        # Of this process: a list of its own would be put back by a backup.
+        self.notes = lambda: notes
 
     def on_train_begin(self, logs=None):
-        self.notes.append(
+        self.notes().append(
             {
                 "teacher": weights_of(self.model.teacher),
                 "start": weights_of(self.model.student),
@@ -38,7 +39,7 @@ class Watch(keras.callbacks.Callback):
         )
 
     def on_epoch_end(self, epoch, logs=None):
-        self.notes[-1]["epochs"].append(epoch)
+        self.notes()[-1]["epochs"].append(epoch)
 
 
 class Interruption(Exception):
