@@ -48,6 +48,7 @@ ON_PYTORCH = {
     "file_types_from_onnx.py",
     "forest_without_data.py",
     "is_it_worth_it.py",
+    "language_models.py",
     "large_vocabulary.py",
     "on_a_gpu.py",
     "photos_from_torch.py",
@@ -167,9 +168,7 @@ def test_example(path, tmp_path):
     assert list(tmp_path.rglob("*.png")) or path.name in WITHOUT_FIGURE
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() == "tensorflow", reason="runs with other backends"
-)
+@pytest.mark.one_backend
 def test_methods_of_transformers(tmp_path):
     path = ROOT / "examples" / "benchmarks" / "methods.py"
     printed = run(path, tmp_path, "--smoke", "--pair", "transformers")

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from support import KINDS
 from support import MODELS
 from support import cross_entropy
 from support import data
@@ -33,7 +34,7 @@ class Regularized(keras.Model):
         return loss + 0.1 * keras.ops.mean(keras.ops.square(y_pred))
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_keras_alone(kind, tmp_path):
     """Where this fails, so must the others: the fault is not `keras_kd`'s."""
     model = MODELS[kind](4, name="model", dropout=0.5, regularizer="l2")
@@ -52,7 +53,7 @@ def test_keras_alone(kind, tmp_path):
     assert np.isfinite(logs["loss"])
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_fit_evaluate_save_and_resume(kind, tmp_path):
     teacher = MODELS[kind](8, name="teacher")
     student = MODELS[kind](4, name="student", regularizer="l2")
