@@ -60,7 +60,7 @@ ON_TENSORFLOW = {"phone_classifier.py", "to_the_phone.py"}
 # It counts what XLA sends between devices.
 ON_JAX = {"scaling.py"}
 # They have code of their own for each.
-ON_EACH_BACKEND = {"many_devices.py", "step_time.py", "teacher_cache.py"}
+ON_EACH_BACKEND = {"step_time.py", "teacher_cache.py"}
 WITHOUT_FIGURE = {"large_vocabulary.py", "on_a_gpu.py"}
 # A run of two steps has an untrained teacher, and weights that have just begun
 # to grow.
@@ -78,10 +78,7 @@ def marked(path):
 
 
 def backends_of(path):
-    """One after the other: they use what other tests test on each backend.
-
-    A guide, which every reader follows, runs on PyTorch, too.
-    """
+    """One after the other: they use what other tests test on each backend."""
     if path.name in ON_EACH_BACKEND:
         return {"torch", "jax", "tensorflow"}
     if path.name in ON_PYTORCH:
@@ -90,9 +87,8 @@ def backends_of(path):
         return {"jax"}
     if path.name in ON_TENSORFLOW:
         return {"tensorflow"}
-    if path in GUIDES:
-        return {"torch", ("tensorflow", "jax")[GUIDES.index(path) % 2]}
-    return {("torch", "jax", "tensorflow")[EXAMPLES.index(path) % 3]}
+    place = [*GUIDES, *EXAMPLES].index(path)
+    return {("torch", "jax", "tensorflow")[place % 3]}
 
 
 def run(path, folder, *arguments, short=False):

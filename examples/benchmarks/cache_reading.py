@@ -133,13 +133,16 @@ def simulate(path, example, samples, read):
         about = {"file": name, "bytes": size, "checksum": checksum}
         about |= {"samples": len(span), "input_checksums": []}
         shards.append(about)
-    index = np.array([[0, samples], [0, -1]])
-    np.save(path / "index-0.npy", index)
-    data = (path / "index-0.npy").read_bytes()
+    file = io.BytesIO()
+    np.save(file, np.array([[0, samples], [0, -1]]))
+    data = file.getvalue()
+    checksum = zlib.crc32(data)
+    name = f"index-{checksum:08x}.npy"
+    (path / name).write_bytes(data)
     content = json.loads((example / "manifest.json").read_text())
     del content["checksum"]
-    about = {"file": "index-0.npy", "bytes": len(data), "runs": 2}
-    content["index"] = {**about, "checksum": zlib.crc32(data)}
+    about = {"file": name, "bytes": len(data), "runs": 2}
+    content["index"] = {**about, "checksum": checksum}
     content["samples"] = samples
     content["parts"][0]["shards"] = shards
     text = json.dumps(content, sort_keys=True).encode()
