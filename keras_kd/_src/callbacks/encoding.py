@@ -25,7 +25,7 @@ def encode(value):
     if type(value) is dict:
         return {"dict": encode([list(pair) for pair in value.items()])}
     if isinstance(value, keras.Variable):
-        return {"in_place": _array(value.value)}
+        return {"in_place": _array(value)}
     if isinstance(value, (np.ndarray, np.generic)):
         return {"array": _array(value)}
     if keras.ops.is_tensor(value):

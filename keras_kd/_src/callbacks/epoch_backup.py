@@ -309,7 +309,7 @@ def _variables_of(model):
     return [
         (
             f"variable_{number}",
-            lambda each=each: keras.ops.convert_to_numpy(each.value),
+            lambda each=each: keras.ops.convert_to_numpy(each),
         )
         for number, each in enumerate(model_state.variables(model))
     ]
