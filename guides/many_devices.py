@@ -274,10 +274,10 @@ figure.savefig("many_devices.png", dpi=110)
 ## A teacher that is too large for one device
 
 On JAX a layout says along which axis of the devices each weight is split. The
-script above does it with the teacher's first layer if it is asked for `"batch
+script above does it with the teacher's first layer with the argument `"batch
 and teacher"`; the student stays whole, as it is small. A distiller never puts
 such a teacher together: not in a step, not when it saves and not when it
-resumes. (What tells one teacher from another, its *fingerprint*, is summed up
+resumes. (The *fingerprint*, by which another teacher is refused, is summed up
 by each device over what it holds.)
 
 On PyTorch it is FSDP, for a teacher that is a PyTorch module of Hugging Face,
@@ -306,7 +306,7 @@ first. Give `DataParallel(auto_shard_dataset=False)` unless the data is a
 `batch_size`.
 
 **TensorFlow.** Batch normalization takes the statistics of each device's part
-of the batch, unless it is told `synchronized=True`, as in the script. Else the
+of the batch, unless it has `synchronized=True`, as in the script. Else the
 student is another one, neither better nor worse. Sample weights that differ
 between the parts weigh each part by itself.
 
@@ -401,7 +401,7 @@ took 0.99 s a step and one took 1.73 s, for a convolutional network on images of
 - `batch_size` is that of all devices, and the learning rate stays.
 - Compare a few steps on one device and on several before a long run.
 - A teacher that fits stays whole; one that does not is sharded; one that is
-  asked twice is cached.
+  used twice is cached.
 
 Next, *Cached predictions* shows how many workers write one cache.
 """

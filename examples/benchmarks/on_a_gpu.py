@@ -114,10 +114,10 @@ def measured(backend, seconds, smoke):
             printed.seek(0)
             lines = printed.read().splitlines()
         found = [json.loads(line) for line in rows.read_text().splitlines()]
-    return told(backend, found, lines)
+    return with_missing(backend, found, lines)
 
 
-def told(backend, rows, printed):
+def with_missing(backend, rows, printed):
     """Rows with their backend and device, and one for what is missing."""
     if not rows:
         last = " ".join(printed[-2:])[-200:]

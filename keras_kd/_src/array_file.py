@@ -5,12 +5,13 @@ import io
 import math
 import struct
 import zipfile
+import zlib
 
 import numpy as np
 
 from keras_kd._src.atomic_write import atomic_write
 
-# What `zipfile` says of a file that is none, or a hostile one.
+# What `zipfile` raises for a file that is none, damaged or hostile.
 UNREADABLE = (
     EOFError,
     KeyError,
@@ -20,6 +21,7 @@ UNREADABLE = (
     ValueError,
     struct.error,
     zipfile.BadZipFile,
+    zlib.error,
 )
 
 
@@ -33,7 +35,7 @@ def write_arrays(path, arrays, shared=False):
 def opened_arrays(path, damaged):
     """Gives `read(name, shape, dtype)`, of what `write_arrays` has written.
 
-    NumPy would allocate what a header asks for, whatever there is. Here the
+    NumPy would allocate what a header says, whatever there is. Here the
     header must be that of the shape and type that are expected.
 
     Args:

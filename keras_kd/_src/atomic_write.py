@@ -66,8 +66,8 @@ def save_in_place_of(save, arguments, in_place):
     """
     path = arguments["filepath"]
     one_file = str(path).endswith((".keras", ".h5", ".hdf5")) and not in_place
-    asks = arguments.get("overwrite", True) is False and os.path.exists(path)
-    if asks or not one_file or "://" in str(path):
+    prompts = arguments.get("overwrite", True) is False and os.path.exists(path)
+    if prompts or not one_file or "://" in str(path):
         save(**arguments)
     else:
         rest = {**arguments, "overwrite": True}  # Of the empty new file.

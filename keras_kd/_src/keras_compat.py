@@ -210,7 +210,7 @@ def student_loss(student, compiled, x, y, y_pred, sample_weight, training):
 
 
 def saves_own_state(layer):
-    """Whether a layer saves more than its variables, as far as can be told.
+    """Whether a layer saves more than its variables, as far as can be seen.
 
     Layers of Keras and KerasHub that save in their own way save no more.
     """

@@ -268,7 +268,7 @@ def test_a_file_that_was_damaged(tmp_path):
     fit_once(tmp_path, epochs=2)
 
 
-def run_what_is_told(folder):
+def run_a_second_process(folder):
     """In another process: two runs where one is at work."""
     stage = kd.schemes.Stage("one", small_model, epochs=1, compile=dict)
     chain = kd.schemes.Chain(small_model(), [stage], folder=folder)
@@ -282,15 +282,15 @@ def run_what_is_told(folder):
 @pytest.mark.one_backend
 @pytest.mark.skipif(sys.platform == "win32", reason="no locks of this kind")
 def test_two_processes_in_one_folder(tmp_path):
-    told = []
+    results = []
 
     def run_another(epoch, logs):
-        told.append(processes.run(run_what_is_told, tmp_path))
+        results.append(processes.run(run_a_second_process, tmp_path))
 
     callback = keras.callbacks.LambdaCallback(on_epoch_end=run_another)
     fit_once(tmp_path, callbacks=[callback])
-    assert told[0].returncode == 0, told[0].stderr
-    assert told[0].stdout.count(f'"process": {os.getpid()}, "host"') == 2
+    assert results[0].returncode == 0, results[0].stderr
+    assert results[0].stdout.count(f'"process": {os.getpid()}, "host"') == 2
     # It is free again.
     assert processes.run(fit_once, tmp_path, None, 2).returncode == 0
 

@@ -29,8 +29,8 @@ def merge(path, *, samples=None, allow_gaps=False):
     """Makes one cache of all parts in a folder, if nothing is missing.
 
     To be called once, when all writers have ended; a second process that
-    merges the folder at the same time is told so. Nothing is copied: the parts
-    stay where they are, and get a common index and manifest. All
+    merges the folder at the same time gets an error. Nothing is copied: the
+    parts stay where they are, and get a common index and manifest. All
     checksums are compared. It may be called again, after more parts were
     written; a reader that is open goes on with the cache that it has opened
     (and one that is pickled, as for workers, until `merge` is called once

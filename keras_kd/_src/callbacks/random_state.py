@@ -1,4 +1,4 @@
-"""The random generators that a process has for all that asks for none."""
+"""The random generators that a process has, used where none is given."""
 
 import random
 import sys

@@ -6,24 +6,13 @@ the arrays, and its checksums tell a file that was damaged.
 
 import json
 import zipfile
-import zlib
 
 import numpy as np
 
+from keras_kd._src.array_file import UNREADABLE
 from keras_kd._src.atomic_write import atomic_write
 
 STATE = "state.json"
-# What `zipfile` raises where the bytes are not what was written.
-UNREADABLE = (
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def write(path, state, arrays):

@@ -130,7 +130,7 @@ def is_writer():
 
 
 def _started():
-    """How many processes there are, by what `torchrun` tells each."""
+    """How many processes there are, by the environment of `torchrun`."""
     count = os.environ.get("WORLD_SIZE", "1")
     return int(count) if count.isdigit() and "RANK" in os.environ else 1
 

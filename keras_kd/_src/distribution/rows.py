@@ -89,7 +89,7 @@ def row_count(batch):
 
 
 def shapes_checksum(batch):
-    """A number that tells batches of other shapes, but for their rows."""
+    """A checksum of a batch's shapes, but for the number of rows."""
     shapes = [
         [*each.shape[1:]] if _has_rows(each) else None
         for each in keras.tree.flatten(batch)
@@ -98,7 +98,7 @@ def shapes_checksum(batch):
 
 
 def values_checksum(batch, count=64):
-    """A number that tells batches of other samples, or in another order."""
+    """A checksum of a batch's samples, in their order."""
     checksum = 0
     for each in keras.tree.flatten(batch):
         if _has_rows(each):
