@@ -578,10 +578,10 @@ axis.set_ylabel("test accuracy (%)")
 axis.legend(loc="lower left")
 figure.tight_layout()
 plt.savefig("cached_predictions_bytes.png", dpi=120)
-plt.close(figure)
+plt.show()
 
 """
-![Test accuracy by bytes per sample](cached_predictions_bytes.png)
+*Figure: Test accuracy by bytes per sample.*
 
 The bytes don't include the 8 of the sample index. The figure shows the run on
 JAX; a table of all three backends is at the end of this guide. The results:
@@ -683,10 +683,10 @@ for (name, pictures), row in zip(rows.items(), axes):
     row[0].set_ylabel(name)
 figure.tight_layout()
 plt.savefig("cached_predictions_views.png", dpi=120)
-plt.close(figure)
+plt.show()
 
 """
-![Six images and two augmented views of each](cached_predictions_views.png)
+*Figure: Six images and two augmented views of each.*
 
 `write` and `join` take the augmented views in place of the images. Epoch 0 uses
 view 0 of each image, epoch 1 view 1, and after the last view it begins again
@@ -742,10 +742,10 @@ axes[0].set_ylabel("accuracy (%)")
 axes[0].legend()
 figure.tight_layout()
 plt.savefig("cached_predictions.png", dpi=120)
-plt.close(figure)
+plt.show()
 
 """
-![Accuracy by number of augmented views](cached_predictions.png)
+*Figure: Accuracy by number of augmented views.*
 
 All of this holds on the three backends; the numbers are those of JAX.
 

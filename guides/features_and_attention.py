@@ -366,7 +366,7 @@ axis.set_xlabel("test accuracy (%): a dot for each seed, a bar for the mean")
 axis.grid(axis="x", alpha=0.3)
 figure.tight_layout()
 plt.savefig("features_and_attention.png", dpi=120)
-plt.close(figure)
+plt.show()
 
 """
 Test accuracy in percent, mean and standard deviation over three seeds, on a
@@ -382,7 +382,7 @@ CPU. The teacher is one run on each backend.
 
 (In parentheses the weight; the plot shows the run on JAX.)
 
-![Test accuracy of the students](features_and_attention.png)
+*Figure: Test accuracy of the students.*
 
 What does this show? Soft targets alone gain less than a point, and the seeds
 differ by more than that. With features in addition the mean is better on all
@@ -428,10 +428,10 @@ for (name, maps), row in zip(rows.items(), axes):
     row[0].set_ylabel(name)
 figure.tight_layout()
 plt.savefig("attention_maps.png", dpi=120)
-plt.close(figure)
+plt.show()
 
 """
-![Attention of teacher and student](attention_maps.png)
+*Figure: Attention of teacher and student.*
 
 Each small square is one of 16 positions; bright is active. For the 1 and the 0,
 the student is active where the teacher is. For the 7 and the second 5 they

@@ -207,10 +207,10 @@ for axis, sample in zip(axes, touched.samples):
     axis.axis("off")
 figure.tight_layout()
 plt.savefig("filtering_targets_dropped.png", dpi=120)
-plt.close(figure)
+plt.show()
 
 """
-![Samples that DropWrong drops](filtering_targets_dropped.png)
+*Figure: Samples that DropWrong drops.*
 
 This is the reason why it works. The errors of the teacher and those of our
 labels are independent, so both seldom make the *same* error. Where they agree,
@@ -265,10 +265,10 @@ for row in axes:
     row[0].set_ylabel("probability")
 figure.tight_layout()
 plt.savefig("filtering_targets_rules.png", dpi=120)
-plt.close(figure)
+plt.show()
 
 """
-![One sample under six rules](filtering_targets_rules.png)
+*Figure: One sample under six rules.*
 
 Our label is the orange bar.
 
@@ -748,10 +748,10 @@ for axis, case in zip(axes, ("memorized labels", "confused classes")):
     axis.grid(axis="x", alpha=0.3)
 figure.tight_layout()
 plt.savefig("filtering_targets.png", dpi=120)
-plt.close(figure)
+plt.show()
 
 """
-![Test accuracy of the students](filtering_targets.png)
+*Figure: Test accuracy of the students.*
 
 ## When does it pay?
 

@@ -278,10 +278,10 @@ for axis, temperature in zip(axes[1:], (1.0, 4.0, 16.0)):
 axes[1].set_ylabel("probability")
 figure.tight_layout()
 plt.savefig("getting_started_soft_targets.png", dpi=120)
-plt.close(figure)
+plt.show()
 
 """
-![Soft targets at three temperatures](getting_started_soft_targets.png)
+*Figure: Soft targets at three temperatures.*
 
 The 3 looks a little like a 9 and a 5, and not at all like a 0. At temperature 1
 the teacher's probabilities show that for this doubtful digit. For most digits
@@ -381,10 +381,10 @@ axis.set_xlabel("test accuracy (%): a dot for each seed, a bar for the mean")
 axis.grid(axis="x", alpha=0.3)
 figure.tight_layout()
 plt.savefig("getting_started.png", dpi=120)
-plt.close(figure)
+plt.show()
 
 """
-![Test accuracy of the students](getting_started.png)
+*Figure: Test accuracy of the students.*
 
 With the same 100 images, the teacher's predictions gain three to four points.
 The 900 images without labels gain about one more.

@@ -313,10 +313,12 @@ of `get_weights`.
 
 few_labels.to_html("is_it_worth_it.html")
 everything = few_labels.to_json()
-few_labels.plot().savefig("is_it_worth_it.png", dpi=120)
+figure = few_labels.plot()
+figure.savefig("is_it_worth_it.png", dpi=120)
+figure  # noqa: B018
 
 """
-![Each seed's accuracy, and the paired difference](is_it_worth_it.png)
+*Figure: Each seed's accuracy, and the paired difference.*
 
 ## What the report can't say
 

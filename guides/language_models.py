@@ -422,10 +422,10 @@ for axis, (name, loss) in zip(axes, divergences.items()):
 axes[0].set_ylabel("probability")
 figure.tight_layout()
 plt.savefig("language_models_divergences.png", dpi=120)
-plt.close(figure)
+plt.show()
 
 """
-![The best student for each divergence](language_models_divergences.png)
+*Figure: The best student for each divergence.*
 
 Gray is the teacher, the line is the student. Forward KL covers all that the
 teacher finds likely, and so also what lies between, which is wrong. Reverse KL
@@ -863,10 +863,10 @@ axes[1].set_xlabel("divergence from the teacher (nats a token)")
 axes[0].invert_yaxis()
 figure.tight_layout()
 plt.savefig("language_models.png", dpi=120)
-plt.close(figure)
+plt.show()
 
 """
-![Bits a byte and divergence of the students](language_models.png)
+*Figure: Bits a byte and divergence of the students.*
 
 ## What to watch
 

@@ -56,9 +56,9 @@ import subprocess
 import sys
 
 import keras
+import matplotlib.pyplot as plt
 import numpy as np
 from keras import layers
-from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 
 BACKEND = keras.backend.backend()
@@ -259,17 +259,17 @@ and with stochastic gradient descent: over hundreds of steps rounding grows, the
 faster with Adam, which divides small gradients by small numbers.
 """
 
-figure = Figure(figsize=(7, 4), layout="constrained")
-axes = figure.subplots()
+figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
 axes.plot(one["history"]["loss"], lw=5, alpha=0.3, label="one device")
 for text, run in runs.items():
     axes.plot(run["history"]["loss"], "--", label=text)
 axes.set(xlabel="epoch", ylabel="training loss")
 axes.legend(frameon=False)
-figure.savefig("many_devices.png", dpi=110)
+plt.savefig("many_devices.png", dpi=120)
+plt.show()
 
 """
-![Three curves of the training loss that lie on each other](many_devices.png)
+*Figure: Three curves of the training loss that lie on each other.*
 
 ## A teacher that is too large for one device
 

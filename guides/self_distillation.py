@@ -405,10 +405,10 @@ axis.set_xlabel("test accuracy (%): a dot for each seed, a bar for the mean")
 axis.grid(axis="x", alpha=0.3)
 figure.tight_layout()
 plt.savefig("self_distillation.png", dpi=120)
-plt.close(figure)
+plt.show()
 
 """
-![Test accuracy of the students](self_distillation.png)
+*Figure: Test accuracy of the students.*
 
 Which differences are larger than the spread of the seeds?
 

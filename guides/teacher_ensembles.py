@@ -413,10 +413,10 @@ axis.set_xlabel("test accuracy (%): a dot for each seed, a bar for the mean")
 axis.grid(axis="x", alpha=0.3)
 figure.tight_layout()
 plt.savefig("teacher_ensembles.png", dpi=120)
-plt.close(figure)
+plt.show()
 
 """
-![Test accuracy of the students](teacher_ensembles.png)
+*Figure: Test accuracy of the students.*
 
 What does this show? Without more labels, every teacher helps, even the forest,
 if only a little: the student ends within about a point of its teacher, above it

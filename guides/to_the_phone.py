@@ -266,7 +266,7 @@ plt.savefig("to_the_phone.png", dpi=120)
 plt.show()
 
 """
-![Test accuracy by the bits of the weights](to_the_phone.png)
+*Figure: Test accuracy by the bits of the weights.*
 
 On our machine, on TensorFlow:
 

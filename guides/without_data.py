@@ -201,13 +201,13 @@ def save_sheet(name, samples):
     axis.set_xticks([])
     figure.tight_layout()
     plt.savefig(name, dpi=120)
-    plt.close(figure)
+    plt.show()
 
 
 save_sheet("impressions.png", impressions)
 
 """
-![Impressions, a row for each class](impressions.png)
+*Figure: Impressions, a row for each class.*
 
 These are no digits. The zeros have a ring, if you know what to look for. Still
 a student can learn from them, as we will see.
@@ -240,7 +240,7 @@ inverted, classes = data_free.invert(
 save_sheet("inversion.png", inverted)
 
 """
-![Inverted images, a row for each class](inversion.png)
+*Figure: Inverted images, a row for each class.*
 
 The 0 is a ring, and other rows look like strokes of a pen. Note what this
 implies: an inverted image may show what was in the training data. If the data
@@ -332,7 +332,7 @@ for name in ("loss", "generator_loss", "class_entropy"):
 save_sheet("generator.png", distiller.generate(500))
 
 """
-![Images of the generator, a row for each class](generator.png)
+*Figure: Images of the generator, a row for each class.*
 
 These look like nothing. They are made to be hard, not to be digits. Among 500
 there is one that the teacher calls a 0.
@@ -543,10 +543,10 @@ axis.set_xlabel("test accuracy (%): a dot for each seed, a bar for the mean")
 axis.grid(axis="x", alpha=0.3)
 figure.tight_layout()
 plt.savefig("without_data.png", dpi=120)
-plt.close(figure)
+plt.show()
 
 """
-![Test accuracy of the students](without_data.png)
+*Figure: Test accuracy of the students.*
 
 - **Two hundred real images beat everything that was made up**, and are as good
   as all 1,000. They have no labels; the teacher gives the targets. Fifty are on

@@ -334,9 +334,12 @@ for place, accuracies in enumerate(results.values()):
 axis.set_yticks(range(len(results)), list(results))
 axis.set_ylim(len(results) - 0.5, -0.5)
 axis.set_xlabel("test accuracy in % (one dot for each seed)")
-figure.savefig("writing_a_loss.png", dpi=120)
+plt.savefig("writing_a_loss.png", dpi=120)
+plt.show()
 
 """
+*Figure: Test accuracy of the students, one dot for each seed.*
+
 Three seeds on each backend, mean and standard deviation of the test accuracy in
 %, on a CPU. The teacher is one run on each backend.
 
