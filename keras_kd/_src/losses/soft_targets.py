@@ -71,7 +71,7 @@ def _standardized(logits):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class SoftTargets(LogitDivergence):
-    """Soft targets (KD): the student learns the teacher's probabilities.
+    """Soft targets (KD, LSKD): the student learns the teacher's probabilities.
 
     Hinton's distillation, the usual first choice for classifiers. A
     temperature above 1 brings out the classes that the teacher finds likely
@@ -79,6 +79,10 @@ class SoftTargets(LogitDivergence):
     temperature changes, so the weights of the terms need not follow it. It is
     computed from log-probabilities throughout: a confidently wrong student
     gets a full gradient.
+
+    DeiT found the teacher's likeliest class, as a label, better than its
+    probabilities: a loss of a few lines, `HardLabels` in
+    `examples/cnn_to_vision_transformer.py`.
 
         value = T^2 * sum_classes p * (log p - log q), in nats
         p = softmax(teacher / T);  q = softmax(student / T)
@@ -115,7 +119,8 @@ class SoftTargets(LogitDivergence):
 
     References:
         Hinton, Vinyals and Dean, 2015, arXiv 1503.02531.
-        Sun et al., 2024, arXiv 2403.01427 (`standardize`).
+        Sun et al., 2024, arXiv 2403.01427 (`standardize`, LSKD).
+        Touvron et al., 2021, arXiv 2012.12877 (DeiT).
     """
 
     divergence = staticmethod(soft_targets)
