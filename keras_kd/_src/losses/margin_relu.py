@@ -20,7 +20,7 @@ def margin_of_batch_norm(layer):
                = beta - |gamma| pdf(z) / cdf(z),  z = -beta / |gamma|
 
     Where hardly any response is negative (cdf(z) below 0.001) it is
-    -3 |gamma|, as in the authors' code.
+    `-3 |gamma|`, as in the authors' code.
 
     Args:
         layer: a built `keras.layers.BatchNormalization`.
