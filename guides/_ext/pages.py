@@ -8,6 +8,7 @@ examples/    a page for each example, from its head and its code
 import ast
 import inspect
 import pathlib
+import re
 import tomllib
 
 import keras_kd
@@ -17,15 +18,16 @@ EXAMPLES = GUIDES.parent / "examples"
 # The facts of a method, in the order of its page.
 FACTS = {
     "acronym": "Acronym",
-    "family": "Family",
-    "paper": "Paper",
-    "matched": "What is matched",
-    "weight": "Usual weight",
+    "paper": "Source",
+    "matched": "What is compared",
+    "weight": "Where to start",
     "helps": "When it helps",
     "not_for": "When it does not",
     "cost": "Cost",
-    "verified": "Checked against",
     "measured": "Measured here",
+    "verified": "Checked against",
+    "guide": "Guide",
+    "example": "Example",
 }
 
 
@@ -129,8 +131,8 @@ def write_name(folder, name, value):
 def directive(name, value, *options):
     """What Sphinx has to do to document the value."""
     if inspect.isclass(value):
-        kind = "class"
-        options = (*options, ":members: " + ", ".join(own_members(value)))
+        kind, members = "class", ", ".join(own_members(value))
+        options += (f":members: {members}",) if members else ()
     else:
         kind = "function" if inspect.isroutine(value) else "data"
     lines = [f".. auto{kind}:: {name}"]
@@ -159,62 +161,79 @@ def is_documented(name, member):
 
 
 def write_methods():
-    folder, facts = GUIDES / "methods", GUIDES / "methods.toml"
-    methods = tomllib.loads(facts.read_text())
+    folder = GUIDES / "methods"
+    methods = tomllib.loads((GUIDES / "methods.toml").read_text())
     families = {}
     for name, method in methods.items():
-        write_method(folder / f"{name}.rst", method)
+        write_method(folder / f"{name}.md", method)
         families.setdefault(method["family"], {})[name] = method
-    parts = [title("Methods"), INTRODUCTION]
+    parts = ["# Methods", INTRODUCTION]
     for family, members in families.items():
         rows = [
-            (f":doc:`{method['title']} <{name}>`", method.get("acronym", ""))
+            (f"[{method['title']}]({name}.md)", ", ".join(method["acronym"]))
             + (method["matched"],)
             for name, method in members.items()
         ]
-        parts += [title(family, "-"), list_table(rows, "35 15 50")]
-    write(folder / "index.rst", *parts, toctree(methods, ":hidden:"))
+        heads = ("Method", "Acronym", "What is compared")
+        parts += [f"## {family.capitalize()}", markdown_table(heads, rows)]
+    entries = "\n".join(methods)
+    parts.append(f"```{{toctree}}\n:hidden:\n\n{entries}\n```")
+    write(folder / "index.md", *parts)
 
 
 INTRODUCTION = """\
 A page for each method: its formula, when it helps, its settings, its source,
-and what was measured here. Which one to take is on :doc:`the page that helps
-you to choose </choose>`."""
+and what was measured here. [Choose](../choose.md) says which one to take."""
+
+
+def markdown_table(heads, rows):
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def write_method(path, method):
-    rows = [
-        (f"**{head}**", method[fact])
-        for fact, head in FACTS.items()
-        if method.get(fact)
-    ]
-    links = [
-        (f"**{head}**", f":doc:`/{page}`")
-        for head, page in (
-            ("Guide", place("notebooks", method.get("guide"))),
-            ("Example", place("examples", method.get("example"))),
-        )
-        if page
-    ]
-    documented = [
-        directive(f"keras_kd.{name}", value_of(name), ":no-index:")
+    """The facts, and the docstrings of the symbols."""
+    facts = {
+        **method,
+        "acronym": ", ".join(method["acronym"]),
+        "paper": ARXIV.sub(LINK, "; ".join(method["paper"])),
+        "guide": notebook_link(method["guide"]),
+        "example": example_link(method["example"]),
+    }
+    rows = [(f"**{FACTS[fact]}**", facts[fact]) for fact in FACTS]
+    symbols = [
+        directive(name, value_of(name), ":no-index:")
         for name in method["symbols"]
     ]
+    table = markdown_table(("", ""), [row for row in rows if row[1]])
+    docstrings = "\n\n".join(symbols)
     write(
         path,
-        title(method["title"]),
-        list_table(rows + links, "25 75"),
-        *documented,
+        f"# {method['title']}",
+        table,
+        f"```{{eval-rst}}\n{docstrings}\n```",
     )
 
 
-def place(folder, name):
-    return f"{folder}/{pathlib.PurePath(name).stem}" if name else None
+ARXIV = re.compile(r"arXiv (\d{4}\.\d{5})")
+LINK = r"[arXiv \1](https://arxiv.org/abs/\1)"
+
+
+def notebook_link(name):
+    return f"[{name}](../notebooks/{name}.ipynb)" if name else ""
+
+
+def example_link(path):
+    """Some figures are printed by a guide, which has a notebook."""
+    stem = pathlib.PurePath(path).stem
+    if path.startswith("guides/"):
+        return notebook_link(stem)
+    return f"[{stem}](../examples/{stem}.md)" if path else ""
 
 
 def value_of(name):
     value = keras_kd
-    for part in name.split("."):
+    for part in name.split(".")[1:]:
         value = getattr(value, part)
     return value
 
