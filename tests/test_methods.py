@@ -128,6 +128,8 @@ def test_guides_and_examples_exist():
     ]
     files = {*paths, *scripts}
     assert_none([path for path in files if not (ROOT / path).is_file()])
+    examples = {facts["example"] for facts in METHODS.values()} - {""}
+    assert all(path.startswith("examples/") for path in examples)
 
 
 def test_each_public_method_has_a_page():

@@ -1,0 +1,69 @@
+"""The site's single pages: their code runs, what they name is there."""
+
+import re
+from pathlib import Path
+
+import how_to
+import keras
+import processes
+import pytest
+from support import assert_none
+from test_guides import unexpected_warnings
+from test_how_to import known
+
+GUIDES = Path(__file__).parents[1] / "guides"
+PAGES = {path.stem: path for path in sorted(GUIDES.glob("*.md"))}
+# Those with code, on the backend where it is tried.
+WITH_CODE = {}
+# Parts of other benchmarks.
+PARTS = {"generator_round", "gpu_parts"}
+
+
+@pytest.mark.parametrize("name", WITH_CODE)
+def test_code_runs_and_prints_what_is_shown(name, tmp_path):
+    if keras.backend.backend() != WITH_CODE[name]:
+        pytest.skip(f"runs on {WITH_CODE[name]}")
+    result = processes.run(how_to.check, PAGES[name], tmp_path)
+    assert result.returncode == 0, result.stderr[-5000:]
+    assert_none(unexpected_warnings(result.stderr))
+
+
+@pytest.mark.one_backend
+def test_pages_of_code_are_those_that_run():
+    found = {name for name, p in PAGES.items() if "```python" in p.read_text()}
+    assert found - {"index"} == set(WITH_CODE)
+
+
+@pytest.mark.one_backend
+def test_names_are_public_ones():
+    unknown = []
+    for page in PAGES.values():
+        text = page.read_text()
+        names = re.findall(r"\{py:\w+\}`~?keras_kd\.([\w.]+)`", text)
+        names += re.findall(r"\bkd\.([\w.]*\w)", text)
+        names += re.findall(r"\bkeras_kd\.([a-zA-Z][\w.]*\w)", text)
+        unknown += [f"{page.name}: {name}" for name in names if not known(name)]
+    assert_none(sorted(set(unknown)))
+
+
+@pytest.mark.one_backend
+def test_scripts_that_are_named_exist():
+    named = {
+        path
+        for page in PAGES.values()
+        for path in re.findall(
+            r"(?:examples|guides)/[\w/]+\.py", page.read_text()
+        )
+    }
+    assert len(named) > 20
+    assert_none([path for path in named if not (GUIDES.parent / path).exists()])
+
+
+@pytest.mark.one_backend
+def test_each_example_is_in_the_table():
+    linked = re.findall(
+        r"\]\(examples/(\w+)\.md\)", PAGES["examples"].read_text()
+    )
+    files = {path.stem for path in (GUIDES.parent / "examples").rglob("*.py")}
+    assert set(linked) == files - PARTS
+    assert len(linked) == len(set(linked))
