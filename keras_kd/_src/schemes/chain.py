@@ -7,6 +7,7 @@ import shutil
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_kd._src.arguments import function_that_makes
 from keras_kd._src.arguments import integer
@@ -302,7 +303,11 @@ class Chain:
             if place < len(report["stages"]):
                 self._load(student, place, report["stages"][place])
             else:
+                begun = _random_states(student)
                 entry = self._train(student, stage, x, y, kwargs)
+                # As of a student that is loaded: its file has none of them.
+                for variable, state in begun:
+                    variable.assign(state)
                 report["stages"].append(entry)
                 # Only now the stage is finished: all its files are written.
                 write_json(self.folder / "report.json", report)
@@ -410,6 +415,17 @@ def _settings(stage):
         "teachers": stage.teachers,
         "hard_weight": stage.hard_weight if number else "schedule",
     }
+
+
+def _random_states(model):
+    """Variables and values of what its random layers, as Dropout, draw by."""
+    others = [*model.weights, *model.metrics_variables]
+    known = {id(variable) for variable in others}
+    return [
+        (variable, ops.convert_to_numpy(variable))
+        for variable in model.variables
+        if id(variable) not in known
+    ]
 
 
 def _evaluate(distiller, fit_arguments):
