@@ -1,5 +1,9 @@
 """Knowledge distillation for Keras 3 on TensorFlow, JAX and PyTorch."""
 
+# First, as it says what to do where Keras finds no backend.
+from keras_kd._src import keras_import as keras_import
+
+# isort: split
 from keras_kd import cache
 from keras_kd import callbacks
 from keras_kd import data_free

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from importlib.util import find_spec
 
 # Compiling takes most of the time on JAX, and the tests' arrays are small: it
 # takes a third without fused loops. (A flag that a new XLA lacks ends the
@@ -25,6 +26,16 @@ collect_ignore = [
     if not path.name.startswith("test_")
 ]
 
+CONVERTERS = {"jax": "jax2onnx", "tensorflow": "tf2onnx", "torch": "onnxscript"}
+# Packages that the example of a docstring needs.
+EXAMPLES_NEED = {
+    "keras_kd._src.export.export.export": [
+        "onnx",
+        "onnxruntime",
+        CONVERTERS[keras.backend.backend()],
+    ],
+    "keras_kd._src.teachers.onnx_model.OnnxModel": ["onnxruntime"],
+}
 # Where tests marked `one_backend` run: nothing has to be compiled there.
 ONE_BACKEND = "torch"
 tests_since = {"clearing": 0}
@@ -33,6 +44,7 @@ tests_since = {"clearing": 0}
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     skip_others(items)
+    skip_examples(items)
     mark_quick(items)
 
 
@@ -45,6 +57,16 @@ def skip_others(items):
     for item in items:
         if item.get_closest_marker("one_backend"):
             item.add_marker(skip)
+
+
+def skip_examples(items):
+    """Examples in docstrings whose packages are not all there."""
+    for item in items:
+        needs = EXAMPLES_NEED.get(item.name, [])
+        lacking = [name for name in needs if not find_spec(name)]
+        if lacking:
+            reason = f"needs {' and '.join(lacking)}"
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def mark_quick(items):

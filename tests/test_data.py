@@ -96,7 +96,7 @@ def test_same_student_from_every_pipeline(pipeline, reference):
     reason="reads MNIST from TFDS_DATA_DIR, on TensorFlow alone",
 )
 def test_mnist_through_tensorflow_datasets():
-    import tensorflow_datasets as tfds
+    tfds = pytest.importorskip("tensorflow_datasets")
 
     train = tfds.load("mnist", split="train[:256]", as_supervised=True)
     inputs = keras.Input((28, 28, 1))

@@ -451,16 +451,23 @@ def test_flops_and_sizes_are_those_counted_by_hand():
     assert report.costs["student alone"] == report.costs["student distilled"]
 
 
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
 @pytest.mark.one_backend
 def test_progress_names_what_runs(capsys, monkeypatch):
-    compare(seeds=(3,), epochs=1, verbose=1)
+    why = kd.Way(description="What the teacher adds is measured from here.")
+    ways = {"student alone": why}
+    compare(seeds=(3, 4), epochs=1, verbose=1, ways=ways)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("1/3 teacher, seed 3: accuracy ")
-    assert lines[2].startswith("3/3 student distilled, seed 3: accuracy ")
-
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
+    assert lines[0].startswith("1/6 teacher, seed 3: accuracy ")
+    assert lines[0].endswith(" s left")
+    assert lines[1] == f"student alone: {why.description}"
+    assert lines[3].startswith("3/6 student distilled, seed 3: accuracy ")
+    assert lines[5].startswith("5/6 student alone, seed 4: accuracy ")
+    assert len(lines) == 7 and "left" not in lines[-1]
 
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)

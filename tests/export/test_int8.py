@@ -27,7 +27,7 @@ def wide():
 
 def stored_types(path):
     """Types of the constants in an ONNX file, by their number of axes."""
-    import onnx
+    onnx = pytest.importorskip("onnx")
 
     return {
         (each.data_type, len(each.dims))
@@ -36,7 +36,7 @@ def stored_types(path):
 
 
 def test_onnx_in_8_bits(tmp_path):
-    import onnx
+    onnx = pytest.importorskip("onnx")
 
     student = students.cnn()
     path, samples, report = exported(tmp_path, student, "onnx", quantize="int8")
@@ -64,7 +64,7 @@ def test_masks_leave_onnx_its_8_bits(tmp_path):
 
 
 def test_onnx_with_weights_in_8_bits(tmp_path):
-    import onnx
+    onnx = pytest.importorskip("onnx")
 
     student = wide()
     path, samples, report = exported(

@@ -211,6 +211,11 @@ def test_what_it_is_given_is_checked():
         JaxFunction(3)
     with pytest.raises(ValueError, match="a Keras model is a teacher itself"):
         JaxFunction(student())
+
+
+@on_jax
+def test_modules_of_flax_are_checked():
+    pytest.importorskip("flax.nnx")
     with pytest.raises(ValueError, match="must be a `flax.nnx.Module`"):
         JaxFunction.of_nnx(lambda x: x)
     inputs = {"y": keras.Input((4,), name="y")}

@@ -129,7 +129,9 @@ def compare(
             labels by default.
         folder: path of this comparison's own folder; nothing is kept by
             default.
-        verbose: 1 for a line of progress, 0 for none.
+        verbose: 1 for progress, 0 for none: the description of each way, then
+            a line a run, with the seconds of training that are left. What
+            compiles and what tests is not part of these seconds.
 
     Returns:
         A `ComparisonReport`.
@@ -229,12 +231,14 @@ class _Comparison:
         if self.maker.trained is not None:
             del ways[TEACHER]
             self._examine_trained()
-        progress = Progress(len(ways) * len(seeds), verbose)
+        progress = Progress(ways, len(seeds), verbose)
         for seed in seeds:
             for name, way in ways.items():
+                progress.begin(name, way.description)
                 run = self._one(name, way, seed, progress.of(name, seed))
                 self.runs.append(run)
-                progress.finish(name, seed, self._result(run))
+                text = self._result(run)
+                progress.finish(name, seed, text, run["seconds"])
 
     def _examine_trained(self):
         """Measures a teacher that was trained before."""

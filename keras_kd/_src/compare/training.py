@@ -72,7 +72,7 @@ class Run(keras.callbacks.Callback):
         done = {"steps": self.steps, "seconds": self.seconds}
         if done.get(self.budget.unit, 0) >= self.budget.amount:
             self.model.stop_training = True
-        self.show(self._share(batch), logs)
+        self.show(self._share(batch), self.seconds, logs)
 
     def on_epoch_end(self, epoch, logs=None):
         if epoch == 0 and self.timed_steps and not self.model.stop_training:
@@ -103,36 +103,82 @@ class Run(keras.callbacks.Callback):
         return (self.epoch + (batch + 1) / batches) / self.params["epochs"]
 
 
-class Progress:
-    """One line that says which run this is, how far, and how good so far."""
+class TimeLeft:
+    """Seconds of training until all runs are made, by those that were.
 
-    def __init__(self, runs, verbose, stream=None):
-        self.runs, self.verbose = runs, verbose
+    A way that was not trained yet counts as the mean of the others.
+
+    Example:
+    >>> left = TimeLeft(["slow", "fast"], seeds=2)
+    >>> left("slow", seconds=0.5, share=0.25)  # Four runs of 2 s.
+    7.5
+    >>> left.finished("slow", 2.0)
+    >>> left.finished("fast", 1.0)
+    >>> left()
+    3.0
+    """
+
+    def __init__(self, ways, seeds):
+        self.runs = dict.fromkeys(ways, seeds)  # Which are not made yet.
+        self.seconds = {}  # Of the way's last run.
+
+    def finished(self, way, seconds):
+        """Takes a run off."""
+        self.runs[way] -= 1
+        self.seconds[way] = seconds
+
+    def __call__(self, way=None, seconds=0.0, share=0.0):
+        """The seconds left, where of a run of this way a share is done."""
+        known = dict(self.seconds)
+        if seconds:
+            known[way] = seconds / share
+        if not any(known.values()):
+            return None
+        usual = sum(known.values()) / len(known)
+        runs = self.runs.items()
+        return sum(n * known.get(way, usual) for way, n in runs) - seconds
+
+
+class Progress:
+    """Lines that say what is trained and why, how far, and how good so far."""
+
+    def __init__(self, ways, seeds, verbose, stream=None):
+        self.runs, self.verbose = len(ways) * seeds, verbose
         self.stream = stream or sys.stdout
+        self.left = TimeLeft(ways, seeds)
         self.done, self._drawn, self._width = 0, 0.0, 0
+        self._described = set()
+
+    def begin(self, way, description):
+        """Says once what is trained in this way, and why."""
+        if self.verbose and description and way not in self._described:
+            self._described.add(way)
+            self._write(f"{way}: {description}")
 
     def of(self, way, seed):
         """The function that a `Run` shows itself with."""
 
-        def show(share, logs):
+        def show(share, seconds, logs):
             now = time.perf_counter()
             if self._live() and now - self._drawn > REDRAW:
                 self._drawn = now
-                self._draw(self._line(way, seed, share, _so_far(logs)))
+                left = self.left(way, seconds, share)
+                text = _so_far(logs) + _time_left(left)
+                self._draw(self._line(way, seed, share, text))
 
         return show
 
-    def finish(self, way, seed, text):
+    def finish(self, way, seed, text, seconds):
         """Shows a finished run."""
         self.done += 1
+        self.left.finished(way, seconds)
         if not self.verbose:
             return
-        line = f"{self.done}/{self.runs} {way}, seed {seed}: {text}"
         if self._live():
             self._draw("")
             self.stream.write("\r")
-        self.stream.write(f"{line}\n")
-        self.stream.flush()
+        left = _time_left(self.left()) if self.done < self.runs else ""
+        self._write(f"{self.done}/{self.runs} {way}, seed {seed}: {text}{left}")
         self._width = 0
 
     def _live(self):
@@ -140,9 +186,9 @@ class Progress:
         return self.verbose and self.stream.isatty()
 
     def _line(self, way, seed, share, text):
-        bar = "=" * round(20 * min(share, 1.0))
+        bar = "=" * round(10 * min(share, 1.0))
         place = f"{self.done + 1}/{self.runs}"
-        return f"{place} {way}, seed {seed} [{bar:20}] {text}"
+        return f"{place} {way}, seed {seed} [{bar:10}] {text}"
 
     def _draw(self, line):
         line = line[: shutil.get_terminal_size().columns - 1]
@@ -150,9 +196,21 @@ class Progress:
         self.stream.flush()
         self._width = len(line)
 
+    def _write(self, line):
+        self.stream.write(f"{line}\n")
+        self.stream.flush()
+
 
 def _so_far(logs):
     """The first metric of a step's logs, or the loss."""
     names = [name for name in logs if not name.endswith(("loss", "losses"))]
     name = names[0] if names else "loss"
     return f"{name} {float(logs[name]):.4f}"
+
+
+def _time_left(seconds):
+    if seconds is None:
+        return ""
+    if seconds < 100:
+        return f", {max(seconds, 0.0):.0f} s left"
+    return f", {seconds / 60:.0f} min left"

@@ -38,6 +38,8 @@ class Way:
         epochs: the way's own budget; or
         steps: likewise; or
         seconds: likewise.
+        description: what is trained and why, in a sentence, which `compare`
+            prints before the first run of this way.
 
     Raises:
         ValueError: an argument is not of its kind.
@@ -57,18 +59,20 @@ class Way:
         epochs=None,
         steps=None,
         seconds=None,
+        description="",
     ):
         self.make = make and function_that_makes(make, "make")
         self.train_data = checked_data(train_data, "train_data")
         self.compile = compile and function_that_makes(compile, "compile")
         given = (epochs, steps, seconds)
+        self.description = description
         self.budget = None
         if any(amount is not None for amount in given):
             self.budget = checked_budget(*given)
 
     def completed(self, name, task, **defaults):
         """The way with what it leaves open."""
-        way = Way(self.make)
+        way = Way(self.make, description=self.description)
         way.make = self.make or default_make(name, task)
         for key, value in defaults.items():
             own = getattr(self, key)

@@ -1,0 +1,1 @@
+"""The quickstart: few labels, many images, and a teacher."""
