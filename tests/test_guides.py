@@ -22,6 +22,7 @@ EXAMPLES = sorted(
 )
 NEEDS_MNIST = {
     "ensemble_to_mobilenet.py",
+    "features_and_attention.py",
     "mnist_cached_teacher.py",
     "mnist_hinton.py",
     "phone_classifier.py",
@@ -131,8 +132,14 @@ def unexpected_warnings(printed):
     ]
 
 
+def skip_without_mnist(path):
+    if path.name in NEEDS_MNIST and not os.environ.get("TFDS_DATA_DIR"):
+        pytest.skip("needs MNIST prepared in the folder TFDS_DATA_DIR")
+
+
 @pytest.mark.parametrize("path", [marked(path) for path in GUIDES])
 def test_guide(path, tmp_path):
+    skip_without_mnist(path)
     for package in NEEDS.get(path.name, []):
         pytest.importorskip(package)
     run(path, tmp_path, short=True)
@@ -157,8 +164,7 @@ def test_guide_has_the_form_of_a_tutobook(path):
 
 @pytest.mark.parametrize("path", [marked(path) for path in EXAMPLES])
 def test_example(path, tmp_path):
-    if path.name in NEEDS_MNIST and not os.environ.get("TFDS_DATA_DIR"):
-        pytest.skip("needs MNIST prepared in the folder TFDS_DATA_DIR")
+    skip_without_mnist(path)
     if "_with_ray" in path.name and importlib.util.find_spec("ray") is None:
         pytest.skip("needs ray")
     for package in NEEDS.get(path.name, []):
