@@ -11,7 +11,7 @@ from keras_kd._src.quickstart.experiment import FEW
 CAPTION = (
     "Left: test accuracy after each epoch. Alone, the student stops learning "
     f"with its {FEW} labels; distilled, it follows the one that has all {ALL}. "
-    "Right: four test digits with the teacher's soft targets. A label names one "
+    "Right: four test digits with the teacher's soft targets. A label is one "
     "class; soft targets also show which other classes a digit resembles."
 )
 

@@ -40,7 +40,7 @@ def main():
     arguments = parser.parse_args()
     stop_without_packages()
     seeds, epochs = (1, 2) if arguments.smoke else (5, 30)
-    print(beginning(4 * seeds))
+    print(beginning(4 * seeds, arguments.smoke))
     train, test = experiment.load_data()
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(arguments.folder or temporary)
@@ -70,13 +70,18 @@ def stop_without_packages():
         )
 
 
-def beginning(trainings):
+def beginning(trainings, smoke):
     """What will be done."""
+    duration = (
+        "as a short test, whose numbers mean nothing"
+        if smoke
+        else "about two minutes on two cores"
+    )
     told = (
         f"Handwritten digits, on {keras.backend.backend()}. A small network "
         f"has {FEW} labels and {ALL} images. How much does a large one help? "
-        f"{trainings} trainings follow, about two minutes on two cores. The "
-        "time that is left is training alone: compiling comes on top."
+        f"{trainings} trainings follow, {duration}. The time that is left is "
+        "training alone: compiling comes on top."
     )
     return f"{textwrap.fill(told, 80)}\n"
 
