@@ -161,28 +161,3 @@ def test_acronyms_are_found(acronym):
     lines = docs if acronym == "DeiT" else [doc.splitlines()[0] for doc in docs]
     word = rf"(?<![\w-]){re.escape(acronym)}(?!\w)"
     assert any(re.search(word, line) for line in lines)
-
-
-def test_figures_are_those_of_a_script():
-    """Each mean and spread is in the text of a script, or what it printed."""
-    paths = [
-        ROOT / "guides" / "benchmarks.md",
-        *ROOT.glob("examples/**/*.py"),
-        *ROOT.glob("guides/**/*.py"),
-        *ROOT.glob("guides/notebooks/*.ipynb"),
-    ]
-    printed = "".join(plain(path.read_text()) for path in paths)
-    wrong = [
-        f"{name}: {figure}"
-        for name, facts in METHODS.items()
-        for figure in re.findall(
-            r"\d+(?:\.\d+)? ± \d+(?:\.\d+)?", plain(str(facts))
-        )
-        if figure not in printed
-    ]
-    assert_none(wrong)
-
-
-def plain(text):
-    """Without line breaks, and with one sign for a spread."""
-    return re.sub(r"\s+", " ", text.replace("+-", "±").replace("\\u00b1", "±"))

@@ -14,9 +14,18 @@ from test_how_to import known
 GUIDES = Path(__file__).parents[1] / "guides"
 PAGES = {path.stem: path for path in sorted(GUIDES.glob("*.md"))}
 # Those with code, on the backend where it is tried.
-WITH_CODE = {}
+WITH_CODE = {"choose": "torch", "migrating": "torch"}
 # Parts of other benchmarks.
 PARTS = {"generator_round", "gpu_parts"}
+# Sections of the benchmarks that hold what a script printed in columns.
+RECORDS = (
+    "The MNIST experiment of Hinton, Vinyals and Dean",
+    "All methods on one pair",
+    "What the student loses",
+    "A sentence encoder",
+    "MNIST without an image",
+)
+FIGURE = re.compile(r"\d+(?:\.\d+)? ± \d+(?:\.\d+)?")
 
 
 @pytest.mark.parametrize("name", WITH_CODE)
@@ -67,3 +76,30 @@ def test_each_example_is_in_the_table():
     files = {path.stem for path in (GUIDES.parent / "examples").rglob("*.py")}
     assert set(linked) == files - PARTS
     assert len(linked) == len(set(linked))
+
+
+@pytest.mark.one_backend
+def test_figures_are_what_a_script_printed():
+    """Each mean and spread: in its first lines, or a guide's outputs."""
+    paths = [
+        *GUIDES.parent.glob("examples/**/*.py"),
+        *GUIDES.glob("*.py"),
+        *GUIDES.glob("notebooks/*.ipynb"),
+    ]
+    sections = PAGES["benchmarks"].read_text().split("\n### ")
+    printed = [path.read_text() for path in paths]
+    printed += [each for each in sections if each.startswith(RECORDS)]
+    known = {each for text in printed for each in figures_of(text)}
+    wrong = [
+        f"{page.name}: {figure}"
+        for page in [*PAGES.values(), GUIDES / "methods.toml"]
+        for figure in figures_of(page.read_text())
+        if figure not in known
+    ]
+    assert_none(wrong)
+
+
+def figures_of(text):
+    """Means and spreads, whatever sign and line break is between."""
+    text = text.replace("+-", "±").replace("\\u00b1", "±")
+    return set(FIGURE.findall(re.sub(r"[\s\\]+", " ", text)))
