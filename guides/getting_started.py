@@ -5,7 +5,7 @@ Date created: 2026/11/21
 Last modified: 2026/12/02
 Description: Train a small model with the help of a large one, step by step.
 Accelerator: None
-Needs: pip install ".[jax,examples]"
+Needs: pip install ".[jax,quickstart]"
 """
 
 """

@@ -5,7 +5,7 @@ Date created: 2026/11/30
 Last modified: 2026/12/02
 Description: Compare the teacher, the student alone and distilled, and read it.
 Accelerator: None
-Needs: pip install ".[jax,examples]"
+Needs: pip install ".[jax,quickstart]"
 """
 
 """

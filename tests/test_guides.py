@@ -23,6 +23,7 @@ EXAMPLES = sorted(
     if path.name not in ELSEWHERE
 )
 NEEDS_MNIST = {
+    "cached_predictions.py",
     "ensemble_to_mobilenet.py",
     "features_and_attention.py",
     "filtering_targets.py",
