@@ -5,6 +5,7 @@ Date created: 2026/11/30
 Last modified: 2026/11/30
 Description: Export a student, check its file, and quantize it while it learns.
 Accelerator: None
+Needs: pip install ".[tensorflow,litert,quickstart]"
 """
 
 """
@@ -24,17 +25,14 @@ In this guide you will
 - write a student to a file that is run and compared before it stays;
 - quantize it after training, and see what that costs with 8, 4 and 3 bits;
 - let it learn with rounded numbers (**quantization-aware training**, QAT),
-  taught by the labels or by the teacher (**quantization-aware distillation**,
-  QAD);
+  on the labels or on the teacher's predictions (**quantization-aware
+  distillation**, QAD);
 - see which of these pays, over three seeds.
 
-You should know the guide *Getting started*. All of it runs on a laptop's CPU in
-about six minutes. LiteRT files are written by TensorFlow; on JAX and PyTorch
-the student goes there by itself, so TensorFlow must be installed, too.
-
-```shell
-pip install ".[tensorflow,litert,examples]"  # in a clone of the repository
-```
+You should know [Getting started](getting_started.ipynb). LiteRT files are
+written by TensorFlow; on JAX and PyTorch the student goes there by itself, so
+TensorFlow must be installed, too. The short version of this page is [Export and
+8 bits](../how_to/export_and_int8.md).
 """
 
 import keras
@@ -268,21 +266,6 @@ plt.show()
 """
 *Figure: Test accuracy by the bits of the weights.*
 
-On our machine, on TensorFlow:
-
-```text
-float                     97.8 ± 0.8   98.4 98.2 96.9
-8 bits after training     97.9 ± 0.8   98.4 98.2 97.0
-8 bits QAT                97.9 ± 0.4   98.2 98.0 97.5
-8 bits QAD                98.1 ± 0.8   98.7 98.2 97.2
-4 bits after training     97.5 ± 0.5   98.0 97.6 97.0
-4 bits QAT                97.7 ± 0.7   97.9 98.4 97.0
-4 bits QAD                98.0 ± 0.9   98.7 98.2 97.0
-3 bits after training     93.7 ± 2.0   95.7 91.7 93.6
-3 bits QAT                97.2 ± 0.5   97.6 97.5 96.6
-3 bits QAD                97.1 ± 0.5   97.6 97.0 96.7
-```
-
 **With 8 bits, training is not needed.** Rounding after training changes nothing
 here. So try this first.
 
@@ -325,7 +308,9 @@ few epochs, and export that.
 
 Where next:
 
-- `examples/phone_classifier.py`: MNIST, files for LiteRT and ONNX, three seeds;
-- `help(kd.export)`: other formats, tolerances, threads;
-- the guide *Is it worth it?*: whether the student needed a teacher at all.
+- [the example](../examples/phone_classifier.md) on MNIST: files for LiteRT and
+  ONNX, three seeds;
+- {py:func}`~keras_kd.export`: other formats, tolerances, threads;
+- [Is it worth it?](is_it_worth_it.ipynb): whether the student needed a teacher
+  at all.
 """

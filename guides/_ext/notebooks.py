@@ -28,7 +28,8 @@ COLAB = "https://colab.research.google.com/github/keras-kd/keras-kd/blob/main"
 BACKENDS = {"jax": "JAX", "tensorflow": "TensorFlow", "torch": "PyTorch"}
 # What the compilers of the backends write to stderr is of no use to a reader.
 NOISE = re.compile(
-    r"^(\d{4}-\d\d-\d\d|[IWE]\d{4} |WARNING:absl|WARNING: All log).*\n",
+    r"^(\d{4}-\d\d-\d\d|[IWE]\d{4} |WARNING:absl|WARNING: All log|INFO: "
+    r"|fully_quantize).*\n?",
     re.MULTILINE,
 )
 
