@@ -5,6 +5,7 @@ Date created: 2026/11/30
 Last modified: 2026/11/30
 Description: One script on one device and on several, on each backend.
 Accelerator: None
+Needs: pip install ".[jax,quickstart]"
 """
 
 """
@@ -14,22 +15,13 @@ A distiller trains on several devices as any Keras model does: the backend's own
 way of splitting a batch is enough, and the script hardly changes. What changes
 with a *teacher* is how much there is to hold, to compute and to send.
 
-In this guide you will
+In this guide you train the same student on one device and on several, and see
+that it *is* the same student; split a teacher that is too large for one device;
+and decide between a live teacher and cached predictions.
 
-- train the same student on one device and on several, on the backend that you
-  have chosen, and see that it *is* the same student;
-- split a teacher that is too large for one device;
-- decide between a live teacher on each device, a teacher that is split, and
-  predictions that are cached;
-- learn which engine does what, and what has been measured.
-
-You should know the guide *Getting started*. Nothing here needs a GPU: all
-devices are virtual ones on the CPU. They show that the results are right, not
-that training gets faster. It takes about a minute.
-
-```shell
-pip install ".[jax,examples]"  # in a clone of the repository
-```
+You should know [Getting started](getting_started.ipynb). Nothing here needs a
+GPU: all devices are virtual ones on the CPU. They show that the results are
+right, not that training gets faster.
 
 Which engine does it:
 
@@ -44,7 +36,8 @@ The names of the first column of engines are in `keras.distribution`, that of
 the second in `tf.distribute`. On PyTorch, `keras_kd.distribution.initialize`
 joins the processes that `torchrun` starts. `part=` is an argument of
 `kd.cache.write`: each worker writes a part of a cache. Any engine that starts
-workers will do; `examples/teacher_predictions_with_ray.py` takes Ray.
+workers will do; [an example](../examples/teacher_predictions_with_ray.md) takes
+Ray.
 
 A dash says that we have not tried it, not that it can't work.
 """
@@ -298,31 +291,37 @@ predictions, or use JAX.
 
 ## What to know before
 
-**JAX.** Each batch must be divisible by the number of devices: the last one,
+::::{tab-set}
+:::{tab-item} JAX
+Each batch must be divisible by the number of devices: the last one,
 too, and those of the validation. Leave out a few samples, or choose a
 `batch_size` that fits. On several hosts call `keras.distribution.initialize()`
 first. Give `DataParallel(auto_shard_dataset=False)` unless the data is a
 `tf.data.Dataset`, and let each host give its own rows, and its share of the
 `batch_size`.
-
-**TensorFlow.** Batch normalization takes the statistics of each device's part
+:::
+:::{tab-item} TensorFlow
+Batch normalization takes the statistics of each device's part
 of the batch, unless it has `synchronized=True`, as in the script. Else the
 student is another one, neither better nor worse. Sample weights that differ
 between the parts weigh each part by itself.
-
-**PyTorch.** All processes call `fit`, with the same data, and each computes on
+:::
+:::{tab-item} PyTorch
+All processes call `fit`, with the same data, and each computes on
 its rows. Outputs and features go to all, so that the loss is the one of the
 whole batch, whatever it compares; a loop with `DistributedDataParallel` would
 average losses of parts, which is another loss for relations, memories and
 weighted means. A `DataLoader` with a `DistributedSampler` is split already:
 then `batch_size` is that of one process. The distiller's `save` and
-`ModelCheckpoint` write in process 0 alone; for files of your own, ask the
+`ModelCheckpoint` write in process 0 alone; for files of your own, look at the
 environment variable `RANK`. Two hosts are started by the same command on both:
 
 ```shell
 torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d \\
     --rdzv-endpoint first-host:29400 --rdzv-id run1 train.py
 ```
+:::
+::::
 
 **Everywhere.** Layers that draw random numbers draw others on other devices.
 With dropout in the student, one device and several give different students,
@@ -395,13 +394,9 @@ Speed-ups need real devices. On PyTorch, two processes on two cores of a CPU
 took 0.99 s a step and one took 1.73 s, for a convolutional network on images of
 64 x 64. Several GPUs were not at hand.
 
-## Summary
+## Where next
 
-- Take the backend's own way of splitting a batch; the distiller follows.
-- `batch_size` is that of all devices, and the learning rate stays.
-- Compare a few steps on one device and on several before a long run.
-- A teacher that fits stays whole; one that does not is sharded; one that is
-  used twice is cached.
-
-Next, *Cached predictions* shows how many workers write one cache.
+Compare a few steps on one device and on several before a long run. [Caching
+teacher predictions](cached_predictions.ipynb) shows how many workers write one
+cache.
 """
