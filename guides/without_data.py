@@ -130,7 +130,6 @@ def shifted(images):
 
 
 print(f"{len(photos):,} pieces of photographs")
-print(f"{len(shifted(real_images[:50]))} images from 50")
 
 """
 ## Impressions
@@ -144,7 +143,7 @@ teacher that has a gradient. Classes with similar weights in the teacher's last
 layer are mixed most.
 """
 
-impressions, targets = data_free.impressions(
+impressions, _ = data_free.impressions(
     teacher,
     500,
     value_range=(0.0, 1.0),
@@ -153,7 +152,6 @@ impressions, targets = data_free.impressions(
     learning_rate=1e-2,
     verbose=0,
 )
-print(f"images {impressions.shape}, targets {targets.shape}")
 
 """
 ## Inversion
@@ -171,7 +169,7 @@ are made. For a teacher without `BatchNormalization`, which has kept no
 statistics, `invert` raises an error.
 """
 
-inverted, classes = data_free.invert(
+inverted, _ = data_free.invert(
     teacher,
     500,
     value_range=(0.0, 1.0),
@@ -239,7 +237,7 @@ classified by the teacher.
 """
 
 made = {
-    "real": real_images,
+    "real": real_images[:500],
     "impressions": impressions,
     "inversion": inverted,
     "DFAD": distiller.generate(500),
@@ -352,12 +350,9 @@ students.
 """
 
 keras.utils.set_random_seed(0)
+pixels = layers.Dense(64, activation="sigmoid")
 simple_generator = keras.Sequential(
-    [
-        keras.Input((32,)),
-        layers.Dense(64, activation="sigmoid"),
-        layers.Reshape((8, 8, 1)),
-    ]
+    [keras.Input((32,)), pixels, layers.Reshape((8, 8, 1))]
 )
 collapsing = data_free.DataFreeDistiller(
     teacher, make_student(), simple_generator, [data_free.ClassCertainty()]
