@@ -30,6 +30,7 @@ NEEDS_MNIST = {
     "mnist_cached_teacher.py",
     "mnist_hinton.py",
     "phone_classifier.py",
+    "teacher_ensembles.py",
     "zero_shot_mnist.py",
 }
 NEEDS = {

@@ -198,10 +198,11 @@ def main():
         if arguments.names and name not in arguments.names:
             continue
         fresh, earlier = convert(file), kept(name)
+        only_text = arguments.check or arguments.text
         changed = code_of(fresh) != code_of(earlier)
-        if changed or (arguments.names and not arguments.text):
+        if changed or (arguments.names and not only_text):
             stale.append(name)
-            if arguments.check or arguments.text:
+            if only_text:
                 continue
             print(f"running {name}", flush=True)
             fresh = execute(fresh)
