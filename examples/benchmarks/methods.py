@@ -9,7 +9,7 @@ labels with its usual weight; "labels alone" has the labels and nothing else.
 The methods that read attention maps have a pair of transformers instead.
 Printed are the accuracy on the 10,000 test images (mean and standard deviation
 over seeds), the agreement with the teacher, and the time of a training step
-relative to that of soft targets; the README has the numbers. On one CPU core
+relative to that of soft targets; guides/benchmarks.md has them. On one CPU core
 about 20 minutes (PyTorch), or 5 for the transformers. MNIST is downloaded, or
 read from TFDS_DATA_DIR; `--smoke` takes scikit-learn's digits, one seed, two
 epochs and three methods.
