@@ -29,7 +29,7 @@ BACKENDS = {"jax": "JAX", "tensorflow": "TensorFlow", "torch": "PyTorch"}
 # What the compilers of the backends write to stderr is of no use to a reader.
 NOISE = re.compile(
     r"^(\d{4}-\d\d-\d\d|[IWE]\d{4} |WARNING:absl|WARNING: All log|INFO: "
-    r"|fully_quantize).*\n?",
+    r"|fully_quantize|.*IProgress not found|  from \.autonotebook).*\n?",
     re.MULTILINE,
 )
 

@@ -17,7 +17,6 @@ GUIDES = pathlib.Path(__file__).parents[1]
 EXAMPLES = GUIDES.parent / "examples"
 # The facts of a method, in the order of its page.
 FACTS = {
-    "acronym": "Acronym",
     "paper": "Source",
     "matched": "What is compared",
     "weight": "Where to start",
@@ -193,9 +192,11 @@ def markdown_table(heads, rows):
 
 def write_method(path, method):
     """The facts, and the docstrings of the symbols."""
+    # Search gives most to titles, and people search by acronyms.
+    acronyms = ", ".join(method["acronym"])
+    heading = method["title"] + (f" ({acronyms})" if acronyms else "")
     facts = {
         **method,
-        "acronym": ", ".join(method["acronym"]),
         "paper": ARXIV.sub(LINK, "; ".join(method["paper"])),
         "guide": notebook_link(method["guide"]),
         "example": example_link(method["example"]),
@@ -209,7 +210,7 @@ def write_method(path, method):
     docstrings = "\n\n".join(symbols)
     write(
         path,
-        f"# {method['title']}",
+        f"# {heading}",
         table,
         f"```{{eval-rst}}\n{docstrings}\n```",
     )
