@@ -2,7 +2,7 @@
 Title: Caching teacher predictions
 Author: keras_kd developers
 Date created: 2026/11/21
-Last modified: 2026/12/02
+Last modified: 2026/11/30
 Description: Run the teacher once, and train from its stored predictions.
 Accelerator: None
 Needs: pip install ".[jax,tensorflow,examples]"

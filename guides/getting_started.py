@@ -2,7 +2,7 @@
 Title: Getting started with knowledge distillation
 Author: keras_kd developers
 Date created: 2026/11/21
-Last modified: 2026/12/02
+Last modified: 2026/11/30
 Description: Train a small model with the help of a large one, step by step.
 Accelerator: None
 Needs: pip install ".[jax,quickstart]"

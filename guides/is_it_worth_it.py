@@ -2,7 +2,7 @@
 Title: Is distillation worth it?
 Author: keras_kd developers
 Date created: 2026/11/30
-Last modified: 2026/12/02
+Last modified: 2026/11/30
 Description: Compare the teacher, the student alone and distilled, and read it.
 Accelerator: None
 Needs: pip install ".[jax,quickstart]"

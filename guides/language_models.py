@@ -2,7 +2,7 @@
 Title: Distilling language models
 Author: keras_kd developers
 Date created: 2026/11/29
-Last modified: 2026/12/02
+Last modified: 2026/11/30
 Description: Distill KerasHub models: masks, divergences, memory, own texts.
 Accelerator: None
 Needs: pip install ".[jax,hub,quickstart]"

@@ -2,7 +2,7 @@
 Title: Self-distillation and mutual learning
 Author: keras_kd developers
 Date created: 2026/11/21
-Last modified: 2026/12/02
+Last modified: 2026/11/30
 Description: Students that learn from each other, or from their own predictions.
 Accelerator: None
 Needs: pip install ".[jax,quickstart]"

@@ -2,7 +2,7 @@
 Title: Ensembles and heterogeneous teachers
 Author: keras_kd developers
 Date created: 2026/11/21
-Last modified: 2026/12/02
+Last modified: 2026/11/30
 Description: Distill from several models at once, also of different kinds.
 Accelerator: None
 Needs: pip install ".[jax,tensorflow,examples]"

@@ -2,7 +2,7 @@
 Title: Distillation without data
 Author: keras_kd developers
 Date created: 2026/11/29
-Last modified: 2026/12/02
+Last modified: 2026/11/30
 Description: Train a student when only the teacher is left; see what it costs.
 Accelerator: None
 Needs: pip install ".[jax,quickstart]"
