@@ -13,7 +13,7 @@ the student makes as many steps with its 50 labels. With all labels, it is about
 as good alone as distilled.
 
 1000 images to train on, 297 to choose hyperparameters with, 500 to test the
-last epoch. Five seeds, mean and standard deviation; two minutes; on JAX:
+last epoch. Five seeds, mean and standard deviation; a minute; on JAX:
 
                       parameters  test accuracy %  agreement %  calibration %
 teacher, 1000 labels      85,066       98.2 ± 0.6  100.0 ± 0.0      1.2 ± 0.4

@@ -32,7 +32,7 @@ def main():
     """Runs the quickstart, as the command line says."""
     parser = argparse.ArgumentParser(
         "python -m keras_kd.quickstart",
-        description="Distill on handwritten digits, in about two minutes.",
+        description="Distill on handwritten digits, in about a minute.",
     )
     parser.add_argument("--smoke", action="store_true", help="a short test")
     parser.add_argument("--output", type=pathlib.Path, default="quickstart.png")
@@ -75,7 +75,7 @@ def beginning(trainings, smoke):
     duration = (
         "as a short test, whose numbers mean nothing"
         if smoke
-        else "about two minutes on two cores"
+        else "about a minute on two cores"
     )
     told = (
         f"Handwritten digits, on {keras.backend.backend()}. A small network "
