@@ -1,1 +1,1 @@
-"""Ask the teacher once: its answers on disk, in the place of the teacher."""
+"""Cached teacher predictions: computed once, stored, read in each epoch."""

@@ -39,11 +39,11 @@ def _effect(report):
             f"With one seed the spread isn't known: the student reaches "
             f"{reached}."
         )
-    told = f"the student reaches {reached}; {_difference(report, found)}."
+    result = f"the student reaches {reached}; {_difference(report, found)}."
     if not found.beyond:
-        return f"Distillation makes no clear difference here: {told}"
+        return f"Distillation makes no clear difference here: {result}"
     better = (found.mean < 0) == report.about["lower_is_better"]
-    return f"Distillation {'pays' if better else 'hurts'} here: {told}"
+    return f"Distillation {'pays' if better else 'hurts'} here: {result}"
 
 
 def _value(report, way):

@@ -72,7 +72,7 @@ class DataFreeDistiller(Distiller):
     A round is compiled as one function; it takes as long to compile as its
     steps together. In the generator's steps the student runs in training mode
     and what it would write (moving statistics) is dropped. The student's
-    `BatchNormalization` layers know made-up samples only.
+    `BatchNormalization` layers have seen synthetic samples only.
 
     Published figures of such methods are often of the best epoch by test data,
     and others have had far lower ones: put `compare`'s baselines beside yours.

@@ -1,4 +1,4 @@
-"""8 bits for LiteRT: what TensorFlow's converter is told."""
+"""8 bits for LiteRT: the settings of TensorFlow's converter."""
 
 
 def converter_options(job):

@@ -1,4 +1,4 @@
-"""8 bits for ONNX: what onnxruntime's quantizers are told."""
+"""8 bits for ONNX: the settings of onnxruntime's quantizers."""
 
 import numpy as np
 

@@ -9,7 +9,7 @@ from keras_kd._src.losses.probabilities import check_same_classes
 
 
 def binary_soft_targets(teacher_logits, student_logits, *, temperature=4.0):
-    """Binary soft targets: KL of tempered yes/no probabilities, summed.
+    """Binary soft targets: KL of yes/no probabilities at T, summed.
 
         p = sigmoid(teacher_logits / T);  q = sigmoid(student_logits / T)
         value = T^2 * sum_labels p log(p / q) + (1 - p) log((1 - p) / (1 - q))

@@ -19,7 +19,7 @@ KEYS = "chunks", "teacher_chunks", "teacher_labels"
 def likelihood_matching(
     teacher_log_likelihoods, student_log_likelihoods, *, temperature=100.0
 ):
-    """Likelihood matching (ALM): KL of two tempered likelihoods, as coins.
+    """Likelihood matching (ALM): KL of two likelihoods at a temperature.
 
     Each likelihood of a piece of text, p for the teacher and q for the
     student, is one event: the piece comes next, or something else does. At a

@@ -11,7 +11,7 @@ from keras_kd._src.losses.tempered_loss import TemperedLoss
 
 
 class LogitDivergence(TemperedLoss):
-    """Base class of losses that are a divergence of tempered class logits.
+    """Base class of losses that are a divergence of logits at a temperature.
 
     To write your own, set `divergence` to a static function
     `(teacher_logits, student_logits, *, temperature)` that returns one value

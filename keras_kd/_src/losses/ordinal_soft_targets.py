@@ -12,7 +12,7 @@ from keras_kd._src.losses.logit_divergence import LogitDivergence
 def ordinal_soft_targets(
     teacher_logits, student_logits, *, temperature=1.0, power=2
 ):
-    """Earth mover's distance (EMD) of tempered probabilities, times T^power.
+    """Earth mover's distance (EMD) of probabilities at T, times T^power.
 
         p = softmax(teacher_logits / T);  q = softmax(student_logits / T)
         value = T^power * sum_k |sum_(j <= k) (p_j - q_j)|^power

@@ -15,7 +15,7 @@ from keras_kd._src.losses.tempered_loss import squeeze_temperature
 def soft_targets(
     teacher_logits, student_logits, *, temperature=4.0, standardize=False
 ):
-    """Soft targets (KD): KL divergence of tempered probabilities, times T^2.
+    """Soft targets (KD): KL divergence of probabilities at T, times T^2.
 
         p = softmax(teacher_logits / T);  q = softmax(student_logits / T)
         value = T^2 * sum_classes p * (log p - log q)

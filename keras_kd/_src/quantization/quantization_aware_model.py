@@ -167,7 +167,7 @@ class QuantizationAwareModel(keras.Model):
         return self.model(inputs, training=training)
 
     def known_inputs(self):
-        """What the model takes, as the library asks it of its own models."""
+        """What the model takes, as the library needs it of its own models."""
         return known_inputs(self.model)
 
     # --- after training -----------------------------------------------------

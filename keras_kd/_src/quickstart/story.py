@@ -77,13 +77,13 @@ def beginning(trainings, smoke):
         if smoke
         else "about a minute on two cores"
     )
-    told = (
+    text = (
         f"Handwritten digits, on {keras.backend.backend()}. A small network "
         f"has {FEW} labels and {ALL} images. How much does a large one help? "
         f"{trainings} trainings follow, {duration}. The time that is left is "
         "training alone: compiling comes on top."
     )
-    return f"{textwrap.fill(told, 80)}\n"
+    return f"{textwrap.fill(text, 80)}\n"
 
 
 def ending(report, output, page):
