@@ -13,16 +13,9 @@ Needs: pip install ".[jax,hub,quickstart]"
 
 A language model predicts, for each token of a text, how likely every token is
 to come next: thousands of numbers, where the text itself has one. In this guide
-you will
-
-- pack texts with masks for a teacher and a student of KerasHub;
-- distill in one line, and choose a divergence;
-- train on texts that the student writes;
-- see what the library reports when two tokenizers differ.
-
-Models and data are tiny, so that all of it runs on a laptop's CPU. If
-`kd.Distiller(teacher, student)` is new to you, read
-[Getting started](getting_started.ipynb) first.
+you distill a KerasHub model in one line, choose a divergence, and train on the
+student's own texts. Models and data are tiny, for a laptop's CPU. Read [Getting
+started](getting_started.ipynb) first.
 """
 
 import ast
@@ -356,7 +349,7 @@ Here own texts and given texts do the same. So young a student writes one
 sentence only, and repeats itself: there is little to learn from that. Let a
 student write when it can. Read `generated_ended`, the share of texts that have
 an end, in every run: near 0 they are cut, so raise `max_length`.
-`generation_time` is the share of the time that writing takes.
+`generation_time` is the share of time for writing.
 
 ## Two tokenizers
 
@@ -377,7 +370,7 @@ compares the sorted probabilities.
 
 ## What we found
 
-One seed. Another version of Python has other texts, and so other numbers.
+One seed. Another version of Python has other texts, and other numbers.
 """
 
 figure, axis = plt.subplots(figsize=(8, 2.8))
@@ -396,22 +389,14 @@ plt.show()
 
 The teacher's predictions gain 0.19 bits a byte: 2.898 in place of 3.087. That
 is most of the 0.30 between the student alone and the teacher, at 2.784. Reverse
-KL gains half as much on given texts: 2.990.
-
-## What to watch
-
-- **Time.** A student alone takes more steps in the same time, as no teacher is
-  run. Train one for comparison, for as long.
-- **The learning rate.** Ours is for random weights. For pretrained ones begin
-  with AdamW at 2e-5, and some warm-up.
+KL gains half as much on given texts: 2.990. A student alone takes more steps in
+the same time, as no teacher is run: train one for comparison, for as long.
 
 ## Next
 
 [How to distil a language model](../how_to/language_models.md), in short;
 [cached predictions](../how_to/cache_teacher_predictions.md), of a large
 vocabulary only the most likely tokens, by `kd.cache.TopK`; a student [of the
-teacher's layers](../how_to/shrink_a_teacher.md); [features and
-attention](features_and_attention.ipynb), where `kd.schemes.layer_map` pairs the
-layers of two transformers. For LoRA, `student.backbone.enable_lora(rank=8)`
-comes before the distiller.
+teacher's layers](../how_to/shrink_a_teacher.md). For LoRA,
+`student.backbone.enable_lora(rank=8)` comes before the distiller.
 """

@@ -39,7 +39,7 @@ joins the processes that `torchrun` starts. `part=` is an argument of
 workers will do; [an example](../examples/teacher_predictions_with_ray.md) takes
 Ray.
 
-A dash says that we have not tried it, not that it can't work.
+A dash: not tried here.
 """
 
 import json
@@ -270,8 +270,7 @@ On JAX a layout says along which axis of the devices each weight is split. The
 script above does it with the teacher's first layer with the argument `"batch
 and teacher"`; the student stays whole, as it is small. A distiller never puts
 such a teacher together: not in a step, not when it saves and not when it
-resumes. (The *fingerprint*, by which another teacher is refused, is summed up
-by each device over what it holds.)
+resumes.
 
 On PyTorch it is FSDP, for a teacher that is a PyTorch module of Hugging Face,
 timm and others. Each process gathers one layer at a time, while that runs:

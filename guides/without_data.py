@@ -20,9 +20,8 @@ image that it classifies as a 3. This is **data-free** or **zero-shot**
 distillation. Students of such synthetic images are usually worse than those of
 real ones. So the first question is whether you need it at all.
 
-In this guide you will make images in three ways, compare them over three seeds
-with what costs nothing, and see what goes wrong. You should know
-[Getting started](getting_started.ipynb).
+In this guide you make images in three ways, and compare them over three seeds
+with what costs nothing. Read [Getting started](getting_started.ipynb) first.
 """
 
 import warnings
@@ -395,10 +394,7 @@ baselines beside your number.
 
 Next:
 
-- [How to distil without data](../how_to/without_data.md), with the other
-  generators: DAFL, ZSKT and KegNet;
-- `examples/zero_shot_mnist.py` compares them on MNIST, and
-  `examples/forest_without_data.py` has a teacher without a gradient;
-- synthetic images are an ordinary data set: `kd.Distiller`, its losses and
-  [the cache](cached_predictions.ipynb) work on them as on any other.
+- [how to distil without data](../how_to/without_data.md), with DAFL, ZSKT and
+  KegNet; [an example](../examples/zero_shot_mnist.md) compares all on MNIST;
+- [a teacher without a gradient](../examples/forest_without_data.md).
 """
