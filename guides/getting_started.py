@@ -279,8 +279,9 @@ for temperature in (4.0,) if TRIAL else (1.0, 4.0, 16.0):
     record(name, distill, few_images, few_labels, 200, temperature)
 
 """
-The middle one is the default, and a good first choice. Between 4 and 16 there
-is hardly a difference. At 1 the student gains less: the teacher is confident on
+The middle one is the default, and good for few images and a sure teacher, as
+here: [the rule](../choose.md#which-temperature). Between 4 and 16 there is
+hardly a difference. At 1 the student gains less: the teacher is confident on
 nearly all the images that it was trained on, and then its predictions contain
 little more than the labels.
 
