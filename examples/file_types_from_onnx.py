@@ -1,8 +1,8 @@
-"""An ONNX model that tells file types, into a Keras student a tenth its size.
+"""An ONNX model of file types, into a Keras student a tenth its size.
 
     KERAS_BACKEND=jax python examples/file_types_from_onnx.py
 
-Google's magika (`pip install magika`) tells 214 types of files from their first
+Google's magika (`pip install magika`) finds 214 types of files from their first
 and last 1,024 bytes. Its model is an ONNX file inside of the package: a teacher
 on any backend, by `kd.teachers.OnnxModel`. The data are the files that each
 machine has: Python, and what is installed beside it. They need no labels. As

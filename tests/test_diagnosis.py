@@ -962,7 +962,7 @@ def test_the_report_fits_80_columns_and_has_the_worst_first():
     assert report.ok
     assert report.of("b").text == "Seen. Do."
     assert str(report).splitlines() == [
-        "Diagnosis of 'd', by 2 batches of 64 samples: 1 to look at.",
+        "Diagnosis of 'd', by 2 batches, 64 samples: 1 to look at.",
         "look    b",
         "        Seen.",
         "        -> Do.",

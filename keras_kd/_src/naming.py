@@ -25,6 +25,11 @@ def model_text(model):
     return f"{model.name} ({type(model).__name__}, {size})"
 
 
+def batches_text(count):
+    """So many batches, in words."""
+    return f"{count} batch" if count == 1 else f"{count} batches"
+
+
 def loss_text(loss):
     """The name of what was given to `compile` as the loss."""
     if isinstance(loss, (dict, list, tuple)):

@@ -33,6 +33,7 @@ from keras_kd._src.distillation.teacher import as_teacher
 from keras_kd._src.distribution.runs import averaged_gradients
 from keras_kd._src.losses.soft_targets import SoftTargets
 from keras_kd._src.metrics import LossParts
+from keras_kd._src.naming import batches_text
 from keras_kd._src.specs import data_spec
 from keras_kd._src.specs import output_spec
 
@@ -368,7 +369,8 @@ class DataFreeDistiller(Distiller):
             batches, *_ = transfer.inspection.read()
             if batches:
                 self.reset_inspections()
-                raise not_finite(self, f"NaN or infinity in {batches} batches")
+                seen = f"NaN or infinity in {batches_text(batches)}"
+                raise not_finite(self, seen)
 
     def _check_replay(self, size):
         replay = self._settings["replay"]

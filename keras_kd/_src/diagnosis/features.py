@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_kd._src.backend import all_finite
 from keras_kd._src.diagnosis.finding import Finding
+from keras_kd._src.naming import batches_text
 
 # The range over the samples, as a share of the largest value, below which it
 # is rounding.
@@ -29,7 +30,7 @@ class FeatureLook(NamedTuple):
 
 def where_not_finite(batches, taps):
     """What `fit` and the diagnosis say of values that are not finite."""
-    return f"NaN or infinity in {batches} batches, at {taps}"
+    return f"NaN or infinity in {batches_text(batches)}, at {taps}"
 
 
 def look_at(feature):

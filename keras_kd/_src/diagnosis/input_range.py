@@ -210,6 +210,7 @@ def unknown_range(low, high):
         "input range",
         "fine",
         f"Inputs of {low:.4g} to {high:.4g}. Not judged: the teacher keeps no "
-        "statistics of its inputs, and no labels show where it is right.",
+        "statistics of its inputs, and there are too few labels to see where "
+        "it is right.",
         figures={"low": low, "high": high},
     )

@@ -4,6 +4,7 @@ import dataclasses
 import textwrap
 
 from keras_kd._src.diagnosis.finding import SEVERITIES
+from keras_kd._src.naming import batches_text
 
 WIDTH = 80
 INDENT = 8  # Of the text under a finding's title.
@@ -30,7 +31,7 @@ class Diagnosis:
     >>> found = Finding("term hint", "look", "Its gradient is 0.", "Raise it.")
     >>> report = Diagnosis("distiller", [found], batches=1, samples=32)
     >>> print(report)
-    Diagnosis of 'distiller', by 1 batch of 32 samples: 1 to look at.
+    Diagnosis of 'distiller', by 1 batch, 32 samples: 1 to look at.
     look    term hint
             Its gradient is 0.
             -> Raise it.
@@ -75,9 +76,8 @@ class Diagnosis:
             for severity, text in zip(SEVERITIES, ("wrong", "to look at"))
             if severity in found
         ]
-        plural = "" if self.batches == 1 else "es"
         return (
-            f"Diagnosis of {self.name!r}, by {self.batches} batch{plural} of "
+            f"Diagnosis of {self.name!r}, by {batches_text(self.batches)}, "
             f"{self.samples:,} samples: {', '.join(counts) or 'all fine'}."
         )
 

@@ -11,14 +11,14 @@ from keras_kd._src.diagnosis.finding import Finding
 CHOICES = 1.0, 2.0, 4.0, 8.0, 16.0
 # At the one that is suggested the likeliest class has this much, in the mean.
 MOST_OF_FIRST = 0.75
-# Above this, soft targets say little more than the teacher's first class does.
+# Above this, soft targets say little more than the teacher's likeliest class.
 SURE = 0.95
 # A share of the entropy of equal classes above which they are all but equal.
 EQUAL = 0.97
 
 
 def confidence(logits, temperature):
-    """Means of a batch: entropy, the first class's probability; log(classes).
+    """Means of a batch: entropy, the largest probability; log(classes).
 
     Args:
         logits: shape `(..., classes)`.
@@ -66,9 +66,10 @@ def judge_temperature(transfer, number, means):
         "top_1": first,
     }
     seen = (
-        f"The teacher's first class has a probability of {at_one[1]:.3f} in "
-        f"the mean, and {first:.3f} at temperature {number:g}; the entropy is "
-        f"{at_one[0]:.3f} nats, and {entropy:.3f} of at most {most:.3f}."
+        f"The teacher's most likely class has a probability of "
+        f"{at_one[1]:.3f} in the mean, and {first:.3f} at temperature "
+        f"{number:g}; the entropy is {at_one[0]:.3f} nats, and {entropy:.3f} "
+        f"of at most {most:.3f}."
     )
     too_sure = first > SURE and suggested > number
     too_soft = entropy > EQUAL * most and suggested < number
@@ -80,7 +81,8 @@ def judge_temperature(transfer, number, means):
     if suggested != number:
         remedy += (
             f"Try {suggested:g}, the first of 1, 2, 4, 8 and 16 at which the "
-            f"first class has {MOST_OF_FIRST:g} at most (a rule of thumb), "
+            f"most likely class has {MOST_OF_FIRST:g} at most (a rule of "
+            "thumb, whatever the number of samples), "
             "and compare on held-out data."
         )
     severity = "look" if too_sure or too_soft else "fine"

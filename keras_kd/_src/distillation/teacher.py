@@ -18,6 +18,7 @@ from keras_kd._src.fingerprint import digest
 from keras_kd._src.fingerprint import fingerprint
 from keras_kd._src.fingerprint import hexadecimal
 from keras_kd._src.keras_compat import all_layers
+from keras_kd._src.naming import batches_text
 from keras_kd._src.naming import model_text
 from keras_kd._src.specs import check_teacher
 from keras_kd._src.specs import explained
@@ -376,7 +377,7 @@ class StudentAsTeacher(Teacher):
     def not_finite(self, batches, taps, transfer):
         return ValueError(
             f"The student {self.name!r} predicted values that are not finite. "
-            f"Received: NaN or infinity in {batches} batches (transfer "
+            f"Received: NaN or infinity in {batches_text(batches)} (transfer "
             f"{transfer!r}). Lower the learning rate, or check the data."
         )
 

@@ -46,9 +46,10 @@ class ForeignTeacher(Teacher):
         sizes = [each.shape[1:] for each in given]
         if any(None in each for each in sizes):
             raise ValueError(
-                f"The teacher {self.name!r} tells its outputs' shapes by those "
-                f"of its inputs. Received: inputs of shapes {sizes}, of which "
-                "one is open. Give the student a `keras.Input` of that size."
+                f"The teacher {self.name!r} needs its inputs' shapes, to find "
+                f"those of its outputs. Received: inputs of shapes {sizes}, of "
+                "which one is open. Give the student a `keras.Input` of that "
+                "size."
             )
         # Ones are tokens, masks that hide nothing, and numbers.
         ones = keras.tree.map_structure(

@@ -9,6 +9,7 @@ from keras_kd._src.distillation.batch import Predictions
 from keras_kd._src.distillation.teacher import Teacher
 from keras_kd._src.distillation.teacher import as_teacher
 from keras_kd._src.fingerprint import digest
+from keras_kd._src.naming import batches_text
 from keras_kd._src.specs import same_shape
 
 
@@ -201,8 +202,8 @@ class TeacherBySample(Teacher):
         return ValueError(
             f"The teacher {self.name!r} predicted values that are not finite, "
             f"or a sample has no teacher. Received: NaN or infinity in "
-            f"{batches} batches, at {taps} (transfer {transfer!r}). The column "
-            f"{self.column!r} must hold numbers from 0 to "
+            f"{batches_text(batches)}, at {taps} (transfer {transfer!r}). The "
+            f"column {self.column!r} must hold numbers from 0 to "
             f"{len(self.teachers) - 1}; else check the teachers' weights and "
             "their input scaling."
         )
