@@ -132,9 +132,19 @@ def unexpected_warnings(printed):
         line
         for line in printed.splitlines()
         if line.startswith(str(ROOT))
+        # The README's environment is in the clone.
+        and "site-packages" not in line
         and "Warning: " in line
         and not any(cause in line for cause in WARNINGS_OF_SHORT_RUNS)
     ]
+
+
+@pytest.mark.one_backend
+def test_warnings_of_this_repository_count():
+    text = "12: UserWarning: Something is wrong."
+    ours = f"{ROOT}/keras_kd/_src/metrics.py:{text}"
+    others = f"{ROOT}/.venv/lib/python3.11/site-packages/keras/layer.py:{text}"
+    assert unexpected_warnings(f"{others}\n{ours}") == [ours]
 
 
 def skip_without_mnist(path):
