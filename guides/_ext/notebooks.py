@@ -25,6 +25,18 @@ GUIDES = pathlib.Path(__file__).parents[1]
 NOTEBOOKS = GUIDES / "notebooks"
 REPOSITORY = "https://github.com/keras-kd/keras-kd"
 COLAB = "https://colab.research.google.com/github/keras-kd/keras-kd/blob/main"
+# The first cell: it does nothing where the library is installed.
+INSTALL = """\
+# For Colab: installs what this guide needs.
+import importlib.util
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "{backend}")
+if importlib.util.find_spec("keras_kd") is None:
+    %pip install -q "keras-kd[{extras}] @ git+{repository}"\
+"""
+# The site leaves cells of this tag out.
+HIDDEN = "remove-cell"
 BACKENDS = {"jax": "JAX", "tensorflow": "TensorFlow", "torch": "PyTorch"}
 # What the compilers of the backends write to stderr is of no use to a reader.
 NOISE = re.compile(
@@ -49,12 +61,24 @@ def convert(file):
         "name": "python3",
     }
     head, *parts = cells_of(file.read_text())
-    parts = [("markdown", introduction(file.stem, head[1])), *parts]
+    fields = dict(re.findall(r"^([\w ]+): (.*)$", head[1], re.MULTILINE))
+    parts = [("markdown", introduction(file.stem, fields)), *parts]
     for number, (kind, text) in enumerate(parts):
         make = getattr(nbformat.v4, f"new_{kind}_cell")
         notebook.cells.append(make(text, id=f"cell-{number}"))
+    notebook.cells.insert(1, installing(fields["Needs"]))
     add_alternative_texts(notebook.cells)
     return notebook
+
+
+def installing(needs):
+    """A cell that installs the library with the extras of a guide."""
+    extras = re.search(r"\[(.*)\]", needs)[1]
+    backend = extras.partition(",")[0]
+    text = INSTALL.format(backend=backend, extras=extras, repository=REPOSITORY)
+    return nbformat.v4.new_code_cell(
+        text, id="install", metadata={"tags": [HIDDEN]}
+    )
 
 
 def cells_of(text):
@@ -78,17 +102,20 @@ def is_text(node):
     )
 
 
-def introduction(name, head):
+def introduction(name, fields):
     """The title, what the guide is about, and where its files are."""
-    fields = dict(re.findall(r"^([\w ]+): (.*)$", head, re.MULTILINE))
-    lines = [f"# {fields['Title']}", "", fields["Description"], ""]
-    lines.append(
-        f"[Open in Colab]({COLAB}/guides/notebooks/{name}.ipynb) · "
-        f"[Python file]({REPOSITORY}/blob/main/guides/{name}.py)"
+    return "\n".join(
+        [
+            f"# {fields['Title']}",
+            "",
+            fields["Description"],
+            "",
+            "[![Open in Colab](../_static/colab.svg)]"
+            f"({COLAB}/guides/notebooks/{name}.ipynb)",
+            f"[Python file]({REPOSITORY}/blob/main/guides/{name}.py)",
+            f"· needs `{fields['Needs']}`",
+        ]
     )
-    if needs := fields.get("Needs"):
-        lines.append(f"· needs `{needs}`")
-    return "\n".join(lines)
 
 
 def add_alternative_texts(cells):
@@ -100,8 +127,18 @@ def add_alternative_texts(cells):
             cell.metadata["mystnb"] = {"image": {"alt": text}}
 
 
+def code_cells(notebook):
+    """Those of the guide: not the one that installs."""
+    return [
+        cell
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        and HIDDEN not in cell.metadata.get("tags", [])
+    ]
+
+
 def code_of(notebook):
-    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return [cell.source for cell in code_cells(notebook)]
 
 
 def kept(name):
@@ -114,10 +151,10 @@ def kept(name):
 
 def with_outputs(fresh, earlier):
     """The fresh notebook with the outputs of the earlier, of the same code."""
-    outputs = [c.outputs for c in earlier.cells if c.cell_type == "code"]
-    code = [cell for cell in fresh.cells if cell.cell_type == "code"]
-    for cell, output in zip(code, outputs, strict=True):
-        cell.outputs = output
+    for cell, before in zip(
+        code_cells(fresh), code_cells(earlier), strict=True
+    ):
+        cell.outputs = before.outputs
     backend = earlier.metadata.get("backend", "jax")
     return with_duration(fresh, earlier.metadata["seconds"], backend)
 

@@ -155,6 +155,7 @@ def test_sentences():
     assert "2.0 times as long as one alone (20.00 and 10.00 ms)" in training
     assert SAME.sentences()[0].startswith("Distillation makes no clear")
     assert "within the spread" in SAME.sentences()[0]
+    assert "More seeds" in SAME.sentences()[0]
     hurts = report_of([0.80, 0.83, 0.83], [0.90, 0.92, 0.94])
     assert hurts.sentences()[0].startswith("Distillation hurts here")
 

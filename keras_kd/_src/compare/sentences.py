@@ -41,7 +41,10 @@ def _effect(report):
         )
     result = f"the student reaches {reached}; {_difference(report, found)}."
     if not found.beyond:
-        return f"Distillation makes no clear difference here: {result}"
+        return (
+            f"Distillation makes no clear difference here: {result} More seeds "
+            "would narrow the interval."
+        )
     better = (found.mean < 0) == report.about["lower_is_better"]
     return f"Distillation {'pays' if better else 'hurts'} here: {result}"
 

@@ -7,11 +7,10 @@ from keras import ops
 
 from keras_kd._src.diagnosis.finding import Finding
 
-# Temperatures that are suggested, the lowest first.
-CHOICES = 1.0, 2.0, 4.0, 8.0, 16.0
-# At the one that is suggested the likeliest class has this much, in the mean.
-MOST_OF_FIRST = 0.75
-# Above this, soft targets say little more than the teacher's likeliest class.
+# 1, and the higher temperatures that are suggested, the lowest first.
+CHOICES = 1.0, 4.0, 8.0, 16.0
+# Above this mean probability of the most likely class, soft targets say little
+# more than labels do.
 SURE = 0.95
 # A share of the entropy of equal classes above which they are all but equal.
 EQUAL = 0.97
@@ -53,10 +52,19 @@ def judge_temperature(transfer, number, means):
     """
     *choices, (entropy, first, most) = np.asarray(means).tolist()
     at_one = choices[0]
-    suggested = next(
-        (t for t, (_, p, _) in zip(CHOICES, choices) if p <= MOST_OF_FIRST),
-        CHOICES[-1],
-    )
+    too_sure = first > SURE and number < CHOICES[-1]
+    too_soft = entropy > EQUAL * most and number > 1.0
+    suggested, remedy = number, ""
+    if too_sure:
+        suggested = _first_unsure(choices, number)
+        remedy = (
+            "Soft targets then say little more than labels do. With few "
+            f"samples, some hundreds, try {suggested:g}; with many it makes "
+            "little difference. Compare on held-out data."
+        )
+    elif too_soft:
+        suggested = 1.0
+        remedy = "All classes are nearly equal then. Try 1."
     figures = {
         "temperature": number,
         "suggested": suggested,
@@ -71,20 +79,16 @@ def judge_temperature(transfer, number, means):
         f"{number:g}; the entropy is {at_one[0]:.3f} nats, and {entropy:.3f} "
         f"of at most {most:.3f}."
     )
-    too_sure = first > SURE and suggested > number
-    too_soft = entropy > EQUAL * most and suggested < number
-    remedy = ""
-    if too_sure:
-        remedy = "Soft targets then say little more than labels do. "
-    elif too_soft:
-        remedy = "All classes are nearly equal then. "
-    if suggested != number:
-        remedy += (
-            f"Try {suggested:g}, the first of 1, 2, 4, 8 and 16 at which the "
-            f"most likely class has {MOST_OF_FIRST:g} at most (a rule of "
-            "thumb, whatever the number of samples), "
-            "and compare on held-out data."
-        )
     severity = "look" if too_sure or too_soft else "fine"
     name = f"temperature, {transfer.name}"
     return Finding(name, severity, seen, remedy, figures)
+
+
+def _first_unsure(choices, number):
+    """The first higher temperature at which the teacher is not too sure."""
+    higher = [
+        (temperature, first)
+        for temperature, (_, first, _) in zip(CHOICES, choices)
+        if temperature > number
+    ]
+    return next((t for t, first in higher if first <= SURE), higher[-1][0])
