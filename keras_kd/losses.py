@@ -1,4 +1,4 @@
-"""Losses: each compares outputs or features of teacher and student."""
+"""Losses that compare outputs or features of teacher and student."""
 
 from keras_kd._src.losses.activation_boundaries import ActivationBoundaries
 from keras_kd._src.losses.activation_boundaries import activation_boundaries

@@ -480,14 +480,14 @@ def test_what_is_refused():
     teacher, student, _ = texts_of_two_lengths()
     message = "different lengths.*'teacher_weight'.*PairedTexts"
     refused(lambda: UniversalLogit()(teacher, student), message)
-    refused(lambda: UniversalLogit()(teacher, student[0]), "as many axes")
+    refused(lambda: UniversalLogit()(teacher, student[0]), "the same rank")
     refused(lambda: UniversalLogit()(teacher, student[..., :1]), "two classes")
     message = "'teacher_labels'. Received: inputs with the keys.*'chunks'"
     inputs = {"chunks": STUDENT_CHUNKS}
     refused(lambda: alm(ALM.teacher, ALM.student, inputs=inputs), message)
     refused(lambda: alm(ALM.teacher, ALM.student, inputs=None), "no dict")
     loss = LikelihoodMatching()
-    refused(lambda: loss.check_shapes((4, 2, 3, 5), (4, 3, 5)), "as many axes")
+    refused(lambda: loss.check_shapes((4, 2, 3, 5), (4, 3, 5)), "the same rank")
     loss.check_shapes((None, 7), (None, None, 5))
     refused(lambda: loss(ALM.teacher, ALM.student, inputs=INPUTS), "`labels`")
     refused(lambda: UniversalLogit(0), "`k` must be a positive integer")

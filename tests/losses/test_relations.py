@@ -543,7 +543,7 @@ def test_which_pair_of_layers_matters():
         ([(4, 8, 2)] * 2, [(4, 8, 2)] * 3, "two taps or more"),
         ([(4, 2)] * 2, [(4, 2)] * 2, "maps or token sequences"),
         ([(4, 8, 2), (4, 8, 8, 2)], [(4, 8, 2)] * 2, "of the same rank"),
-        ([(4, 8, 2)] * 2, [(4, 8, 2), (4, 8, 3)], "as many channels"),
+        ([(4, 8, 2)] * 2, [(4, 8, 2), (4, 8, 3)], "same number of channels"),
     ],
 )
 def test_layers_that_have_no_flow_to_compare(teacher, student, message):

@@ -575,7 +575,7 @@ def test_arguments_of_the_direction():
         refused(lambda bad=bad: StreamlinedDirection(tikhonov=bad), "tikhonov")
     refused(
         lambda: StreamlinedDirection().check_shapes((4, 7, 5), (4, 5)),
-        "one vector a sample",
+        "one vector per sample",
     )
     StreamlinedDirection().check_shapes((None, 7), (None, 5))
 

@@ -262,8 +262,8 @@ def test_the_student_learns_through_an_adapter():
         ([(4, 8, 2)] * 2, [(4, 8, 2)] * 3, "two taps or more"),
         ([(4, 2)] * 2, [(4, 2)] * 2, "maps or token sequences"),
         ([(4, 8, 3)] * 2, [(4, 8, 2)] * 2, "channels.*FeatureAdapter"),
-        ([(4, 8, 1)] * 2, [(4, 8, 1)] * 2, "as many.*vectors=2"),
-        ([(4, 1, 1, 3)] * 2, [(4, 8, 3)] * 2, "as many.*vectors=2"),
+        ([(4, 8, 1)] * 2, [(4, 8, 1)] * 2, "at least vectors=2 positions"),
+        ([(4, 1, 1, 3)] * 2, [(4, 8, 3)] * 2, "at least vectors=2 positions"),
     ],
 )
 def test_layers_that_do_not_compare(teacher, student, message):

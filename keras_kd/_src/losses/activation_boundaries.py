@@ -1,4 +1,4 @@
-"""Activation boundaries: which neurons of the teacher fire, and which not."""
+"""Activation boundaries: which of the teacher's neurons are active."""
 
 import keras
 from keras import ops
@@ -11,7 +11,7 @@ from keras_kd._src.losses.distillation_loss import in_full_precision
 def activation_boundaries(
     teacher_features, student_features, *, margin=1.0, mask=None
 ):
-    """AB: squared hinge on the side of 0 on which the teacher's neurons are.
+    """AB: squared hinge loss on the signs of the teacher's pre-activations.
 
         value = sum of max(0, margin - s)^2 where t > 0
                      + max(0, margin + s)^2 elsewhere
@@ -20,8 +20,8 @@ def activation_boundaries(
         teacher_features: pre-activations, shape `(batch, ...)`.
         student_features: pre-activations, the same shape.
         margin: how far from 0 the student's neurons are pushed.
-        mask: optional, of the features' shape without its last axis: True
-            for neurons that count.
+        mask: optional, the features' shape without the last axis: True at
+            positions that count.
 
     Returns:
         Sums over all neurons of a sample, shape `(batch,)`.
@@ -37,9 +37,9 @@ def activation_boundaries(
     teacher_features, student_features = in_full_precision(
         teacher_features, student_features
     )
-    fires = teacher_features > 0.0
-    ahead = ops.where(fires, student_features, -student_features)
-    missing = ops.square(ops.relu(margin - ahead))
+    active = teacher_features > 0.0
+    signed = ops.where(active, student_features, -student_features)
+    missing = ops.square(ops.relu(margin - signed))
     if mask is not None:
         mask = ops.cast(ops.expand_dims(mask, -1), missing.dtype)
         missing = missing * mask
@@ -48,24 +48,25 @@ def activation_boundaries(
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class ActivationBoundaries(DistillationLoss):
-    """Activation boundaries (AB): neurons fire where the teacher's do.
+    """Activation boundaries (AB): the same neurons are active.
 
-    A ReLU network decides by which of its neurons are on; how strongly they
-    fire matters less. Only the teacher's signs count, so a student of another
-    scale can follow. Tap both sides before the activation (`"relu1:input"`):
-    behind a ReLU no neuron is ever off with a margin. Where channels or
-    positions differ, give the transfer a `FeatureAdapter`, or, as the
-    authors do, a 1x1 convolution and a batch normalization.
+    For ReLU networks, whose decisions depend more on which neurons are active
+    than on how strongly. Only the signs of the teacher's pre-activations
+    matter, so the scale of the student's may differ. Tap both sides before the
+    activation (`"relu1:input"`): after a ReLU nothing is negative. Where
+    channels or positions differ, give the transfer a `FeatureAdapter` or, as
+    the authors do, a 1x1 convolution and a batch normalization.
 
         value = sum of max(0, margin - s)^2 where t > 0
                      + max(0, margin + s)^2 elsewhere
 
-    The authors' code adds up all neurons of a sample, as here: divide the
-    weight by their number if maps are large. They train in two stages, this
-    loss first and the task after it; here both terms train together. Usual
-    weight: 0.003, halved for each tap further from the output.
+    As in the authors' code, the value is a sum over all neurons of a sample:
+    divide the weight by their number if maps are large. The authors train in
+    two stages, first with this loss and then on the task; here both terms are
+    trained together. Usual weight: 0.003, halved for each tap further from the
+    output.
 
-    Masked tokens are absent.
+    Masked tokens are left out.
 
     Args:
         margin: a positive number, 1 in the paper.

@@ -1,4 +1,4 @@
-"""Any Keras loss, under the weights and the mask of a term."""
+"""Any Keras loss, with the weights and the mask of a transfer."""
 
 import keras
 from keras import ops
@@ -10,7 +10,7 @@ from keras_kd._src.losses.positions import broadcast_weights
 
 
 class _LastAxis(DistillationLoss):
-    """Knows the positions of features whose channels are their last axis."""
+    """Finds the positions of features whose channels are on the last axis."""
 
     per_sample = True
 
@@ -19,14 +19,15 @@ _last_axis = _LastAxis(name="last_axis")
 
 
 def positions_of(loss):
-    """What handles the positions of a loss's features: ours do themselves."""
+    """The loss that handles the positions: ours handle their own."""
     return loss if isinstance(loss, DistillationLoss) else _last_axis
 
 
 def call_loss(loss, teacher, student, sample_weight, mask, context):
-    """The loss, a scalar; weights and mask may be of any positions.
+    """The loss, a scalar; weights and mask may be per sample or position.
 
-    Of `ChunkedLogits` a `PositionTerm`, which all terms are computed from.
+    For `ChunkedLogits`, a `PositionTerm`: all terms are computed in one pass
+    later.
     """
     if isinstance(student, ChunkedLogits):
         weights = {"sample_weight": sample_weight, "mask": mask}
@@ -46,7 +47,7 @@ def call_loss(loss, teacher, student, sample_weight, mask, context):
         return loss(teacher, student, sample_weight)
     present = _last_axis._present(student, mask, sample_weight)
     if rank == 1 and len(student.shape) > 2 and present is not None:
-        # One value a sample: once more, without the absent positions.
+        # One value per sample: computed again without absent positions.
         sample_weight, sides, _ = _last_axis._of_samples(
             sample_weight, mask, (teacher, student), present
         )

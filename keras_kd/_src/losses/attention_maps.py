@@ -22,8 +22,8 @@ def attention_map_matching(
     Args:
         teacher_maps: shape `(batch, heads, queries, keys)`.
         student_maps: the same shape.
-        from_scores: whether these are scores before the softmax, of which
-            those of -100 or less are masked keys, and count as 0.
+        from_scores: whether the maps are scores before the softmax; scores of
+            -100 or less are masked keys, and count as 0.
         mask: optional, of a shape that broadcasts to the maps': True for the
             entries that count.
 
@@ -58,12 +58,12 @@ def attention_divergence(
     """MiniLM: Kullback-Leibler divergence of attention maps, row by row.
 
         value = mean_{heads, queries} sum_keys p * (log p - log q)
-        p, q = rows of the teacher's and the student's map, made to sum to 1
+        p, q = rows of the teacher's and the student's map, scaled to sum to 1
 
     Args:
         teacher_maps: shape `(batch, heads, queries, keys)`.
         student_maps: the same shape.
-        from_scores: whether these are scores before the softmax.
+        from_scores: whether the maps are scores before the softmax.
         mask: optional, of a shape that broadcasts to the maps': True for the
             entries that count; a query without any is left out.
 
@@ -136,7 +136,7 @@ class AttentionMapLoss(DistillationLoss):
         return ops.cast(mask, "float32")
 
     def _of_tokens(self, maps, entries, resize):
-        """Of tokens, those of queries times those of keys; else None."""
+        """Entries per token, as those of queries times keys; else None."""
         _, _, queries, keys = maps.shape
         batch = entries.shape[0]
         queries = at_positions(entries, (batch, queries), resize)
@@ -149,8 +149,8 @@ class AttentionMapLoss(DistillationLoss):
             return keys if queries is None else queries
         return queries * keys
 
-    def _emptied(self, maps, present):
-        return maps  # `call` leaves the entries out.
+    def _without_absent(self, maps, present):
+        return maps  # `call` leaves absent entries out.
 
     def _mask(self, maps, present):
         return present
@@ -176,18 +176,18 @@ class AttentionMapMatching(AttentionMapLoss):
 
     For a student that is a narrower, shallower transformer: tap the scores of
     its layer m and of the teacher's layer m * (teacher's depth / student's
-    depth), as many pairs as the student has layers. Where heads or tokens
+    depth), one pair for each layer of the student. Where heads or tokens
     differ, give the transfer an `AttentionAdapter`. Usual weight: 1 on scores;
-    on maps start near keys^2, see below.
+    on maps, start near keys^2 (see below).
 
         value = mean_{heads, queries, keys} (teacher - student)^2
 
-    The paper compares scores before the softmax (and finds that better); so
-    does the authors' code, where scores of -100 or less, which are masked
-    keys, count as 0. `keras.layers.MultiHeadAttention` gives maps after the
-    softmax (tap `"attention:scores"`), which are the default here. Their
-    entries are about 1 / keys, and so the squares are smaller by about
-    keys^2. `from_scores=True` is for layers that give the scores.
+    The paper compares scores before the softmax (and finds that better), and so
+    does the authors' code, where scores of -100 or less (masked keys) count as
+    0. `keras.layers.MultiHeadAttention` returns maps after the softmax (tap
+    `"attention:scores"`), which are the default here. Their entries are about 1
+    / keys, so the squares are smaller by a factor of about keys^2.
+    `from_scores=True` is for layers that return scores before the softmax.
 
     Args:
         from_scores: whether the maps are scores before the softmax.
@@ -202,7 +202,7 @@ class AttentionMapMatching(AttentionMapLoss):
         The weighted mean over samples, a scalar.
 
     Raises:
-        ValueError: these are no attention maps; shapes differ.
+        ValueError: the inputs are not attention maps; shapes differ.
 
     Example:
     >>> loss = AttentionMapMatching()
@@ -227,10 +227,10 @@ class AttentionDivergence(AttentionMapLoss):
         value = mean_{heads, queries} sum_keys p * (log p - log q)
 
     Tap the maps with `"attention:scores"`; `keras.layers.MultiHeadAttention`
-    gives them after the softmax, where an entry of the student's that is 0
-    (masked, or underflown) gets no gradient. Rows are made to sum to 1; a row
-    of zeros reads as even attention. Rows of padded queries count like the
-    others: a map does not show which those are.
+    returns them after the softmax, where a student's entry of 0 (masked, or
+    lost to underflow) gets no gradient. Rows are scaled to sum to 1; a row of
+    zeros counts as uniform attention. Rows of padded queries count like the
+    others, as a map does not show which they are.
 
     Args:
         from_scores: whether the maps are scores before the softmax.
@@ -245,7 +245,7 @@ class AttentionDivergence(AttentionMapLoss):
         The weighted mean over samples in nats, a scalar.
 
     Raises:
-        ValueError: these are no attention maps; shapes differ.
+        ValueError: the inputs are not attention maps; shapes differ.
 
     Example:
     >>> loss = AttentionDivergence()

@@ -1,4 +1,4 @@
-"""MiniLMv2: how queries, keys or values relate to each other."""
+"""MiniLMv2: relations between tokens, by queries, keys or values."""
 
 import math
 
@@ -14,7 +14,7 @@ from keras_kd._src.losses.probabilities import kl_divergence
 def self_attention_relation(
     teacher_vectors, student_vectors, *, relation_heads=48, present=None
 ):
-    """MiniLMv2: divergence of the relations that tokens have to each other.
+    """MiniLMv2: divergence of the relations between tokens.
 
         relation(A) = softmax_keys(A_r A_r^T / sqrt(d_r)),  r: relation head
         value = mean_r sum_keys relation(teacher) * (log relation(teacher)
@@ -23,10 +23,11 @@ def self_attention_relation(
     Args:
         teacher_vectors: queries, keys or values, shape `(batch, tokens, dim)`
             or `(batch, tokens, heads, head_dim)`.
-        student_vectors: likewise; as many tokens, heads and sizes of its own.
-        relation_heads: how many parts all heads together are split into.
-        present: optional, shape `(batch, tokens)`: True for tokens to relate
-            to, False for padding.
+        student_vectors: likewise; the same number of tokens, but any number of
+            heads and any size.
+        relation_heads: into how many parts the units of all heads are split.
+        present: optional, shape `(batch, tokens)`: False for padding, which is
+            left out as keys.
 
     Returns:
         Values in nats, one for each token (as a query), shape
@@ -57,7 +58,7 @@ def _log_relation(vectors, relation_heads, present):
     scores = ops.einsum("bqrd,bkrd->brqk", heads, heads) / math.sqrt(size)
     if present is not None:
         present = ops.cast(present, "bool")[:, None, None, :]
-        # Finite, so that a sample without any token gives no NaN.
+        # Finite, so that a sample without tokens gives no NaN.
         scores = ops.where(present, scores, ops.full_like(scores, -1e30))
     return ops.log_softmax(scores, axis=-1)
 
@@ -66,11 +67,11 @@ def _log_relation(vectors, relation_heads, present):
 class SelfAttentionRelation(DistillationLoss):
     """Self-attention relation (MiniLMv2): how tokens relate to each other.
 
-    Compares tokens with tokens, so that depth, width and head count of the
-    student are free and no adapter is needed. Tap the projections of one
-    attention layer on each side (the student's last; the teacher's last, or
-    an upper middle one of a large teacher); the transfer sums the three
-    relations, as the paper does, with a usual weight of 1:
+    Compares relations between tokens, so that depth, width and number of heads
+    of the student are free and no adapter is needed. Tap the projections of one
+    attention layer on each side (the student's last; the teacher's last, or an
+    upper middle one for a large teacher). The transfer sums the three
+    relations, as the paper does. Usual weight: 1.
 
         Transfer(
             SelfAttentionRelation(relation_heads=12),
@@ -78,37 +79,38 @@ class SelfAttentionRelation(DistillationLoss):
             student=[f"attention/{name}" for name in ("query", "key", "value")],
         )
 
-    `"attention"` stands for a `keras.layers.MultiHeadAttention`, used as it
-    is. With the values alone, and as many relation heads as both sides have
-    heads, this is the value relation of MiniLM.
+    Here `"attention"` is the name of a `keras.layers.MultiHeadAttention`. With
+    the values alone, and the same number of relation heads as attention heads,
+    this is the value relation of MiniLM.
 
         relation(A) = softmax_keys(A_r A_r^T / sqrt(d_r)),  r: relation head
         value = mean_r sum_keys relation(teacher) * (log relation(teacher)
                                                      - log relation(student))
 
-    Masked tokens (a Keras mask on the student's vectors, or on the inputs of
+    Masked tokens (by a Keras mask on the student's vectors, or on the inputs of
     the tapped attention layer) and tokens of weight 0 are left out, as queries
-    and as keys. The mean is over the batch's tokens, where the paper takes
-    each text's mean first.
+    and as keys. The mean is over the batch's tokens; the paper takes the mean
+    of each text first.
 
     Args:
-        relation_heads: how many parts all heads together are split into: 48
-            in the paper for a teacher of 768 units, 64 for one of 1024. It
-            must divide the units of both sides.
+        relation_heads: into how many parts the units of all heads are split: 48
+            in the paper for a teacher of 768 units, 64 for one of 1024. It must
+            divide the number of units of both sides.
         reduction, name, dtype: as in `DistillationLoss`.
 
     Call arguments:
         teacher_vectors: shape `(batch, tokens, dim)` or
             `(batch, tokens, heads, head_dim)`.
-        student_vectors: likewise, with as many tokens.
+        student_vectors: likewise, with the same number of tokens.
         sample_weight: optional, shape `(batch,)` or `(batch, tokens)`.
 
     Returns:
         The weighted mean over tokens in nats, a scalar.
 
     Raises:
-        ValueError: `relation_heads` is no positive integer, or does not divide
-            the units; these are no token sequences of the same length.
+        ValueError: `relation_heads` is not a positive integer, or does not
+            divide the number of units; the inputs are not token sequences of
+            the same length.
 
     Example:
     >>> loss = SelfAttentionRelation(relation_heads=1)
@@ -146,7 +148,7 @@ class SelfAttentionRelation(DistillationLoss):
                 "length, (batch, tokens, dim) or (batch, tokens, heads, "
                 f"head_dim). Received: teacher {shapes[0]}, student "
                 f"{shapes[1]}. Tap the projections of attention layers, such "
-                "as 'attention/query', that see the same tokens."
+                "as 'attention/query', that get the same tokens."
             )
         units = [math.prod(shape[2:]) for shape in shapes]
         if any(each % self.relation_heads for each in units):

@@ -1,4 +1,4 @@
-"""Attention transfer: where the activations are strong."""
+"""Attention transfer: maps of where activations are strong."""
 
 import keras
 from keras import ops
@@ -25,7 +25,7 @@ def attention_map(features, *, power=2, axis=-1, total=ops.mean):
         total: how the channels are joined, `ops.mean` or `ops.sum`.
 
     Returns:
-        Shape `(batch, positions)`, each row of L2 norm 1 (0 for no activity).
+        Shape `(batch, positions)`, rows of L2 norm 1 (0 if all features are 0).
 
     Example:
     >>> [round(float(v), 2) for v in attention_map([[[2.0], [0.0]]])[0]]
@@ -56,9 +56,9 @@ def attention_transfer(
 
     Args:
         teacher_features: shape `(batch, positions..., channels)`.
-        student_features: the same rank; its positions may differ in number
-            (the larger map is then averaged down to the smaller), and its
-            channels, too.
+        student_features: the same rank; the numbers of positions may differ
+            (the larger map is then averaged down to the smaller), and those of
+            channels.
         power: exponent of the activations, 2 in the paper.
         form: `"code"`, the authors' implementation, or `"paper"`.
         axis: the channels' axis.
@@ -99,11 +99,11 @@ def attention_transfer(
 class AttentionTransfer(DistillationLoss):
     """Attention transfer (AT): where the teacher's activations are strong.
 
-    Needs no adapter when only channels or map sizes differ: channels are
-    summed away, and the larger map is averaged down. Masked tokens are absent
-    (zeros where the sides' positions differ in number). The authors' code and
-    their Eq. 2 differ, and need different weights: 1000 for `form="code"`
-    (their setting), about 1 for `form="paper"`.
+    No adapter is needed when only channels or map sizes differ: the channels
+    are summed up, and the larger map is averaged down. Masked tokens are left
+    out (or set to zero, if the sides differ in their number of positions). The
+    authors' code and their Eq. 2 differ, and need different weights: 1000 for
+    `form="code"` (their setting), about 1 for `form="paper"`.
 
         code:  value = mean_positions (map(teacher) - map(student))^2
         paper: value = |map(teacher) - map(student)|_2

@@ -45,16 +45,17 @@ def binary_soft_targets(teacher_logits, student_logits, *, temperature=4.0):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class BinarySoftTargets(LogitDivergence):
-    """Binary soft targets (multi-label KD): each output is a yes or a no.
+    """Binary soft targets (multi-label KD): one yes/no probability per output.
 
-    For binary classifiers (one output) and multi-label models (one output a
+    For binary classifiers (one output) and multi-label models (one output per
     label), whose probabilities come from a sigmoid and need not sum to 1.
 
         value = T^2 * sum_labels KL(Bernoulli(p) || Bernoulli(q)), in nats
         p = sigmoid(teacher / T);  q = sigmoid(student / T)
 
     The sum over labels is the divergence of all outputs together; Keras'
-    `BinaryCrossentropy` takes the mean, so with many labels lower the weight.
+    `BinaryCrossentropy` takes the mean. So divide the weight by the number of
+    labels: start at 0.9 / labels.
 
     Args:
         temperature: T, a positive number, or a `LearningRateSchedule` over

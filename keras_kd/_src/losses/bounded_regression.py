@@ -10,7 +10,7 @@ from keras_kd._src.losses.true_class import one_set
 
 
 def bounded_regression(teacher_outputs, student_outputs, labels, *, margin=0.0):
-    """The student's squared error, where the teacher's is not well above it.
+    """Squared error, 0 where the student beats the teacher by a margin.
 
         error(x) = sum_outputs (x - labels)^2
         value = error(student) if error(student) + margin > error(teacher)
@@ -19,10 +19,10 @@ def bounded_regression(teacher_outputs, student_outputs, labels, *, margin=0.0):
     Args:
         teacher_outputs: shape `(batch, ..., outputs)`.
         student_outputs: the same shape.
-        labels: the numbers to be predicted, of the same shape; for one output
-            the last axis may be left out.
-        margin: by how much the student's error must be below the teacher's
-            for the student to be left alone.
+        labels: the numbers to predict, the same shape; for one output the last
+            axis may be left out.
+        margin: by how much the student's error must be below the teacher's for
+            its value to be 0.
 
     Returns:
         Values in squared units of the labels, shape `(batch, ...)`.
@@ -69,11 +69,11 @@ def _targets(labels, outputs):
 class BoundedRegression(DistillationLoss):
     """Teacher-bounded regression: labels, until the student is better.
 
-    A teacher's numbers may be far off, without bound, so they are no targets:
-    the teacher's error is taken as a bound, and samples on which the student
-    is better by the margin are left alone. Not for classes: `labels` are the
-    numbers to be predicted (any number, -1 included: give an unlabeled sample
-    the weight 0).
+    A teacher's numbers may be arbitrarily far off, so they are not used as
+    targets. Instead the teacher's error is a bound: samples on which the
+    student is better by the margin have the value 0. Not for classes: `labels`
+    are the numbers to predict, and -1 is a number like any other, so give
+    unlabeled samples the weight 0.
 
         error(x) = sum_outputs (x - labels)^2
         value = error(student) if error(student) + margin > error(teacher)
@@ -90,11 +90,11 @@ class BoundedRegression(DistillationLoss):
     Call arguments:
         teacher_outputs: shape `(batch, ..., outputs)`.
         student_outputs: the same shape.
-        labels: the same shape; `(batch,)` will do for one output.
+        labels: the same shape, or `(batch,)` for one output.
         sample_weight: optional, shape `(batch,)` or `(batch, ...)`.
 
     Returns:
-        The weighted mean over samples, a scalar in squared units.
+        The weighted mean over samples, a scalar in squared units of the labels.
 
     Raises:
         ValueError: `margin` is negative; shapes differ.

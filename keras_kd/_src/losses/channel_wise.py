@@ -1,4 +1,4 @@
-"""Channel-wise distillation: where in the map each channel is strong."""
+"""Channel-wise distillation: a softmax over positions, per channel."""
 
 import keras
 from keras import ops
@@ -14,7 +14,7 @@ def channel_wise_distillation(
 ):
     """CWD: divergence of each channel's softmax over positions, times T^2.
 
-        p = softmax_positions(teacher_features / T), q that of the student
+        p = softmax_positions(teacher_features / T), q likewise of the student
         value = T^2 / channels * sum_channels KL(p || q)
 
     Args:
@@ -51,25 +51,25 @@ def channel_wise_distillation(
 def _log_probs(rows, mask):
     if mask is not None:
         mask = ops.reshape(mask, (ops.shape(rows)[0], 1, -1))
-        # Finite, so that a sample without any position gives no NaN.
+        # Finite, so that a sample without positions gives no NaN.
         rows = ops.where(mask, rows, ops.full_like(rows, -1e30))
     return ops.log_softmax(rows, axis=-1)
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class ChannelWiseDistillation(TemperedLoss):
-    """Channel-wise distillation (CWD): where each channel is strong.
+    """Channel-wise distillation (CWD): match where each channel is strong.
 
-    For dense prediction (segmentation, detection): on class maps a channel
-    is one class, and its softmax over positions shows where the class is. It
-    works on hidden features, too, behind a `FeatureAdapter` where the shapes
-    differ. How strong a channel is altogether is left to the student.
+    For dense prediction (segmentation, detection): in class maps a channel is
+    one class, and its softmax over positions shows where the class is. It also
+    works on hidden features, with a `FeatureAdapter` if the shapes differ. The
+    overall strength of a channel is left to the student.
 
         value = T^2 / channels * sum_channels KL(p || q), in nats
         p = softmax_positions(teacher / T);  q = softmax_positions(student / T)
 
-    Usual weight: 3 on class maps, 50 on features, at a temperature of 4.
-    Masked positions are absent.
+    Usual weight: 3 on class maps, 50 on features, at a temperature of 4. Masked
+    positions are left out.
 
     Args:
         temperature: T, a positive number, or a `LearningRateSchedule` over

@@ -1,9 +1,9 @@
 """A loop over chunks, each with its own gradient, on every backend.
 
-The only module of the losses that calls the backends themselves. Automatic
-differentiation of a loop would keep what each chunk computes for the backward
-pass, and so undo what the chunks are for: here each chunk's gradient is taken
-while the chunk is there.
+The only module of the losses that calls the backends directly. Automatic
+differentiation of a loop would keep each chunk's intermediate results for the
+backward pass, and chunks would save no memory. So each chunk's gradient is
+taken at once, in the loop.
 """
 
 import keras
@@ -13,11 +13,11 @@ BACKEND = keras.backend.backend()
 
 
 def value_and_gradient(function, arrays):
-    """A function's value and gradient; it returns a scalar and more.
+    """Gradients of a function that returns a scalar and more.
 
     Args:
         function: of a list of arrays; returns a scalar and anything else.
-        arrays: what the gradient is taken of.
+        arrays: list of what the gradient is taken with respect to.
 
     Returns:
         What else the function returned, and a gradient for each array.
@@ -80,7 +80,7 @@ def scan(step, state, count):
 def _scan_on_tensorflow(step, state, count):
     import tensorflow as tf
 
-    # The first, taken out of the loop, shows the outputs' types.
+    # The first iteration, outside of the loop, shows the outputs' types.
     state, first = step(0, state)
     arrays = [
         tf.TensorArray(each.dtype, count, element_shape=each.shape)

@@ -1,4 +1,4 @@
-"""Logits of large vocabularies, of a few positions at a time."""
+"""Logits of large vocabularies, computed a few positions at a time."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,37 +14,36 @@ from keras_kd._src.losses.chunk_loop import value_and_gradient
 
 
 class ChunkedLogits:
-    """Logits that exist for a few positions at a time: for large vocabularies.
+    """Logits computed a few positions at a time, for large vocabularies.
 
     The logits of a language model (batch x length x vocabulary) are often the
-    largest thing in memory. This stands in their place: it holds the hidden
-    states that the model's last layer is given, and the layer. A loss between
-    logits that takes each position by itself (`SoftTargets`, `ReverseKL`,
-    `JensenShannon`, `SkewKL`, ...) takes it as it takes logits. Logits and
-    their gradient are then computed for `chunk_size` positions of each
-    sequence, and dropped before the next ones. Value and gradient are those of
-    the dense form but for rounding, and so is the number of products of
-    matrices.
+    largest tensor in memory. This object replaces them: it holds the inputs of
+    the model's last layer (hidden states), and that layer. Pass it to a loss
+    that compares logits position by position (`SoftTargets`, `ReverseKL`,
+    `JensenShannon`, `SkewKL`, ...) in place of logits. Logits and their
+    gradient are then computed for `chunk_size` positions of each sequence, and
+    freed before the next ones. Value and gradient are those of the dense form
+    except for rounding, and the number of matrix products is the same.
 
         logits[:, i:i + chunk_size] = head(hidden[:, i:i + chunk_size])
 
-    `Distiller(..., chunk_size=64)` makes it by itself. The gradient is that of
-    `hidden` and of the head's trainable variables, in the loss's call.
+    `Distiller(..., chunk_size=64)` does this automatically. Gradients reach
+    `hidden` and the head's trainable variables.
 
     Args:
-        hidden: what the head is given, shape `(batch, ..., length, units)`.
-        head: a layer that makes logits of it, for each position by itself,
-            such as `keras.layers.Dense` or a `ReversibleEmbedding`.
+        hidden: the head's inputs, shape `(batch, ..., length, units)`.
+        head: a layer that computes logits from them, for each position
+            separately, such as `keras.layers.Dense` or a `ReversibleEmbedding`.
         arguments: keyword arguments of the head's call, such as
             `{"reverse": True}`.
-        chunk_size: how many positions at a time; the memory in use is some
-            4 to 6 times `batch * chunk_size * classes` numbers.
+        chunk_size: how many positions at a time; the memory needed is about 4
+            to 6 times `batch * chunk_size * classes` numbers.
 
     Attributes:
-        shape: that of the logits, `(batch, ..., length, classes)`.
+        shape: shape of the logits, `(batch, ..., length, classes)`.
 
     Raises:
-        ValueError: `hidden` has no axis of positions, or `chunk_size` is no
+        ValueError: `hidden` has no axis of positions, or `chunk_size` is not a
             positive integer.
 
     Example:
@@ -66,7 +65,7 @@ class ChunkedLogits:
     tokens, the gradient taken with the value).
     """
 
-    # Which of its rows this process computes, where several share a batch.
+    # Which rows this process computes, if several processes share a batch.
     rows = None
 
     def __init__(self, hidden, head, *, arguments=None, chunk_size=64):
@@ -74,13 +73,14 @@ class ChunkedLogits:
         self.head = head
         self.arguments = dict(arguments or {})
         self.chunk_size = integer(chunk_size, "chunk_size")
-        # Read here, where the step has its variables' values.
+        # Read here: inside the step, variables have the step's values.
         self.values = [ops.convert_to_tensor(v) for v in head.variables]
         if len(self.hidden.shape) < 2:
             raise ValueError(
-                "ChunkedLogits needs hidden states of shape (batch, ..., "
-                "length, units). Received: hidden states of shape "
-                f"{tuple(self.hidden.shape)}."
+                "Argument `hidden` of ChunkedLogits must be hidden states of "
+                "shape (batch, ..., length, units). Received: hidden of shape "
+                f"{tuple(self.hidden.shape)}. Pass the input of the model's "
+                "last layer, with an axis of positions."
             )
         self.shape = tuple(
             head.compute_output_shape(self.hidden.shape, **self.arguments)
@@ -88,7 +88,7 @@ class ChunkedLogits:
 
     @property
     def source(self):
-        """What the logits are made of."""
+        """What the logits are computed from."""
         return self.hidden
 
     @property
@@ -98,7 +98,7 @@ class ChunkedLogits:
 
     @property
     def positions(self):
-        """The shape of one value a position."""
+        """The shape of one value per position."""
         return ops.shape(self.hidden)[:-1]
 
     @property
@@ -108,7 +108,7 @@ class ChunkedLogits:
 
     @property
     def trained(self):
-        """The numbers of the head's variables that are trained."""
+        """The indices of the head's variables that are trained."""
         variables = enumerate(self.head.variables)
         return [i for i, variable in variables if variable.trainable]
 
@@ -135,12 +135,12 @@ class ChunkedLogits:
 
 
 def register_with_jax(kind, arrays, rest):
-    """Lets JAX pass objects of a class through a step.
+    """Registers a class with JAX, so that a compiled step takes its objects.
 
     Args:
         kind: the class.
         arrays: names of the attributes that hold arrays.
-        rest: names of the others, which don't differ between batches.
+        rest: names of the others, which are the same for each batch.
     """
     if keras.backend.backend() != "jax":
         return
@@ -158,7 +158,7 @@ def register_with_jax(kind, arrays, rest):
 
 
 class _Rest:
-    """Attributes that JAX compares to find what it has compiled."""
+    """Attributes that JAX compares to decide whether to compile again."""
 
     def __init__(self, owner, names):
         self.attributes = {name: vars(owner)[name] for name in names}
@@ -178,7 +178,7 @@ register_with_jax(
 
 
 def slice_of(tensor, axis, start, size):
-    """Some positions of a tensor that has them on an axis."""
+    """A slice of `size` positions along an axis, beginning at `start`."""
     tensor = ops.convert_to_tensor(tensor)
     shape, begin = list(ops.shape(tensor)), [0] * len(tensor.shape)
     shape[axis], begin[axis] = size, start
@@ -191,14 +191,14 @@ class PositionTerm(NamedTuple):
         term = sum over positions of coefficient * value
 
     Attributes:
-        function: of the logits of teacher and student and the labels at some
-            positions; returns a value each.
-        teacher: logits with a method `logits_at(start, size)`, as those have
-            it, a tensor with the same positions, or None.
+        function: takes the logits of teacher and student and the labels at some
+            positions; returns one value per position.
+        teacher: `ChunkedLogits`, or anything else with a method
+            `logits_at(start, size)`; a tensor with the same positions; or None.
         student: `ChunkedLogits`.
-        labels: one a position, or None.
+        labels: one per position, or None.
         coefficients: shape `(batch, ..., length)`, float32.
-        trained: whether it is a part of the loss.
+        trained: whether it is part of the loss.
     """
 
     function: Callable
@@ -214,7 +214,7 @@ class PositionTerm(NamedTuple):
 
 
 def of_rows(terms, rows):
-    """The terms at a process's own rows; the others' count nothing."""
+    """The terms at a process's own rows, with zeros for the others."""
     parts = {}
 
     def own(given):
@@ -243,7 +243,7 @@ def of_rows(terms, rows):
 
 
 def _sums_of_all_rows(terms, training, rows):
-    """Each process adds up its own rows, and all have the sum of these."""
+    """Sums over the rows of all processes; each adds up its own first."""
     processes = rows.processes
     sums = sums_over_positions(of_rows(terms, rows), training, processes.count)
     total = processes.mean(ops.stack(sums)) * processes.count
@@ -257,9 +257,10 @@ def sums_over_positions(terms, training=True, copies=1):
 
     Args:
         terms: list of `PositionTerm`s of the same student.
-        training: whether the values have a gradient: the first one has that of
-            the sum of all that are `trained`, the others none.
-        copies: over how many processes the head's gradient is averaged.
+        training: whether the values have a gradient: the first has that of the
+            sum of all that are `trained`, the others have none.
+        copies: the number of processes over which the head's gradient is
+            averaged.
     """
     if terms[0].student.rows is not None:
         return _sums_of_all_rows(terms, training, terms[0].student.rows)
@@ -301,7 +302,7 @@ def sums_over_positions(terms, training=True, copies=1):
 
 def _carrier(arrays, gradients, scale):
     """Zero, with these gradients (times `scale`) with respect to the arrays."""
-    # Products of matrices: they need no more memory than they are given.
+    # Matrix products, which need no memory beyond their inputs.
     linear = scale * sum(
         ops.tensordot(
             ops.cast(array, "float32"),
@@ -316,8 +317,8 @@ def _carrier(arrays, gradients, scale):
 class _Chunks:
     """The chunks of some terms' positions.
 
-    All are of one size. The last one begins early enough to be whole; of its
-    positions those that an earlier one had count nothing.
+    All have the same size. The last one begins early enough to be complete;
+    its positions that an earlier chunk has already count as 0.
     """
 
     def __init__(self, terms, length, size):
@@ -326,7 +327,7 @@ class _Chunks:
         known = isinstance(length, int)
         self.size = min(size, length) if known else ops.minimum(size, length)
         self.count = -(-length // self.size)
-        # Gradients in half precision would vanish below what it can hold.
+        # Otherwise small gradients would underflow in half precision.
         self.scale = ops.stop_gradient(
             ops.max(ops.stack([ops.max(term.coefficients) for term in terms]))
         )
@@ -338,7 +339,7 @@ class _Chunks:
         return ops.minimum(i * self.size, self.length - self.size)
 
     def sums(self, arrays, i):
-        """The sum of what is trained, and each term's, of chunk `i`."""
+        """For chunk `i`: the sum of the trained terms, and each term's."""
         student = self.terms[0].student
         start, logits = self.start(i), student.project(arrays[0], arrays[1:])
         fresh = ops.arange(self.size) >= i * self.size - start
@@ -357,7 +358,7 @@ class _Chunks:
         return total, ops.stack(sums)
 
     def _of(self, given, axis, start):
-        """What a chunk has of logits or tensors; without a gradient."""
+        """The chunk's part of logits or tensors, without a gradient."""
         if given is None:
             return None
         if hasattr(given, "logits_at"):
@@ -370,7 +371,7 @@ class _Chunks:
         )
 
     def joined(self, stacked, axis):
-        """What the chunks have, stacked on a first axis, by position."""
+        """Joins the chunks, stacked on a first axis, along the positions."""
         rest = self.length - (self.count - 1) * self.size
         last = slice_of(stacked[-1], axis, self.size - rest, rest)
         first = ops.moveaxis(stacked[:-1], 0, axis)

@@ -12,8 +12,8 @@ from keras_kd._src.losses.true_class import true_class
 
 
 def _min_logit(logits, labels):
-    """For each wrong class the least logit of all peers, (batch, classes)."""
-    # The target of least cross-entropy that can be made class by class.
+    """For each wrong class the lowest logit of all peers, (batch, classes)."""
+    # The target with the lowest cross-entropy, chosen class by class.
     true = ops.cast(true_class(labels, logits[0]), logits.dtype)
     known = ops.any(true > 0, axis=-1, keepdims=True)
     own = ops.sum(logits * true, axis=-1, keepdims=True)
@@ -21,7 +21,7 @@ def _min_logit(logits, labels):
 
 
 def _least_loss(logits, labels):
-    """For each sample the logits of the peer with the least cross-entropy."""
+    """For each sample, the logits of the peer with the lowest cross-entropy."""
     true = ops.cast(true_class(labels, logits[0]), logits.dtype)
     known = ops.any(true > 0, axis=-1, keepdims=True)
     losses = -ops.sum(ops.log_softmax(logits, axis=-1) * true, axis=-1)
@@ -45,24 +45,25 @@ COMBINATIONS = {
 class CollaborativeTargets(TemperedLoss):
     """Collaborative learning (KDCL): peers learn from one joint target.
 
-    For students that train together and differ in size: a weaker one does not
-    hold the others back, as the target takes of each what is best.
-    `schemes.collaborative_learning` makes the transfer.
+    For students that are trained together and differ in size: a weaker one does
+    not hold the others back, as the target combines the best of each.
+    `keras_kd.schemes.collaborative_learning` makes the transfer. Usual weight:
+    1.
 
         value = T^2 * sum_peers sum_classes p * (log p - log q_peer), in nats
         p = softmax(target / T);  q = softmax(student / T)
 
         "min_logit"   target_c = min_peers (logit_c - logit of the true class)
-        "least_loss"  the logits of the peer with the least cross-entropy
+        "least_loss"  the logits of the peer with the lowest cross-entropy
                       (KDCL-Naive)
         "mean"        the mean of all logits, without labels
 
-    The paper's KDCL-Linear and KDCL-General, which solve for the peers'
-    weights (the second one on held-out data), are not offered; its peers see
-    differently augmented images, here all see the same.
+    The paper's KDCL-Linear and KDCL-General, which solve for the peers' weights
+    (the latter on held-out data), are not offered. In the paper the peers get
+    differently augmented images; here all get the same.
 
     Args:
-        combine: `"min_logit"` (the paper's choice for large data),
+        combine: `"min_logit"` (the paper's choice for large data sets),
             `"least_loss"` or `"mean"`.
         temperature: T, or a `LearningRateSchedule` over training steps.
         teacher_from_logits, student_from_logits, reduction, name, dtype: as
@@ -71,16 +72,17 @@ class CollaborativeTargets(TemperedLoss):
     Call arguments:
         teacher_logits: list of all peers' logits, `(batch, classes)` each.
         student_logits: list of the same length.
-        labels: class numbers, shape `(batch,)`; -1 for none, where the mean is
-            the target.
+        labels: class numbers, shape `(batch,)`; for a sample without a label
+            (-1) the mean is the target.
         sample_weight: optional, shape `(batch,)`.
 
     Returns:
-        The weighted mean over samples of the sum over peers, a scalar.
+        The weighted mean over samples of the sum over peers, a scalar in nats
+        (times T^2).
 
     Raises:
-        ValueError: `combine` is not known, `temperature` is not positive;
-            there is one peer alone, or class counts differ.
+        ValueError: `combine` is unknown; `temperature` is not positive; there
+            is only one peer; class counts differ.
 
     Example:
     >>> loss = CollaborativeTargets("mean", temperature=1.0)

@@ -1,4 +1,4 @@
-"""Contrastive representation distillation, with a memory of all the data."""
+"""Contrastive representation distillation, with a memory of all samples."""
 
 import math
 
@@ -17,9 +17,9 @@ from keras_kd._src.losses.true_class import one_per_sample
 class ContrastiveMemory(TemperedLoss):
     """Contrastive representation distillation (CRD) with a memory.
 
-    As `ContrastiveRepresentation`, but a sample is contrasted with 16,384
-    others from all of the data and not with its batch alone, so batches may
-    be small. It is the paper's form, and needs each sample's index:
+    Like `ContrastiveRepresentation`, but a sample is contrasted with 16,384
+    others from the whole data set instead of its batch, so batches may be
+    small. This is the paper's form, and needs each sample's index:
 
         Transfer(ContrastiveMemory(num_samples=len(x)),
                  teacher="pool", student="pool",
@@ -27,10 +27,11 @@ class ContrastiveMemory(TemperedLoss):
                  teacher_adapter=keras.layers.Dense(128), weight=0.8)
         distiller.fit(x, {"labels": y, "sample_index": np.arange(len(x))})
 
-    The last embeddings of all samples are kept, of both sides. The student's
-    embedding is to find its sample in the teacher's rows, and the teacher's
-    (its adapter is trained, too) in the student's: binary noise-contrastive
-    estimation, both added.
+    The last embeddings of all samples are stored for both sides, one row per
+    sample. The student's embedding should match its sample among the teacher's
+    rows, and the teacher's embedding (its adapter is trained, too) its sample
+    among the student's rows. Both losses, by binary noise-contrastive
+    estimation, are added.
 
         score_j = <unit_length(student_i), teacher row_j> / temperature
         p_j = exp(score_j) / Z,   noise = num_negatives / num_samples
@@ -38,36 +39,35 @@ class ContrastiveMemory(TemperedLoss):
                   - sum over negatives j of log(noise / (p_j + noise))
                   + the same with teacher and student exchanged
 
-    Z is estimated on the first training batch, and stays. Negatives are drawn
-    in the step, none of them twice, as the authors' data loader does in its
-    "exact" mode. It draws from other classes only; here those of the sample's
-    own class are drawn, too, and do not count once their class is known (the
-    others count the more). The 1e-7 that the authors add to p + noise is left
-    out: logarithms are finite here. Their "relax" mode, which takes the
-    positive from the sample's class, is not offered.
+    Z is estimated on the first training batch and then fixed. Negatives are
+    drawn in each step without repetition, as in the "exact" mode of the
+    authors' data loader. That draws from other classes only; here samples of
+    the same class are drawn, too, but get the weight 0 once their class is
+    known, and the others are weighted up. The 1e-7 that the authors add to p +
+    noise is left out, as logarithms are finite here. Their "relax" mode, which
+    takes the positive from the sample's class, is not offered.
 
-    The usual weight is 0.8, with soft targets (weight 1) or without. Each
-    transfer needs a loss of its own, of one pair of taps. The memory takes
-    `8 * num_samples * dim` bytes (51 MB for 50,000 samples), and a step some
-    `16 * batch * num_samples` (51 MB for 64; the rows gathered would be
-    `8 * batch * num_negatives * dim`, 1.1 GB).
+    Usual weight: 0.8, with soft targets (weight 1) or without. Each transfer
+    needs its own loss, with one pair of taps. The memory takes
+    `8 * num_samples * dim` bytes (51 MB for 50,000 samples), and a step about
+    `16 * batch * num_samples` bytes (51 MB for a batch of 64).
 
-    Validation writes nothing, and its draws are the same each time. As its
-    samples have no rows, the term means nothing there; any index in range,
-    such as zeros, will do. An index out of range is not noticed in a compiled
-    step: depending on the backend it is ignored or an error.
+    In validation nothing is stored, and the same negatives are drawn each time.
+    As its samples have no rows, the term has no meaning there; any index in
+    range, such as zeros, will do. In a compiled step an index out of range is
+    ignored or an error, depending on the backend.
 
     Args:
         num_samples: how many samples the data has, at least 2.
         dim: width of the embeddings, as the adapters make them.
-        num_negatives: how many others a sample is contrasted with. With fewer
-            others in the data, they are repeated.
-        temperature: of the scores, 0.07 in the paper, or a
+        num_negatives: with how many others a sample is contrasted. If the data
+            has fewer, they are repeated.
+        temperature: temperature of the scores, 0.07 in the paper, or a
             `LearningRateSchedule` over training steps.
-        momentum: how much of a row stays when its sample comes, in [0, 1).
+        momentum: the share of a row that stays when it is updated, in [0, 1).
         other_classes: whether negatives of the sample's own class are left
             out; False needs no labels.
-        seed: of the start and of the draws, an integer; None draws one.
+        seed: an integer, for initial rows and draws; None for a random one.
         reduction, name, dtype: as in `DistillationLoss`.
 
     Call arguments:
@@ -83,8 +83,8 @@ class ContrastiveMemory(TemperedLoss):
         The weighted mean over samples, a scalar in nats.
 
     Raises:
-        ValueError: a number is not in its range; the embeddings are not
-            `dim` wide; labels or indices are missing, or of another shape.
+        ValueError: an argument is out of its range; the embeddings are not
+            `dim` wide; labels or indices are missing, or have another shape.
 
     Example:
     >>> loss = ContrastiveMemory(
@@ -92,7 +92,7 @@ class ContrastiveMemory(TemperedLoss):
     ... )
     >>> index, rows = ops.array([3, 7]), ops.eye(2)
     >>> first = loss(rows, rows, sample_index=index, training=True)
-    >>> bool(loss(rows, rows, sample_index=index) < first)  # rows followed
+    >>> bool(loss(rows, rows, sample_index=index) < first)  # updated rows
     True
 
     Reference: Tian, Krishnan and Isola, 2020, arXiv 1910.10699.
@@ -190,9 +190,10 @@ class ContrastiveMemory(TemperedLoss):
 
 
 def _products(embedding, rows, sample_index, negative_index):
-    # All rows are multiplied, and the drawn ones picked from the result: that
-    # is num_samples numbers a sample, the rows gathered num_negatives * dim.
-    # A copy: PyTorch needs the rows as they were once they are written.
+    # All rows are multiplied, and the drawn ones picked from the result: for
+    # each sample num_samples numbers, where gathering the rows would need
+    # num_negatives * dim. A copy, as PyTorch's backward pass needs the rows as
+    # they were before they are written.
     rows = ops.copy(ops.stop_gradient(ops.convert_to_tensor(rows)))
     products = ops.matmul(embedding, ops.transpose(rows))
     index = ops.concatenate([sample_index[:, None], negative_index], axis=1)
@@ -200,10 +201,10 @@ def _products(embedding, rows, sample_index, negative_index):
 
 
 def _noise_contrastive(scores, share, log_constant, num_samples):
-    """How hard it is to distinguish each sample's own row (first)."""
-    # `share` is how much each of the others counts.
+    """Noise-contrastive loss of each sample's own row (the first score)."""
+    # `share` is the weight of each of the others.
     log_noise = math.log(share.shape[1] / num_samples)
-    # log p - log noise: of this the probability to be the own is the sigmoid.
-    evidence = scores - log_constant - log_noise
-    own = ops.softplus(-evidence[:, 0])
-    return own + ops.sum(share * ops.softplus(evidence[:, 1:]), axis=1)
+    # log p - log noise, the logit of the probability that a row is the own.
+    logits = scores - log_constant - log_noise
+    own = ops.softplus(-logits[:, 0])
+    return own + ops.sum(share * ops.softplus(logits[:, 1:]), axis=1)

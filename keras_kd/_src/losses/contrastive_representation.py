@@ -1,4 +1,4 @@
-"""Contrastive representation distillation, with the batch's negatives."""
+"""Contrastive representation distillation, negatives from the batch."""
 
 import keras
 from keras import ops
@@ -11,7 +11,7 @@ from keras_kd._src.losses.tempered_loss import TemperedLoss
 def contrastive_representation(
     teacher_embedding, student_embedding, sample_weight, *, temperature=0.07
 ):
-    """CRD: how hard it is to find each sample's counterpart in the batch.
+    """CRD: InfoNCE loss of each sample's counterpart in the batch.
 
         s_ij = cosine(student_i, teacher_j) / temperature
         value_i = (log sum_j w_j exp(s_ij) - s_ii
@@ -20,9 +20,9 @@ def contrastive_representation(
     Args:
         teacher_embedding: shape `(batch, dim)`.
         student_embedding: shape `(batch, dim)`.
-        sample_weight: shape `(batch,)`; a sample of weight 0 is nobody's
+        sample_weight: shape `(batch,)`; a sample of weight 0 is not used as a
             negative.
-        temperature: of the cosines, a positive number.
+        temperature: temperature of the cosines, a positive number.
 
     Returns:
         Values in nats, shape `(batch,)`; 0 for a batch of one.
@@ -57,41 +57,44 @@ def _log_sum(scores, weight):
 class ContrastiveRepresentation(TemperedLoss):
     """Contrastive representation distillation (CRD) within the batch.
 
-    The student's embedding of a sample is to be nearer to the teacher's of
-    that sample than to the others: a lower bound of the mutual information of
-    the two representations: it passes on what makes a sample differ from the
-    others, structure included. Both sides go through a trained projection to
-    the same width (128 in the paper):
+    The student's embedding of a sample should be closer to the teacher's
+    embedding of that sample than to those of other samples. This maximizes a
+    lower bound of the mutual information between the two representations, and
+    so transfers what distinguishes the samples. Both sides go through a trained
+    projection to the same width (128 in the paper):
 
         Transfer(ContrastiveRepresentation(), teacher="pool", student="pool",
                  adapter=keras.layers.Dense(128),
                  teacher_adapter=keras.layers.Dense(128), weight=0.8)
 
     The negatives are the other samples of the batch, in both directions, and
-    the loss is InfoNCE. The paper takes 16,384 negatives from a memory of
-    N x 128 per side, and a binary noise-contrastive loss; that needs each
-    sample's index, and memory that grows with the data. Here larger batches
-    give more negatives: 64 or more are advised. In a batch of one there is
-    nothing to contrast, and the loss is 0.
+    the loss is InfoNCE. The paper takes 16,384 negatives from a memory of N x
+    128 per side, and a binary noise-contrastive loss, which needs each sample's
+    index and memory that grows with the data: see `ContrastiveMemory`. Here
+    larger batches give more negatives: use 64 samples or more. In a batch of
+    one there is nothing to contrast, and the loss is 0. Usual weight: 0.8.
 
-        value_i = cross entropy of "which of the batch is sample i", in nats
+        s_ij = cosine(student_i, teacher_j) / temperature
+        value_i = (log sum_j w_j exp(s_ij) - s_ii
+                   + log sum_j w_j exp(s_ji) - s_ii) / 2, in nats
 
     Args:
-        temperature: of the cosines, 0.07 in the paper, or a
+        temperature: temperature of the cosines, 0.07 in the paper, or a
             `LearningRateSchedule` over training steps.
         reduction, name, dtype: as in `DistillationLoss`.
 
     Call arguments:
         teacher_embedding: shape `(batch, dim)`.
         student_embedding: shape `(batch, dim)`.
-        sample_weight: optional, shape `(batch,)`; also of the negatives.
+        sample_weight: optional, shape `(batch,)`; also the weight of a sample
+            as a negative.
 
     Returns:
         The weighted mean over samples, a scalar in nats.
 
     Raises:
         ValueError: `temperature` is not positive; the embeddings' widths
-            differ, or they are no vectors.
+            differ, or they are not vectors.
 
     Example:
     >>> loss = ContrastiveRepresentation()

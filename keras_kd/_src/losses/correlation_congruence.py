@@ -1,4 +1,4 @@
-"""Correlation congruence: how the samples of a batch relate to each other."""
+"""Correlation congruence: relations between the samples of a batch."""
 
 import math
 
@@ -37,18 +37,18 @@ def correlation_congruence(
 
     Args:
         teacher_features: shape `(batch, ...)`; flattened.
-        student_features: shape `(batch, ...)`; flattened. Of the teacher's
-            size for `"adjacent"`, of any for `"kernel"`.
+        student_features: shape `(batch, ...)`; flattened. Of the teacher's size
+            for `"adjacent"`, of any size for `"kernel"`.
         form: `"adjacent"` or `"kernel"`.
-        gamma: of the Gaussian kernel, for `"kernel"`.
-        order: of the Taylor expansion, for `"kernel"`.
+        gamma: parameter of the Gaussian kernel, for `"kernel"`.
+        order: order of the Taylor expansion, for `"kernel"`.
         sample_weight: optional, shape `(batch,)`; a sample of weight 0 is
-            skipped: its neighbors become each other's.
+            skipped: its neighbors then form a pair.
 
     Returns:
         Values of shape `(batch,)`, whose mean is the loss, without a unit for
-        `"kernel"`. For `"adjacent"` a sample has the value of the pair that it
-        begins (times the batch size, divided by the number of pairs).
+        `"kernel"`. For `"adjacent"`, a sample has the value of its pair with
+        the next one (times the batch size, divided by the number of pairs).
 
     Example:
     >>> values = correlation_congruence([[1.0], [3.0], [0.0]], [[0.0]] * 3)
@@ -72,7 +72,7 @@ def _adjacent(teacher, student, weight):
     order = _present_first(weight)
     error = ops.take(error, order, axis=0)
     sorted_weight = ops.take(weight, order, axis=0)
-    # The last sample has no next one: a weight of 0 in its place.
+    # The last sample has no next one: its pair gets a weight of 0.
     next_error = ops.concatenate([error[1:], ops.zeros_like(error[:1])])
     next_weight = ops.concatenate(
         [sorted_weight[1:], ops.zeros_like(weight[:1])]
@@ -86,7 +86,7 @@ def _adjacent(teacher, student, weight):
 
 def _present_first(weight):
     absent = ops.cast(weight <= 0, "int32")
-    # Numbered, so that no two are equal: not every sort keeps equals in order.
+    # Numbered, so that no two are equal: not every sort is stable.
     number = ops.arange(ops.shape(weight)[0], dtype="int32")
     return ops.argsort(absent * ops.shape(weight)[0] + number)
 
@@ -106,35 +106,36 @@ def _kernel(rows, gamma, order):
 class CorrelationCongruence(SampleRelation):
     """Correlation congruence (CC): relations of samples, in two forms.
 
-    Two different losses go by this name. The benchmark repositories multiply
-    the errors of samples that follow each other in the batch (the default,
-    usual weight 0.02, on embeddings of one size, 128 there: give the transfer
-    `adapter=keras.layers.Dense(128)` and likewise `teacher_adapter`). The
-    paper compares Gaussian kernels of all pairs, whatever the two sizes
-    (usual weight 0.003 for the root of the sum, divided by the square of the
-    batch; here it is squared and so is smaller: start at 1).
+    Two different losses have this name. The benchmark repositories multiply the
+    errors of samples that follow each other in the batch (the default). Usual
+    weight: 0.02, on embeddings of one size (128 there: give the transfer
+    `adapter=keras.layers.Dense(128)` and likewise `teacher_adapter`). The paper
+    compares Gaussian kernels of all pairs, for sides of any two sizes. Its
+    weight is 0.003 for the root of the sum divided by the square of the batch
+    size; here the value is squared and so is smaller: start at 1.
 
         adjacent: value = mean over the batch - 1 pairs of neighbors i, j of
                   sum_d |t_i - s_i|_d |t_j - s_j|_d
         kernel:   value = mean_ij (K_ij(teacher) - K_ij(student))^2,
                   K = exp(-2 gamma) sum_p (2 gamma)^p / p! cosine^p
 
-    `"adjacent"` depends on the order of the batch, so shuffle; a batch of one
-    has no pair, and the value 0. Its least value is 0, which errors of every
-    second sample have, too.
+    `"adjacent"` depends on the order of the batch, so shuffle. A batch of one
+    has no pair, and the value 0. The value is also 0 if only every second
+    sample has an error.
 
     Args:
         form: `"adjacent"` (the benchmark repositories') or `"kernel"` (the
             paper's).
-        gamma: of the Gaussian kernel, a positive number, 0.4 in the paper.
-        order: of its Taylor expansion, 1 or more, 2 in the paper.
+        gamma: parameter of the Gaussian kernel, a positive number, 0.4 in the
+            paper.
+        order: order of its Taylor expansion, 1 or more, 2 in the paper.
         reduction, name, dtype: as in `DistillationLoss`.
 
     Call arguments:
         teacher_features: shape `(batch, ...)`.
         student_features: shape `(batch, ...)`.
-        sample_weight: optional, shape `(batch,)`; a pair counts by the product
-            of its weights.
+        sample_weight: optional, shape `(batch,)`; a pair has the product of its
+            samples' weights.
 
     Returns:
         The weighted mean over pairs, a scalar.

@@ -1,4 +1,4 @@
-"""Decoupled distillation: the true class and the others, weighted apart."""
+"""Decoupled distillation: separate weights for true class and others."""
 
 import keras
 from keras import ops
@@ -11,8 +11,8 @@ from keras_kd._src.losses.tempered_loss import broadcast_to_logits
 from keras_kd._src.losses.tempered_loss import squeeze_temperature
 from keras_kd._src.losses.true_class import true_class
 
-# A logit so low that its probability is exactly 0 next to any that a model
-# gives, and still finite: infinity would make NaN of 0 * infinity.
+# A logit so low that its probability is exactly 0 next to any real one, and
+# still finite: with infinity, 0 * infinity would be NaN.
 _EXCLUDED = -1e30
 
 
@@ -32,17 +32,17 @@ def decoupled_kd(
         b = (probability of the true class, of any other), at temperature T
         o = softmax over the other classes alone, at temperature T
 
-    Plain soft targets are the first part plus (1 - the teacher's probability
-    of the true class) times the second.
+    Plain soft targets are the first part plus the second times (1 - the
+    teacher's probability of the true class).
 
     Args:
         teacher_logits: shape `(batch, ..., classes)`.
         student_logits: the same shape.
-        labels: class numbers, shape `(batch,)` or `(batch, ...)`. A sample of
+        labels: class numbers, shape `(batch,)` or `(batch, ...)`. A sample with
             label -1 is unlabeled: its value is that of `soft_targets`.
-        temperature: T, a positive number, or one a sample, shape `(batch,)`.
-        target_weight: of the first part, alpha in the paper.
-        non_target_weight: of the second part, beta in the paper.
+        temperature: T, a positive number, or one per sample, shape `(batch,)`.
+        target_weight: weight of the first part, alpha in the paper.
+        non_target_weight: weight of the second part, beta in the paper.
 
     Returns:
         Values in nats (times T^2), shape `(batch, ...)`.
@@ -66,7 +66,7 @@ def decoupled_kd(
     target = kl_divergence(
         _target_or_not(teacher, is_target), _target_or_not(student, is_target)
     )
-    # Without a label no class is excluded: this part is then the whole.
+    # Without a label no class is excluded, and this part is all of it.
     others = kl_divergence(
         _among_others(teacher, is_target), _among_others(student, is_target)
     )
@@ -102,10 +102,10 @@ def _without(log_probs, is_target):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class DecoupledKD(LogitDivergence):
-    """Decoupled KD (DKD): a weight of its own for the non-target classes.
+    """Decoupled KD (DKD): a separate weight for the non-target classes.
 
-    In plain soft targets, the classes beside the true one count the less the
-    surer the teacher is. Here they count the same for each sample. It needs
+    In plain soft targets, the non-target classes count less the more confident
+    the teacher is. Here they count the same for each sample. The loss needs
     labels, and more than two classes: with two, only one class is not the
     target, and the second part is exactly 0.
 
@@ -122,15 +122,15 @@ class DecoupledKD(LogitDivergence):
 
         WeightAnnealing(0.0, 1.0, transfer="decoupled_kd", epochs=21)
 
-    Unlabeled samples (label -1) learn by plain soft targets. The authors'
-    code masks by a logit of -1000 and takes log(softmax); here both parts come
+    Unlabeled samples (label -1) get plain soft targets. The authors' code masks
+    with a logit of -1000 and takes log(softmax); here both parts are computed
     from log-probabilities, with the same value wherever theirs is finite.
 
     Args:
         temperature: T, a positive number or a `LearningRateSchedule` over
             training steps.
-        target_weight: of the first part, alpha in the paper.
-        non_target_weight: of the second part, beta in the paper.
+        target_weight: weight of the first part, alpha in the paper.
+        non_target_weight: weight of the second part, beta in the paper.
         classes: as in `LogitDivergence`.
         teacher_from_logits, student_from_logits, reduction, name, dtype: as
             in `DistillationLoss`.
@@ -140,8 +140,8 @@ class DecoupledKD(LogitDivergence):
         student_logits: the same shape.
         labels: class numbers, shape `(batch,)` or `(batch, ...)`.
         sample_weight: optional, shape `(batch,)` or `(batch, ...)`.
-        temperature: optional, one a sample, shape `(batch,)`, in the place of
-            the argument: what a rule of the transfer sets.
+        temperature: optional, one per sample, shape `(batch,)`; set by a rule
+            of the transfer, in place of the loss's own.
 
     Returns:
         The weighted mean over samples, a scalar in nats (times T^2).
@@ -176,7 +176,7 @@ class DecoupledKD(LogitDivergence):
         )
 
     def call(self, teacher_logits, student_logits, *, labels, temperature=None):
-        return self.tempered_divergence(
+        return self.divergence_at_temperature(
             teacher_logits, student_logits, labels, temperature=temperature
         )
 

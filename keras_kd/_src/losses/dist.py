@@ -1,4 +1,4 @@
-"""DIST: the relations between classes, and between samples, kept."""
+"""DIST: correlations between classes and between samples are matched."""
 
 import keras
 from keras import ops
@@ -31,14 +31,14 @@ def dist(
     Args:
         teacher_logits: shape `(batch, classes)`.
         student_logits: the same shape.
-        sample_weight: optional, shape `(batch,)`; the weights of the samples
-            in `intra`, whose common scale is of no importance.
+        sample_weight: optional, shape `(batch,)`; the weights of the samples in
+            `intra`; only their proportions matter.
         temperature: T, a positive number.
         inter_weight: beta in the paper.
         intra_weight: gamma in the paper.
 
     Returns:
-        Values without a unit, shape `(batch,)`; `intra` is the same in each.
+        Values without a unit, shape `(batch,)`; `intra` is the same for each.
 
     Example:
     >>> logits = [[2.0, 0.0, 0.0], [0.0, 3.0, 1.0]]
@@ -54,8 +54,8 @@ def dist(
     teacher = ops.softmax(teacher_logits / temperature, axis=-1)
     student = ops.softmax(student_logits / temperature, axis=-1)
     present = relative_weights(sample_weight, student)
-    everyone = ops.ones_like(student[:1])
-    inter = 1.0 - _correlation(teacher, student, everyone, axis=1)
+    ones = ops.ones_like(student[:1])
+    inter = 1.0 - _correlation(teacher, student, ones, axis=1)
     of_classes = _correlation(teacher, student, present[:, None], axis=0)
     intra = 1.0 - ops.mean(of_classes)
     return temperature**2 * (inter_weight * inter + intra_weight * intra)
@@ -70,7 +70,7 @@ def _correlation(first, second, weight, axis):
 
 
 def _centered(values, weight, axis):
-    # Where nobody is present the sums are 0, and the divisor must not be.
+    # If all weights are 0, so are the sums, but the divisor must not be.
     size = values.shape[1] if axis == 1 else ops.maximum(ops.sum(weight), 1e-30)
     mean = ops.sum(weight * values, axis=axis, keepdims=True) / size
     return values - mean
@@ -84,12 +84,13 @@ def _norm(values, weight, axis):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class DIST(LogitDivergence):
-    """DIST: the student keeps the teacher's ranking, not its probabilities.
+    """DIST: match correlations of the probabilities, not exact values.
 
-    For teachers much stronger than the student, whose exact probabilities are
-    out of its reach. It correlates the probabilities of each sample over the
-    classes, and those of each class over the samples of the batch. Scale and
-    offset of the probabilities are left to the student.
+    For teachers much stronger than the student, whose exact probabilities the
+    student can't reach. Two correlations between teacher and student are
+    maximized: for each sample, over the classes; and for each class, over the
+    samples of the batch. Scale and offset of the probabilities are left to the
+    student.
 
         inter = 1 - correlation over classes (p, q), of the sample
         intra = 1 - mean_classes correlation over samples (p, q)
@@ -98,11 +99,12 @@ class DIST(LogitDivergence):
     Usual weights: `inter_weight` and `intra_weight` of 2 with T = 4 (CIFAR-100)
     or of 1 to 2 with T = 1 (ImageNet), beside a task loss of weight 1.
 
-    The intra-class term depends on the batch: use some 64 samples or more, and
-    mind that each replica sees its own. With one sample (or one of a weight
-    above 0) nothing varies over the batch: the correlation counts as 0, the
-    term as 1, and it has no gradient. With two classes each correlation over
-    the classes is 1 or -1: only the intra-class term has a gradient.
+    The intra-class term depends on the batch: use 64 samples or more, and note
+    that each replica computes it from its own part. With a single sample (or a
+    single one of a weight above 0) nothing varies over the batch: the
+    correlation counts as 0, the term as 1, without a gradient. With two
+    classes, each correlation over the classes is 1 or -1, and only the
+    intra-class term has a gradient.
 
     Args:
         temperature: T, a positive number or a `LearningRateSchedule` over
@@ -149,7 +151,7 @@ class DIST(LogitDivergence):
         self.intra_weight = number(intra_weight, "intra_weight", least=0.0)
 
     def call(self, teacher_logits, student_logits, *, sample_weight):
-        return self.tempered_divergence(
+        return self.divergence_at_temperature(
             teacher_logits, student_logits, sample_weight
         )
 
@@ -157,9 +159,10 @@ class DIST(LogitDivergence):
         super().check_shapes(teacher_shape, student_shape)
         if len(student_shape) != 2:
             raise ValueError(
-                "DIST needs one prediction a sample. Received: outputs of "
-                f"shape {tuple(student_shape)}. Tap layers that give a shape "
-                "of (batch, classes), or use `keras_kd.losses.SoftTargets`."
+                "DIST needs one prediction per sample. Received: outputs of "
+                f"shape {tuple(student_shape)}. Tap layers whose outputs have "
+                "the shape (batch, classes), or use "
+                "`keras_kd.losses.SoftTargets`."
             )
 
     def options(self):

@@ -18,67 +18,69 @@ from keras_kd._src.losses.positions import weight_of_samples
 from keras_kd._src.losses.positions import without_column
 from keras_kd._src.specs import same_shape
 
-# What `call` may name and not be given.
+# Keywords of `call` that may be left out.
 OPTIONAL = ("mask", "temperature", "inputs")
 # A class may be masked with float32's lowest number, whose multiples overflow.
-# This is as low for a probability.
+# This gives the same probability, 0.
 LEAST_LOGIT = -1e30
 
 
 class DistillationLoss(keras.losses.Loss):
     """Base class of the losses: compares features of teacher and student.
 
-    To write your own, implement `call(teacher_features, student_features)`
-    and return one value per sample (or token, or pixel), not reduced. The
-    weighted mean, Keras masks, float32 arithmetic under mixed precision and
-    the scaling under several replicas are done here and in
-    `keras.losses.Loss`. Features may be any outputs, logits among them.
+    To write your own, implement `call(teacher_features, student_features)` and
+    return one unreduced value per sample (or token, or pixel). The base class
+    takes care of the weighted mean, Keras masks, float32 arithmetic under mixed
+    precision and scaling with several replicas. Features may be any outputs,
+    logits among them.
 
         value = sum(weight * values) / sum(weight)
 
-    A sample of weight 0 (or a masked token) is therefore absent: the others
-    get the loss and the gradient that they would have got without it. With
-    `per_sample = True`, one value a sample, the features of absent positions
-    are 0 when `call` gets them, and a sample's weight is the mean of the
-    weights of the others. Weights of positions (tokens, pixels) are resized
-    by area to the features'.
+    A sample of weight 0 (or a masked token) is therefore absent: the others get
+    the loss and the gradient that they would have got without it. With
+    `per_sample = True` (one value per sample), the features of absent positions
+    are 0 when `call` gets them, and a sample's weight is the mean weight of its
+    present positions. Weights of positions (tokens, pixels) are resized by area
+    to the size of the features.
 
-    Of several replicas (TensorFlow) each takes the mean over its own part of a
-    batch, and Keras takes the mean of these. That is the step of one device
-    unless the parts have other sums of weights (by weights, masks or rules),
-    or samples are compared with each other.
+    With several replicas (TensorFlow), each takes the mean over its own part of
+    a batch, and Keras takes the mean of these. The result is that of one device
+    unless the parts' weights have different sums (through weights, masks or
+    rules), or samples are compared with each other.
 
-    What `call` takes by keyword only, a `Transfer` passes to it:
+    A `Transfer` passes to `call` what it takes as keyword-only arguments:
 
     - `labels`, the batch's labels;
-    - `sample_weight`, one a sample, where samples are compared to each other;
-    - `mask`, True at positions that count (neither masked nor of weight 0),
-      where positions are compared with each other; of the shape of the
-      features without their `axis`. With the default `mask=None` it is None
-      where all count;
-    - `sample_index`, each sample's index in the data, where something is
-      kept of each (see `Distiller` for the data's form);
-    - `training`, whether it is a training step, where something is kept;
-    - `inputs`, the batch's inputs as the student has them (None if the loss
-      is used alone), where the data brings more than the models take;
-    - `temperature`, one a sample, where a rule sets it; else left out.
+    - `sample_weight`, one per sample, for losses that compare samples with each
+      other;
+    - `mask`, True at positions that count (neither masked nor of weight 0), for
+      losses that compare positions with each other. It has the shape of the
+      features without their `axis`. If `call` declares `mask=None`, it gets
+      None where all positions count;
+    - `sample_index`, each sample's index in the data, for losses that store
+      something for each sample (see `Distiller` for the form of the data);
+    - `training`, whether this is a training step, for losses that store
+      something;
+    - `inputs`, the batch's inputs as the student gets them (None if the loss is
+      used alone), for data with more entries than the models take;
+    - `temperature`, one per sample, if a rule sets it; otherwise left out.
 
-    One that sets `expects_logits = True` compares logits: it takes the two
-    flags below, and `call` gets logits whatever the models end in. Logits are
-    a softmax's, or with `activation = "sigmoid"` a sigmoid's.
+    A loss that sets `expects_logits = True` compares logits: it takes the two
+    flags below, and `call` gets logits whatever activation the models end in.
+    They are the logits of a softmax or, with `activation = "sigmoid"`, of a
+    sigmoid.
 
-    A loss with `joint = True` gets the features of all taps at once, as
-    lists. Return arguments of your own from `options()`, and they are saved
-    with the loss; a layer that it keeps as an attribute is saved with the
-    distiller.
+    A loss with `joint = True` gets the features of all taps at once, as lists.
+    Return your own arguments from `options()`, and they are saved with the
+    loss; a layer that is an attribute of the loss is saved with the distiller.
 
     Args:
         teacher_from_logits: False if the teacher's outputs are probabilities
             (it ends in a softmax or sigmoid), which are turned into logits;
-            True if they are logits. By default a `Transfer` finds out, and
-            warns; without one they are taken for logits. For losses that
-            expect logits.
-        student_from_logits: likewise of the student's outputs.
+            True if they are logits. By default a `Transfer` detects which they
+            are, and warns of probabilities; without one they are taken as
+            logits. Only for losses that compare logits.
+        student_from_logits: likewise for the student's outputs.
         reduction: how the values become one number, as in
             `keras.losses.Loss`. Defaults to `"mean_with_sample_weight"`.
         name: name of the loss.
@@ -90,8 +92,8 @@ class DistillationLoss(keras.losses.Loss):
         student_features: the student's, shape `(batch, ...)`.
         sample_weight: optional, shape `(batch,)` or `(batch, positions...)`.
         mask: optional, which positions count, shape `(batch, positions...)`;
-            the Keras mask of the student's features by default, or else of
-            the teacher's. Of a joint loss a list, one for each feature.
+            the Keras mask of the student's features by default, or else of the
+            teacher's. For a joint loss, a list with one mask per feature.
         labels, sample_index, training, inputs, temperature: by keyword, where
             `call` names them; `training` is False by default.
 
@@ -99,9 +101,10 @@ class DistillationLoss(keras.losses.Loss):
         The loss, a scalar unless `reduction` is `None`.
 
     Raises:
-        ValueError: `check_shapes` found features that the loss can't compare;
-            a keyword that `call` needs is missing; a loss that compares no
-            logits is given their flags.
+        ValueError: `check_shapes` found features that the loss can't compare; a
+            keyword argument that `call` needs is missing; `teacher_from_logits`
+            or `student_from_logits` is given to a loss that does not compare
+            logits.
 
     Example:
     >>> class AbsoluteError(DistillationLoss):
@@ -113,16 +116,16 @@ class DistillationLoss(keras.losses.Loss):
     2.0
     """
 
-    # True where `call` returns one value per sample whatever the rank,
-    # False where it returns one per position (all axes but the `axis`).
+    # True if `call` returns one value per sample whatever the rank, False if
+    # it returns one per position (all axes but `axis`).
     per_sample = False
-    # True where the features are logits: probabilities are turned into them.
+    # True if the features are logits: probabilities are converted to logits.
     expects_logits = False
-    # What makes probabilities of these logits, "softmax" or "sigmoid".
+    # What turns these logits into probabilities, "softmax" or "sigmoid".
     activation = "softmax"
-    # False where each side has tokens of its own: other classes and positions.
+    # False if the two sides have different tokens: classes and positions.
     same_tokens = True
-    # True where `call` takes the features of all taps at once, as lists.
+    # True if `call` takes the features of all taps at once, as lists.
     joint = False
     axis = -1
 
@@ -141,7 +144,8 @@ class DistillationLoss(keras.losses.Loss):
         if flags:
             raise ValueError(
                 f"{type(self).__name__} has no such arguments. Received: "
-                f"{', '.join(f'{key}={flags[key]!r}' for key in flags)}."
+                f"{', '.join(f'{key}={flags[key]!r}' for key in flags)}. Leave "
+                "them out, or correct their names."
             )
         parameters = inspect.signature(self.call).parameters
         self._keywords = [
@@ -159,11 +163,11 @@ class DistillationLoss(keras.losses.Loss):
 
     @property
     def required_context(self):
-        """What `call` takes by keyword only, besides the features."""
+        """The keyword-only arguments of `call`."""
         return self._keywords
 
     def as_logits(self, teacher_features, student_features):
-        """Both sides as logits, where they are specified as probabilities."""
+        """Both sides as logits; probabilities, if declared, are converted."""
         if self.teacher_from_logits is False:
             teacher_features = self._logits_of(teacher_features)
         if self.student_from_logits is False:
@@ -197,7 +201,7 @@ class DistillationLoss(keras.losses.Loss):
             teacher_features, student_features = self.as_logits(
                 teacher_features, student_features
             )
-        # JAX' tracers take no attributes: Keras keeps a table.
+        # JAX's tracers take no attributes: Keras keeps a table.
         if mask is None and not self.joint:
             sides = [student_features]
             sides += [teacher_features] if self.same_tokens else []
@@ -234,7 +238,7 @@ class DistillationLoss(keras.losses.Loss):
         labels=None,
         **context,
     ):
-        """The loss of `ChunkedLogits`, before any of them are computed.
+        """The loss of `ChunkedLogits`, to be computed chunk by chunk.
 
         Args:
             teacher_logits: `ChunkedLogits`, or a tensor of the same positions.
@@ -242,7 +246,7 @@ class DistillationLoss(keras.losses.Loss):
             sample_weight: as in a call.
             mask: as in a call.
             labels: as in a call.
-            context: what else a call takes; not used.
+            context: the other arguments of a call; not used.
 
         Returns:
             A `PositionTerm`.
@@ -276,21 +280,21 @@ class DistillationLoss(keras.losses.Loss):
         )
 
     def check_positionwise(self):
-        """Raises a `ValueError` unless it takes each position by itself."""
+        """Raises a `ValueError` unless each position has a loss of its own."""
         names = set(self.required_context) - {"labels", "temperature"}
         compares = self.per_sample or self.joint or not self.same_tokens
         if not self.expects_logits or compares or names:
             raise ValueError(
-                f"{type(self).__name__} can't be computed of a few positions "
-                "at a time: it compares samples or positions with each other, "
-                "or features that are no logits. Received: `ChunkedLogits`. "
-                "Use a loss of each position's logits, such as "
+                f"{type(self).__name__} can't be computed a few positions at a "
+                "time: it compares samples or positions with each other, or "
+                "features that are not logits. Received: `ChunkedLogits`. "
+                "Use a loss that compares logits position by position, such as "
                 "`keras_kd.losses.SoftTargets`, or `chunk_size=None`: all "
                 "logits (batch x length x classes) are then in memory."
             )
 
     def _each(self, function, features, *others):
-        """Of each of the features, where there is a list of them."""
+        """Applies a function to the features, or to each of a list of them."""
         if not self.joint:
             return function(features, *others)
         others = [
@@ -323,7 +327,7 @@ class DistillationLoss(keras.losses.Loss):
         return shape
 
     def weights_at(self, features, weights):
-        """Weights at the features' positions; None if of samples or others."""
+        """Weights at the features' positions; None if per sample."""
         return at_positions(weights, self._positions_shape(features.shape))
 
     def mask_at(self, features, mask, resize=True):
@@ -331,12 +335,12 @@ class DistillationLoss(keras.losses.Loss):
         positions = self._positions_shape(features.shape)
         mask = without_column(mask, len(positions))
         if len(mask.shape) == len(features.shape):
-            # One a number, as the mask of attention maps.
+            # One entry per element, as in the mask of attention maps.
             mask = ops.max(mask, axis=self.axis)
         return at_positions(mask, positions, resize)
 
     def _present(self, features, mask, sample_weight, resize=True):
-        """Which positions of the features count, or None for all."""
+        """Which positions of the features count; None means all."""
         found = []
         if mask is not None:
             found.append(self.mask_at(features, mask, resize))
@@ -346,14 +350,14 @@ class DistillationLoss(keras.losses.Loss):
         return functools.reduce(ops.logical_and, found) if found else None
 
     def _of_samples(self, sample_weight, mask, sides, present):
-        """Weights of samples, both sides emptied, and what counts of both."""
+        """Weights per sample, both sides without absent positions; a mask."""
         teacher, student = sides
-        # A mask of the student's positions may not be of the teacher's.
+        # A mask of the student's positions may not fit the teacher's.
         of_teacher = self._each(
             self._present, teacher, mask, sample_weight, False
         )
-        teacher = self._each(self._emptied, teacher, of_teacher)
-        student = self._each(self._emptied, student, present)
+        teacher = self._each(self._without_absent, teacher, of_teacher)
+        student = self._each(self._without_absent, student, present)
         weight = self._weight_of_samples(sample_weight, mask, present)
         both = self._each(
             lambda _, own, other: None if other is None else own,
@@ -363,8 +367,8 @@ class DistillationLoss(keras.losses.Loss):
         )
         return weight, (teacher, student), both
 
-    def _emptied(self, features, present):
-        """The features, zeros at positions that are absent."""
+    def _without_absent(self, features, present):
+        """The features, with zeros at absent positions."""
         if present is None:
             return features
         if len(present.shape) < len(features.shape):
@@ -379,7 +383,7 @@ class DistillationLoss(keras.losses.Loss):
         return weight_of_samples(sample_weight, mask, present)
 
     def _mask(self, features, present):
-        """What `call` gets as `mask`: which positions count, of all."""
+        """The `mask` that `call` gets: True at positions that count."""
         shape = self._positions_shape(ops.shape(features))
         if present is not None:
             return ops.broadcast_to(present, shape)
@@ -421,7 +425,7 @@ class DistillationLoss(keras.losses.Loss):
             )
 
     def options(self):
-        """The loss's own arguments by name, to be saved with it."""
+        """The loss's own arguments by name, which are saved with it."""
         return {}
 
     def get_config(self):
@@ -445,14 +449,14 @@ class DistillationLoss(keras.losses.Loss):
 
 
 class _Reduction(keras.losses.Loss):
-    """Reduces values, given as its second argument, as a loss does."""
+    """Reduces values that are already computed, given as both arguments."""
 
     def call(self, values, same_values):
         return same_values
 
 
 def reduced(loss, values, sample_weight, mask=None):
-    """Values reduced as the loss does it; at `mask` 0 there are none."""
+    """Reduces values as the loss does, without those where `mask` is 0."""
     if mask is not None:
         mask = ops.broadcast_to(mask > 0.0, ops.shape(values))
         own = get_keras_mask(values)
@@ -463,13 +467,13 @@ def reduced(loss, values, sample_weight, mask=None):
 
 
 def coefficients(loss, logits, sample_weight, mask):
-    """What a loss's reduction multiplies each position's value by.
+    """The factor of each position's value in a loss's reduction.
 
     Args:
         loss: any Keras loss.
         logits: `ChunkedLogits`.
-        sample_weight: of samples or positions, or None.
-        mask: of positions, to be broadcast; or None.
+        sample_weight: per sample or per position, or None.
+        mask: per position, broadcastable; or None.
     """
     if loss.reduction in (None, "none"):
         raise ValueError(
@@ -489,14 +493,14 @@ def coefficients(loss, logits, sample_weight, mask):
         return weight
     if loss.reduction == "mean_with_sample_weight":
         total = ops.sum(weight)
-    # Of several replicas each has its part.
+    # With several replicas, each computes its own part.
     return ops.divide_no_nan(weight, total) * reduced(
         loss, ops.ones((1,)), None
     )
 
 
 def first_fitting(loss, masks, features):
-    """The first of some masks that is of the features' positions, or None."""
+    """The first of some masks that fits the features' positions, or None."""
     if not hasattr(features, "shape"):
         features = ops.convert_to_tensor(features)
     for mask in masks:
@@ -508,7 +512,7 @@ def first_fitting(loss, masks, features):
 
 
 def check_flags(owner, flags):
-    """Raises a `ValueError` unless flags of `from_logits` are its to take."""
+    """Raises a `ValueError` unless the owner can take `from_logits` flags."""
     for name, flag in flags.items():
         one_of(flag, name, (None, True, False))
         if flag is not None and not owner.expects_logits:
@@ -531,26 +535,29 @@ def in_full_precision(*tensors):
 
 
 def bounded_logits(*logits, least=LEAST_LOGIT):
-    """Logits in full precision, of which multiples are finite."""
+    """Logits in full precision, low enough that multiples stay finite."""
     return [ops.maximum(each, least) for each in in_full_precision(*logits)]
 
 
 def logits_of(probabilities, activation="softmax"):
     """Logits of probabilities: the inverse of a softmax, or of a sigmoid.
 
-    For models that end in one. A softmax's logits are known up to a constant
-    per sample. Probabilities of 0 and 1 have finite logits, with a gradient
-    of 0.
+    For models that end in one of these. The logits of a softmax are known up to
+    a constant per sample. Probabilities of 0 and 1 get finite logits, with a
+    gradient of 0.
 
         softmax:  logits = log(max(p, 1e-30))
         sigmoid:  logits = log(max(p, 1e-30)) - log(max(1 - p, 2^-25))
 
     Args:
-        probabilities: shape `(..., classes)`.
+        probabilities: from 0 to 1, shape `(..., classes)`.
         activation: `"softmax"` or `"sigmoid"`.
 
     Returns:
-        Shape `(..., classes)`.
+        Logits, shape `(..., classes)`.
+
+    Raises:
+        ValueError: `activation` is neither of these.
 
     Example:
     >>> [round(float(v), 3) for v in logits_of([[0.5, 0.5]])[0]]
@@ -561,6 +568,6 @@ def logits_of(probabilities, activation="softmax"):
     (probabilities,) = in_full_precision(probabilities)
     logits = ops.log(ops.maximum(probabilities, 1e-30))
     if one_of(activation, "activation", ("softmax", "sigmoid")) == "sigmoid":
-        # What rounds to 1 in float32 is at least so far from it in the mean.
+        # What rounds to 1 in float32 is at least this far from 1 on average.
         logits = logits - ops.log(ops.maximum(1.0 - probabilities, 2.0**-25))
     return logits

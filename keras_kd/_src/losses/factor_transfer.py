@@ -1,4 +1,4 @@
-"""Factor transfer: the teacher's features, paraphrased."""
+"""Factor transfer: the teacher's features, encoded as factors."""
 
 import keras
 from keras import ops
@@ -30,10 +30,12 @@ def factor_transfer(
 
     Args:
         teacher_factors: shape `(batch, ...)`.
-        student_factors: the same shape; with `form="map"` its positions may
-            differ (the larger map is then averaged down), and its channels.
-        form: what is scaled: `"factor"`, all of a sample's numbers as one
-            vector, or `"map"`, the mean of their squares over the channels.
+        student_factors: the same shape; with `form="map"` the numbers of
+            positions may differ (the larger map is then averaged down), and
+            those of channels.
+        form: what is scaled to unit length: `"factor"`, all values of a sample
+            as one vector, or `"map"`, the means of their squares over the
+            channels.
         distance: `"l1"` or `"l2"`.
         axis: the channels' axis.
         mask: optional, shape `(batch, positions...)`: True at positions that
@@ -70,18 +72,18 @@ def factor_transfer(
 class FactorTransfer(DistillationLoss):
     """Factor transfer (FT): the student reproduces the teacher's factors.
 
-    A paraphraser, an auto-encoder of the teacher's last map, is trained
-    before, and its code, the factors, is what the student learns to produce,
-    through a translator of its own. Both are adapters of the transfer: the
-    paraphraser, frozen, is `teacher_adapter`, the translator `adapter`.
+    A paraphraser, an auto-encoder of the teacher's last map, is trained first.
+    The student then learns to produce its code, the factors, through a
+    translator. Both are adapters of the transfer: the frozen paraphraser is
+    `teacher_adapter`, the translator is `adapter`.
 
         value = mean |unit(t) - unit(s)|, unit scales a sample to L2 norm 1
 
-    `form="factor"` is that of the paper, but for a mean in place of its norm,
-    as published code has it. Benchmark repositories compare, under the same
-    name, only the maps of the factors' mean squares: `form="map"`, which
-    needs no equal channels. Usual weight: 500 in the authors' code, 200 with
-    `form="map"`. Masked tokens are absent.
+    `form="factor"` is the paper's, except for a mean in place of its norm, as
+    in published code. Under the same name, benchmark repositories compare only
+    the maps of the factors' mean squares: `form="map"`, for which the numbers
+    of channels may differ. Usual weight: 500 in the authors' code, 200 with
+    `form="map"`. Masked tokens are left out.
 
     Args:
         form: `"factor"` or `"map"`.
@@ -98,7 +100,7 @@ class FactorTransfer(DistillationLoss):
         The weighted mean over samples, a scalar.
 
     Raises:
-        ValueError: `form` or `distance` is unknown; the shapes don't compare.
+        ValueError: `form` or `distance` is unknown; the shapes differ.
 
     Example:
     >>> loss = FactorTransfer()

@@ -1,4 +1,4 @@
-"""Feature matching: the student's features are drawn to the teacher's."""
+"""Feature matching: distance between features of student and teacher."""
 
 import keras
 from keras import ops
@@ -45,7 +45,7 @@ def feature_matching(
 
         mse:    mean_channels (t - s)^2
         l1:     mean_channels |t - s|
-        huber:  mean_channels of 0.5 (t - s)^2, |t - s| - 0.5 beyond 1
+        huber:  mean_channels of 0.5 (t - s)^2, or |t - s| - 0.5 beyond 1
         cosine: 1 - <t, s> / (|t| |s|)
 
     Args:
@@ -74,16 +74,16 @@ def feature_matching(
 class FeatureMatching(DistillationLoss):
     """Feature matching (FitNets hint): match a hidden layer of the teacher.
 
-    Guides the student's middle, where soft targets reach only from the end.
-    Where the shapes differ, give the transfer a `FeatureAdapter`, which is
-    FitNets' regressor. Usual weights: 100 in the benchmark repositories for
+    Guides hidden layers directly, which soft targets reach only through the
+    output. Where the shapes differ, give the transfer a `FeatureAdapter`, which
+    is FitNets' regressor. Usual weight: 100 in the benchmark repositories for
     `"mse"` on CIFAR-100; start at 1 and compare the parts in the logs.
 
         value = distance(teacher_features, student_features)
         (mean over channels and positions; no factor 1/2)
 
-    FitNets trains in two stages, hint first; here both terms train together,
-    as the benchmark repositories do.
+    FitNets trains in two stages, with the hint first; here both terms are
+    trained together, as in the benchmark repositories.
 
     Args:
         distance: `"mse"` (the paper's), `"cosine"`, `"l1"` or `"huber"`.

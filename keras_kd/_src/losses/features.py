@@ -1,4 +1,4 @@
-"""Features with channels and positions: what the losses of them share."""
+"""Shared by losses that compare features with channels and positions."""
 
 from keras import ops
 
@@ -9,18 +9,18 @@ from keras_kd._src.resize import resize_axis
 def unit_length(vectors, axis):
     """Vectors of length 1 along an axis (or axes); zeros stay zeros."""
     # Divided by the largest entry first: squares of large entries overflow,
-    # those of small ones vanish. The scale is no part of the direction.
+    # those of small ones vanish. The scale does not affect the direction.
     largest = ops.max(ops.abs(vectors), axis=axis, keepdims=True)
     scale = ops.where(largest > 1e-12, largest, ops.ones_like(largest))
     vectors = vectors / ops.stop_gradient(scale)
-    # 1 or more now, but for zeros, whose gradient the floor keeps small.
+    # 1 or more now, except for zeros, whose gradient the floor keeps small.
     squares = ops.sum(ops.square(vectors), axis=axis, keepdims=True)
     return vectors / ops.sqrt(ops.maximum(squares, 0.5))
 
 
 def absolute(error):
     """The absolute value, with a gradient of 0 at 0 on each backend."""
-    # Not abs: JAX gives it the slope 1 at 0, where both sides agree.
+    # Not abs: on JAX its slope is 1 at 0, where both sides agree.
     return error * ops.stop_gradient(ops.sign(error))
 
 
@@ -32,7 +32,7 @@ def huber(error):
 
 
 def channel_rows(features, axis=-1):
-    """Features as one row of positions a channel: (batch, channels, ...)."""
+    """Features as one row of positions per channel, (batch, channels, -1)."""
     features = ops.moveaxis(features, axis, 1)
     batch, channels = ops.shape(features)[0], features.shape[1]
     return ops.reshape(features, (batch, channels, -1))
@@ -69,7 +69,7 @@ def mean_of_present(values, mask):
     if mask is None:
         return means
     mask = ops.reshape(ops.cast(mask, means.dtype), (ops.shape(mask)[0], -1))
-    # The floor is for a sample without any position, whose values are 0.
+    # The floor is for a sample without positions, whose values are 0.
     return means / ops.maximum(ops.mean(mask, axis=-1), 1e-12)
 
 
@@ -100,8 +100,8 @@ def check_layers(loss, teacher_shapes, student_shapes):
         needed = "feature maps or token sequences. Tap layers with positions"
     elif any(t[loss.axis] != s[loss.axis] for t, s in zip(*sides)):
         needed = (
-            "as many channels in each layer of the student as in the "
-            "teacher's. Give the transfer "
+            "the same number of channels in each layer of the student as in "
+            "the teacher's. Give the transfer "
             "`adapter=keras_kd.layers.FeatureAdapter()`"
         )
     if needed:
@@ -109,7 +109,7 @@ def check_layers(loss, teacher_shapes, student_shapes):
 
 
 def refuse_layers(loss, teacher_shapes, student_shapes, needed):
-    """Raises a `ValueError` with what the layers should be."""
+    """Raises a `ValueError` that says what the layers should be."""
     raise ValueError(
         f"{type(loss).__name__} needs {needed}. Received: teacher "
         f"{[*map(tuple, teacher_shapes)]}, student "

@@ -1,4 +1,4 @@
-"""Flow of the solution: how the features change from layer to layer."""
+"""Flow of the solution: how features change from layer to layer."""
 
 import keras
 from keras import ops
@@ -21,12 +21,12 @@ def flow_of_solution(teacher_features, student_features, *, axis=-1, mask=None):
         teacher_features: list of two or more tensors of shape `(batch,
             positions..., channels)`, from the lower layer to the upper one;
             each forms a pair with the next.
-        student_features: a list as long, with the teacher's channels; the
-            positions may differ in number.
+        student_features: a list of the same length, with the teacher's numbers
+            of channels; the numbers of positions may differ.
         axis: the channels' axis.
         mask: optional, a list of `(batch, positions...)` tensors, one for each
-            of the student's: True at positions that count; the features of
-            the others are 0.
+            of the student's features: True at positions that count; the
+            features at the others are 0.
 
     Returns:
         Values of shape `(batch,)`, in the features' unit to the fourth power.
@@ -68,7 +68,7 @@ def _gram(lower, upper, mask, axis):
 
 
 def _share_of_present(mask, shape):
-    """Which part of the positions counts, shape `(batch, 1, 1)`, or 1.0."""
+    """The share of positions that count, shape `(batch, 1, 1)`, or 1.0."""
     mask = None if mask is None else at_positions(mask, shape)
     if mask is None:
         return 1.0
@@ -86,19 +86,19 @@ def _positions_joined(features):
 class FlowOfSolution(DistillationLoss):
     """Flow of solution procedure (FSP): how features change between layers.
 
-    The student learns the way to the solution, not the features on it: the
-    correlations between the channels of a block's input and of its output.
-    Takes two taps or more a side, lower layer first; the larger map of a pair
-    is averaged down to the smaller. Where channels differ, give the transfer
-    `adapter=keras_kd.layers.FeatureAdapter()`. Usual weight: 50 in the
-    benchmark repositories, which train with it before the main training, as
-    the paper does; here all terms train together.
+    The student learns how features change within the network, not the features
+    themselves: the correlations between the channels of a block's input and
+    those of its output. It takes two or more taps per side, lower layer first;
+    the larger map of a pair is averaged down to the smaller. Where channels
+    differ, give the transfer `adapter=keras_kd.layers.FeatureAdapter()`. Usual
+    weight: 50 in the benchmark repositories, which train with it before the
+    main training, as the paper does; here all terms are trained together.
 
         G_cd = mean_positions lower_c * upper_d
         value = sum over pairs of layers of mean_cd (G(teacher) - G(student))^2
 
-    The benchmark repositories' reduction; the paper sums over c and d, and
-    pools by the maximum.
+    The reduction is that of the benchmark repositories; the paper sums over c
+    and d, and uses max pooling.
 
     Args:
         axis: the channels' axis; 1 for channels-first maps.
@@ -107,7 +107,8 @@ class FlowOfSolution(DistillationLoss):
     Call arguments:
         teacher_features: list of tensors of shape `(batch, positions...,
             channels)`.
-        student_features: a list as long, with the teacher's channels.
+        student_features: a list of the same length, with the teacher's numbers
+            of channels.
         sample_weight: optional, shape `(batch,)`.
 
     Returns:

@@ -17,18 +17,18 @@ def hierarchical_context(
     """ReviewKD: squared difference of features, also averaged down.
 
         value = (e_0 + e_1 / 2 + e_2 / 4 + ...) / (1 + 1/2 + 1/4 + ...)
-        e_0 = mean (t - s)^2;  e_k the same of the maps, average-pooled to
-            sizes[k - 1] positions an axis; sizes as large as the map are left
-            out
+        e_0 = mean (t - s)^2;  e_k the same for the maps, average-pooled to
+            sizes[k - 1] positions per axis; sizes not smaller than the map
+            are left out
 
     Args:
         teacher_features: shape `(batch, positions..., channels)`.
         student_features: the same shape.
         sizes: the sizes to which the maps are averaged down.
         axis: the channels' axis.
-        mask: optional, shape `(batch, positions...)`: True for those that
-            count. Of token sequences the others are cut out; of maps they are
-            left out of each mean.
+        mask: optional, shape `(batch, positions...)`: True at positions that
+            count. The others are cut out of token sequences, and left out of
+            each mean in maps.
 
     Returns:
         Values of shape `(batch,)`, in the features' unit squared.
@@ -44,7 +44,7 @@ def hierarchical_context(
     teacher_features, student_features = in_full_precision(
         teacher_features, student_features
     )
-    # Pooling is linear: that of the difference is the pooled maps' difference.
+    # Pooling is linear, so the difference is pooled, not each side.
     error = ops.moveaxis(teacher_features - student_features, axis, -1)
     if mask is not None and len(error.shape) == 3:
         return _of_present_tokens(error, mask, sizes)
@@ -71,7 +71,7 @@ def _mean_square(error, mask=None):
 
 
 def _pooled(error, size, mask=None):
-    """The error, averaged down over what counts; and where any of it does."""
+    """The error averaged over positions that count, and where there are any."""
     for position in range(1, len(error.shape) - 1):
         size_here = min(size, error.shape[position])
         error = resize_axis(error, position, size_here)
@@ -84,7 +84,7 @@ def _pooled(error, size, mask=None):
 
 
 def _of_present_tokens(error, mask, sizes):
-    """The same of sequences of their own lengths, the masked tokens cut out."""
+    """The same for sequences of different lengths, without masked tokens."""
     present = ops.cast(mask, error.dtype)
     number = ops.sum(present, axis=1)
     squares = ops.mean(ops.square(error), axis=-1) * present
@@ -103,7 +103,7 @@ def _of_present_tokens(error, mask, sizes):
 def _pooling_weights(present, size):
     """Shape `(batch, tokens, size)`: each token's weight in each mean."""
     length = present.shape[1]
-    # One matrix for each number of tokens; 0 where that is not averaged down.
+    # One matrix for each number of tokens; zeros if there is nothing to pool.
     matrices = np.zeros((length + 1, length, size), "float32")
     for number in range(size + 1, length + 1):
         matrices[number, :number] = resize_matrix(number, size)
@@ -118,22 +118,22 @@ def _pooling_weights(present, size):
 class HierarchicalContext(DistillationLoss):
     """Hierarchical context loss (HCL, ReviewKD): features at several scales.
 
-    Averaged-down copies of the maps ask for the same content in the same part
-    of the image, where the full map asks for the same value at each pixel.
-    Usual weights: 0.6 (ResNet-56 to 20) to 5 (ResNet-32x4 to 8x4) and 8
-    (ResNet-32x4 to ShuffleNet-V2) on CIFAR-100, summed over the stages, with a
-    warm-up of 20 epochs. ReviewKD's attention-based fusion of the student's
-    stages is an adapter, `keras_kd.layers.ReviewFusion()`, whose documentation
-    shows the whole method; with `keras_kd.layers.FeatureAdapter()` the loss
-    compares stage by stage.
+    The full map compares values at each pixel; the averaged-down copies compare
+    the content of larger parts of the image. Usual weights: 0.6 (ResNet-56 to
+    20) to 5 (ResNet-32x4 to 8x4) and 8 (ResNet-32x4 to ShuffleNet-V2) on
+    CIFAR-100, summed over the stages, with a warm-up of 20 epochs. ReviewKD's
+    attention-based fusion of the student's stages is an adapter,
+    `keras_kd.layers.ReviewFusion()`, whose documentation shows the whole
+    method; with `keras_kd.layers.FeatureAdapter()` the loss compares stage by
+    stage.
 
         value = (e_0 + e_1 / 2 + e_2 / 4 + ...) / (1 + 1/2 + 1/4 + ...)
-        e_0 = mean (t - s)^2;  e_k the same of the maps, average-pooled to
-            sizes[k - 1] positions an axis; sizes as large as the map are left
-            out
+        e_0 = mean (t - s)^2;  e_k the same for the maps, average-pooled to
+            sizes[k - 1] positions per axis; sizes not smaller than the map
+            are left out
 
-    An axis that is shorter than a size (maps that are not square) stays as it
-    is. Masked tokens are absent: each sequence has its own length.
+    An axis that is shorter than a size (in maps that are not square) stays as
+    it is. Masked tokens are left out: each sequence has its own length.
 
     Args:
         sizes: the sizes to which maps are averaged down, 4, 2 and 1 in the
@@ -150,8 +150,8 @@ class HierarchicalContext(DistillationLoss):
         The weighted mean over samples, a scalar.
 
     Raises:
-        ValueError: `sizes` are no positive integers; shapes differ, or have
-            no positions, or an unknown number of them.
+        ValueError: `sizes` are not positive integers; shapes differ, or have no
+            positions or an unknown number of them.
 
     Example:
     >>> loss = HierarchicalContext()

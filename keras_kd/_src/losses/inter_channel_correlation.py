@@ -10,14 +10,14 @@ from keras_kd._src.losses.features import unit_length
 
 
 def inter_channel_correlation(teacher_features, student_features, *, axis=-1):
-    """ICKD: squared distance of the channels' correlations, a channel.
+    """ICKD: squared distance of the channels' correlations, per channel.
 
         correlations(f)[i] = (<f_i, f_1>, ..., <f_i, f_C>), a unit vector
         value = 1 / C * sum_i |correlations(t)[i] - correlations(s)[i]|^2
 
     Args:
         teacher_features: shape `(batch, positions..., channels)`.
-        student_features: as many channels; its positions may differ.
+        student_features: the same number of channels; positions may differ.
         axis: the channels' axis.
 
     Returns:
@@ -51,20 +51,19 @@ def _correlations(features, axis):
 class InterChannelCorrelation(DistillationLoss):
     """Inter-channel correlation (ICKD): which channels respond together.
 
-    Correlated channels are redundant: the student takes over how diverse
-    the teacher's channels are, and need not copy any of them in place. Maps
-    may differ in size. Where the channels' numbers differ, give the transfer
-    a `FeatureAdapter` (the authors: a 1x1 convolution and a batch
-    normalization), which suits the last map before the pooling.
+    Correlated channels are redundant: the student learns how diverse the
+    teacher's channels are, without copying their values at each position. Maps
+    may differ in size. If the numbers of channels differ, give the transfer a
+    `FeatureAdapter` (the authors: a 1x1 convolution and a batch normalization).
+    Best on the last map before the pooling.
 
         correlations(f)[i] = (<f_i, f_1>, ..., <f_i, f_C>), a unit vector
         value = 1 / C * sum_i |correlations(t)[i] - correlations(s)[i]|^2
 
     The value is a mean over the samples. One port of the method divides it by
-    the batch size once more, so that its weight depends on the batch size:
-    a weight tuned there is to be divided by the batch size here. Usual
-    weight: about 2 (that port's 500 at a batch size of 256), beside soft
-    targets.
+    the batch size once more: divide a weight that was tuned there by the batch
+    size. Usual weight: about 2 (that port's 500 at a batch size of 256), beside
+    soft targets.
 
     Args:
         axis: the channels' axis; 1 for channels-first maps.
@@ -72,15 +71,15 @@ class InterChannelCorrelation(DistillationLoss):
 
     Call arguments:
         teacher_features: shape `(batch, positions..., channels)`.
-        student_features: as many channels.
+        student_features: the same number of channels.
         sample_weight: optional, shape `(batch,)`.
 
     Returns:
         The weighted mean over samples, a scalar.
 
     Raises:
-        ValueError: the channels differ in number, or there is only one; a
-            side has no positions.
+        ValueError: the numbers of channels differ, or there is only one
+            channel; a side has no positions.
 
     Example:
     >>> loss = InterChannelCorrelation()
@@ -112,7 +111,7 @@ class InterChannelCorrelation(DistillationLoss):
         ):
             raise ValueError(
                 "InterChannelCorrelation compares the correlations of two or "
-                "more channels, as many on both sides, over positions. "
+                "more channels, the same number on both sides, over positions. "
                 f"Received: teacher {shapes[0]}, student {shapes[1]} (channels "
                 f"on axis {self.axis}). Tap layers that have positions, and "
                 "give the transfer `adapter=keras_kd.layers.FeatureAdapter()`."

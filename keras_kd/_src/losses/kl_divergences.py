@@ -44,7 +44,7 @@ def reverse_kl(teacher_logits, student_logits, *, temperature=1.0):
 
 
 def skew_kl(teacher_logits, student_logits, *, skew=0.1, temperature=1.0):
-    """Skew KL: divergence from the student with some teacher mixed in.
+    """Skew KL: KL to a mixture of the student with some of the teacher.
 
         p = softmax(teacher_logits / T);  q = softmax(student_logits / T)
         value = T^2 * KL(p || skew * p + (1 - skew) * q)
@@ -79,7 +79,7 @@ def skew_kl(teacher_logits, student_logits, *, skew=0.1, temperature=1.0):
 def skew_reverse_kl(
     teacher_logits, student_logits, *, skew=0.1, temperature=1.0
 ):
-    """Skew reverse KL: divergence from the teacher with some student mixed in.
+    """Skew reverse KL: KL to a mixture of the teacher with some student.
 
         p = softmax(teacher_logits / T);  q = softmax(student_logits / T)
         value = T^2 * KL(q || (1 - skew) * p + skew * q)
@@ -118,15 +118,15 @@ def jensen_shannon(
         p = softmax(teacher_logits / T);  q = softmax(student_logits / T)
         m = beta * p + (1 - beta) * q
         value = T^2 * (beta * KL(p || m) + (1 - beta) * KL(q || m))
-        divided by beta * (1 - beta) where normalize=True
+        divided by beta * (1 - beta) with normalize=True
 
     Args:
         teacher_logits: shape `(..., classes)`.
         student_logits: shape `(..., classes)`.
         beta: the teacher's share of the mixture, between 0 and 1. With
             `normalize=True` it may be 0 (forward KL) or 1 (reverse KL).
-        normalize: whether to divide by `beta * (1 - beta)`, which joins the
-            two divergences without a jump. The published formula, without it,
+        normalize: whether to divide by `beta * (1 - beta)`: the value then goes
+            continuously from forward KL to reverse KL. The published formula
             goes to 0 towards both ends.
         temperature: T, a positive number.
 
@@ -156,7 +156,7 @@ def jensen_shannon(
 
 
 def _normalized(first, second, share):
-    """The divergence over share * (1 - share), of log-probabilities."""
+    """The divergence divided by share * (1 - share), of log-probabilities."""
     above, below = _mixture_log_ratios(first - second, share)
     from_first = ops.sum(ops.exp(first) * above, axis=-1)
     from_second = ops.sum(ops.exp(second) * (below / share), axis=-1)
@@ -166,10 +166,10 @@ def _normalized(first, second, share):
 def _mixture_log_ratios(difference, share):
     """Log a/m and log m/b of m = share * a + (1 - share) * b, from log a/b."""
     # Precise however small the share is (at most 1/2), and finite for every
-    # finite difference.
-    # Beyond e^60 only a counts; float32 ends at e^88. A sum of logs
-    # (logaddexp) would round at 1e-7, which is then divided by the share;
-    # log1p(share * expm1(difference)) rounds relative to its own size.
+    # finite difference. Beyond e^60 only a matters; float32 ends at e^88. A
+    # sum of logs (logaddexp) would have a rounding error of 1e-7, which is
+    # then divided by the share; log1p(share * expm1(difference)) has one
+    # relative to its own size.
     beyond = ops.relu(difference - 60.0)
     within = difference - beyond
     below = ops.log1p(share * ops.expm1(within))
@@ -178,15 +178,15 @@ def _mixture_log_ratios(difference, share):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class ReverseKL(LogitDivergence):
-    """Reverse KL (MiniLLM): the student keeps to the teacher's likeliest.
+    """Reverse KL (MiniLLM): the student keeps to the most likely tokens.
 
-    For language models, where a small student can't cover all that a large
-    teacher finds possible: where `SoftTargets` spreads it over all of the
-    teacher's tokens, this draws it to the likeliest of them. MiniLLM takes
-    the expectation by sampling sequences from the student (a policy gradient);
-    this is the full-vocabulary form at the tokens of the given sequence.
-    Usual weight: 1; with labels 0.5 to 1 next to a `hard_weight` that adds up
-    to 1.
+    For language models, where a small student can't cover everything that a
+    large teacher finds possible. `SoftTargets` spreads the student's
+    probability over all of the teacher's tokens (mode covering); this loss
+    draws it to the most likely ones (mode seeking). MiniLLM estimates the
+    expectation by sampling sequences from the student (a policy gradient); this
+    is the full-vocabulary form at the tokens of the given sequence. Usual
+    weight: 1; with labels 0.5 to 1, and a `hard_weight` that makes the sum 1.
 
         value = T^2 * sum_classes q * (log q - log p), in nats
         p = softmax(teacher / T);  q = softmax(student / T)
@@ -205,7 +205,8 @@ class ReverseKL(LogitDivergence):
         sample_weight: optional, shape `(batch,)` or `(batch, ...)`.
 
     Returns:
-        The weighted mean over samples (and tokens or pixels), a scalar.
+        The weighted mean over samples (and tokens or pixels), a scalar in
+        nats (times T^2).
 
     Raises:
         ValueError: `temperature` is not positive; class counts differ; there
@@ -226,11 +227,11 @@ class ReverseKL(LogitDivergence):
 class SkewKL(LogitDivergence):
     """Skew KL (SKL, DistiLLM): forward KL whose gradient can't explode.
 
-    Where the student finds a token of the teacher's almost impossible,
-    forward KL has no bound; with a share of the teacher in the mixture each
-    token costs -log(skew) at most. The authors' code drops the teacher's
-    entropy, a constant; this is the whole divergence, 0 where both sides
-    agree, with the same gradient. Usual weight: 1.
+    Forward KL has no bound where the student finds one of the teacher's tokens
+    almost impossible. With a share of the teacher in the mixture, each token
+    costs at most -log(skew). The authors' code drops the teacher's entropy, a
+    constant; this is the whole divergence, 0 where both sides agree, with the
+    same gradient. Usual weight: 1.
 
         value = T^2 * KL(p || skew * p + (1 - skew) * q), in nats
         p = softmax(teacher / T);  q = softmax(student / T)
@@ -251,7 +252,8 @@ class SkewKL(LogitDivergence):
         sample_weight: optional, shape `(batch,)` or `(batch, ...)`.
 
     Returns:
-        The weighted mean over samples (and tokens or pixels), a scalar.
+        The weighted mean over samples (and tokens or pixels), a scalar in
+        nats (times T^2).
 
     Raises:
         ValueError: `skew` or `temperature` is out of range; class counts
@@ -280,8 +282,8 @@ class SkewKL(LogitDivergence):
 class SkewReverseKL(SkewKL):
     """Skew reverse KL (SRKL, DistiLLM): the better of the two in the paper.
 
-    Draws the student to the teacher's likeliest tokens, as `ReverseKL` does,
-    at a bounded cost for a token that the teacher finds almost impossible.
+    Draws the student to the teacher's most likely tokens, as `ReverseKL` does,
+    with a bounded cost for a token that the teacher finds almost impossible.
     Usual weight: 1.
 
         value = T^2 * KL(q || (1 - skew) * p + skew * q), in nats
@@ -301,7 +303,8 @@ class SkewReverseKL(SkewKL):
         sample_weight: optional, shape `(batch,)` or `(batch, ...)`.
 
     Returns:
-        The weighted mean over samples (and tokens or pixels), a scalar.
+        The weighted mean over samples (and tokens or pixels), a scalar in
+        nats (times T^2).
 
     Raises:
         ValueError: as in `SkewKL`.
@@ -322,16 +325,16 @@ class JensenShannon(LogitDivergence):
     """Generalized JSD (GKD): from forward KL (`beta` 0) to reverse KL (1).
 
     For language models, on sequences from the data or from the student. Small
-    `beta` acts like `SoftTargets` (cover all that the teacher finds
-    possible), large `beta` like `ReverseKL` (keep to its likeliest tokens),
-    and either way the values are bounded (by the entropy of a coin of bias
-    `beta`, times T^2): one absurd token can't dominate a batch.
+    `beta` acts like `SoftTargets` (cover all that the teacher finds possible),
+    large `beta` like `ReverseKL` (keep to its most likely tokens). Either way
+    the values are bounded (by the entropy of a coin of bias `beta`, times T^2),
+    so one extreme token can't dominate a batch.
 
-    The published formula goes to 0 towards beta = 0 and 1, and the authors
-    set the ends themselves to the two KL divergences, so that there is a jump.
-    Here `normalize=False` is the published formula and refuses the ends;
-    `normalize=True` divides by beta * (1 - beta), whose limits are forward KL
-    at 0 and reverse KL at 1, continuously.
+    The published formula goes to 0 towards beta = 0 and 1. The authors set it
+    to the two KL divergences exactly at 0 and 1, so that there is a jump. Here
+    `normalize=False` is the published formula, and refuses 0 and 1.
+    `normalize=True` divides by beta * (1 - beta); the limits are then forward
+    KL at 0 and reverse KL at 1, without a jump.
 
         m = beta * p + (1 - beta) * q
         value = T^2 * (beta * KL(p || m) + (1 - beta) * KL(q || m)), in nats
@@ -357,7 +360,8 @@ class JensenShannon(LogitDivergence):
         sample_weight: optional, shape `(batch,)` or `(batch, ...)`.
 
     Returns:
-        The weighted mean over samples (and tokens or pixels), a scalar.
+        The weighted mean over samples (and tokens or pixels), a scalar in
+        nats (times T^2).
 
     Raises:
         ValueError: `beta` or `temperature` is out of range; class counts

@@ -1,4 +1,4 @@
-"""Approximate likelihood matching: what both models say of the same bytes."""
+"""Approximate likelihood matching: likelihoods of the same bytes."""
 
 import keras
 from keras import ops
@@ -21,10 +21,10 @@ def likelihood_matching(
 ):
     """Likelihood matching (ALM): KL of two likelihoods at a temperature.
 
-    Each likelihood of a piece of text, p for the teacher and q for the
-    student, is one event: the piece comes next, or something else does. At a
-    high temperature both are near 1, and the logarithms of p and q are what
-    is compared.
+    The likelihoods of a piece of text, p for the teacher and q for the student,
+    are taken as probabilities of a binary event: this piece comes next, or not.
+    At a high temperature both are near 1, and the logarithms of p and q are
+    compared.
 
         u = log p / T - 1e-6;  v = log q / T - 1e-6
         value = exp(u) * (u - v)
@@ -60,7 +60,7 @@ def likelihood_matching(
 
 def _log_of_other(log_prob):
     """log(1 - exp(x)) of a negative x, exact at both ends."""
-    # Each branch gets what it is finite at: the other's gradient may not be.
+    # Each branch is finite for its argument; outside, its gradient may not be.
     small = log_prob < LOG_HALF
     far = ops.log1p(-ops.exp(ops.minimum(log_prob, LOG_HALF)))
     near = ops.log(-ops.expm1(ops.maximum(log_prob, LOG_HALF)))
@@ -70,18 +70,18 @@ def _log_of_other(log_prob):
 def chunk_log_likelihoods(logits, labels, chunks, *, num_chunks):
     """Log-likelihoods of chunks of tokens (ALM), of one model.
 
-    One float a chunk is all that `LikelihoodMatching` needs of a teacher: what
-    this returns can be stored in the place of its logits.
+    One number per chunk is all that `LikelihoodMatching` needs from a teacher:
+    store these values instead of its logits.
 
         value = sum over the tokens of a chunk of log softmax(logits)[label]
 
     Args:
         logits: shape `(batch, length, classes)`.
-        labels: the token that each position is to predict, integers of shape
+        labels: the next token at each position, integers of shape
             `(batch, length)`.
         chunks: the chunk of each of these tokens, integers of shape `(batch,
             length)`, -1 for none; see `keras_kd.text.align`.
-        num_chunks: how many values are returned for a text.
+        num_chunks: how many values to return for each text.
 
     Returns:
         Values in nats, shape `(batch, num_chunks)`; 0 for a chunk without
@@ -104,12 +104,12 @@ def chunk_log_likelihoods(logits, labels, chunks, *, num_chunks):
 
 
 def _sums(values, chunks, numbers):
-    """Of the values of each chunk of some numbers: their sum, and whether any.
+    """Sums of the values of some chunks, and which of these chunks have any.
 
     Args:
         values: shape `(batch, length)`.
-        chunks: the chunk of each value, same shape.
-        numbers: of the chunks that are wanted, `(batch or 1, wanted)`.
+        chunks: the chunk of each value, the same shape.
+        numbers: the numbers of the chunks to sum, `(batch or 1, chunks)`.
     """
     chunks = ops.cast(chunks, "int32")[:, None, :]
     same = ops.equal(chunks, ops.cast(numbers, "int32")[..., None])
@@ -121,26 +121,26 @@ def _sums(values, chunks, numbers):
 class LikelihoodMatching(TemperedLoss):
     """Approximate likelihood matching (ALM): across tokenizers, by chunks.
 
-    For a teacher and a student of two tokenizers: both cut a text into tokens
-    elsewhere, but now and then at the same byte. Between two such cuts is a
-    chunk, and how likely each model finds its bytes is compared. The student
-    learns of the tokens of the text only, not of those that might have come
-    instead; so it takes more texts than `SoftTargets` between models of one
-    tokenizer.
+    For a teacher and a student with different tokenizers. Both split a text
+    into tokens at different places, but now and then at the same byte. The
+    bytes between two such places are a chunk, and both models' likelihoods of
+    it are compared. The student learns only from the tokens of the text, not
+    from those that might have come instead, so it needs more texts than
+    `SoftTargets` between models of one tokenizer.
 
         u = log p / T - 1e-6;  v = log q / T - 1e-6
         value = exp(u) * (u - v)
               + (1 - exp(u)) * (log(1 - exp(u)) - log(1 - exp(v)))
         log p, log q: sums of the log-probabilities of a chunk's tokens
 
-    The authors' binary cross-entropy without its constant: the same gradient,
-    and 0 where both agree. Their corrections for tokenization bias are left
-    out; `keras_kd.text.align` can end chunks at words only, where the bias is
-    small.
+    It is the authors' binary cross-entropy without its constant: the gradient
+    is the same, and the value is 0 where both agree. Their corrections for
+    tokenization bias are left out; `keras_kd.text.align` can restrict chunks to
+    whole words, where the bias is small.
 
-    What it needs of the texts, `keras_kd.text.PairedTexts` adds to the
-    student's inputs. The gradient goes with 1 / T, and the values are small:
-    the usual weight is 1 alone, and up to T beside labels.
+    `keras_kd.text.PairedTexts` adds what the loss needs to the student's
+    inputs. The gradient is proportional to 1 / T, and the values are small: the
+    usual weight is 1 if it is the only loss, and up to T beside labels.
 
     Args:
         temperature: T, a positive number (the paper's is 100), or a
@@ -154,19 +154,22 @@ class LikelihoodMatching(TemperedLoss):
             what `chunk_log_likelihoods` returns, shape `(batch, chunks)`.
         student_logits: shape `(batch, length, classes)`.
         sample_weight: optional, shape `(batch,)` or `(batch, length)`. A chunk
-            has the weight of its last token; 0 if any of its tokens has.
+            has the weight of its last token, or 0 if any of its tokens has
+            weight 0.
         mask: optional, shape `(batch, length)`; see `DistillationLoss`.
         labels: the student's next tokens, shape `(batch, length)`.
         inputs: the batch's inputs, by keyword, a dict with `"chunks"`, shape
             `(batch, length)`, `"teacher_chunks"` and `"teacher_labels"`, shape
             `(batch, teacher_length)`: the chunk of each label (-1 for none),
-            and the teacher's next tokens. Of chunks, `"chunks"` is enough.
+            and the teacher's next tokens. With likelihoods of chunks from the
+            teacher, `"chunks"` is enough.
 
     Returns:
-        The weighted mean over chunks, a scalar.
+        The weighted mean over chunks, a scalar in nats.
 
     Raises:
-        ValueError: `temperature` is not positive; the inputs lack a key.
+        ValueError: `temperature` is not positive; an entry of the inputs is
+            missing.
 
     Example:
     >>> inputs = {

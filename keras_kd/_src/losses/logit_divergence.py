@@ -1,4 +1,4 @@
-"""What the losses between class logits share."""
+"""The base class of losses between class logits."""
 
 from keras import ops
 
@@ -20,17 +20,18 @@ class LogitDivergence(TemperedLoss):
 
         value = divergence(teacher_logits, student_logits, temperature=T)
 
-    Both sides must have the same classes, two or more. Language models of one
-    tokenizer may yet differ in them, as vocabularies are padded or extended at
-    their end: `classes=n` compares the first n, and the softmax of each side
-    is over these. `keras_kd.text.check_same_ids` finds n. Labels must then be
-    below n, for losses that take them.
+    Both sides must have the same classes, two or more. Vocabularies of one
+    tokenizer may be padded or extended at their end, so that two language
+    models differ in their number of classes: `classes=n` then compares the
+    first n, with a softmax over these on each side.
+    `keras_kd.text.check_same_ids` finds n. For losses that take labels, these
+    must then be below n.
 
     Args:
         temperature: T, a positive number, or a `LearningRateSchedule` over
             training steps. A variable that can be assigned later.
-        classes: how many classes are compared, the first ones, where a side
-            has more; all by default, as many on both sides.
+        classes: how many classes to compare, the first ones, if a side has
+            more. By default all, and both sides must have the same number.
         kwargs: as in `DistillationLoss`.
 
     Call arguments:
@@ -70,10 +71,10 @@ class LogitDivergence(TemperedLoss):
         )
 
     def call(self, teacher_logits, student_logits):
-        return self.tempered_divergence(teacher_logits, student_logits)
+        return self.divergence_at_temperature(teacher_logits, student_logits)
 
-    def tempered_divergence(self, *tensors, temperature=None):
-        """The divergence, at the loss's temperature if none is given."""
+    def divergence_at_temperature(self, *tensors, temperature=None):
+        """The divergence, at the loss's own temperature if none is given."""
         return self.divergence(
             *tensors,
             temperature=self.temperature_or(temperature),
@@ -102,7 +103,7 @@ class LogitDivergence(TemperedLoss):
         check_two_classes(self, *shapes)
 
     def compared(self, shape):
-        """The shape of what is compared of logits of a shape."""
+        """The shape of the logits that are compared, from that of all."""
         if self.classes is None:
             return shape
         check_classes_given(self, shape)

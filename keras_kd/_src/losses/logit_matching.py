@@ -27,7 +27,7 @@ def logit_matching(teacher_logits, student_logits):
     Reference: Ba and Caruana, 2014, "Do Deep Nets Really Need to be Deep?",
     arXiv 1312.6184.
     """
-    # The squares must be finite, too.
+    # So that the squares are finite, too.
     teacher_logits, student_logits = bounded_logits(
         teacher_logits, student_logits, least=-1e15
     )
@@ -38,10 +38,11 @@ def logit_matching(teacher_logits, student_logits):
 class LogitMatching(DistillationLoss):
     """Logit matching (MSE of logits): KD in the limit of high temperature.
 
-    The student learns the logits themselves, small ones included; it has no
-    temperature to choose. Often the better choice for regression outputs and
-    when the labels are noisy (Kim et al., 2021). The mean over classes is
-    taken, as the latter's code does; Ba and Caruana take half the sum.
+    The student learns the logits themselves, small ones included, and there is
+    no temperature to choose. Often the better choice for regression outputs and
+    when the labels are noisy (Kim et al., 2021). The value is the mean over
+    classes, as in the code of Kim et al.; Ba and Caruana take half the sum.
+    Usual weight: 0.1 to 1.
 
         value = mean_classes (teacher_logits - student_logits)^2
 

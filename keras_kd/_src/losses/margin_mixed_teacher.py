@@ -1,4 +1,4 @@
-"""Minifinetuning: the teacher, corrected by as little label as it takes."""
+"""Minifinetuning: the teacher, mixed with as little label as is needed."""
 
 import keras
 from keras import ops
@@ -12,7 +12,7 @@ from keras_kd._src.losses.true_class import true_class
 def margin_mixed_teacher(
     teacher_logits, student_logits, labels, *, temperature=1.0, margin=0.2
 ):
-    """Minifinetuning (MFT): soft targets of a teacher right by a margin.
+    """Minifinetuning (MFT): soft targets, corrected to a margin.
 
         p = softmax(teacher_logits / T);  q = softmax(student_logits / T)
         lead = p[true class] - max of p over the other classes
@@ -20,16 +20,16 @@ def margin_mixed_teacher(
         target = (1 - c) * p + c * (1 for the true class, 0 for the others)
         value = T^2 * KL(target || q)
 
-    c is the smallest share of the label with which the true class leads by
-    the margin: mixing turns the lead into (1 - c) * lead + c.
+    c is the smallest share of the label at which the true class leads by the
+    margin: the lead of the mixture is (1 - c) * lead + c.
 
     Args:
         teacher_logits: shape `(batch, ..., classes)`.
         student_logits: the same shape.
-        labels: class numbers, shape `(batch,)` or `(batch, ...)`. The teacher
-            of a sample of label -1 is left as it is.
+        labels: class numbers, shape `(batch,)` or `(batch, ...)`. For a sample
+            with label -1, the target is p.
         temperature: T, a positive number.
-        margin: the least lead, a difference of probabilities.
+        margin: the smallest lead allowed, a difference of probabilities.
 
     Returns:
         Values in nats (times T^2), shape `(batch, ...)`.
@@ -48,7 +48,7 @@ def margin_mixed_teacher(
     teacher = ops.softmax(teacher_logits / temperature, axis=-1)
     student = ops.log_softmax(student_logits / temperature, axis=-1)
     target = _corrected(teacher, true_class(labels, teacher), margin)
-    # The floor is for a probability of 0, which counts for nothing.
+    # The floor is for a probability of 0, which adds nothing.
     log_target = ops.log(ops.maximum(target, 1e-30))
     return temperature**2 * ops.sum(target * (log_target - student), axis=-1)
 
@@ -67,13 +67,13 @@ def _corrected(teacher, is_target, margin):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class MarginMixedTeacher(LogitDivergence):
-    """Minifinetuning (MFT): the teacher, mixed with the label where wrong.
+    """Minifinetuning (MFT): the label is mixed in where the teacher is wrong.
 
-    For fine-tuning on little data with the model before it as the teacher
-    (minifinetuning): where the teacher is right by the margin, it is followed
-    as it is; elsewhere just so much of the label is mixed in that the true
-    class leads by the margin. It needs labels and, as a rule, no task loss
-    beside it: usual weight 1, with a task loss of weight 0.
+    For fine-tuning on little data, with the model as it was before as the
+    teacher. Where the teacher is right by the margin, its probabilities are the
+    target; elsewhere just enough of the label is mixed in that the true class
+    leads by the margin. It needs labels and, as a rule, no task loss: usual
+    weight 1, with a task loss of weight 0.
 
         p = softmax(teacher_logits / T);  q = softmax(student_logits / T)
         lead = p[true class] - max of p over the other classes
@@ -81,16 +81,16 @@ class MarginMixedTeacher(LogitDivergence):
         target = (1 - c) * p + c * (1 for the true class, 0 for the others)
         value = T^2 * KL(target || q)
 
-    The mixture is made at the temperature T. The code in NVIDIA's ModelOpt has
-    the same c where the teacher's top class is wrong; where it is right, it
-    raises the true class by the margin in any case (to 1 at most), and samples
-    that keep the margin are not left as they are.
+    The probabilities are mixed at the temperature T. The code in NVIDIA's
+    ModelOpt has the same c where the teacher's top class is wrong. Where it is
+    right, that code always raises the true class by the margin (to at most 1),
+    even for samples that have the margin already.
 
     Args:
         temperature: T, a positive number or a `LearningRateSchedule` over
             training steps.
-        margin: the least lead, a difference of probabilities of 0 or more and
-            below 1.
+        margin: the smallest lead allowed, a difference of probabilities, at
+            least 0 and below 1.
         classes: as in `LogitDivergence`.
         teacher_from_logits, student_from_logits, reduction, name, dtype: as
             in `DistillationLoss`.
@@ -98,8 +98,8 @@ class MarginMixedTeacher(LogitDivergence):
     Call arguments:
         teacher_logits: shape `(batch, ..., classes)`.
         student_logits: the same shape.
-        labels: class numbers, shape `(batch,)` or `(batch, ...)`; an
-            unlabeled sample (-1) learns by plain soft targets.
+        labels: class numbers, shape `(batch,)` or `(batch, ...)`; an unlabeled
+            sample (-1) gets plain soft targets.
         sample_weight: optional, shape `(batch,)` or `(batch, ...)`.
 
     Returns:
@@ -124,7 +124,9 @@ class MarginMixedTeacher(LogitDivergence):
         self.margin = number(margin, "margin", least=0.0, below=1.0)
 
     def call(self, teacher_logits, student_logits, *, labels):
-        return self.tempered_divergence(teacher_logits, student_logits, labels)
+        return self.divergence_at_temperature(
+            teacher_logits, student_logits, labels
+        )
 
     def options(self):
         return {"margin": self.margin}

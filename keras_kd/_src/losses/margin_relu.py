@@ -1,4 +1,4 @@
-"""Margin ReLU: the teacher's features, without their negative detail."""
+"""Margin ReLU: the teacher's features, clipped at a negative margin."""
 
 import math
 
@@ -13,20 +13,21 @@ from keras_kd._src.losses.distillation_loss import in_full_precision
 def margin_of_batch_norm(layer):
     """Margin (OFD): expected negative response of a batch normalization.
 
-    The margin of `MarginReLU` for a teacher that is tapped right behind the
-    layer, before the activation. The layer's outputs are taken to be normal.
+    The margin of `MarginReLU` for a teacher that is tapped right after the
+    layer, before the activation. The layer's outputs are assumed to be normally
+    distributed.
 
         margin = E[x | x < 0],  x ~ Normal(beta, |gamma|)
                = beta - |gamma| pdf(z) / cdf(z),  z = -beta / |gamma|
 
-    Where hardly any response is negative (cdf(z) below 0.001) it is
-    `-3 |gamma|`, as in the authors' code.
+    If hardly any response is negative (cdf(z) below 0.001), it is `-3 |gamma|`,
+    as in the authors' code.
 
     Args:
         layer: a built `keras.layers.BatchNormalization`.
 
     Returns:
-        List of numbers, one a channel, none positive.
+        List of numbers, one per channel, none positive.
 
     Raises:
         ValueError: the layer has neither `gamma` nor `beta`.
@@ -68,18 +69,18 @@ def _negative_mean(mean, deviation):
 
 
 def margin_relu(teacher_features, student_features, *, margin, axis=-1):
-    """OFD: squared distance to the teacher behind a margin ReLU, in part.
+    """OFD: partial squared distance to the teacher after a margin ReLU.
 
         target = max(t, margin)
         value = sum of (s - target)^2 where s > target or target > 0
 
-    Where the teacher is negative, a student that is still lower costs
-    nothing: behind its ReLU there is no difference.
+    Where the teacher is negative, a student that is still lower adds nothing to
+    the loss: after its ReLU there is no difference.
 
     Args:
         teacher_features: pre-activations, shape `(batch, ..., channels)`.
         student_features: pre-activations, the same shape.
-        margin: numbers of 0 or less, one a channel, or one for all.
+        margin: numbers of 0 or less, one per channel, or one for all.
         axis: the channels' axis.
 
     Returns:
@@ -110,11 +111,12 @@ def margin_relu(teacher_features, student_features, *, margin, axis=-1):
 class MarginReLU(DistillationLoss):
     """Margin ReLU (OFD): the teacher's pre-activations, matched in part.
 
-    Positive responses are matched in full. Of a negative one only that it is
-    negative, down to a margin, is wanted. Tap both sides right before the
-    activation (`"relu1:input"`), where the teacher's batch normalization
-    ends: `margin_of_batch_norm(layer)` gives its margin. The authors' adapter
-    is a 1x1 convolution and a batch normalization, on the student's side.
+    Positive responses are matched in full. Where the teacher's is negative, the
+    student's need only be negative as well, down to a margin. Tap both sides
+    right before the activation (`"relu1:input"`), after the teacher's batch
+    normalization: `margin_of_batch_norm(layer)` computes its margin. The
+    authors' adapter is a 1x1 convolution and a batch normalization, on the
+    student's side.
 
         target = max(t, margin)
         value = sum of (s - target)^2 where s > target or target > 0
@@ -124,8 +126,8 @@ class MarginReLU(DistillationLoss):
     further from the output.
 
     Args:
-        margin: numbers of 0 or less, one a channel, or one for all. The
-            default is that of a batch normalization as it starts.
+        margin: numbers of 0 or less, one per channel, or one for all. The
+            default is that of a newly initialized batch normalization.
         axis: the channels' axis; 1 for channels-first maps.
         reduction, name, dtype: as in `DistillationLoss`.
 
@@ -157,7 +159,7 @@ class MarginReLU(DistillationLoss):
         if numbers.ndim > 1 or not np.all((-np.inf < numbers) & (numbers <= 0)):
             raise ValueError(
                 "Argument `margin` must be a finite number of 0 or less, or a "
-                f"list of them, one a channel. Received: margin={margin!r}. "
+                f"list of them, one per channel. Received: margin={margin!r}. "
                 "`margin_of_batch_norm(layer)` computes them."
             )
         self.margin = numbers.tolist()
@@ -172,7 +174,7 @@ class MarginReLU(DistillationLoss):
         single = isinstance(self.margin, float)
         if not single and channels not in (None, len(self.margin)):
             raise ValueError(
-                "MarginReLU needs one margin a channel. Received: "
+                "MarginReLU needs one margin per channel. Received: "
                 f"{len(self.margin)} margins for teacher features of shape "
                 f"{tuple(teacher_shape)}, whose axis {self.axis} is that of "
                 "the channels. Compute them from the batch normalization "

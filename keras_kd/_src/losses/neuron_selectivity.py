@@ -1,4 +1,4 @@
-"""Neuron selectivity: the patterns in the map that neurons respond to."""
+"""Neuron selectivity: the distribution of the channels' patterns."""
 
 import math
 
@@ -21,9 +21,9 @@ def neuron_selectivity(teacher_features, student_features, *, axis=-1):
 
     Args:
         teacher_features: shape `(batch, positions..., channels)`.
-        student_features: the same rank; its positions may differ in number
-            (the larger map is then averaged down to the smaller), and its
-            channels, too.
+        student_features: the same rank; the numbers of positions may differ
+            (the larger map is then averaged down to the smaller), and those of
+            channels.
         axis: the channels' axis.
 
     Returns:
@@ -50,7 +50,7 @@ def neuron_selectivity(teacher_features, student_features, *, axis=-1):
         unit_length(channel_rows(features, axis), -1)
         for features in (teacher_features, student_features)
     )
-    # The two ways give the same number; the smaller matrices are taken.
+    # Both ways give the same number; the one with smaller matrices is taken.
     if None not in positions and math.prod(positions) <= max(channels):
         difference = _moments(teacher) - _moments(student)
         return ops.sum(ops.square(difference), axis=(1, 2))
@@ -70,14 +70,14 @@ def _mean_kernel(first, second):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class NeuronSelectivity(DistillationLoss):
-    """Neuron selectivity transfer (NST): sets of channels respond alike.
+    """Neuron selectivity transfer (NST): match the channels' patterns.
 
-    Each channel is a sample of patterns over the map; the student's are to be
-    distributed as the teacher's. No channel is paired with another, so their
-    numbers may differ and no adapter is needed. This is the published form
-    with the polynomial kernel (degree 2, no constant), computed from products
-    of channels with channels or positions with positions, whichever are
-    fewer: memory does not grow with all three numbers multiplied.
+    Each channel is a pattern over the map, and the student's patterns should
+    have the same distribution as the teacher's. No channel is paired with
+    another, so their numbers may differ and no adapter is needed. This is the
+    published form with the polynomial kernel (degree 2, no constant). It is
+    computed from products of channels with channels or of positions with
+    positions, whichever are fewer, to save memory.
 
         k(a, b) = <a, b>^2 of channels a, b, as unit vectors over positions
         value = mean k(t, t') + mean k(s, s') - 2 mean k(t, s)

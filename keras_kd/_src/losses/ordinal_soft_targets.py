@@ -24,7 +24,8 @@ def ordinal_soft_targets(
         power: 2 for the squared distance, 1 for the distance itself.
 
     Returns:
-        Values without a unit for 2, in classes for 1; shape `(batch, ...)`.
+        Values of shape `(batch, ...)`: with `power=1` in classes, with 2
+            without a unit.
 
     Example:
     >>> near, far = [[0.0, 99.0, 0.0]], [[0.0, 0.0, 99.0]]
@@ -42,7 +43,7 @@ def ordinal_soft_targets(
     )
     teacher = ops.softmax(teacher_logits / temperature, axis=-1)
     student = ops.softmax(student_logits / temperature, axis=-1)
-    # The last sum is 0 but for rounding: both sides have spent all.
+    # The last sum is 0 except for rounding: both sides sum to 1.
     moved = ops.cumsum(teacher - student, axis=-1)[..., :-1]
     size = absolute(moved) if power == 1 else ops.square(moved)
     return temperature**power * ops.sum(size, axis=-1)
@@ -50,14 +51,14 @@ def ordinal_soft_targets(
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class OrdinalSoftTargets(LogitDivergence):
-    """Ordinal soft targets (EMD): for classes in an order, as ages or grades.
+    """Ordinal soft targets (EMD): for ordered classes, such as ages or grades.
 
-    Soft targets take any two classes for equally different; here probability
-    in the wrong class costs the more the farther it is from where the teacher
-    has it. The loss is Hou et al.'s, with the teacher's probabilities in the
-    place of the labels. The factor T^power keeps the gradient's size as the
-    temperature changes. A confidently wrong student gets a small gradient, as
-    with any distance of probabilities: keep a task loss beside it.
+    Soft targets treat any two classes as equally different. Here probability in
+    a wrong class costs more the farther that class is from the teacher's. The
+    loss is Hou et al.'s, with the teacher's probabilities in place of the
+    labels. The factor T^power keeps the size of the gradient as the temperature
+    changes. A confidently wrong student gets a small gradient, as with any
+    distance between probabilities, so keep a task loss as well.
 
         p = softmax(teacher_logits / T);  q = softmax(student_logits / T)
         value = T^power * sum_k |sum_(j <= k) (p_j - q_j)|^power

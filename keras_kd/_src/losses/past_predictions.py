@@ -21,10 +21,10 @@ def divergence_from(probabilities, logits):
 class PastPredictions(DistillationLoss):
     """Progressive self-distillation (PS-KD): previous-epoch predictions.
 
-    For a model without a teacher: as it gets better, it trusts its own
-    predictions of the previous epoch more, which measure how hard each sample
-    is. In the paper that makes it as accurate as a teacher would, and far
-    better calibrated. It takes a `SelfDistiller`, each sample's index, and
+    For a model without a teacher. As it gets better, its own predictions of the
+    previous epoch, which show how hard each sample is, get more weight. In the
+    paper that makes it as accurate as distillation from a teacher would, and
+    far better calibrated. It takes a `SelfDistiller`, each sample's index, and
     two weights that add up to 1:
 
         steps = epochs * steps_per_epoch
@@ -37,20 +37,19 @@ class PastPredictions(DistillationLoss):
         distiller.fit(x, {"labels": y, "sample_index": np.arange(len(x))})
 
         value = sum_classes p * (log p - log softmax(student_logits)), in nats
-        p = the model's prediction when the sample came last; its label until
-            it came for the first time
+        p = the model's last prediction for the sample; its label until there
+            is one
 
     With weight alpha and labels 1 - alpha, the gradient is that of the
     cross-entropy with (1 - alpha) * label + alpha * p, as in the paper. There
     alpha grows linearly with the epochs to 0.8; here with the steps.
 
     Keras takes no `class_weight` with such a dict of labels and indices: give
-    `sample_weight` in its place. Each output needs a transfer and a loss of
-    its own.
+    `sample_weight` instead. Each output needs a transfer and a loss of its own.
 
-    Validation writes nothing, and there the term compares with the training
-    samples' rows: its value means nothing, and any index in range, such as
-    zeros, will do.
+    In validation nothing is stored, and the term is compared with rows of
+    training samples. Its value there has no meaning, and any index in range,
+    such as zeros, will do.
 
     Args:
         num_samples: how many samples the training data has.
@@ -59,23 +58,23 @@ class PastPredictions(DistillationLoss):
             in `DistillationLoss`.
 
     Call arguments:
-        teacher_logits: the model's output now, to be kept, shape
-            `(batch, classes)`; in a `SelfDistiller` its own.
+        teacher_logits: the model's current output, which is stored, shape
+            `(batch, classes)`; a `SelfDistiller` passes its own.
         student_logits: the same, with a gradient.
         sample_index: each sample's index in the data, in `[0, num_samples)`,
             integers of shape `(batch,)`.
         labels: class numbers, shape `(batch,)`; for a sample with -1 the value
-            is 0 until it came once.
-        sample_weight: optional, shape `(batch,)`; a sample of weight 0 is not
-            kept.
-        training: whether to keep the predictions; False by default.
+            is 0 until a prediction is stored.
+        sample_weight: optional, shape `(batch,)`; predictions for samples of
+            weight 0 are not stored.
+        training: whether to store the predictions; False by default.
 
     Returns:
         The weighted mean over samples, a scalar in nats.
 
     Raises:
-        ValueError: a number is not in its range; the logits are not of
-            `num_classes`; labels or indices are missing, or of another shape.
+        ValueError: an argument is out of its range; the logits are not of
+            `num_classes`; labels or indices are missing, or have another shape.
 
     Example:
     >>> loss = PastPredictions(num_samples=10, num_classes=2)
@@ -83,7 +82,7 @@ class PastPredictions(DistillationLoss):
     >>> batch = dict(sample_index=index, labels=ops.array([0]), training=True)
     >>> round(float(loss(logits, logits, **batch)), 4)  # the label
     0.6931
-    >>> round(float(loss(logits, logits, **batch)), 4)  # its prediction before
+    >>> round(float(loss(logits, logits, **batch)), 4)  # its own prediction
     0.0
 
     Reference: Kim et al., 2021, "Self-Knowledge Distillation with Progressive
@@ -121,10 +120,10 @@ class PastPredictions(DistillationLoss):
         known = self.bank.num_classes
         if len(student_shape) != 2 or student_shape[-1] != known:
             raise ValueError(
-                f"{type(self).__name__} keeps one row of {known} classes a "
+                f"{type(self).__name__} stores one row of {known} classes per "
                 f"sample. Received: logits of shape {tuple(student_shape)}. "
-                "Give it `num_classes` as the model has, and tap an output "
-                "with one prediction a sample."
+                "Set `num_classes` to the model's number of classes, and tap "
+                "an output with one prediction per sample."
             )
 
     def options(self):

@@ -1,6 +1,6 @@
-"""Weights and masks of positions (tokens, pixels), brought to features.
+"""Weights and masks per position (token, pixel), fitted to features.
 
-Both are numbers a position, of which those of 0 are absent: `entries` here,
+Both are called `entries` here: one number per position, 0 where it is absent,
 of shape `(batch,)` or `(batch, positions...)`.
 """
 
@@ -11,10 +11,10 @@ from keras_kd._src.resize import resize_axis
 
 
 def at_positions(entries, shape, resize=True):
-    """The entries in a shape `(batch, positions...)`, to be broadcast.
+    """The entries, broadcastable to a shape `(batch, positions...)`.
 
-    None where they are of samples, or of other positions: of another number
-    of axes, or (unless they may be resized) of another size.
+    None if they are per sample, or of other positions: if the number of axes
+    differs, or (unless they may be resized) a size.
     """
     entries = without_column(entries, len(shape))
     axes = len(entries.shape)
@@ -30,13 +30,13 @@ def at_positions(entries, shape, resize=True):
 
 
 def fits(size, wanted):
-    """Whether an axis can be broadcast to a size, as far as both are known."""
+    """Whether an axis broadcasts to a size; True if either is unknown."""
     known = isinstance(size, int) and isinstance(wanted, int)
     return not known or size in (1, wanted)
 
 
 def without_column(entries, rank):
-    """As float32, without a last axis of 1 that the values don't have."""
+    """The entries as float32, without a last axis of 1 beyond the rank."""
     entries = ops.cast(ops.convert_to_tensor(entries), "float32")
     if len(entries.shape) > rank and entries.shape[-1] == 1:
         entries = ops.squeeze(entries, axis=-1)
@@ -44,16 +44,16 @@ def without_column(entries, rank):
 
 
 def expand_to(tensor, rank):
-    """The tensor with axes of 1 at its end, up to a rank."""
+    """The tensor with axes of size 1 appended, up to a rank."""
     while len(tensor.shape) < rank:
         tensor = ops.expand_dims(tensor, axis=-1)
     return tensor
 
 
 def broadcast_weights(sample_weight, shape):
-    """Weights of samples or positions as weights of values of a shape.
+    """Weights per sample or position, broadcast to the shape of the values.
 
-    Weights of other positions count as their mean: one a sample.
+    Weights of other positions are averaged to one per sample.
     """
     weight = at_positions(sample_weight, shape)
     if weight is None:
@@ -64,7 +64,7 @@ def broadcast_weights(sample_weight, shape):
 
 
 def mean_of_rest(weight):
-    """Each sample's weight: the mean of those of its positions above 0."""
+    """Each sample's weight: the mean of its positions' weights above 0."""
     axes = tuple(range(1, len(weight.shape)))
     if not axes:
         return weight
@@ -73,12 +73,12 @@ def mean_of_rest(weight):
 
 
 def weight_of_samples(sample_weight, mask, present):
-    """Weights of shape `(batch,)`, 0 for a sample without any position.
+    """Weights of shape `(batch,)`; 0 for a sample without positions.
 
     Args:
-        sample_weight: of samples or positions, or None.
-        mask: which positions count beside them, or None.
-        present: which positions of the features do, or None for all.
+        sample_weight: per sample or per position, or None.
+        mask: which positions of the weights count, or None for all.
+        present: which positions of the features count, or None for all.
     """
     weight = sample_weight
     if weight is not None:
@@ -91,6 +91,6 @@ def weight_of_samples(sample_weight, mask, present):
         weight = mean_of_rest(weight)
     if present is None:
         return weight
-    someone = ops.any(present, axis=tuple(range(1, len(present.shape))))
-    someone = ops.cast(someone, "float32")
-    return someone if weight is None else weight * someone
+    counts = ops.any(present, axis=tuple(range(1, len(present.shape))))
+    counts = ops.cast(counts, "float32")
+    return counts if weight is None else weight * counts

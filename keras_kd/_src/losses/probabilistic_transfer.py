@@ -1,4 +1,4 @@
-"""Probabilistic knowledge transfer: each sample's likely neighbors."""
+"""Probabilistic knowledge transfer: probabilities of being neighbors."""
 
 import keras
 from keras import ops
@@ -48,7 +48,7 @@ def probabilistic_transfer(
 def _neighbor_probs(rows, weight):
     units = unit_vectors(rows)
     cosines = ops.matmul(units, ops.transpose(units))
-    # Rounding may take a cosine below -1: no logarithm of that.
+    # Rounding may give a cosine below -1, and a negative affinity no logarithm.
     affinities = ops.maximum(0.5 * (cosines + 1.0), 0.0)
     total = ops.sum(weight * affinities, axis=-1, keepdims=True)
     return divide_no_nan(affinities, total)
@@ -56,12 +56,12 @@ def _neighbor_probs(rows, weight):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class ProbabilisticTransfer(SampleRelation):
-    """Probabilistic knowledge transfer (PKT): which samples are neighbors.
+    """Probabilistic knowledge transfer (PKT): match neighbor probabilities.
 
-    Each sample gets a distribution over the batch, from the cosine similarity
-    of the features. No adapter, whatever the two sizes. Usual weight: 30000,
-    on the last features: the value is small, a mean over the square of the
-    batch of terms that sum to one divergence a sample.
+    Each sample gets a distribution over the batch, from the cosine similarities
+    of the features. The sides may differ in size and need no adapter. Usual
+    weight: 30000, on the last features: the value is small, as it is a mean
+    over all pairs of terms that sum to one divergence per sample.
 
         c_ij = (cosine(x_i, x_j) + 1) / 2;  p_ij = c_ij / sum_j c_ij
         value = mean_ij p_ij log((p_ij + 1e-7) / (q_ij + 1e-7)),
@@ -75,9 +75,9 @@ class ProbabilisticTransfer(SampleRelation):
     Call arguments:
         teacher_features: shape `(batch, ...)`.
         student_features: shape `(batch, ...)`, of any size.
-        sample_weight: optional, shape `(batch,)`; a weight of 2 is that sample
-            twice. The sum of the weights takes the place of the batch size, so
-            the value is in inverse proportion to their scale.
+        sample_weight: optional, shape `(batch,)`; a weight of 2 has the effect
+            of that sample twice. The sum of the weights replaces the batch
+            size, so the value is inversely proportional to their scale.
 
     Returns:
         The weighted mean over pairs, a scalar.

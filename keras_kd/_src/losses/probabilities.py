@@ -1,4 +1,4 @@
-"""Class logits and probabilities: what the losses of them share."""
+"""Shared by losses that compare class logits or probabilities."""
 
 from keras import ops
 
@@ -6,7 +6,7 @@ from keras_kd._src.losses.distillation_loss import bounded_logits
 from keras_kd._src.losses.tempered_loss import broadcast_to_logits
 from keras_kd._src.specs import same_shape
 
-# The ways between language models whose vocabularies differ.
+# What to use between language models whose vocabularies differ.
 OTHER_VOCABULARIES = (
     "For language models of one tokenizer whose vocabulary was padded or "
     "extended, compare the ids that they share: "
@@ -33,14 +33,14 @@ def kl_divergence(log_probs, other_log_probs):
 
 
 def like_probabilities(values):
-    """Whether each row (last axis) is a distribution: booleans, tensor."""
+    """Whether each row (last axis) is a distribution, as boolean tensor."""
     in_range = ops.all(values >= 0.0, axis=-1)
     sum_to_one = ops.abs(ops.sum(values, axis=-1) - 1.0) < 1e-2
     return ops.logical_and(in_range, sum_to_one)
 
 
 def check_classes_given(loss, shape):
-    """Raises a `ValueError` if there are fewer classes than are compared."""
+    """Raises a `ValueError` if there are fewer classes than `classes`."""
     if shape[-1] < loss.classes:
         raise ValueError(
             f"{type(loss).__name__} compares the first {loss.classes} classes. "

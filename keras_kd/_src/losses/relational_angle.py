@@ -1,4 +1,4 @@
-"""Relational distillation: the angles that three samples form."""
+"""Relational distillation: angles between three samples."""
 
 import keras
 from keras import ops
@@ -12,7 +12,7 @@ from keras_kd._src.losses.relations import unit_vectors
 
 
 def relational_angle(teacher_features, student_features, *, sample_weight=None):
-    """RKD-A: Huber difference of the angles' cosines between three samples.
+    """RKD-A: Huber loss of the cosines of angles between three samples.
 
         e_ij = (x_j - x_i) / |x_j - x_i|;  cosine_ijk = <e_ij, e_ik>
         value_i = mean_jk huber(cosine_ijk(teacher) - cosine_ijk(student))
@@ -23,7 +23,7 @@ def relational_angle(teacher_features, student_features, *, sample_weight=None):
         sample_weight: optional, shape `(batch,)`.
 
     Returns:
-        Values of shape `(batch,)`, each of the angles at that sample, without
+        Values of shape `(batch,)`, each for the angles at that sample, without
         a unit.
 
     Example:
@@ -49,12 +49,13 @@ def _cosines(rows):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class RelationalAngle(SampleRelation):
-    """Relational KD, angles (RKD-A): the angles that three samples form.
+    """Relational KD, angles (RKD-A): match angles between three samples.
 
-    A relation of a higher order than a distance, and one that no scale of the
-    features touches. No adapter, whatever the two sizes. It takes
-    `batch^3 + batch^2 * size` numbers: for embeddings, and batches of up to
-    a few hundred. Usual weight: 50, with `RelationalDistance` at 25.
+    A relation of higher order than a distance, which does not depend on the
+    scale of the features. The sides may differ in size and need no adapter. It
+    takes `batch^3 + batch^2 * size` numbers of memory: for embeddings, and
+    batches of up to a few hundred. Usual weight: 50, with `RelationalDistance`
+    at 25.
 
         e_ij = (x_j - x_i) / |x_j - x_i|;  cosine_ijk = <e_ij, e_ik>
         value = mean_ijk huber(cosine_ijk(teacher) - cosine_ijk(student))
@@ -66,8 +67,8 @@ class RelationalAngle(SampleRelation):
     Call arguments:
         teacher_features: shape `(batch, ...)`.
         student_features: shape `(batch, ...)`, of any size.
-        sample_weight: optional, shape `(batch,)`; three samples count by the
-            product of their weights.
+        sample_weight: optional, shape `(batch,)`; a triplet has the product of
+            its samples' weights.
 
     Returns:
         The weighted mean over triplets, a scalar.

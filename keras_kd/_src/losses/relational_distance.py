@@ -1,4 +1,4 @@
-"""Relational distillation: how far the samples are from each other."""
+"""Relational distillation: distances between samples."""
 
 import keras
 from keras import ops
@@ -14,7 +14,7 @@ from keras_kd._src.losses.relations import present_rows
 def relational_distance(
     teacher_features, student_features, *, sample_weight=None
 ):
-    """RKD-D: Huber difference of relative distances between samples.
+    """RKD-D: Huber loss of relative distances between samples.
 
         d_ij = |x_i - x_j| / mean of |x_i - x_j| over all pairs that differ
         value_i = mean_j huber(d_ij(teacher) - d_ij(student))
@@ -46,8 +46,8 @@ def relational_distance(
 def _distances(rows, weight):
     squares = ops.sum(ops.square(pairwise_differences(rows)), axis=-1)
     apart = ops.cast(squares > 0, squares.dtype)
-    # The floor keeps the root's gradient finite; a sample and itself (or its
-    # copy) are at 0, and are no pair that counts in the mean.
+    # The floor keeps the root's gradient finite. The distance of a sample to
+    # itself (or its copy) is 0, and does not count in the mean.
     distances = ops.sqrt(ops.maximum(squares, 1e-12)) * apart
     pairs = ops.expand_dims(weight, axis=0) * ops.expand_dims(weight, axis=1)
     mean = divide_no_nan(ops.sum(pairs * distances), ops.sum(pairs * apart))
@@ -56,20 +56,21 @@ def _distances(rows, weight):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class RelationalDistance(SampleRelation):
-    """Relational KD, distances (RKD-D): which samples are near, which far.
+    """Relational KD, distances (RKD-D): match distances between samples.
 
     The student need not reproduce the teacher's features, only which samples
-    are near and which are far: no adapter, whatever the two sizes. For
-    embeddings; pool feature maps first, since it takes `batch^2 * size`
-    numbers. Usual weight: 25, together with `RelationalAngle` at 50. The value
-    depends on who shares a batch: use 64 samples or more.
+    are near and which are far, so the sides may differ in size and need no
+    adapter. For embeddings; pool feature maps first, since the loss takes
+    `batch^2 * size` numbers of memory. Usual weight: 25, together with
+    `RelationalAngle` at 50. The value depends on which samples share a batch:
+    use 64 or more.
 
         d_ij = |x_i - x_j| / mean of |x_i - x_j| over all pairs that differ
         value = mean_ij huber(d_ij(teacher) - d_ij(student))
         (mean over all batch^2 pairs, the zeros of i = j included)
 
-    The authors' code counts two equal samples as 1e-6 apart, here they are 0
-    apart; so a sample of weight 2 is that sample twice.
+    In the authors' code two equal samples have a distance of 1e-6, here of 0:
+    so a sample of weight 2 has the effect of that sample twice.
 
     Args:
         reduction, name, dtype: as in `DistillationLoss`.
@@ -77,8 +78,8 @@ class RelationalDistance(SampleRelation):
     Call arguments:
         teacher_features: shape `(batch, ...)`.
         student_features: shape `(batch, ...)`, of any size.
-        sample_weight: optional, shape `(batch,)`; a pair counts by the product
-            of its weights.
+        sample_weight: optional, shape `(batch,)`; a pair has the product of its
+            samples' weights.
 
     Returns:
         The weighted mean over pairs, a scalar.

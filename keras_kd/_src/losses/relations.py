@@ -1,4 +1,4 @@
-"""What the losses share that compare the samples of a batch with each other."""
+"""Shared by losses that compare the samples of a batch with each other."""
 
 from keras import ops
 
@@ -7,9 +7,9 @@ from keras_kd._src.losses.distillation_loss import in_full_precision
 
 
 def present_rows(teacher_features, student_features, sample_weight=None):
-    """Both sides' rows (batch, dim), zeros at weight 0, and the weights."""
-    # Zeros: whatever an absent sample has, infinities included, reaches
-    # neither a sum over pairs nor a gradient.
+    """Both sides as rows (batch, dim), zeros at weight 0; and the weights."""
+    # Zeros, so that nothing of an absent sample, infinities included, reaches
+    # a sum over pairs or a gradient.
     sides = in_full_precision(teacher_features, student_features)
     rows = [ops.reshape(side, (ops.shape(side)[0], -1)) for side in sides]
     if sample_weight is None:
@@ -23,7 +23,7 @@ def present_rows(teacher_features, student_features, sample_weight=None):
 
 
 def relative_weights(sample_weight, features):
-    """Weights with a mean of 1 over the samples that have any, or ones."""
+    """Weights with a mean of 1 over the samples that count; ones for None."""
     if sample_weight is None:
         return ops.ones_like(features[:, 0])
     weight = ops.cast(ops.convert_to_tensor(sample_weight), features.dtype)
@@ -32,7 +32,7 @@ def relative_weights(sample_weight, features):
 
 
 def divide_no_nan(numerator, denominator):
-    """The quotient, and 0 (with a gradient of 0) where the denominator is 0."""
+    """The quotient; 0 (with a gradient of 0) where the denominator is 0."""
     known = denominator > 0
     denominator = ops.where(known, denominator, ops.ones_like(denominator))
     return numerator * ops.cast(known, numerator.dtype) / denominator
@@ -40,7 +40,7 @@ def divide_no_nan(numerator, denominator):
 
 def mean_over_partners(relations, weight):
     """The weighted mean of relations (..., batch) over the last axis."""
-    # The weighted mean of these over the samples is then that over pairs.
+    # The weighted mean of these over the samples is then the mean over pairs.
     normalized_weights = divide_no_nan(weight, ops.sum(weight))
     return ops.sum(relations * normalized_weights, axis=-1)
 
@@ -52,13 +52,13 @@ def pairwise_differences(rows):
 
 
 def unit_vectors(vectors):
-    """The vectors scaled to a length of 1; zeros stay, and get no gradient."""
+    """The vectors scaled to length 1; zeros stay, and get no gradient."""
     # Divided by the largest entry first: squares of small ones vanish.
     largest = ops.max(ops.abs(vectors), axis=-1, keepdims=True)
     largest = ops.stop_gradient(ops.where(largest > 1e-12, largest, 0.0))
     vectors = divide_no_nan(vectors, largest)
     squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
-    # 1 or more now, but for zeros.
+    # 1 or more now, except for zeros.
     return vectors / ops.sqrt(ops.maximum(squares, 0.5))
 
 
@@ -68,11 +68,11 @@ def check_samples(loss, teacher_shape, student_shape):
     ranks = len(teacher_shape), len(student_shape)
     if min(ranks) < 2 or len(batches - {None}) > 1:
         raise ValueError(
-            f"{type(loss).__name__} compares the samples of a batch, whose "
-            "features may have any shape after the batch axis, and as many "
+            f"{type(loss).__name__} compares the samples of a batch: features "
+            "of any shape after the batch axis, with the same number of "
             f"samples on both sides. Received: teacher {tuple(teacher_shape)}, "
             f"student {tuple(student_shape)}. Tap layers whose outputs have "
-            "the shape `(batch, ...)`, with one entry or more a sample."
+            "the shape `(batch, ...)`, with at least one value per sample."
         )
 
 

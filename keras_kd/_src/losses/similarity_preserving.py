@@ -1,4 +1,4 @@
-"""Similarity-preserving distillation: which samples activate alike."""
+"""Similarity-preserving distillation: similarities between samples."""
 
 import keras
 from keras import ops
@@ -43,20 +43,21 @@ def similarity_preserving(
 def _similarities(rows, weight):
     gram = ops.matmul(rows, ops.transpose(rows))
     squares = ops.sum(weight * ops.square(gram), axis=-1, keepdims=True)
-    # A sample without any activity is like no other, and has no gradient: the
-    # root's floor alone would multiply it by 1e12.
+    # A sample whose features are all 0 has similarities and gradients of 0: the
+    # root's floor alone would multiply its gradient by 1e12.
     active = ops.cast(squares > 1e-24, gram.dtype)
     return gram * active / ops.sqrt(ops.maximum(squares, 1e-24))
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class SimilarityPreserving(SampleRelation):
-    """Similarity-preserving KD (SP): samples alike for the teacher stay alike.
+    """Similarity-preserving KD (SP): match similarities between samples.
 
-    Compares the batch's similarities, so the two sides' shapes need nothing
-    in common, and no adapter. Usual weight: 3000, on the last feature maps.
-    The value depends on the batch size: use 64 samples or more (on several
-    replicas each compares its own part).
+    Samples that are similar for the teacher should be similar for the student.
+    Only similarities within the batch are compared, so the two sides may have
+    any shapes and need no adapter. Usual weight: 3000, on the last feature
+    maps. The value depends on the batch size: use 64 samples or more (with
+    several replicas, each compares its own part).
 
         G = F F^T, F the flattened features; each row divided by its L2 norm
         value = sum_ij (G_ij(teacher) - G_ij(student))^2 / batch^2
@@ -67,9 +68,9 @@ class SimilarityPreserving(SampleRelation):
     Call arguments:
         teacher_features: shape `(batch, ...)`.
         student_features: shape `(batch, ...)`, of any size.
-        sample_weight: optional, shape `(batch,)`; a weight of 2 is that sample
-            twice. The sum of the weights takes the place of the batch size, so
-            the value is in inverse proportion to their scale.
+        sample_weight: optional, shape `(batch,)`; a weight of 2 has the effect
+            of that sample twice. The sum of the weights replaces the batch
+            size, so the value is inversely proportional to their scale.
 
     Returns:
         The weighted mean over pairs, a scalar.

@@ -1,4 +1,4 @@
-"""Singular vectors: a map's main directions, from layer to layer."""
+"""Singular vectors: how a map's main directions change between layers."""
 
 import math
 
@@ -12,11 +12,11 @@ from keras_kd._src.losses.features import check_layers
 from keras_kd._src.losses.features import refuse_layers
 from keras_kd._src.losses.features import unit_length
 
-# So many more of the student's vectors are offered than are needed: training
-# may bring the teacher's first direction in as the student's fourth.
+# How many more of the student's vectors are candidates than are needed: the
+# teacher's first direction may be the student's fourth.
 SPARE = 3
-# Float32 knows the squared singular values to about 1e-6 of the largest:
-# beyond, a direction is rounding, and a gap is none.
+# In float32 the squared singular values are precise to about 1e-6 of the
+# largest: below that, directions and gaps are rounding errors.
 NEGLIGIBLE = 1e-6
 
 
@@ -28,18 +28,19 @@ def singular_vectors(teacher_features, student_features, *, vectors=1, axis=-1):
         K_abi = exp(-(upper_v_ai - lower_v_bi)^2 / 8)
         value = sum over pairs of layers of sum_abi (K(teacher) - K(student))^2
 
-    The student's v_i is the one, of its first `vectors + 3`, with the largest
-    absolute cosine to the teacher's, with the teacher's sign; of the teacher's
-    the entry of the largest size is positive. A singular value below 1/1000
-    of the first is 0, and its vector zeros.
+    Signs: the entry of largest size in each of the teacher's vectors is made
+    positive. The student's v_i is the one of its first `vectors + 3` with the
+    largest absolute cosine to the teacher's, with its sign turned to match. A
+    singular value below 1/1000 of the first counts as 0, and its vector as
+    zeros.
 
     Args:
         teacher_features: list of two or more tensors of shape `(batch,
             positions..., channels)`, from the lower layer to the upper one;
             each forms a pair with the next. No gradient reaches them.
-        student_features: a list as long, with the teacher's channels; the
-            positions may differ in number.
-        vectors: how many singular vectors of each map.
+        student_features: a list of the same length, with the teacher's numbers
+            of channels; the numbers of positions may differ.
+        vectors: how many singular vectors of each map to compare.
         axis: the channels' axis.
 
     Returns:
@@ -63,7 +64,7 @@ def singular_vectors(teacher_features, student_features, *, vectors=1, axis=-1):
 
 
 def _rows(features, axis):
-    """Shape (batch, positions, channels), the largest entry 1 in size."""
+    """Shape (batch, positions, channels), scaled to a largest size of 1."""
     features = ops.moveaxis(features, axis, -1)
     _, *positions, channels = features.shape
     # A known number stays known: it decides which Gram matrix is taken.
@@ -72,12 +73,12 @@ def _rows(features, axis):
     rows = ops.reshape(features, (batch, positions, channels))
     largest = ops.max(ops.abs(rows), axis=(1, 2), keepdims=True)
     scale = ops.where(largest > 1e-12, largest, ops.ones_like(largest))
-    # The scale is no part of a direction: it needs no gradient.
+    # The scale does not affect directions, and needs no gradient.
     return rows / ops.stop_gradient(scale)
 
 
 def _paired(teacher, student, vectors):
-    """The teacher's scaled vectors, and the student's that go with them."""
+    """The teacher's scaled vectors, and the student's that match them."""
     squares, teacher = _right_vectors(teacher, vectors)
     offered, student = _right_vectors(student, vectors + SPARE)
     cosines = ops.matmul(ops.transpose(student, (0, 2, 1)), teacher)
@@ -92,9 +93,9 @@ def _paired(teacher, student, vectors):
 
 def _right_vectors(rows, count):
     """Squares of the first singular values, 0 if negligible; and vectors."""
-    # Of shapes (batch, count) and (batch, columns, count), the entry of the
-    # largest size positive, as backends differ in signs; no more of them than
-    # there are rows or columns.
+    # Of shapes (batch, count) and (batch, columns, count), at most as many as
+    # there are rows or columns. Backends differ in signs: here the entry of
+    # largest size is positive.
     columns = ops.transpose(rows, (0, 2, 1))
     number, size = rows.shape[1:]
     if number is not None and number < size:
@@ -108,9 +109,9 @@ def _right_vectors(rows, count):
 
 
 def _eigenvectors(gram, count):
-    """The last eigenvectors first; the gradient is that of perturbation."""
+    """The last eigenvectors first, with the gradient of perturbation theory."""
     # d v_i = sum_{j != i} v_j (v_j . dG v_i) / (l_i - l_j)
-    # The libraries' own is NaN where any two values are equal, used or not.
+    # The backends' gradient is NaN if any two values are equal, used or not.
     constant = ops.stop_gradient(gram)
     values, basis = map(ops.stop_gradient, ops.eigh(constant))
     first = ops.flip(values, axis=-1)[:, :count]
@@ -128,7 +129,7 @@ def _eigenvectors(gram, count):
 
 
 def _kernels(layers):
-    """Of each two successive layers, shape (batch, upper, lower, vectors)."""
+    """One per pair of successive layers, (batch, upper, lower, vectors)."""
     differences = [
         ops.expand_dims(upper, axis=2) - ops.expand_dims(lower, axis=1)
         for lower, upper in zip(layers, layers[1:])
@@ -138,47 +139,50 @@ def _kernels(layers):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class SingularVectors(DistillationLoss):
-    """Singular vectors (KD-SVD): a map's main directions, layer to layer.
+    """Singular vectors (KD-SVD): how main directions change between layers.
 
-    The leading right singular vector of a map of positions x channels shows
-    which channels respond together; the student learns how it changes from
-    one layer to the next, whatever the two maps' sizes. Takes two taps or more
-    a side, lower layer first. Where channels differ, give the transfer
-    `adapter=keras_kd.layers.FeatureAdapter()`. Usual weight: 1 (the paper
-    has none: it clips the term's gradient to the norm of the hard loss's).
+    The leading right singular vector of a map (positions x channels) shows
+    which channels respond together. The student learns how it changes from one
+    layer to the next, whatever the sizes of the maps. It takes two or more taps
+    per side, lower layer first. Where channels differ, give the transfer
+    `adapter=keras_kd.layers.FeatureAdapter()`. Usual weight: 1 (the paper has
+    none: it clips the term's gradient to the norm of the hard loss's).
 
         v_i = right singular vector of (positions x channels), times s_i / |s|
         K_abi = exp(-(upper_v_ai - lower_v_bi)^2 / 8)
         value = sum over pairs of layers of sum_abi (K(teacher) - K(student))^2
 
-    The axes are those of the authors' code and of its port by Tian et al.
-    (arXiv 1910.10699), whose reduction and `vectors + 3` candidates these are;
-    the first release has `vectors + 1`, and half the sum over the batch. The
-    port by Zhao et al. (arXiv 2203.08679) decomposes (channels * rows x
-    columns): `axis=2` with channels-last maps. The value depends on one
-    layer's sign next to another's, which a decomposition leaves open: here
-    the teacher's entry of the largest size is positive. The teacher's side is
-    a constant, so a `teacher_adapter` would not learn.
+    Axes, reduction and the `vectors + 3` candidates are those of the authors'
+    code and of its port by Tian et al. (arXiv 1910.10699); the authors' first
+    release has `vectors + 1`, and half the sum over the batch. The port by Zhao
+    et al. (arXiv 2203.08679) decomposes (channels * rows x columns): `axis=2`
+    with channels-last maps. The value depends on the relative signs of two
+    layers' vectors, which a decomposition leaves open: here the entry of
+    largest size in each of the teacher's is positive. The teacher's side is a
+    constant, so a `teacher_adapter` would not be trained.
 
-    The cost is an eigendecomposition a map and sample, as large as the fewer
-    of positions and channels, and a table of channels x channels a pair.
+    The cost is one eigendecomposition per map and sample, of the size of
+    positions or channels, whichever is smaller, and one table of channels x
+    channels per pair.
 
     Args:
-        vectors: how many singular vectors of each map.
+        vectors: how many singular vectors of each map to compare.
         axis: the channels' axis; 1 for channels-first maps.
         reduction, name, dtype: as in `DistillationLoss`.
 
     Call arguments:
         teacher_features: list of `(batch, positions..., channels)` tensors.
-        student_features: a list as long, with the teacher's channels.
+        student_features: a list of the same length, with the teacher's numbers
+            of channels.
         sample_weight: optional, shape `(batch,)`.
 
     Returns:
         The weighted mean over samples, a scalar.
 
     Raises:
-        ValueError: `vectors` is no positive integer; there are fewer than two
-            taps; a map has fewer positions or channels; channels differ.
+        ValueError: `vectors` is not a positive integer; there are fewer than
+            two taps; a map has fewer positions or channels than `vectors`;
+            numbers of channels differ.
 
     Example:
     >>> loss = SingularVectors()
@@ -212,8 +216,8 @@ class SingularVectors(DistillationLoss):
                     self,
                     teacher_shape,
                     student_shape,
-                    "as many positions and channels in each map as "
-                    f"vectors={self.vectors}. Take fewer, or other layers",
+                    f"at least vectors={self.vectors} positions and channels "
+                    "in each map. Take fewer vectors, or tap other layers",
                 )
 
     def options(self):

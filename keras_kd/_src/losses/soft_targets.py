@@ -23,7 +23,7 @@ def soft_targets(
     Args:
         teacher_logits: shape `(..., classes)`.
         student_logits: shape `(..., classes)`.
-        temperature: T, a positive number, or one a sample, shape `(batch,)`.
+        temperature: T, a positive number, or one per sample, shape `(batch,)`.
         standardize: whether each sample's logits are z-scored first (Sun et
             al., 2024), so that the student need not reproduce the teacher's
             scale: `(logits - mean) / (std + 1e-7)`, ddof 1.
@@ -56,7 +56,7 @@ def soft_targets(
 
 def _standardized(logits):
     """Z-scores of each sample's logits, (logits - mean) / (std + 1e-7)."""
-    # Classes masked with the lowest number have no part in mean and deviation.
+    # Masked classes (the lowest number) are left out of mean and deviation.
     present = logits > LEAST_LOGIT
     count = ops.sum(ops.cast(present, logits.dtype), axis=-1, keepdims=True)
     total = ops.sum(ops.where(present, logits, 0.0), axis=-1, keepdims=True)
@@ -73,16 +73,16 @@ def _standardized(logits):
 class SoftTargets(LogitDivergence):
     """Soft targets (KD, LSKD): the student learns the teacher's probabilities.
 
-    Hinton's distillation, the usual first choice for classifiers. A
-    temperature above 1 brings out the classes that the teacher finds likely
-    besides the likeliest. The factor T^2 keeps the gradient's size as the
-    temperature changes, so the weights of the terms need not follow it. It is
-    computed from log-probabilities throughout: a confidently wrong student
-    gets a full gradient.
+    Hinton's distillation, the usual first choice for classifiers. A temperature
+    above 1 raises the probabilities of the less likely classes, so that they
+    count in the loss. The factor T^2 keeps the size of the gradient as the
+    temperature changes, so the weights of the terms need not change with it.
+    The loss is computed from log-probabilities throughout, so that a
+    confidently wrong student gets a full gradient.
 
-    DeiT found the teacher's likeliest class, as a label, better than its
-    probabilities: a loss of a few lines, `HardLabels` in
-    `examples/cnn_to_vision_transformer.py`.
+    DeiT found the teacher's most likely class, used as a label, better than its
+    probabilities: `HardLabels` in `examples/cnn_to_vision_transformer.py` is
+    that loss in a few lines.
 
         value = T^2 * sum_classes p * (log p - log q), in nats
         p = softmax(teacher / T);  q = softmax(student / T)
@@ -103,14 +103,16 @@ class SoftTargets(LogitDivergence):
         teacher_logits: shape `(batch, ..., classes)`.
         student_logits: shape `(batch, ..., classes)`.
         sample_weight: optional, shape `(batch,)` or `(batch, ...)`.
-        temperature: optional, one a sample, shape `(batch,)`, in the place of
-            the argument: what a rule of the transfer sets.
+        temperature: optional, one per sample, shape `(batch,)`; set by a rule
+            of the transfer, in place of the loss's own.
 
     Returns:
-        The weighted mean over samples (and tokens or pixels), a scalar.
+        The weighted mean over samples (and tokens or pixels), a scalar in
+        nats (times T^2).
 
     Raises:
-        ValueError: `temperature` is not positive; class counts differ.
+        ValueError: `temperature` is not positive; class counts differ; there
+            is one class only.
 
     Example:
     >>> loss = SoftTargets(temperature=2.0)
@@ -145,7 +147,7 @@ class SoftTargets(LogitDivergence):
         self.standardize = standardize
 
     def call(self, teacher_logits, student_logits, *, temperature=None):
-        return self.tempered_divergence(
+        return self.divergence_at_temperature(
             teacher_logits, student_logits, temperature=temperature
         )
 

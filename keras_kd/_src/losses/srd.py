@@ -1,4 +1,4 @@
-"""Log-sum distance: the feature loss of a simple recipe (SRD)."""
+"""Log-sum distance (SRD): the logarithm of a sum of differences."""
 
 import keras
 from keras import ops
@@ -18,12 +18,12 @@ def log_sum_distance(
     Args:
         teacher_features: shape `(batch, ...)`.
         student_features: the same shape.
-        exponent: a number above 1; a large one stresses large differences.
+        exponent: a number above 1; large ones emphasize large differences.
         sample_weight: optional, shape `(batch,)`.
 
     Returns:
-        Shape `(batch,)`, the batch's one value at each sample; -110.5, that
-        of a sum of 1e-24, where there is no difference.
+        Shape `(batch,)`, the batch's value repeated for each sample; -110.5
+        (for a sum of 1e-24) if there is no difference.
 
     Example:
     >>> value = log_sum_distance([[1.0, 3.0], [0.0, 1.0]], [[0.0] * 2] * 2)
@@ -40,7 +40,7 @@ def log_sum_distance(
     of_samples = ops.sum(powers, axis=tuple(range(1, len(powers.shape))))
     if sample_weight is not None:
         of_samples = of_samples * ops.cast(sample_weight, of_samples.dtype)
-    # The floor: no sample that counts, or no difference, is no log of 0.
+    # The floor avoids log(0) if no sample counts, or nothing differs.
     value = 2.0 * ops.log(ops.maximum(ops.sum(of_samples), 1e-24))
     return value * ops.ones_like(of_samples)
 
@@ -49,10 +49,10 @@ def log_sum_distance(
 class LogSumDistance(DistillationLoss):
     """Log-sum distance (SRD): one soft distance for the whole batch.
 
-    A high power stresses the worst differences, and the logarithm keeps them
-    from dominating: the gradient depends on their shares, not on their size,
-    so the loss needs little tuning and a student of far lower capacity is not
-    pressed beyond its means. It is meant for the features before the last
+    A high power emphasizes the largest differences, and the logarithm keeps
+    them from dominating: the gradient depends on the relative, not the absolute
+    size of the differences. So the loss needs little tuning, and suits a
+    student of far lower capacity. It is meant for the features before the last
     layer. Both sides must be normalized, which the paper finds essential:
 
         kd.Transfer(
@@ -72,15 +72,14 @@ class LogSumDistance(DistillationLoss):
 
         value = 2 log sum_i weight_i sum_elements |t_i - s_i|^exponent
 
-    The sum is one over the samples of a batch (of a replica, where there are
-    several): a larger batch adds a constant, and leaves the gradient as it
-    is. The value may be negative. Usual weight: start at 1, next to soft
-    targets.
+    The sum is over all samples of a batch (or of a replica's part): a larger
+    batch adds a constant to the value, without effect on the gradient. The
+    value may be negative. Usual weight: start at 1, beside soft targets.
 
     Args:
         exponent: a number above 1, 4 in the paper.
-        reduction, name, dtype: as in `DistillationLoss`. The values are the
-            same at all samples: keep the default, a mean.
+        reduction, name, dtype: as in `DistillationLoss`. As the values are the
+            same for all samples, keep the default, a mean.
 
     Call arguments:
         teacher_features: shape `(batch, ...)`.

@@ -1,4 +1,4 @@
-"""Streamlined distillation, its direction term: angles between samples."""
+"""Streamlined distillation, direction term: angles between samples."""
 
 import keras
 from keras import ops
@@ -13,7 +13,7 @@ from keras_kd._src.losses.relations import relative_weights
 def streamlined_direction(
     teacher_logits, student_logits, sample_weight=None, *, tikhonov=0.1
 ):
-    """SKD: Mahalanobis length of each sample's error in the batch's cosines.
+    """SKD: Mahalanobis norm of each sample's error in the batch's cosines.
 
         cosines(z)[i, j] = <z_i, z_j> / (|z_i| |z_j|)
         D = cosines(student_logits) - cosines(teacher_logits)
@@ -23,9 +23,9 @@ def streamlined_direction(
     Args:
         teacher_logits: shape `(batch, channels)`.
         student_logits: shape `(batch, other channels)`.
-        sample_weight: optional, shape `(batch,)`; a sample counts by it in
-            each sum over the batch. Its scale is of no importance.
-        tikhonov: what is added to the covariance's diagonal, above 0.
+        sample_weight: optional, shape `(batch,)`; the weights of the samples in
+            each sum over the batch. Only their proportions matter.
+        tikhonov: added to the diagonal of the covariance, above 0.
 
     Returns:
         Values without a unit, shape `(batch,)`.
@@ -40,7 +40,7 @@ def streamlined_direction(
     """
     teacher, student = in_full_precision(teacher_logits, student_logits)
     weight = relative_weights(sample_weight, student)
-    # A weight w is w columns of the same: sqrt(w) in the quadratic form.
+    # A weight w stands for w equal columns: sqrt(w) in the quadratic form.
     error = (_cosines(student) - _cosines(teacher)) * ops.sqrt(weight)
     matrix = _covariance(error, weight) + tikhonov * _identity(weight)
     solved = ops.solve(matrix, ops.transpose(error))
@@ -59,40 +59,39 @@ def _covariance(rows, weight):
     weight = weight[:, None]
     mean = ops.sum(weight * rows, axis=0) / ops.maximum(present, 1.0)
     centered = rows - mean
-    # Of one sample the covariance is undefined: 0 here, as the numerator is.
+    # For one sample the covariance is undefined: here 0, like the numerator.
     freedom = ops.maximum(present - 1.0, 1.0)
     return ops.matmul(ops.transpose(centered), weight * centered) / freedom
 
 
 def _identity(weight):
-    # Not ops.eye: compiled, TensorFlow does not know the batch's size.
+    # Not ops.eye: the batch size is unknown when TensorFlow compiles.
     number = ops.cumsum(ops.ones_like(weight))
     return ops.cast(number[:, None] == number, weight.dtype)
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class StreamlinedDirection(DistillationLoss):
-    """Streamlined KD (SKD), its direction term: angles between samples.
+    """Streamlined KD (SKD), direction term: match angles between samples.
 
     Cosines between all samples of the batch are compared, and errors that are
-    common in the batch count less than rare ones. It complements
-    `SoftTargets`, which compares each sample alone (the instance term there:
-    T = 4 without the factor T^2). The sides may have different numbers of
-    channels.
+    common in the batch count less than rare ones. It complements `SoftTargets`,
+    which compares each sample separately (SKD's instance term: T = 4, without
+    the factor T^2). The sides may have different numbers of channels.
 
         cosines(z)[i, j] = <z_i, z_j> / (|z_i| |z_j|)
         D = cosines(student_logits) - cosines(teacher_logits)
         M = covariance of the rows of D (ddof = 1) + tikhonov * I
         value_i = sqrt(D_i M^-1 D_i)
 
-    It solves equations of the batch's size. Weights are taken relative to
-    their mean over the samples that have any. One sample alone has no
-    direction: its value is 0. Usual weight: none is settled in the paper;
-    start at 1 and compare the parts in the logs.
+    A system of linear equations of the size of the batch is solved. Weights are
+    relative to their mean over the samples with a weight above 0. A single
+    sample has no direction: its value is 0. Usual weight: the paper recommends
+    none; start at 1 and compare the parts in the logs.
 
     Args:
-        tikhonov: added to the covariance's diagonal; the published code's
-            setting of 0.1 is not in the paper.
+        tikhonov: added to the diagonal of the covariance, above 0; 0.1 in the
+            published code, not given in the paper.
         reduction, name, dtype: as in `DistillationLoss`.
 
     Call arguments:
@@ -104,7 +103,7 @@ class StreamlinedDirection(DistillationLoss):
         The weighted mean over samples, a scalar without a unit.
 
     Raises:
-        ValueError: `tikhonov` is not above 0; a side is not of two axes.
+        ValueError: `tikhonov` is not above 0; a side does not have two axes.
 
     Example:
     >>> loss = StreamlinedDirection()
@@ -133,10 +132,10 @@ class StreamlinedDirection(DistillationLoss):
     def check_shapes(self, teacher_shape, student_shape):
         if len(teacher_shape) != 2 or len(student_shape) != 2:
             raise ValueError(
-                "StreamlinedDirection compares one vector a sample. Received: "
-                f"teacher {tuple(teacher_shape)}, student "
-                f"{tuple(student_shape)}. Tap layers that give shapes of "
-                "(batch, channels)."
+                "StreamlinedDirection compares one vector per sample. "
+                f"Received: teacher {tuple(teacher_shape)}, student "
+                f"{tuple(student_shape)}. Tap layers whose outputs have the "
+                "shape (batch, channels)."
             )
 
     def options(self):

@@ -1,4 +1,4 @@
-"""Adaptive target enhancement: the true class counts more, the surer it is."""
+"""Adaptive target enhancement: the true class of the target is raised."""
 
 import keras
 from keras import ops
@@ -15,14 +15,14 @@ def target_enhancement(
     """OFA-KD: cross-entropy to the teacher, with the true class enhanced.
 
         p = softmax(teacher_logits / T);  q = softmax(student_logits / T)
-        target = (1 + p)^exponent - 1 for the true class, p^exponent else
+        target = (1 + p)^exponent - 1 for the true class, else p^exponent
         value = - sum_classes target * log q
 
     Args:
         teacher_logits: shape `(batch, ..., classes)`.
         student_logits: the same shape.
-        labels: class numbers, shape `(batch,)` or `(batch, ...)`. For a
-            sample of label -1 the target is p.
+        labels: class numbers, shape `(batch,)` or `(batch, ...)`. For a sample
+            with label -1 the target is p.
         temperature: T, a positive number.
         exponent: 1 or more; with 1 the target is p.
 
@@ -52,24 +52,25 @@ def target_enhancement(
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class TargetEnhancement(LogitDivergence):
-    """Adaptive target enhancement (OFA-KD): for another kind of teacher.
+    """Adaptive target enhancement (OFA-KD): for heterogeneous teachers.
 
-    Where teacher and student are of different architectures (a transformer and
-    a convolutional network), the teacher's probabilities of the other classes
-    are of less use. The exponent raises the true class, the more the surer the
-    teacher is of it, and lowers the others. The paper projects several stages
-    of the student to logits and sums the losses; here that is a `Transfer`
-    from each stage to the teacher's output, with an `adapter` that ends in the
-    teacher's classes. It needs labels.
+    If teacher and student have different architectures (a transformer and a
+    convolutional network), the teacher's probabilities of the other classes are
+    less useful. The exponent raises the true class (more so the more confident
+    the teacher is of it) and lowers the others. The paper projects several
+    stages of the student to logits and sums the losses; here that is one
+    `Transfer` per stage to the teacher's output, with an `adapter` that ends in
+    the teacher's classes. It needs labels.
 
         p = softmax(teacher_logits / T);  q = softmax(student_logits / T)
-        target = (1 + p)^exponent - 1 for the true class, p^exponent else
+        target = (1 + p)^exponent - 1 for the true class, else p^exponent
         value = - sum_classes target * log q
 
     As in the authors' code, there is no factor T^2, and the value is a
-    cross-entropy: it does not reach 0, nor is it least where both sides agree.
-    Log-probabilities take the place of log(softmax). Usual weight: 1 for each
-    stage, beside `SoftTargets` and a task loss of weight 1.
+    cross-entropy: it does not reach 0, and its minimum is not where both sides
+    agree. Here it is computed from log-probabilities instead of log(softmax).
+    Usual weight: 1 for each stage, beside `SoftTargets` and a task loss of
+    weight 1.
 
     Args:
         temperature: T (1 in the paper), a positive number or a
@@ -83,7 +84,7 @@ class TargetEnhancement(LogitDivergence):
         teacher_logits: shape `(batch, ..., classes)`.
         student_logits: the same shape.
         labels: class numbers, shape `(batch,)` or `(batch, ...)`; for an
-            unlabeled sample (-1) nothing is enhanced.
+            unlabeled sample (-1) the target is p.
         sample_weight: optional, shape `(batch,)` or `(batch, ...)`.
 
     Returns:
@@ -108,7 +109,9 @@ class TargetEnhancement(LogitDivergence):
         self.exponent = number(exponent, "exponent", least=1.0)
 
     def call(self, teacher_logits, student_logits, *, labels):
-        return self.tempered_divergence(teacher_logits, student_logits, labels)
+        return self.divergence_at_temperature(
+            teacher_logits, student_logits, labels
+        )
 
     def options(self):
         return {"exponent": self.exponent}

@@ -1,4 +1,4 @@
-"""What the losses with a temperature share."""
+"""The base class of losses with a temperature."""
 
 from keras import ops
 
@@ -8,12 +8,12 @@ from keras_kd._src.losses.positions import expand_to
 
 
 class TemperedLoss(DistillationLoss):
-    """Base class of losses with a temperature that can move while training.
+    """Base class of losses with a temperature that may change in training.
 
-    A subclass gives the default, and reads `self.temperature` in `call`; or
-    `self.temperature_or(temperature)`, if its `call` has the keyword-only
-    argument `temperature=None`, which rules set to one a sample. For losses
-    between class logits see `LogitDivergence`.
+    A subclass gives the default, and reads `self.temperature` in `call`. If its
+    `call` has the keyword-only argument `temperature=None`, which rules set to
+    one temperature per sample, it reads `self.temperature_or(temperature)`. For
+    losses between class logits, see `LogitDivergence`.
 
     Args:
         temperature: a positive number, or a `LearningRateSchedule` over
@@ -26,10 +26,10 @@ class TemperedLoss(DistillationLoss):
 
     Example:
     >>> from keras import ops
-    >>> class Warmth(TemperedLoss):
+    >>> class ScaledSum(TemperedLoss):
     ...     def call(self, teacher_features, student_features):
     ...         return ops.sum(student_features, axis=-1) / self.temperature
-    >>> loss = Warmth(4.0)
+    >>> loss = ScaledSum(4.0)
     >>> loss.temperature = 2.0
     >>> float(loss([[0.0]], [[3.0]]))
     1.5
@@ -50,7 +50,7 @@ class TemperedLoss(DistillationLoss):
         self._temperature.assign(value)
 
     def temperature_or(self, temperature):
-        """The given temperatures (one a sample), or its own for None."""
+        """The given temperatures, one per sample; or for None its own."""
         if temperature is None:
             return ops.convert_to_tensor(self.temperature)
         return temperature
@@ -63,7 +63,7 @@ class TemperedLoss(DistillationLoss):
 
 
 def broadcast_to_logits(temperature, logits):
-    """A temperature, or one a sample or position, to divide the logits by."""
+    """A temperature (or one per sample or position), to divide logits by."""
     if isinstance(temperature, (int, float)):
         return temperature
     temperature = ops.cast(ops.convert_to_tensor(temperature), logits.dtype)
@@ -73,7 +73,7 @@ def broadcast_to_logits(temperature, logits):
 
 
 def squeeze_temperature(temperature):
-    """One from `broadcast_to_logits`, in the shape of a loss's values."""
+    """The result of `broadcast_to_logits`, in the shape of a loss's values."""
     if isinstance(temperature, (int, float)) or len(temperature.shape) == 0:
         return temperature
     return temperature[..., 0]

@@ -1,4 +1,4 @@
-"""Top-k targets: the likeliest classes, and one bucket for the rest."""
+"""Top-k targets: the most likely classes, and one bucket for the rest."""
 
 import keras
 from keras import ops
@@ -14,19 +14,19 @@ def top_k_targets(
 ):
     """Top-k soft targets: KL over k classes and one bucket for all others.
 
-    For targets that were stored as the k likeliest classes of each token. The
-    left-over mass is a target, too: without it the student would learn that
-    the k classes are all there is.
+    For targets stored as the k most likely classes of each token. The remaining
+    probability is a target, too: without it the student would learn to give the
+    k classes all of it.
 
         p_rest = 1 - sum_kept p;  q_rest = 1 - sum_kept q
         value = T^2 * (sum_kept p * (log p - log q)
                        + p_rest * (log p_rest - log q_rest))
 
     Args:
-        target_indices: the kept classes, integers of shape `(..., k)`, no
-            class twice in a row.
-        target_log_probs: log-probabilities of these at the same temperature,
-            in nats, shape `(..., k)`. Not renormalized to a sum of 1.
+        target_indices: the kept classes, integers of shape `(..., k)`, all
+            different for a token.
+        target_log_probs: their log-probabilities at the same temperature, in
+            nats, shape `(..., k)`. Not renormalized to a sum of 1.
         student_logits: shape `(..., classes)`, more classes than k.
         temperature: T, a positive number.
 
@@ -34,7 +34,7 @@ def top_k_targets(
         Values in nats (times T^2), shape `(...)`.
 
     Raises:
-        ValueError: all classes are kept, or more.
+        ValueError: k is not below the number of classes.
 
     Example:
     >>> indices, log_probs = keep_top_k([[2.0, 0.0, 0.0]], k=1)
@@ -61,18 +61,18 @@ def top_k_targets(
 
 
 def keep_top_k(teacher_logits, *, k=50, temperature=1.0):
-    """The k likeliest classes and their log-probabilities, for storing.
+    """The k most likely classes and their log-probabilities, for storing.
 
         log_probs = the k largest of log_softmax(teacher_logits / T)
 
     Args:
         teacher_logits: shape `(..., classes)`.
         k: how many classes to keep.
-        temperature: T, a positive number; that of the training to come.
+        temperature: T, a positive number; use that of the training.
 
     Returns:
         Indices (int32) and log-probabilities in nats (float32), both of shape
-        `(..., k)`, the likeliest first.
+        `(..., k)`, the most likely first.
 
     Example:
     >>> indices, log_probs = keep_top_k([[0.0, 2.0, 1.0]], k=2)
@@ -89,16 +89,16 @@ def keep_top_k(teacher_logits, *, k=50, temperature=1.0):
 
 def _log_left_over(log_probs):
     """Log of 1 - sum(exp(log_probs)), with a floor."""
-    # expm1 keeps the small masses. The floor is where float32 ends next to 1;
-    # rounded targets may even sum to more than that.
+    # expm1 keeps small values. The floor is float32's precision next to 1;
+    # rounded targets may even sum to more than 1.
     missing = ops.maximum(-ops.logsumexp(log_probs, axis=-1), 1e-7)
     return ops.log(-ops.expm1(-missing))
 
 
 def log_of_others(log_probs, indices):
-    """Log of the mass outside of the k classes of `indices`, int32 (..., k)."""
-    # Summed up rather than subtracted from 1: a student that is sure of the
-    # kept classes would get neither value nor gradient for the others.
+    """Log of the probability outside the k classes of `indices`, (..., k)."""
+    # A sum, not 1 minus the rest: that would give a student that is confident
+    # of the kept classes neither value nor gradient for the others.
     classes, k = log_probs.shape[-1], indices.shape[-1]
     tokens = ops.reshape(log_probs, (-1, classes))
     indices = ops.reshape(indices, (-1, 1))
@@ -126,12 +126,12 @@ def _check_rest(k, student_shape):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class TopKTargets(LogitDivergence):
-    """Top-k soft targets (sparse KD): k classes, and one bucket of all others.
+    """Top-k soft targets (sparse KD): k classes, and one bucket for the rest.
 
-    For large vocabularies, where a token's tail is mostly noise: the student
-    is free in the tail's single classes, not in how much it gives to all of
-    them together. Dropping the tail instead makes the student overconfident.
-    With `keep_top_k` and `top_k_targets` the same is learned from stored
+    For large vocabularies, where the tail of the distribution is mostly noise.
+    The student is free to distribute the tail's probability over its classes,
+    but its total is matched: dropping the tail would make the student
+    overconfident. `keep_top_k` and `top_k_targets` do the same with stored
     targets. Usual weight: 1.
 
         value = T^2 * (sum_kept p * (log p - log q)
@@ -139,12 +139,12 @@ class TopKTargets(LogitDivergence):
         p = softmax(teacher / T);  q = softmax(student / T)
         p_rest = 1 - sum_kept p;  q_rest = 1 - sum_kept q
 
-    A lower bound of `SoftTargets`' value, which it reaches as k grows. The
-    paper's own method samples the kept classes; this is the top k with the
-    left-over mass kept.
+    The value is a lower bound of that of `SoftTargets`, which it reaches as k
+    grows. The paper's own method samples the kept classes; this is the top k,
+    with the remaining probability kept.
 
     Args:
-        k: how many classes to keep of each token, fewer than there are.
+        k: how many classes to keep for each token, fewer than there are.
         temperature: T, a positive number (1 for language models), or a
             `LearningRateSchedule` over training steps. A variable that can be
             assigned later.
@@ -158,7 +158,8 @@ class TopKTargets(LogitDivergence):
         sample_weight: optional, shape `(batch,)` or `(batch, ...)`.
 
     Returns:
-        The weighted mean over samples (and tokens or pixels), a scalar.
+        The weighted mean over samples (and tokens or pixels), a scalar in
+        nats (times T^2).
 
     Raises:
         ValueError: `k` is not a positive integer, or not below the number of

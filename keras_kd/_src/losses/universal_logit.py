@@ -1,4 +1,4 @@
-"""Universal logit distillation: sorted probabilities, whatever the classes."""
+"""Universal logit distillation: sorted probabilities are compared."""
 
 import keras
 from keras import ops
@@ -15,8 +15,8 @@ def universal_logit(teacher_logits, student_logits, *, k=None, temperature=1.0):
     """Universal logit distillation (ULD): L1 of the sorted probabilities.
 
     Both sides' probabilities are sorted, so that no class needs a counterpart
-    on the other side; the smaller vocabulary has zeros for the rest. Its
-    gradient is by the student's probabilities in their sorted order.
+    on the other side; the smaller vocabulary is padded with zeros. Gradients
+    reach the student's probabilities through their sorted order.
 
         p = sort(softmax(teacher_logits / T));  q = sort(softmax(student / T))
         value = sum_ranks |p - q|
@@ -24,8 +24,8 @@ def universal_logit(teacher_logits, student_logits, *, k=None, temperature=1.0):
     Args:
         teacher_logits: shape `(..., teacher_classes)`.
         student_logits: shape `(..., student_classes)`.
-        k: how many ranks are compared one by one, the first ones; all others
-            as one. All by default.
+        k: how many ranks, the first ones, are compared one by one; the others
+            are compared as one sum. By default all are compared one by one.
         temperature: T, a positive number.
 
     Returns:
@@ -47,18 +47,18 @@ def universal_logit(teacher_logits, student_logits, *, k=None, temperature=1.0):
         return _of_first_ranks(teacher, student, k)
     probs = ops.exp(student)
     value, signs = _value_and_signs(teacher, ops.stop_gradient(student))
-    # The exact value, with the gradient of sum(signs * probs): nothing of what
-    # was sorted is kept for it but the signs.
+    # The exact value, with the gradient of sum(signs * probs): of all that was
+    # sorted, only the signs are kept for it.
     linear = ops.sum(signs * probs, axis=-1)
     return value + (linear - ops.stop_gradient(linear))
 
 
 def _value_and_signs(teacher, student):
-    """The L1 distance by rank, and for each class the sign of its part."""
+    """The L1 distance by rank, and the sign of each class's difference."""
     order = ops.argsort(student, axis=-1)
     student_probs = ops.exp(ops.take_along_axis(student, order, axis=-1))
     teacher_probs = ops.exp(ops.sort(teacher, axis=-1))
-    # Ascending: what the smaller side lacks is at the front.
+    # In ascending order: the smaller side is padded at the front.
     missing = teacher.shape[-1] - student.shape[-1]
     without = teacher_probs[..., : max(missing, 0)]
     padded = _zeros_before(teacher_probs[..., max(missing, 0) :], -missing)
@@ -70,8 +70,8 @@ def _value_and_signs(teacher, student):
 
 
 def _back_in_place(values, order):
-    """Sorted values where they were before: `order` has their places."""
-    # A scatter: another sort would take many times as long.
+    """Undoes the sorting of values: `order` has their former places."""
+    # A scatter: sorting again would take many times as long.
     classes = values.shape[-1]
     order = ops.reshape(ops.cast(order, "int32"), (-1, classes))
     rows = ops.arange(ops.shape(order)[0], dtype="int32")
@@ -82,7 +82,7 @@ def _back_in_place(values, order):
 
 
 def _of_first_ranks(teacher, student, k):
-    """The L1 distance of the first k ranks, and of what is left of both."""
+    """The L1 distance of the first k ranks, and of the sums of the rest."""
     sides = []
     for side in (teacher, student):
         size = min(k, side.shape[-1])
@@ -108,29 +108,30 @@ def _zeros_before(values, count):
 class UniversalLogit(TemperedLoss):
     """Universal logit distillation (ULD): across tokenizers, by sorting.
 
-    For a teacher and a student of any two vocabularies: compared is how the
-    probability is spread, not over which tokens, so that it is no more than a
-    hint beside the labels' loss. `LikelihoodMatching` compares what the texts
-    say, and needs aligned tokens; this needs nothing of them. The values are
-    bounded, and independent of the sizes of the vocabularies.
+    For a teacher and a student with any two vocabularies. It compares how the
+    probability is spread, not over which tokens, so use it as an additional
+    term beside the loss on the labels. `LikelihoodMatching` compares
+    likelihoods of the same text, and needs aligned tokens; this needs no
+    alignment. The values are bounded, and independent of the sizes of the
+    vocabularies.
 
         value = sum_ranks |p - q|
         p = sort(softmax(teacher / T));  q = sort(softmax(student / T)),
-        the smaller one with zeros for what it lacks
+        the smaller one padded with zeros
 
-    The first token of the student is compared with the first of the teacher,
-    the second with the second, and so on as far as both go; only tokens that
-    count are (no prompt, no padding). Those of the teacher are given by
-    `inputs["teacher_weight"]`, as `keras_kd.text.PairedTexts` makes it;
-    without it both sides have the same positions.
+    The student's first token is compared with the teacher's first, the second
+    with the second, and so on up to the shorter length, without prompt and
+    padding. `inputs["teacher_weight"]`, which `keras_kd.text.PairedTexts`
+    makes, marks the teacher's tokens that count; without it both sides must
+    have the same positions.
 
-    Both sides are sorted, which at large vocabularies takes many times as long
-    as the rest of the loss, on CPUs most of all. With `k`, say 100, the first
-    ranks are compared one by one and all others as one: a lower bound that
-    costs a fraction. Usual weight: 1 to 1.5, beside the labels.
+    With large vocabularies, sorting takes many times as long as the rest of the
+    loss, especially on CPUs. With `k`, such as 100, the first ranks are
+    compared one by one and the others as one sum: a lower bound at a fraction
+    of the cost. Usual weight: 1 to 1.5, beside the labels.
 
     Args:
-        k: how many ranks are compared one by one; all by default, as in the
+        k: how many ranks are compared one by one; by default all, as in the
             paper.
         temperature: T, a positive number (the paper's is 1), or a
             `LearningRateSchedule` over training steps. A variable that can be
@@ -152,8 +153,8 @@ class UniversalLogit(TemperedLoss):
         scalar.
 
     Raises:
-        ValueError: `temperature` or `k` is not positive; the numbers of axes
-            differ; the lengths do, and there is no `"teacher_weight"`.
+        ValueError: `temperature` or `k` is not positive; the sides' ranks
+            differ; their lengths differ, and there is no `"teacher_weight"`.
 
     Example:
     >>> loss = UniversalLogit()
@@ -196,8 +197,8 @@ class UniversalLogit(TemperedLoss):
                 "UniversalLogit compares token by token. Received: teacher "
                 f"{tuple(teacher_shape)}, student {tuple(student_shape)}, of "
                 "different lengths, and inputs without 'teacher_weight', "
-                "which marks the teacher's tokens that count. "
-                "`keras_kd.text.PairedTexts` makes such data."
+                "which marks the teacher's tokens that count. Train on "
+                "`keras_kd.text.PairedTexts`, which makes it."
             )
 
     def options(self):
@@ -216,11 +217,11 @@ def _counterparts(teacher, counts, mask):
         mask: which of the student's do, booleans `(batch, length)`.
 
     Returns:
-        Logits of shape `(batch, length, classes)`, and where they are some.
+        Logits of shape `(batch, length, classes)`, and where there are any.
     """
     batch, length, classes = ops.shape(teacher)
     place = ops.arange(length, dtype="int32")
-    # Those that count come first, each part in its order.
+    # Positions that count come first, in their order.
     order = ops.argsort(ops.where(counts, place, place + length), axis=-1)
     rank = ops.cumsum(ops.cast(mask, "int32"), axis=-1) - 1
     total = ops.sum(ops.cast(counts, "int32"), axis=-1, keepdims=True)

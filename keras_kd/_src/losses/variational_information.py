@@ -22,7 +22,7 @@ def variational_information(teacher_features, prediction, *, axis=-1):
         axis: the channels' axis.
 
     Returns:
-        Values in nats (but for a constant), shape `(batch, ...)`, without the
+        Values in nats (up to a constant), shape `(batch, ...)`, without the
         channels' axis.
 
     Example:
@@ -36,7 +36,7 @@ def variational_information(teacher_features, prediction, *, axis=-1):
         teacher_features, prediction
     )
     mean, variance = ops.split(prediction, 2, axis=axis)
-    # That of the regressor, for predictions that come from elsewhere.
+    # The regressor's minimum, for predictions that come from elsewhere.
     variance = ops.maximum(variance, 1e-5)
     error = ops.square(teacher_features - mean)
     return 0.5 * ops.mean(error / variance + ops.log(variance), axis=axis)
@@ -46,11 +46,11 @@ def variational_information(teacher_features, prediction, *, axis=-1):
 class VariationalInformation(DistillationLoss):
     """Variational information distillation (VID): predict the teacher.
 
-    A bound on the mutual information of the two layers. Unlike with a plain
-    squared error, each of the teacher's channels counts by how well it can be
-    predicted: a channel that the student can't follow gets a large variance,
-    and counts little. The variances are trained, as parts of the adapter, which
-    this loss needs:
+    A lower bound on the mutual information of the two layers is maximized.
+    Unlike in a plain squared error, each of the teacher's channels is weighted
+    by how well it can be predicted: a channel that the student can't follow
+    gets a large variance, and counts little. The variances are trained, as part
+    of the adapter, which this loss needs:
 
         Transfer(
             VariationalInformation(),
@@ -78,8 +78,8 @@ class VariationalInformation(DistillationLoss):
         The weighted mean over samples and positions, a scalar.
 
     Raises:
-        ValueError: the prediction has not twice the teacher's channels, or
-            other positions.
+        ValueError: the prediction does not have twice the teacher's channels,
+            or has other positions.
 
     Example:
     >>> loss = VariationalInformation()

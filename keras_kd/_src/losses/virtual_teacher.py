@@ -1,4 +1,4 @@
-"""Teacher-free distillation: a teacher made of the labels alone."""
+"""Teacher-free distillation: soft targets made from the labels alone."""
 
 import math
 
@@ -21,7 +21,7 @@ def virtual_teacher(
     true_class_probability=0.99,
     form="code",
 ):
-    """Tf-KD: divergence of the student from a teacher made of the label.
+    """Tf-KD: divergence of the student from targets made of the label.
 
         d = a for the true class, (1 - a) / (classes - 1) for the others
         code:  value = KL(softmax(d / T) || softmax(student_logits))
@@ -30,8 +30,8 @@ def virtual_teacher(
 
     Args:
         student_logits: shape `(batch, ..., classes)`.
-        labels: class numbers, shape `(batch,)` or `(batch, ...)`. A sample of
-            label -1 has no such teacher: its value is 0.
+        labels: class numbers, shape `(batch,)` or `(batch, ...)`. A sample with
+            label -1 has no such target: its value is 0.
         temperature: T, a positive number.
         true_class_probability: a.
         form: `"code"` or `"paper"`.
@@ -51,15 +51,15 @@ def virtual_teacher(
     is_target = true_class(labels, student_logits)
     labeled = ops.any(is_target, axis=-1)
     share = (1.0 - true_class_probability) / (student_logits.shape[-1] - 1)
-    sure, unsure = true_class_probability, share
+    high, low = true_class_probability, share
     scale = 1.0
     if form == "paper":
-        # Tempering a distribution is tempering its logarithms.
-        sure, unsure = math.log(sure), math.log(unsure)
+        # Scaling a distribution by T means dividing its logarithms by T.
+        high, low = math.log(high), math.log(low)
         student_logits = student_logits / temperature
         scale = temperature**2
     ones = ops.ones_like(student_logits)
-    designed = ops.where(is_target, sure * ones, unsure * ones)
+    designed = ops.where(is_target, high * ones, low * ones)
     teacher = ops.log_softmax(designed / temperature, axis=-1)
     student = ops.log_softmax(student_logits, axis=-1)
     value = kl_divergence(teacher, student)
@@ -68,27 +68,27 @@ def virtual_teacher(
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class VirtualTeacher(LogitDivergence):
-    """Teacher-free KD (Tf-KD): soft targets designed by hand from the labels.
+    """Teacher-free KD (Tf-KD): soft targets made by hand from the labels.
 
-    For want of a good teacher: it regularizes as a teacher would that knows
-    the labels and nothing of the other classes. It needs labels, and ignores
-    the teacher's logits; any teacher will do, the student's own copy included.
-    The other teacher-free form of the paper, self-training, needs no loss of
-    its own: it is `SoftTargets` with a pre-trained copy of the student as the
-    teacher.
+    If there is no good teacher: a regularizer, much like label smoothing. It
+    needs labels, and ignores the teacher's logits, so any teacher will do, even
+    a copy of the student. The paper's other teacher-free form, self-training,
+    needs no loss of its own: it is `SoftTargets` with a pre-trained copy of the
+    student as the teacher.
 
         d = a for the true class, (1 - a) / (classes - 1) for the others
         code:  value = KL(softmax(d / T) || softmax(student_logits))
         paper: value = T^2 * KL(d^(1/T), normalized
                                 || softmax(student_logits / T))
 
-    The authors' code takes the softmax of the probabilities d, and tempers
-    only the teacher: at T = 20 that is nearly uniform, a pull to less
-    confident predictions. Their formula tempers both; the factor T^2, which
-    they leave out there, is this library's. Their code also averages over the
-    classes and has a multiplier (1, or 100): in these units the usual weight
-    is alpha * multiplier / classes beside a task loss of weight 1 - alpha,
-    with alpha 0.1 to 0.95: for ResNet18 on CIFAR-100, 0.1 beside 0.9.
+    The authors' code takes the softmax of the probabilities d, and applies the
+    temperature to the teacher only: at T = 20 the target is nearly uniform and
+    makes predictions less confident. Their formula applies it to both sides;
+    the factor T^2, which they leave out there, is this library's. Their code
+    also averages over the classes and has a multiplier (1 or 100). Without
+    these, the usual weight is alpha * multiplier / classes beside a task loss
+    of weight 1 - alpha, with alpha from 0.1 to 0.95: for ResNet18 on CIFAR-100,
+    0.1 beside 0.9.
 
     Args:
         temperature: T (20 to 40 in the paper), a positive number or a
@@ -102,8 +102,8 @@ class VirtualTeacher(LogitDivergence):
     Call arguments:
         teacher_logits: shape `(batch, ..., classes)`; ignored.
         student_logits: the same shape.
-        labels: class numbers, shape `(batch,)` or `(batch, ...)`; 0 is the
-            value of an unlabeled sample (-1).
+        labels: class numbers, shape `(batch,)` or `(batch, ...)`; an unlabeled
+            sample (-1) has the value 0.
         sample_weight: optional, shape `(batch,)` or `(batch, ...)`.
 
     Returns:
@@ -142,7 +142,7 @@ class VirtualTeacher(LogitDivergence):
         self.form = one_of(form, "form", ("code", "paper"))
 
     def call(self, teacher_logits, student_logits, *, labels):
-        return self.tempered_divergence(student_logits, labels)
+        return self.divergence_at_temperature(student_logits, labels)
 
     def options(self):
         return {
