@@ -1,4 +1,4 @@
-"""Checks that a loss keeps the contract of this library's own."""
+"""Checks that a loss meets the contract of this library's losses."""
 
 from keras_kd._src.testing.gradients import assert_close
 from keras_kd._src.testing.gradients import compiled

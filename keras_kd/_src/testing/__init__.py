@@ -1,1 +1,1 @@
-"""Checks that a loss keeps the contract of this library's own."""
+"""Checks that a loss meets the contract of this library's losses."""

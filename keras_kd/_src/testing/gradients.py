@@ -1,4 +1,4 @@
-"""Values and gradients on each backend, and in NumPy by differences."""
+"""Values and gradients on each backend, and finite differences in NumPy."""
 
 import functools
 
@@ -12,14 +12,14 @@ BACKEND = keras.backend.backend()
 def value_and_gradient(function, argument, *others, eagerly=False):
     """Value and gradient of `function(argument, *others)` in NumPy.
 
-    The same on each backend. On JAX it is compiled, once for each function:
-    give the same function again, not a new `lambda`.
+    For tests that run on each backend. On JAX the function is compiled, once
+    for each function object: pass the same one again, not a new `lambda`.
 
     Args:
         function: takes a tensor (or a list of them), returns a scalar.
         argument: an array, or a list of arrays.
-        *others: what else the function takes; without a gradient.
-        eagerly: whether JAX runs it operation by operation, which is slow.
+        *others: the function's other arguments, without a gradient.
+        eagerly: whether JAX runs it uncompiled, which is slow.
 
     Returns:
         The value, and the gradient in the structure of the argument.
@@ -60,7 +60,7 @@ def _on_the_backend(function, argument, others, eagerly):
 
 @functools.cache
 def _jitted(function):
-    # Kept, as compiling anew is what takes the time.
+    # Cached, as compiling takes most of the time.
     import jax
 
     return jax.jit(jax.value_and_grad(function))
@@ -71,15 +71,15 @@ def _torch_gradient(tensor):
 
 
 def compiled(function, *arguments):
-    """The function, compiled as `fit` compiles; on PyTorch, as it is.
+    """The function, compiled as by `fit`; on PyTorch, not compiled.
 
     Args:
         function: takes tensors (or lists of them).
-        *arguments: arrays (or lists, or None) with a batch axis, as examples;
-            on TensorFlow the batch size is left open.
+        *arguments: example arrays (or lists, or None) with a batch axis; on
+            TensorFlow the batch size is left open.
 
     Returns:
-        A function of tensors like the arguments.
+        A function that takes tensors of the arguments' structure.
 
     Example:
     >>> array = np.ones((2, 3), "float32")
@@ -105,12 +105,12 @@ def compiled(function, *arguments):
 
 
 def finite_differences(function, argument, step=1e-6):
-    """Gradient of a NumPy function of float64 arrays, by differences.
+    """Gradient of a NumPy function, by central differences in float64.
 
     Args:
         function: takes an array (or a list of them), returns a number.
         argument: an array, or a list of arrays.
-        step: how far each entry is moved, to either side.
+        step: by how much each entry is changed, in both directions.
 
     Returns:
         The gradient in float64, in the structure of the argument.
@@ -141,16 +141,16 @@ def _differences(evaluate, array, step):
 
 
 def assert_close(actual, expected, tolerance=1e-5, what="the values"):
-    """Raises unless arrays are equal but for rounding.
+    """Raises an `AssertionError` unless arrays are equal up to rounding.
 
     Args:
         actual: an array or a structure of arrays.
         expected: the same structure.
-        tolerance: next to the largest of the expected numbers.
-        what: what is compared, for the error.
+        tolerance: largest difference, relative to the largest expected value.
+        what: what is compared, for the error message.
 
     Raises:
-        AssertionError: they differ.
+        AssertionError: shapes or values differ.
 
     Example:
     >>> assert_close([1.0, 2.0], [1.0, 2.000001])
@@ -167,7 +167,8 @@ def assert_close(actual, expected, tolerance=1e-5, what="the values"):
 def _assert_close(actual, expected, tolerance, what):
     if actual.shape != expected.shape:
         raise AssertionError(
-            f"{what} have the shape {actual.shape}, not {expected.shape}"
+            f"{what} have the wrong shape. Received {actual.shape}, expected "
+            f"{expected.shape}."
         )
     error = np.max(np.abs(actual - expected), initial=0.0)
     allowed = tolerance * np.max(np.abs(expected), initial=0.0)

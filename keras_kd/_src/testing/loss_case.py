@@ -1,4 +1,4 @@
-"""A loss, features to try it on, and what is true of it."""
+"""LossCase: a loss, features to test it on, and its properties."""
 
 import json
 from collections.abc import Callable
@@ -15,33 +15,38 @@ from keras_kd._src.testing.gradients import value_and_gradient
 
 
 class LossCase(NamedTuple):
-    """A loss, features to try it on, and what is true of it.
+    """A loss, features to test it on, and its properties.
 
-    What `check_loss` takes as arguments, as a value: to run the checks as
-    tests of their own (`checks_of`), or to try changed cases
-    (`case._replace(...)`, as with any named tuple).
+    The arguments of `check_loss` as one object: to run each check as a separate
+    test (`checks_of`), or to test variants (`case._replace(...)`, as with any
+    named tuple).
 
     Args:
-        make: makes the loss; takes `reduction` and `name` (a class does).
-        teacher: array of shape `(samples, ...)`, six samples or more; a list
-            of arrays for a loss that is `joint`.
+        make: the loss's class, or a function that takes `reduction` and `name`
+            and returns the loss.
+        teacher: array of shape `(samples, ...)`, six samples or more; a list of
+            arrays for a `joint` loss.
         student: likewise.
         labels: array of shape `(samples,)`, for a loss that needs them.
-        reference: the loss once more, in NumPy: takes both sides in float64
-            (and `labels=` if there are any), returns values to be averaged.
-        independent: whether the value of a sample depends on no other sample.
-        identical: makes of the student's features the teacher's at which the
-            loss is least; None if there are none.
-        minimum: the loss there.
-        exact_minimum: how far value and gradient may be off there, eagerly
-            and in absolute numbers; None for bounds relative to the loss.
-        smooth: whether it is flat there; an absolute value has a corner.
-        invariances: functions of features that leave the loss as it is,
-            whichever side they are applied to.
-        any_order: whether the order of the samples is of no importance.
-        mean_over_samples: whether a sample of weight 2 is that sample twice.
-        largest: size of the largest numbers that it must stand in float32.
-        tolerance: relative to the largest expected number.
+        reference: the same loss in NumPy, if there is one: takes both sides in
+            float64 (and `labels=` if there are any), returns the values to
+            average.
+        independent: whether each sample's value is independent of the others.
+        identical: function that takes the student's features and returns the
+            teacher's at which the loss is minimal; None if there are none.
+        minimum: the value of the loss there.
+        exact_minimum: absolute tolerance of value and gradient there, not
+            compiled; None for a tolerance relative to the loss.
+        smooth: whether the gradient is 0 there; that of an absolute value is
+            not.
+        invariances: functions of features that don't change the loss, whichever
+            side they are applied to.
+        any_order: whether the loss does not depend on the order of the samples.
+        mean_over_samples: whether a sample of weight 2 has the effect of that
+            sample twice.
+        largest: size of the largest features for which value and gradient must
+            be finite in float32.
+        tolerance: tolerance relative to the largest expected value.
 
     Example:
     >>> import keras_kd as kd
@@ -76,7 +81,7 @@ class LossCase(NamedTuple):
         arguments = keras.tree.map_structure(
             ops.convert_to_tensor, [a for a in arguments if a is not None]
         )
-        # JAX compiles in any case: not twice, which is what takes the time.
+        # JAX compiles in any case; compiling twice would take too long.
         if compiled_as == "fit" and BACKEND != "jax":
             function = compiled(function, *arguments)
         return value_and_gradient(
@@ -103,7 +108,7 @@ class LossCase(NamedTuple):
         return self.reference(teacher, student, **context)
 
     def change(self, function, *sides):
-        """The case with a function applied to each array of some sides."""
+        """The case with a function applied to each array of some fields."""
         return self._replace(
             **{
                 side: keras.tree.map_structure(function, getattr(self, side))
@@ -113,12 +118,12 @@ class LossCase(NamedTuple):
         )
 
     def take(self, samples):
-        """The case of some of the samples only."""
+        """The case with some of the samples only."""
         return self.change(lambda x: x[samples], "teacher", "student", "labels")
 
     @property
     def samples(self):
-        """How many samples there are."""
+        """The number of samples."""
         return len(keras.tree.flatten(self.student)[0])
 
 
@@ -127,7 +132,7 @@ _FUNCTIONS: dict = {}
 
 def _function_of(loss, weighted, labeled):
     """The loss as a function of tensors; the same one for equal losses."""
-    # Without the name: each loss gets one of its own, equal ones are equal.
+    # Without the name, which differs even between equal losses.
     config = {**loss.get_config(), "name": None}
     config = json.dumps(keras.saving.serialize_keras_object(config))
     key = type(loss), config, weighted, labeled

@@ -1,4 +1,4 @@
-"""The contract of a verified loss, a check each, for anyone's loss."""
+"""The contract of this library's losses, as checks for any loss."""
 
 import functools
 import json
@@ -15,26 +15,27 @@ from keras_kd._src.testing.loss_case import LossCase
 
 
 def check_loss(make, teacher, student, **facts):
-    """Checks a loss of your own by the contract of this library's losses.
+    """Checks your own loss against the contract of this library's losses.
 
-    For your tests. The loss is compared with NumPy in value and gradient, and
-    tried at its minimum, with weights, in another order of the batch, with
-    extreme and constant features, with one sample, in half precision, eagerly
-    and compiled, and saved. To run the checks one by one, see `checks_of`.
+    For your tests. Value and gradient are compared with a NumPy reference, and
+    checked at the minimum, with weights, for another order of the batch, for
+    extreme and constant features, for a single sample, in half precision,
+    compiled and not compiled, and after saving. To run the checks one by one,
+    see `checks_of`.
 
     Args:
-        make: makes the loss: its class, or a function that takes
-            `reduction` and `name`.
+        make: the loss's class, or a function that takes `reduction` and `name`
+            and returns the loss.
         teacher: the teacher's features or logits, an array of six samples or
             more, shape `(samples, ...)`.
-        student: the student's.
-        **facts: what else is true of it, as in `LossCase`.
+        student: the student's features or logits, likewise.
+        **facts: other properties of the loss, as in `LossCase`.
 
     Returns:
-        List of the names of the checks that were made.
+        List of the names of the checks that were run.
 
     Raises:
-        AssertionError: the loss fails a check, which is named.
+        AssertionError: the loss fails a check; the message names it.
 
     Example:
     >>> import keras_kd as kd
@@ -61,14 +62,15 @@ def check_loss(make, teacher, student, **facts):
 def checks_of(case):
     """The checks that apply to a case, by name.
 
-    For a test of each: parametrize over the items, and call each check with
-    the case. On PyTorch, which Keras does not compile, they are the same.
+    To run each check as a separate test: parametrize over the items, and call
+    each check with the case. On PyTorch, which Keras does not compile, there is
+    no check of the compiled loss.
 
     Args:
         case: a `LossCase`.
 
     Returns:
-        Dict of names to functions that take the case, and raise an
+        Dict from names to functions that take the case, and raise an
         `AssertionError` if it fails.
 
     Example:
@@ -106,7 +108,7 @@ def _weights(case, pattern=WEIGHTS):
 
 
 def check_numpy(case):
-    """Value and gradient are those of the reference, 1e-5 relative."""
+    """Value and gradient match the reference and its finite differences."""
     value, gradient = case.value_and_gradient(case.make())
     assert_close(value, np.mean(case.expected()), case.tolerance, "values")
     expected = finite_differences(
@@ -118,7 +120,7 @@ def check_numpy(case):
 
 
 def _check_weighted_mean(case):
-    """Weights of samples reach all their values, in a column or in a list."""
+    """Weights per sample work as a column and as a list."""
     values = case.expected().reshape(case.samples, -1).mean(axis=1)
     weights = _weights(case)
     expected = np.sum(weights * values) / np.sum(weights)
@@ -132,7 +134,7 @@ def _check_weighted_mean(case):
 
 
 def check_minimum(case):
-    """Where both sides agree the loss is least, and flat if it is smooth."""
+    """Where both sides agree, the loss is minimal; its gradient 0 if smooth."""
     identical = case._replace(teacher=case.identical(case.student))
     value, gradient = identical.value_and_gradient(case.make())
     _, slope = case.value_and_gradient(case.make())
@@ -150,7 +152,7 @@ def check_minimum(case):
 
 
 def _check_exact_minimum(case):
-    # Eagerly: compiled, a corner's slope may be taken from beside the corner.
+    # Not compiled: compiled, the gradient may be that next to the minimum.
     found, slope = case.value_and_gradient(case.make(), compiled_as="nothing")
     assert abs(found - case.minimum) < case.exact_minimum, found
     for flat in keras.tree.flatten(slope):
@@ -158,7 +160,7 @@ def _check_exact_minimum(case):
 
 
 def check_invariances(case):
-    """What should change nothing, changes nothing, on either side."""
+    """The invariances hold for either side."""
     expected = case.value(case.make())
     for change in case.invariances:
         for side in ("teacher", "student"):
@@ -167,7 +169,7 @@ def check_invariances(case):
 
 
 def check_order(case):
-    """The order of the batch changes nothing but the gradient's order."""
+    """Another order of the batch changes only the order of the gradient."""
     order = np.random.default_rng(0).permutation(case.samples)
     weights = _weights(case, np.arange(1.0, 7.0, dtype="float32"))
     value, gradient = case.value_and_gradient(case.make(), weights)
@@ -183,7 +185,7 @@ def check_absent(case):
 
     def disturb(array):
         absent = ~kept.reshape((-1,) + (1,) * (array.ndim - 1))
-        # Of both signs, and huge: a constant is nothing to a softmax.
+        # Huge and of both signs: a softmax would ignore a constant.
         return np.where(absent, 1e4 * array + 100.0, array).astype(array.dtype)
 
     disturbed = case.change(disturb, "teacher", "student")
@@ -196,17 +198,19 @@ def check_absent(case):
         *map(keras.tree.flatten, (gradient, slope))
     ):
         assert_close(with_absent[kept], without, case.tolerance, "gradients")
-        assert np.all(with_absent[~kept] == 0.0), "an absent sample is pulled"
+        assert np.all(with_absent[~kept] == 0.0), (
+            "a sample of weight 0 has a gradient"
+        )
 
 
 def _has_positions(case):
-    """Whether it is one of this library's losses, of tokens or pixels."""
+    """Whether the loss is a `DistillationLoss` of tokens or pixels."""
     rank = len(keras.tree.flatten(case.student)[0].shape)
     return rank > 2 and isinstance(case.make(), DistillationLoss)
 
 
 def check_absent_positions(case):
-    """A position of weight 0 is absent; a sample has the others' mean."""
+    """A position of weight 0 is absent from the loss and its gradient."""
     loss = case.make()
     _, *positions = loss._positions_shape(
         keras.tree.flatten(case.student)[0].shape
@@ -232,7 +236,9 @@ def check_absent_positions(case):
         disturbed.value_and_gradient(loss, weights), found, case.tolerance
     )
     for array, slope in zip(*map(keras.tree.flatten, (case.student, found[1]))):
-        assert np.all(slope[absent(array)] == 0.0), "an absent one is pulled"
+        assert np.all(slope[absent(array)] == 0.0), (
+            "a position of weight 0 has a gradient"
+        )
     if not loss.joint and case.teacher.shape == case.student.shape:
         context = {} if case.labels is None else {"labels": case.labels}
         mask = np.broadcast_to(kept > 0, weights.shape)
@@ -244,8 +250,8 @@ def check_absent_positions(case):
 
 
 def check_twice(case):
-    """A sample of weight 2 is that sample twice, in the gradient, too."""
-    # As many samples as in other checks: JAX compiles once for each number.
+    """A sample of weight 2 has the effect of that sample twice."""
+    # The same number of samples as in other checks: JAX compiles for each.
     kept = int(np.sum(_weights(case) > 0))
     weights = np.ones(kept, "float32")
     weights[: case.samples - kept] = 2.0
@@ -261,7 +267,7 @@ def check_twice(case):
 
 
 def check_nobody(case):
-    """Weights of 0 throughout give 0, not NaN."""
+    """If all weights are 0, value and gradient are 0, not NaN."""
     weights = np.zeros(case.samples, "float32")
     value, gradient = case.value_and_gradient(case.make(), weights)
     assert value == 0.0, value
@@ -278,7 +284,7 @@ def _assert_finite(case, what):
 
 
 def check_extreme(case):
-    """Huge numbers give a finite value and gradient."""
+    """Huge features give a finite value and gradient."""
 
     def enlarge(array):
         return array * np.float32(case.largest / np.abs(array).max())
@@ -292,7 +298,7 @@ def _rounded(array, dtype):
 
 
 def check_half(case):
-    """In half precision the arithmetic is float32's."""
+    """For half precision features, the loss is computed in float32."""
     for dtype in ("float16", "bfloat16"):
         half = case.change(
             functools.partial(_rounded, dtype=dtype),
@@ -330,9 +336,9 @@ def check_one_sample(case):
 
 
 def check_compiled(case):
-    """Compiled, the loss is what it is eagerly."""
+    """Compiled and uncompiled, the loss is the same."""
     weights_of_runs = [_weights(case)]
-    if case.independent:  # Other losses are given ones for no weights.
+    if case.independent:  # Other losses get weights of 1 instead.
         weights_of_runs.append(None)
     for weights in weights_of_runs:
         fast, eager = (
@@ -343,12 +349,12 @@ def check_compiled(case):
 
 
 def check_serialization(case):
-    """It is the same loss after a round trip through JSON."""
+    """The loss is the same after a round trip through JSON."""
     loss = case.make(reduction="sum", name="other")
     text = json.dumps(keras.saving.serialize_keras_object(loss))
     copy = keras.saving.deserialize_keras_object(json.loads(text))
     assert type(copy) is type(loss)
     assert copy.get_config() == loss.get_config()
     assert (copy.name, copy.reduction) == ("other", "sum")
-    # Eagerly: compiled functions are shared by losses of an equal config.
+    # Not compiled: losses with equal configs share a compiled function.
     assert case.eager_value(copy) == case.eager_value(loss)
