@@ -1,4 +1,4 @@
-"""Schedules: curves that a temperature or a weight follows over steps."""
+"""Schedules: temperatures and weights that change over training steps."""
 
 from keras_kd._src.schedules import Annealing
 

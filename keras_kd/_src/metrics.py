@@ -17,28 +17,29 @@ from keras_kd._src.losses.soft_targets import soft_targets
 
 
 class TeacherMetric(keras.metrics.Mean):
-    """Base class: a mean over samples of student against teacher.
+    """Base class of metrics that compare student and teacher, over samples.
 
-    Put one into `Distiller.compile(metrics=...)` (or `weighted_metrics`): it
-    is then given the teacher's output in the place of the labels. To write
-    one, implement `values(teacher_output, student_output)`. With
-    `expects_logits = True` that is given logits, whatever the models end in: a
-    sigmoid's where there is one output or the models are known to end in
-    sigmoids (`self.binary`), else a softmax's. With `needs_labels = True` it
-    is `values(teacher_output, student_output, labels)`. Values of tokens are
-    weighted by token where it is one of the `weighted_metrics`.
+    Pass one to `Distiller.compile(metrics=...)` (or `weighted_metrics`): it
+    then gets the teacher's output in place of the labels. To write your own,
+    implement `values(teacher_output, student_output)`, which returns one value
+    per sample (or token). With `expects_logits = True` it gets logits, whatever
+    activation the models end in: those of a sigmoid if there is one output or
+    the models are known to end in sigmoids (`self.binary`), else those of a
+    softmax. With `needs_labels = True` it is
+    `values(teacher_output, student_output, labels)`. As one of the
+    `weighted_metrics`, values of tokens are weighted by token.
 
     Args:
         name, dtype: as in `keras.metrics.Metric`.
         teacher_from_logits: False if the teacher ends in a softmax or sigmoid,
-            True if in logits; by default the `Distiller` looks at the model,
-            and takes for logits what is not known.
+            True if in logits. By default the `Distiller` reads it from the
+            model, and assumes logits if it is unknown.
         student_from_logits: likewise for the student.
 
     Raises:
-        ValueError: a flag is given to a metric that compares no logits; in
-            `update_state`, there are several outputs, or the two are not of
-            the same shape.
+        ValueError: `teacher_from_logits` or `student_from_logits` is given to a
+            metric that does not compare logits; in `update_state`, there are
+            several outputs, or the two differ in shape.
 
     Example:
     >>> class LargestGap(TeacherMetric):
@@ -68,11 +69,11 @@ class TeacherMetric(keras.metrics.Mean):
         }
         check_flags(self, flags)
         self._flags = flags
-        self._activations = None, None  # Of both models, as far as known.
+        self._activations = None, None  # Those of both models, if known.
         self.binary = False
 
     def set_activations(self, teacher_activation, student_activation):
-        """Sets which activations the models end in, None where unknown."""
+        """Sets the activations that the models end in; None if unknown."""
         self._activations = teacher_activation, student_activation
 
     def update_state(
@@ -97,16 +98,17 @@ class TeacherMetric(keras.metrics.Mean):
         return super().update_state(values, sample_weight)
 
     def position_mean(self, teacher, student, labels, sample_weight=None):
-        """Its mean over the positions of `ChunkedLogits`, still to be computed.
+        """The mean over positions of `ChunkedLogits`, to be computed later.
 
         Args:
             teacher: `ChunkedLogits`, or a tensor of the same positions.
             student: `ChunkedLogits`.
-            labels: one a position, or None.
-            sample_weight: of samples or positions, or None.
+            labels: one per position, or None.
+            sample_weight: per sample or per position, or None.
 
         Returns:
-            A `PositionTerm`, and a function that takes its value.
+            A `PositionTerm`, and a function that updates the metric with its
+            value.
         """
         weight = 1.0 if sample_weight is None else sample_weight
         weight = broadcast_weights(weight, student.positions)
@@ -170,11 +172,11 @@ def _tensors(output):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class TeacherAgreement(TeacherMetric):
-    """Share of samples in which student and teacher name the same class.
+    """Share of samples for which student and teacher predict the same class.
 
-    Says how well the student copies the teacher, right or wrong; no labels
-    are needed. With a single output, the same side of 0 (of 1/2, for a
-    sigmoid's probabilities) counts as the same class.
+    Shows how well the student reproduces the teacher, right or wrong, without
+    labels. With a single output, both have the same class if both are on the
+    same side of 0 (of 1/2, for probabilities).
 
         value = mean over samples of [argmax(teacher) == argmax(student)]
 
@@ -203,7 +205,7 @@ class TeacherAgreement(TeacherMetric):
         super().__init__(name=name, dtype=dtype, **kwargs)
 
     def values(self, teacher_output, student_output):
-        """Whether both name the same class, as 1.0 or 0.0 for each sample."""
+        """1.0 for each sample with the same class on both sides, else 0.0."""
         if teacher_output.shape[-1] == 1:
             same = (teacher_output > 0) == (student_output > 0)
             return ops.cast(ops.squeeze(same, axis=-1), "float32")
@@ -215,15 +217,17 @@ class TeacherAgreement(TeacherMetric):
 class TeacherDivergence(TeacherMetric):
     """Divergence of the student's class probabilities from the teacher's.
 
-    At temperature 1 by default, whatever the temperature of training, so
-    runs can be compared. 0 for a perfect copy. Of a single output, or of
+    By default at temperature 1, whatever the temperature of training, so that
+    runs can be compared. It is 0 for a perfect copy. For a single output, or
     outputs that are known to be sigmoids, the divergences of yes and no are
     summed.
 
         value = mean over samples of sum_classes p log(p / q), in nats
+        p = softmax(teacher / T);  q = softmax(student / T)
 
     Args:
-        temperature: softens both sides first; no factor T^2.
+        temperature: T, a positive number, for both sides; there is no factor
+            T^2.
         teacher_from_logits, student_from_logits: as in `TeacherMetric`.
         name, dtype: as in `keras.metrics.Metric`.
 
@@ -250,10 +254,10 @@ class TeacherDivergence(TeacherMetric):
     def values(self, teacher_output, student_output):
         """The divergence of each sample, in nats."""
         divergence = binary_soft_targets if self.binary else soft_targets
-        tempered = divergence(
+        scaled = divergence(
             teacher_output, student_output, temperature=self.temperature
         )
-        return tempered / self.temperature**2
+        return scaled / self.temperature**2
 
     def get_config(self):
         return {**super().get_config(), "temperature": self.temperature}
@@ -263,16 +267,16 @@ class TeacherDivergence(TeacherMetric):
 class Perplexity(TeacherMetric):
     """Perplexity of a language model, of the student or of the teacher.
 
-    How many tokens the model hesitates between, in the mean: 1 is best, the
-    size of the vocabulary is what a model without knowledge has. Give it to
-    `weighted_metrics`, so that padding (weight 0) does not count, and each
-    token as much as any other. Its logarithm is the cross-entropy in nats.
+    The effective number of tokens between which the model is undecided: 1 is
+    best, and a uniform prediction has the size of the vocabulary. Pass it to
+    `weighted_metrics`, so that padding (weight 0) does not count and all other
+    tokens count equally. Its logarithm is the cross-entropy in nats.
 
         value = exp(sum(weight * -log softmax(logits)[label]) / sum(weight))
 
     Args:
-        of: "student" or "teacher".
-        name: "perplexity" or "teacher_perplexity" by default.
+        of: whose perplexity, `"student"` or `"teacher"`.
+        name: by default `"perplexity"` or `"teacher_perplexity"`.
         dtype: as in `keras.metrics.Metric`.
         teacher_from_logits, student_from_logits: as in `TeacherMetric`.
 
@@ -280,10 +284,10 @@ class Perplexity(TeacherMetric):
         teacher_output: shape `(batch, length, classes)`.
         student_output: the same shape.
         sample_weight: optional, shape `(batch,)` or `(batch, length)`.
-        labels: the tokens to be predicted, shape `(batch, length)`.
+        labels: the tokens to predict, shape `(batch, length)`.
 
     Raises:
-        ValueError: `of` is neither, or the data has no labels.
+        ValueError: `of` is neither of these, or the data has no labels.
 
     Example:
     >>> metric = Perplexity()
@@ -321,9 +325,9 @@ class Perplexity(TeacherMetric):
 
 
 class TeacherMetrics:
-    """The teacher metrics among the metrics given to `compile`, and the others.
+    """Separates the teacher metrics among those given to `compile`.
 
-    Keras would give them the labels in the place of the teacher's output.
+    Keras would pass them the labels in place of the teacher's output.
     """
 
     def __init__(self, metrics=None, weighted_metrics=None):
@@ -339,7 +343,7 @@ class TeacherMetrics:
         return [*self.plain, *self.weighted]
 
     def get_config(self):
-        """What `compile` was given, as it is saved."""
+        """The metrics given to `compile`, serialized."""
         return {
             name: keras.saving.serialize_keras_object(metrics)
             for name, metrics in self.given.items()
@@ -352,7 +356,7 @@ class TeacherMetrics:
             metric.update_state(*outputs, weight, **labels)
 
     def position_means(self, targets, logits, sample_weight):
-        """What each makes of `ChunkedLogits`, still to be computed."""
+        """Each metric's `position_mean` of `ChunkedLogits`."""
         if targets.teacher is None:
             return []
         outputs = targets.teacher.output, logits
@@ -362,7 +366,7 @@ class TeacherMetrics:
         ]
 
     def _weights(self, sample_weight):
-        """Pairs of a metric and the weights that it takes."""
+        """Pairs of a metric and its sample weights."""
         pairs = [(metric, None) for metric in self.plain]
         return pairs + [(metric, sample_weight) for metric in self.weighted]
 
@@ -381,14 +385,14 @@ class LossParts(keras.metrics.Metric):
 
         mean_part = sum_batches(samples * part) / sum_batches(samples)
 
-    One metric for all parts: one for each would cost a small student's step
-    a percent or two on PyTorch.
+    One metric for all parts: separate ones would make the step of a small
+    student one or two percent slower on PyTorch.
     """
 
     def __init__(self, names, name="loss_parts"):
         super().__init__(name=name)
         self.names = list(names)
-        # The last is the number of samples.
+        # The last entry is the number of samples.
         self.sums = self.add_variable(
             shape=(len(self.names) + 1,), initializer="zeros", name="sums"
         )

@@ -1,4 +1,4 @@
-"""Annealing: a schedule over training steps, and its curves."""
+"""Annealing: a schedule over training steps, with several curves."""
 
 import keras
 import numpy as np
@@ -29,10 +29,10 @@ CURVES = {
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class Annealing(keras.optimizers.schedules.LearningRateSchedule):
-    """A number that moves from `start` to `end` in `steps` training steps.
+    """A number that changes from `start` to `end` in `steps` training steps.
 
-    Give it in the place of a temperature or a weight; it is evaluated inside
-    the compiled step. Keras' own schedules do as well.
+    Pass it in place of a temperature or a weight: it is evaluated inside the
+    compiled step. Keras' own schedules can be used in the same way.
 
         progress = min(max(step - offset, 0) / steps, 1)
         linear:      start + (end - start) * progress
@@ -41,11 +41,12 @@ class Annealing(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         start: value at the first step.
-        end: value from step `offset + steps` on.
-        steps: length in training steps, positive.
+        end: value from step `offset + steps` onwards.
+        steps: number of training steps from `start` to `end`, positive.
         curve: `"linear"`, `"cosine"`, `"exponential"`, or a function
-            `(progress, start, end)` of `keras.ops`, progress from 0 to 1.
-        offset: the step at which it begins.
+            `(progress, start, end)` written with `keras.ops`; progress goes
+            from 0 to 1.
+        offset: the step at which the change begins.
 
     Call arguments:
         step: the training step.
@@ -73,7 +74,7 @@ class Annealing(keras.optimizers.schedules.LearningRateSchedule):
             raise ValueError(
                 'An "exponential" curve needs a positive `start` and `end`. '
                 f"Received: start={start!r}, end={end!r}. Use a small positive "
-                'number in the place of 0, or `curve="linear"`.'
+                'number instead of 0, or `curve="linear"`.'
             )
         self.start = start
         self.end = end
