@@ -205,7 +205,7 @@ class TeacherAgreement(TeacherMetric):
         super().__init__(name=name, dtype=dtype, **kwargs)
 
     def values(self, teacher_output, student_output):
-        """1.0 for each sample with the same class on both sides, else 0.0."""
+        """Whether the classes are the same, as 1.0 or 0.0 for each sample."""
         if teacher_output.shape[-1] == 1:
             same = (teacher_output > 0) == (student_output > 0)
             return ops.cast(ops.squeeze(same, axis=-1), "float32")
