@@ -1,7 +1,8 @@
 """Layers for transfers: adapters of features, and banks of samples.
 
 An adapter brings a student's features to the teacher's shape; it is trained
-with the student and no part of it.
+with the student, and is not part of it. A bank stores one row per sample of the
+data between training steps.
 """
 
 from keras_kd._src.layers.attention_adapter import AttentionAdapter

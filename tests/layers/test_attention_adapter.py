@@ -171,9 +171,9 @@ def test_token_counts_that_are_open_on_both_sides(heads):
 @pytest.mark.parametrize(
     "source, target, message",
     [
-        ((2, 5, 5), None, "joins attention maps"),
-        ((5, 5), (2, 5, 5), "joins attention maps"),
-        ((2, 5, 5), (5, 5), "joins attention maps"),
+        ((2, 5, 5), None, "takes attention maps"),
+        ((5, 5), (2, 5, 5), "takes attention maps"),
+        ((2, 5, 5), (5, 5), "takes attention maps"),
         ((2, None, None), (2, 5, 5), "unknown length"),
         ((2, 5, 5), (2, None, None), "unknown length"),
     ],

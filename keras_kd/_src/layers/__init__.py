@@ -1,1 +1,1 @@
-"""Layers: adapters of features, and banks of samples."""
+"""Layers: adapters of features, and banks of one row per sample."""

@@ -10,12 +10,12 @@ from keras_kd._src.resize import resize_axis
 class AttentionAdapter(keras.layers.Layer):
     """Matches the heads and token counts of attention maps.
 
-    For attention transfer between transformers of different shapes. The
-    teacher's heads are learned mixtures of the student's: the mixing
-    weights are a softmax over the student's heads, so each row of a mixed map
-    still sums to 1. Token axes are averaged down or interpolated up, and the
-    rows made to sum to what they summed to before. With equal heads and
-    tokens it does nothing and has no weights.
+    For attention maps of transformers of different shapes. Each of the
+    teacher's heads is approximated by a trained mixture of the student's: the
+    mixing weights are a softmax over the student's heads, so each row of a
+    mixed map still sums to 1. Token axes are averaged down or interpolated up,
+    and rows are rescaled to their former sums. With equal heads and tokens it
+    does nothing and has no weights.
 
         mixed[H] = sum_h softmax_h(mixing[h, H]) * maps[h]
 
@@ -32,7 +32,8 @@ class AttentionAdapter(keras.layers.Layer):
         `(batch, *target_shape)`.
 
     Raises:
-        ValueError: a shape is not that of attention maps (when built).
+        ValueError: a shape is not that of attention maps, or token axes of
+            unknown length differ (when built).
 
     Example:
     >>> adapter = AttentionAdapter(target_shape=(4, 6, 6))
@@ -53,7 +54,7 @@ class AttentionAdapter(keras.layers.Layer):
         source, target = tuple(input_shape[1:]), self.target_shape
         if target is None or len(source) != 3 or len(target) != 3:
             raise ValueError(
-                "AttentionAdapter joins attention maps (heads, queries, keys). "
+                "AttentionAdapter takes attention maps (heads, queries, keys). "
                 f"Received: student {source}, teacher {target}. Tap the maps "
                 "of an attention layer with 'layer:scores'."
             )
@@ -64,10 +65,10 @@ class AttentionAdapter(keras.layers.Layer):
                 f"Received: student {source}, teacher {target}. Give both "
                 "models inputs of a fixed length."
             )
-        # Equal ones are of any number, which both sides share.
+        # Equal token axes may be of unknown length: both sides share it.
         self._resizes = source[1:] != target[1:]
         if source[0] != target[0]:
-            # Zeros: at first each teacher head sees the mean of the student's.
+            # Zeros: at first each head is the mean of the student's heads.
             self.mixing = self.add_weight(
                 shape=(source[0], target[0]), initializer="zeros", name="mixing"
             )
@@ -93,7 +94,7 @@ class AttentionAdapter(keras.layers.Layer):
         return (input_shape[0], *self.target_shape)
 
     def compute_mask(self, inputs, previous_mask):
-        # That of maps is the same for all heads; of other sizes none is left.
+        # A mask of maps is kept if it is the same for all heads and sizes.
         each_head = previous_mask is not None and previous_mask.shape[1] != 1
         return None if each_head or self._resizes else previous_mask
 

@@ -11,13 +11,13 @@ from keras_kd._src.layers.positions import match_positions
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class FeatureAdapter(keras.layers.Layer):
-    """Matches whatever differs between two feature tensors (FitNets).
+    """Adapts a student's features to the teacher's shape (FitNets).
 
-    The regressor of FitNets, for layers of any two models: positions are
-    resized (averaged down, interpolated up), maps and token sequences are
-    turned into each other, positions are averaged away for a vector, and a
-    linear projection, the one trained part, changes the channels. What does
-    not differ is left alone; an adapter between equal shapes has no weights.
+    The regressor of FitNets, for layers of any two models. Positions are
+    resized (averaged down or interpolated up), maps and token sequences are
+    converted into each other, and positions are averaged for a vector. A linear
+    projection, the only trained part, changes the number of channels. What does
+    not differ is left as it is; an adapter between equal shapes has no weights.
 
         adapted = resize(features) @ kernel + bias
 
@@ -36,7 +36,7 @@ class FeatureAdapter(keras.layers.Layer):
     Args:
         target_shape: the teacher's shape without the batch; a `Transfer`
             fills it in.
-        data_format: of maps, `"channels_last"` or `"channels_first"`;
+        data_format: format of maps, `"channels_last"` or `"channels_first"`;
             Keras' setting by default.
         kwargs: as in `keras.layers.Layer`.
 
@@ -47,7 +47,8 @@ class FeatureAdapter(keras.layers.Layer):
         `(batch, *target_shape)`.
 
     Raises:
-        ValueError: the shapes can't be joined (when built).
+        ValueError: the student's features can't be brought to the target shape
+            (when built).
 
     Example:
     >>> adapter = FeatureAdapter(target_shape=(4, 4, 32))
@@ -69,7 +70,7 @@ class FeatureAdapter(keras.layers.Layer):
         check_target(self)
         source, target = self._to_last(input_shape[1:]), self._target()
         self._check(source, target)
-        # Then it is for positions of any number, which both sides share.
+        # If not, the number of positions may be unknown: both sides share it.
         self._resizes = source[:-1] != target[:-1]
         if source[-1] != target[-1]:
             self.projection = keras.layers.Dense(
@@ -123,7 +124,7 @@ class FeatureAdapter(keras.layers.Layer):
             raise ValueError(
                 "FeatureAdapter can't bring the student's features to the "
                 f"teacher's shape. Received: student {source}, teacher "
-                f"{target} (without the batch, channels last). It joins "
+                f"{target} (without the batch, channels last). It takes "
                 "vectors, token sequences (tokens, channels) and maps (height, "
                 "width, channels) of known sizes. Tap other layers, or pass a "
                 "layer of your own as the transfer's `adapter`."
@@ -149,7 +150,7 @@ class FeatureAdapter(keras.layers.Layer):
 
 
 def _square(tokens):
-    """Side of the square map in a sequence, up to 8 class tokens left out."""
+    """Side of the square map in a sequence, without up to 8 class tokens."""
     side = math.isqrt(tokens) if tokens else 0
     return side if side > 1 and tokens - side * side <= 8 else None
 

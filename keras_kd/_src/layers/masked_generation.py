@@ -1,4 +1,4 @@
-"""MaskedGeneration: generates the teacher's map from a masked student's."""
+"""MaskedGeneration: generates the teacher's map from a masked one."""
 
 import keras
 from keras import ops
@@ -21,10 +21,11 @@ CONVOLUTIONS = {
 class MaskedGeneration(keras.layers.Layer):
     """Masked generative distillation (MGD): its mask and generator.
 
-    The student's map is hidden at random positions, and a small generator has
-    to restore the teacher's whole map from the rest. So each of the student's
-    positions must describe its surroundings, which plain imitation does not
-    require. The generator is trained with the student and no part of it:
+    The student's map is masked at random positions, and a small generator has
+    to predict the teacher's complete map from the rest. So each of the
+    student's positions must represent its surroundings, which plain feature
+    matching does not require. The generator is trained with the student, and is
+    not part of it:
 
         Transfer(
             FeatureMatching(),
@@ -36,10 +37,11 @@ class MaskedGeneration(keras.layers.Layer):
 
         generated = conv3x3(relu(conv3x3(mask * align(resize(features)))))
 
-    `align` is a 1x1 convolution, there only where the channels differ. The
-    mask is drawn anew for each batch and sample, is the same for all channels,
-    and hides nothing outside of training. Positions of another number are
-    averaged down or interpolated up first; the authors' maps agree.
+    `align` is a 1x1 convolution, used only if the numbers of channels differ.
+    The mask is drawn anew for each sample of each batch, is the same for all
+    channels, and is not applied outside of training. If the numbers of
+    positions differ, the student's map is first averaged down or interpolated
+    up; the authors' maps have the same size.
 
     The authors sum the squared error over channels and positions, with a
     weight of 2e-5 for detection and segmentation and of 7e-5 (and a mask ratio
@@ -50,9 +52,9 @@ class MaskedGeneration(keras.layers.Layer):
     Args:
         target_shape: the teacher's shape without the batch; a `Transfer`
             fills it in.
-        mask_ratio: the probability that a position is hidden, in [0, 1).
+        mask_ratio: the probability that a position is masked, in [0, 1).
         axis: the channels' axis; 1 for channels-first maps.
-        seed: of the masks, an integer; None draws one.
+        seed: an integer, for the masks; None for a random one.
         kwargs: as in `keras.layers.Layer`.
 
     Input shape:
@@ -62,8 +64,8 @@ class MaskedGeneration(keras.layers.Layer):
         `(batch, *target_shape)`.
 
     Raises:
-        ValueError: `mask_ratio` is no such probability; the ranks differ, or
-            sizes are unknown (when built).
+        ValueError: `mask_ratio` is out of its range; the ranks differ, or sizes
+            are unknown (when built).
 
     Example:
     >>> adapter = MaskedGeneration(target_shape=(4, 4, 32))
@@ -99,7 +101,7 @@ class MaskedGeneration(keras.layers.Layer):
         check_same_rank(self, source, target)
         if len(target) not in CONVOLUTIONS:
             raise ValueError(
-                "MaskedGeneration hides positions, and a vector has none. "
+                "MaskedGeneration masks positions, and a vector has none. "
                 f"Received: teacher {self.target_shape}. Tap a layer whose "
                 "output is a map or a sequence."
             )
@@ -154,7 +156,7 @@ class MaskedGeneration(keras.layers.Layer):
         size, *positions, _ = ops.shape(features)
 
         def draw(size):
-            # In float32: half precision's are too coarse for a ratio.
+            # In float32: half precision is too coarse for a ratio.
             shape = (size, *positions, 1)
             return keras.random.uniform(shape, dtype="float32", seed=self.masks)
 

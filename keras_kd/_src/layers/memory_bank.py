@@ -13,28 +13,28 @@ from keras_kd._src.layers.sample_rows import SampleRows
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class MemoryBank(keras.layers.Layer):
-    """A memory bank: an embedding of each sample, for contrastive losses.
+    """A memory bank: one embedding per sample, for contrastive losses.
 
     It lets a loss contrast a sample with thousands of others that are not in
-    its batch. It holds a row of unit length for each sample and side, teacher
-    and student. Rows are not trained: they follow the embeddings in training
-    steps, and are saved and resumed with the distiller.
+    its batch. It holds a row of unit length for each sample and side (teacher
+    and student). Rows are not trained but updated from the embeddings in
+    training steps, and are saved and restored with the distiller.
 
         row = unit_length(momentum * row + (1 - momentum) * embedding)
 
-    A sample that comes more than once in a batch is written once, with the
-    mean of its embeddings; one of weight 0 is not written. Besides the rows it
-    keeps each sample's class (-1 until it is seen), the two constants that
-    make probabilities of scores, and the random generator of the draws. It
-    takes `8 * num_samples * dim` bytes, and as much again while a step
-    writes; with several replicas (TensorFlow) that for each, as all write the
+    A sample that is in a batch more than once is written once, with the mean of
+    its embeddings; one of weight 0 is not written. Besides the rows, the bank
+    stores each sample's class (-1 until it is known), the two constants that
+    turn scores into probabilities, and the state of the random generator. It
+    takes `8 * num_samples * dim` bytes, and twice that during a step; with
+    several replicas (TensorFlow) each takes that much, as each writes the
     samples of all.
 
     Args:
         num_samples: how many samples the data has, at least 2.
         dim: width of the embeddings.
-        momentum: how much of a row stays when it is written, in [0, 1).
-        seed: of the start and of the draws, an integer; None draws one.
+        momentum: the share of a row that stays when it is updated, in [0, 1).
+        seed: an integer, for initial rows and draws; None for a random one.
         kwargs: as in `keras.layers.Layer`.
 
     Raises:
@@ -85,17 +85,18 @@ class MemoryBank(keras.layers.Layer):
         )
 
     def draw(self, sample_index, num_negatives, *, training=True):
-        """Others for each sample, uniformly, none of them twice.
+        """Draws other samples for each sample, uniformly, without repetition.
 
-        If there are fewer others than that, all come equally often, but for
-        one. A batch's samples share one shuffled list of distances along the
-        data: each sample's draw is uniform, together they are not independent.
+        If there are fewer others than `num_negatives`, they are repeated,
+        equally often up to a difference of one. A batch's samples share one
+        shuffled list of index differences: the draws of each sample are
+        uniform, but those of different samples are not independent.
 
         Args:
             sample_index: sample indices, int32 of shape `(batch,)`.
             num_negatives: how many to draw for each.
-            training: False draws the same each time, and leaves the generator
-                as it is.
+            training: if False, the draws are the same each time, and the
+                generator's state does not change.
 
         Returns:
             Sample indices, int32 of shape `(batch, num_negatives)`.
@@ -110,16 +111,16 @@ class MemoryBank(keras.layers.Layer):
         return (sample_index[:, None] + distance[None, :]) % self.num_samples
 
     def share(self, negatives, classes=None):
-        """How much each draw counts: a sample's own class does not.
+        """The weight of each draw; those of the sample's own class get 0.
 
         Args:
             negatives: sample indices, of shape `(batch, num_negatives)`.
-            classes: of the batch, int32 of shape `(batch,)`; -1 or None: not
-                known.
+            classes: classes of the batch, int32 of shape `(batch,)`; -1 or None
+                if unknown.
 
         Returns:
-            Shape `(batch, num_negatives)`; the sum over a row is
-            `num_negatives`, or 0 if all are of the sample's own class.
+            Shape `(batch, num_negatives)`; each row sums to `num_negatives`, or
+            to 0 if all are of the sample's own class.
         """
         if classes is None:
             return ops.ones_like(negatives, dtype="float32")
@@ -130,16 +131,16 @@ class MemoryBank(keras.layers.Layer):
         return other * negatives.shape[1] / ops.maximum(number, 1.0)
 
     def constants(self, scores, share, weight, *, training=False):
-        """The two constants: the first training batch's estimates, then those.
+        """The two constants, estimated on the first training batch, then fixed.
 
             Z = num_samples * mean over samples and their rows of exp(score)
 
         Args:
-            scores: of both sides, each `(batch, 1 + num_negatives)`, a
-                sample's own score first.
-            share: how much each of the others counts, as `share` returns it.
-            weight: shape `(batch,)`; weighs the mean.
-            training: whether to keep them.
+            scores: the scores of both sides, each `(batch, 1 + num_negatives)`,
+                a sample's own score first.
+            share: the weights of the others, as `share` returns them.
+            weight: the samples' weights in the mean, shape `(batch,)`.
+            training: whether to store them.
 
         Returns:
             Their logarithms, shape `(2,)`, without a gradient.
@@ -179,7 +180,7 @@ class MemoryBank(keras.layers.Layer):
             new = self.momentum * batch.read(rows) + (1 - self.momentum) * mean
             batch.write(rows, ops.normalize(new, axis=-1))
         if classes is not None:
-            # Of one sample there is one class: the largest is any of them.
+            # All entries of a sample have the same class: the largest is it.
             batch.write(self.classes, batch.largest(classes))
 
     def get_config(self):
@@ -193,7 +194,7 @@ class MemoryBank(keras.layers.Layer):
 
 
 def _log_mean(scores, share, weight):
-    """Log of the mean of exp(scores); finite where nobody has a weight."""
+    """Log of the mean of exp(scores); finite if all weights are 0."""
     own = ops.ones_like(scores[:, :1])
     weight = ops.concatenate([own, share], axis=1) * weight[:, None]
     present = weight > 0

@@ -17,8 +17,9 @@ class Paraphraser(keras.layers.Layer):
     """Encodes the teacher's map as factors, for factor transfer (FT).
 
     A convolutional auto-encoder. Train it before the student, without labels,
-    to reconstruct the teacher's map, then freeze it: a transfer trains its
-    adapters, and factors that follow the student would carry nothing.
+    to reconstruct the teacher's map, then freeze it. A transfer trains its
+    adapters, and factors that were trained to match the student would no longer
+    represent the teacher.
 
         maps = keras.Model(teacher.input, teacher.get_layer("stage3").output)
         maps = maps.predict(x)
@@ -43,31 +44,32 @@ class Paraphraser(keras.layers.Layer):
         factors = encoder(map), channels c, rate * c, rate * c
         reconstruction = decoder(factors), channels rate * c, c, c
 
-    Optimizer, error, epochs and weight above are the authors' for CIFAR-10;
-    the paper has the squared error. The authors' code has no batch
-    normalization, other published code has. With several taps give a list of
-    paraphrasers, each trained on its map.
+    Optimizer, loss, epochs and weight above are the authors' for CIFAR-10; the
+    paper has the squared error. The authors' code has no batch normalization;
+    other published code does. With several taps, pass a list of paraphrasers,
+    each trained on its map.
 
     Args:
-        rate: channels of the factors, as a share of the teacher's; it may be
-            more than 1.
-        data_format: of maps, `"channels_last"` or `"channels_first"`;
+        rate: number of channels of the factors, relative to the teacher's map;
+            it may be above 1.
+        data_format: format of maps, `"channels_last"` or `"channels_first"`;
             Keras' setting by default.
         kwargs: as in `keras.layers.Layer`.
 
     Call arguments:
         inputs: the teacher's map, shape `(batch, height, width, channels)`.
-        reconstruct: whether to return the map, from its factors, in place of
-            the factors; for its own training.
-        training: whether it is a training step.
+        reconstruct: whether to return the map reconstructed from its factors
+            instead of the factors; for training the paraphraser.
+        training: whether this is a training step.
 
     Returns:
         Shape `(batch, height, width, rate * channels)`, the factors, or that
         of the inputs.
 
     Raises:
-        ValueError: `rate` is not positive; the input is no map (when built);
-            its factors are learned from before it is frozen.
+        ValueError: `rate` is not positive; the input is not a map (when built);
+            a student is trained on the factors before the paraphraser is
+            frozen.
 
     Example:
     >>> paraphraser = Paraphraser(rate=0.5)
@@ -91,8 +93,8 @@ class Paraphraser(keras.layers.Layer):
         c = _map_shape(self, input_shape)[-1]
         f = self._factors(c)
         self.encoder = _convolutions(self, "encoder", [c, c, f, f])
-        # The authors' transposed convolutions have stride 1, so they compute
-        # what convolutions compute.
+        # The authors' transposed convolutions have stride 1, which makes them
+        # ordinary convolutions.
         self.decoder = _convolutions(self, "decoder", [f, f, c, c])
 
     def call(self, inputs, reconstruct=False, training=False):
@@ -137,16 +139,18 @@ class Paraphraser(keras.layers.Layer):
 class Translator(keras.layers.Layer):
     """Brings the student's map to the teacher's factors (FT).
 
-    The counterpart of a `Paraphraser`'s encoder, trained with the student and
-    no part of it. The map is averaged down or interpolated up to the factors'
-    size first; the authors' maps agree.
+    The counterpart of a `Paraphraser`'s encoder. It is trained with the
+    student, and is not part of it. The map is first averaged down or
+    interpolated up to the size of the factors; the authors' maps have the same
+    size.
 
-        factors = encoder(resize(map)), channels c, then the factors' twice
+        factors = encoder(resize(map)), with c, f and f channels: c of the map,
+            f of the factors
 
     Args:
         target_shape: the factors' shape without the batch; a `Transfer`
             fills it in.
-        data_format: of maps, `"channels_last"` or `"channels_first"`;
+        data_format: format of maps, `"channels_last"` or `"channels_first"`;
             Keras' setting by default.
         kwargs: as in `keras.layers.Layer`.
 
@@ -157,7 +161,7 @@ class Translator(keras.layers.Layer):
         Shape `(batch, *target_shape)`.
 
     Raises:
-        ValueError: the input or the target is no map, or its size is unknown
+        ValueError: the input or the target is not a map, or its size is unknown
             (when built).
 
     Example:
@@ -214,7 +218,7 @@ def _convolutions(layer, name, channels):
             data_format="channels_last",  # TensorFlow's CPU has no other.
             activation=_leaky_relu,
             name=f"{name}_{place}",
-            # What is frozen before it is built, as on loading, stays so.
+            # Frozen before it is built, as on loading, it stays frozen.
             trainable=layer.trainable,
             dtype=layer.dtype_policy,
         )

@@ -1,10 +1,10 @@
-"""What adapters share: the channels' axis, and resized positions."""
+"""Shared by adapters: the channels' axis, and resizing of positions."""
 
 from keras_kd._src.resize import resize_axis
 
 
 def channels_last(shape, axis):
-    """A shape, with its batch axis, whose channels are moved to the end."""
+    """A shape, including the batch axis, with the channels moved to the end."""
     shape = list(shape)
     channels = shape.pop(axis)
     return (*shape, channels)
@@ -18,7 +18,7 @@ def check_same_rank(layer, source, target):
     )
     if len(source) != len(target) or unknown:
         raise ValueError(
-            f"{type(layer).__name__} joins features of the same rank and of "
+            f"{type(layer).__name__} takes features of the same rank and of "
             f"known sizes. Received: student {source[1:]}, teacher "
             f"{target[1:]} (without the batch, channels last). Tap layers of "
             "the same rank, and give both models inputs of a fixed size."
@@ -26,7 +26,7 @@ def check_same_rank(layer, source, target):
 
 
 def check_target(layer):
-    """Raises a `ValueError` where an adapter has no `target_shape` yet."""
+    """Raises a `ValueError` if an adapter has no `target_shape` yet."""
     if layer.target_shape is None:
         raise ValueError(
             f"{type(layer).__name__} needs `target_shape`, the shape to adapt "
@@ -36,7 +36,7 @@ def check_target(layer):
 
 
 def match_positions(features, positions):
-    """Resizes `(batch, ..., channels)` to positions; None keeps one."""
+    """Resizes `(batch, ..., channels)` to positions; None leaves an axis."""
     for axis, size in enumerate(positions, start=1):
         if size is not None and features.shape[axis] != size:
             features = resize_axis(features, axis, size)

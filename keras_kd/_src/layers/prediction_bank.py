@@ -1,4 +1,4 @@
-"""PredictionBank: a model's last predictions of each sample."""
+"""PredictionBank: a model's last prediction for each sample."""
 
 import keras
 from keras import ops
@@ -13,10 +13,10 @@ class PredictionBank(keras.layers.Layer):
     """The last class probabilities of each sample, for self-distillation.
 
     It lets a model learn from its previous-epoch predictions. The rows are not
-    trained: they are written in training steps, and saved and resumed with the
-    distiller. It takes `4 * num_samples * num_classes` bytes, and as much
-    again while a step writes; with several replicas (TensorFlow) that for
-    each, as all write the samples of all.
+    trained: they are written in training steps, and saved and restored with the
+    distiller. It takes `4 * num_samples * num_classes` bytes, and twice that
+    during a step; with several replicas (TensorFlow) each takes that much, as
+    each writes the samples of all.
 
     Args:
         num_samples: how many samples the data has.
@@ -24,7 +24,8 @@ class PredictionBank(keras.layers.Layer):
         kwargs: as in `keras.layers.Layer`.
 
     Raises:
-        ValueError: a number is not in its range.
+        ValueError: an argument is not a positive integer, or `num_classes` is
+            below 2.
 
     Example:
     >>> bank = PredictionBank(num_samples=5, num_classes=2)
@@ -50,7 +51,7 @@ class PredictionBank(keras.layers.Layer):
         self.built = True
 
     def read(self, sample_index):
-        """The rows of some samples, and which of them have one.
+        """The rows of some samples, and whether they have been written.
 
         Args:
             sample_index: sample indices, int32 of shape `(batch,)`.
@@ -62,13 +63,14 @@ class PredictionBank(keras.layers.Layer):
         return rows, ops.any(rows > 0, axis=-1)
 
     def write(self, probabilities, sample_index, sample_weight):
-        """Puts predictions in their samples' rows.
+        """Writes predictions to their samples' rows.
 
         Args:
-            probabilities: shape `(batch, num_classes)`. Of a sample that
-                comes more than once, the mean is written.
+            probabilities: shape `(batch, num_classes)`. For a sample that comes
+                more than once, the mean is written.
             sample_index: sample indices, int32 of shape `(batch,)`.
-            sample_weight: shape `(batch,)`; of weight 0 nothing is written.
+            sample_weight: shape `(batch,)`; samples of weight 0 are not
+                written.
         """
         probabilities, *of_samples = of_all_replicas(
             probabilities, sample_index, sample_weight

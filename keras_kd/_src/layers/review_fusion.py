@@ -1,4 +1,4 @@
-"""ReviewFusion: the student's stages, each fused with those after it."""
+"""ReviewFusion: each of the student's stages, fused with deeper ones."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_kd._src.arguments import integer
 
-# The authors' Kaiming initialization with a=1, in Keras' words.
+# The authors' Kaiming initialization with a=1, as Keras calls it.
 PLAIN = {"use_bias": False, "kernel_initializer": "lecun_uniform"}
 
 
@@ -14,9 +14,9 @@ PLAIN = {"use_bias": False, "kernel_initializer": "lecun_uniform"}
 class ReviewFusion(keras.layers.Layer):
     """Fuses the student's deeper stages into its shallower ones (ReviewKD).
 
-    Each of the teacher's stages then teaches the student's of that depth and
-    all that follow. One adapter, trained with the student and no part of it,
-    for all taps of a transfer, from shallow to deep:
+    Each of the teacher's stages is then the target for the student's stage of
+    that depth and for all deeper ones. It is one adapter for all taps of a
+    transfer, from shallow to deep, trained with the student and not part of it:
 
         kd.Transfer(
             kd.losses.HierarchicalContext(),
@@ -27,10 +27,10 @@ class ReviewFusion(keras.layers.Layer):
             weight=5.0,
         )
 
-    As published, the last stage is the pooled vector, as a map of one
-    position (the loss compares maps, so the teacher's is pooled to one), and
-    the teacher is read before its activations. The authors' warm-up of 20
-    epochs (1 on ImageNet) is the callback
+    As published, the last stage is the pooled vector, as a map of one position
+    (the loss compares maps, so the teacher's last map is pooled, too), and the
+    teacher is tapped before its activations. The authors' warm-up of 20 epochs
+    (1 on ImageNet) is the callback
 
         kd.callbacks.WeightAnnealing(
             0.0, 5.0, transfer="hierarchical_context", epochs=21
@@ -39,33 +39,35 @@ class ReviewFusion(keras.layers.Layer):
     From the deepest stage to the first, the student's `map` becomes
 
         x = norm(conv1x1(map)), with `mid_channels` channels
-        y = nearest(fused of the stage behind), at the size of x
-        a, b = sigmoid(conv1x1([x, y])), two numbers a position
-        fused = nearest(a * x + b * y), at the teacher's size; the deepest: x
+        y = nearest(fused of the next deeper stage), at the size of x
+        a, b = sigmoid(conv1x1([x, y])), two numbers per position
+        fused = nearest(a * x + b * y), at the teacher's size; at the deepest: x
         output = norm(conv3x3(fused)), with the teacher's channels
 
-    `norm` is batch normalization, over all samples whatever their weight.
+    `norm` is batch normalization, over all samples regardless of weights.
 
     Args:
-        target_shapes: the teacher's shapes without the batch, one a stage; a
+        target_shapes: the teacher's shapes without the batch, one per stage; a
             `Transfer` fills them in.
-        mid_channels: channels of the fused maps; by default those of the
-            student's deepest stage, 512 at most, as the authors have it.
+        mid_channels: number of channels of the fused maps; by default that of
+            the student's deepest stage, but at most 512, as in the authors'
+            code.
         data_format: `"channels_last"` or `"channels_first"`; Keras' by default.
         kwargs: as in `keras.layers.Layer`.
 
     Call arguments:
         inputs: list of the student's maps, shapes `(batch, height, width,
             channels)`, or vectors `(batch, channels)`, shallow to deep.
-        training: whether the batch's own statistics are used, and kept.
+        training: whether batch normalization uses the batch's statistics, and
+            updates its own.
 
     Returns:
         A list of tensors of shapes `(batch, *target_shape)`.
 
     Raises:
-        ValueError: `mid_channels` is not positive; there are not as many
-            stages as targets, or less than two; a size is unknown; the stages
-            are not in order (when built).
+        ValueError: `mid_channels` is not positive; the numbers of stages and
+            targets differ, or there are fewer than two; a size is unknown; the
+            stages are not in order (when built).
 
     Example:
     >>> fusion = ReviewFusion([(8, 8, 16), (4, 4, 32)])
@@ -108,7 +110,7 @@ class ReviewFusion(keras.layers.Layer):
                 target,
                 fuses=number < len(sources) - 1,
                 name=f"stage_{number}",
-                # What is frozen before it is built, as on loading, stays so.
+                # Frozen before it is built, as on loading, it stays frozen.
                 trainable=self.trainable,
                 dtype=self.dtype_policy,
             )
@@ -155,7 +157,7 @@ class ReviewFusion(keras.layers.Layer):
 
 
 class _Stage(keras.layers.Layer):
-    """One stage: its map, fused with the deeper ones, as the teacher's."""
+    """One stage: its map fused with deeper ones, in the teacher's shape."""
 
     def __init__(self, mid_channels, target, *, fuses, **kwargs):
         super().__init__(**kwargs)
@@ -211,7 +213,7 @@ class _Stage(keras.layers.Layer):
 
 
 def _nearest(maps, size):
-    """Resizes `(batch, height, width, channels)`, each value as it is."""
+    """Resizes `(batch, height, width, channels)` by nearest neighbors."""
     for axis, length in enumerate(size, start=1):
         before = maps.shape[axis]
         if before != length:
@@ -237,9 +239,9 @@ def _check(sources, targets):
     elif any(len(shape) != 3 or None in shape for shape in shapes):
         problem = "fuses maps (height, width, channels) of known sizes."
     elif sources != sorted(sources, key=lambda shape: shape[:2], reverse=True):
-        problem = "takes stages from shallow, with large maps, to deep."
+        problem = "takes stages from shallow (large maps) to deep (small ones)."
     elif any(t[:2] == (1, 1) != s[:2] for s, t in zip(sources, targets)):
-        problem = "takes a vector for a vector: tap where the student pools."
+        problem = "pairs vectors with vectors: tap where the student pools."
     else:
         return
     raise ValueError(

@@ -1,13 +1,13 @@
-"""What the banks share: one row for each sample, written in a step."""
+"""Shared by the banks: rows, one for each sample, written in a step."""
 
 from keras import ops
 
 
 class SampleRows:
-    """The rows that one batch writes: one for each sample, absent ones none."""
+    """The rows that a batch writes, one per sample of a weight above 0."""
 
-    # Where a sample comes twice in a batch, all of its entries write the same
-    # row: which of them is written last is then of no importance.
+    # If a sample is in a batch twice, all of its entries write the same row, so
+    # that it does not matter which of them is written last.
 
     def __init__(self, sample_index, sample_weight):
         same = ops.equal(sample_index[:, None], sample_index[None, :])
@@ -26,11 +26,11 @@ class SampleRows:
         return ops.max(ops.where(self.same > 0, numbers[None, :], -1), axis=1)
 
     def read(self, variable):
-        """The rows of a variable as they are."""
+        """The current rows of a variable."""
         return ops.take(ops.convert_to_tensor(variable), self.index, axis=0)
 
     def write(self, variable, values):
-        """Writes rows, without a gradient, but for samples of weight 0."""
+        """Writes rows, without a gradient; not those of samples of weight 0."""
         present = self.count > 0
         if len(values.shape) > 1:
             present = ops.expand_dims(present, -1)

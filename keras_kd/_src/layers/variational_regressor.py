@@ -1,4 +1,4 @@
-"""VariationalRegressor: predicts the teacher's features, and how surely."""
+"""VariationalRegressor: predicts the teacher's features with variances."""
 
 import math
 
@@ -18,23 +18,24 @@ class VariationalRegressor(keras.layers.Layer):
 
     The adapter of a transfer of `VariationalInformation`.
 
-    Three projections at each position (1x1 convolutions without biases, ReLU
-    in between) predict the teacher's features; a trained variance for each
-    channel, the same at all positions and for all samples, is the uncertainty.
-    Positions of another number are averaged down or interpolated up first.
+    Three projections at each position (1x1 convolutions without biases, with
+    ReLU in between) predict the mean of the teacher's features. The uncertainty
+    is one trained variance per channel, the same at all positions and for all
+    samples. If the numbers of positions differ, the features are first averaged
+    down or interpolated up.
 
         mean = W3 relu(W2 relu(W1 features))
         variance = softplus(rho) + 1e-5
         output = (mean, variance), one after the other on the channels' axis
 
-    The output is float32 under mixed precision, too: float16 has no room for
-    small variances.
+    The output is float32 even under mixed precision, as float16 is too coarse
+    for small variances.
 
     Args:
         target_shape: the teacher's shape without the batch; a `Transfer`
             fills it in.
-        initial_variance: of each channel, more than 1e-5. 5.0 is that of the
-            paper.
+        initial_variance: initial variance of each channel, above 1e-5; 5.0 in
+            the paper.
         axis: the channels' axis; 1 for channels-first maps.
         kwargs: as in `keras.layers.Layer`.
 
@@ -42,7 +43,7 @@ class VariationalRegressor(keras.layers.Layer):
         `(batch, ..., channels)`, of the teacher's rank.
 
     Output shape:
-        `(batch, *target_shape)` with twice as many channels.
+        `(batch, *target_shape)`, with twice the number of channels.
 
     Raises:
         ValueError: `initial_variance` is too small; the ranks differ, or sizes
