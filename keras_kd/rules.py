@@ -1,9 +1,9 @@
-"""Rules: target filtering and refinement, before the student learns.
+"""Rules: target filtering and refinement.
 
-A teacher's predictions are not all worth learning. A rule of a `Transfer`
-drops or weighs samples (target filtering), or changes logits and temperatures
-(refinement). The field also calls it knowledge purification: removing from the
-knowledge that is transferred what would mislead the student.
+Not all of a teacher's predictions are good targets. A rule of a `Transfer`
+drops or re-weights samples (target filtering), or changes logits and
+temperatures (refinement). The field also calls this knowledge purification:
+removing from the transferred knowledge what would mislead the student.
 """
 
 from keras_kd._src.rules.audit import Audit

@@ -1,4 +1,4 @@
-"""audit: which samples the rules change, before anything is trained."""
+"""audit: shows which samples rules change, before training."""
 
 from typing import NamedTuple
 
@@ -12,15 +12,15 @@ from keras_kd._src.rules.rule_inputs import apply_rules
 
 
 class Touched(NamedTuple):
-    """Which samples one rule changed, and how many of each class.
+    """The samples that one rule changed, and their number in each class.
 
-    An entry of an `Audit`; look at `samples` to see what a rule takes away.
+    An entry of an `Audit`; look at `samples` to see what a rule drops.
 
     Attributes:
         rule: the rule's name.
         samples: sample indices, in order.
-        of_class: how many of each class; by label, or where there is none by
-            the teacher's first choice, shape `(classes,)`.
+        of_class: how many in each class, shape `(classes,)`; by the label, or
+            by the teacher's top class for samples without one.
 
     Example:
     >>> Touched("drop_wrong", np.array([3, 7]), np.array([1, 1])).rule
@@ -37,7 +37,7 @@ class Audit(list):
 
     Args:
         touched: the `Touched`, in the rules' order.
-        samples: how many samples there are.
+        samples: the number of all samples.
 
     Example:
     >>> touched = Touched("drop_wrong", np.array([3, 7]), np.array([2, 0]))
@@ -69,36 +69,37 @@ def audit(
     teacher_from_logits=True,
     student_from_logits=True,
 ):
-    """Tries rules on a teacher's predictions: which samples would they change?
+    """Shows which samples rules would change, before anything is trained.
 
-    Look before you drop: a rule that changes half of the data, or mostly one
-    class, does something else than it was meant to. Each rule gets what those
-    before it left, and all of the data as one batch. Nothing is trained:
-    `DropAtRandom` changes nothing, and `DropUnusual` judges all of the data by
-    its own mean and deviation. The rules are left as they were, but built.
+    Use it before training with rules: if a rule changes half of the data, or
+    mostly one class, it does not do what was intended. Each rule gets the
+    results of the rules before it, and all of the data as one batch. As this is
+    not a training step, `DropAtRandom` changes nothing; `DropUnusual` compares
+    all of the data with its own mean and deviation. The rules' variables do not
+    change, but rules are built if they were not.
 
     Args:
         rules: list of rules, as for a `Transfer`.
-        teacher_logits: the teacher's predictions of all of the data, in order
-            (`teacher.predict(x)`), shape `(samples, classes)`. Of tokens or
-            pixels, `(samples, ..., classes)`, each is a sample here.
-        labels: class numbers, shape `(samples,)`, -1 for none; or of tokens
-            or pixels, `(samples, ...)`.
-        student_logits: the student's predictions likewise, for rules that
-            read them.
-        teacher_features: for rules with taps of their own: dict, tap text ->
+        teacher_logits: the teacher's predictions for all of the data, in order
+            (`teacher.predict(x)`), shape `(samples, classes)`. In predictions
+            for tokens or pixels, `(samples, ..., classes)`, each counts as a
+            sample.
+        labels: class numbers, shape `(samples,)`, -1 for none; for tokens or
+            pixels, `(samples, ...)`.
+        student_logits: the student's predictions, for rules that read them.
+        teacher_features: for rules with their own taps: a dict from each tap to
             the teacher's activations there, such as
             `{"members/0": first.predict(x)}`.
         teacher_from_logits: False if the teacher predicts probabilities.
         student_from_logits: likewise for the student.
 
     Returns:
-        An `Audit`: for each rule which samples it changed (their weight,
-        logits or temperature), and how many of each class.
+        An `Audit`: for each rule, the samples whose weight, logits or
+        temperature it changed, and their number in each class.
 
     Raises:
-        ValueError: a rule needs labels, the student's logits or features, and
-            there are none.
+        ValueError: a rule needs labels, the student's logits or features that
+            are not given.
 
     Example:
     >>> import keras_kd as kd
@@ -156,7 +157,7 @@ def _check(rule, inputs):
     missing = [t.text for t in rule.teacher_taps if t.text not in known]
     if missing:
         raise ValueError(
-            f"Rule {name} reads the teacher at taps of its own. Received: an "
+            f"Rule {name} reads the teacher at its own taps. Received: an "
             f"audit without {missing}. Pass `teacher_features=`, a dict from "
             "each tap to the teacher's activations there."
         )
@@ -165,7 +166,7 @@ def _check(rule, inputs):
 def _tried(rule, inputs):
     if not rule.built:
         rule.build(tuple(inputs.teacher_logits.shape))
-    # The scope drops what a rule writes to its variables.
+    # The scope discards what a rule writes to its variables.
     with keras.StatelessScope():
         rule.update_state(inputs)
         return apply_rules([rule], inputs)

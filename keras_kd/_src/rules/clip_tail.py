@@ -1,4 +1,4 @@
-"""ClipTail: leave out the classes that the teacher finds very unlikely."""
+"""ClipTail: remove classes with low teacher probabilities from targets."""
 
 import keras
 from keras import ops
@@ -9,19 +9,19 @@ from keras_kd._src.rules.rule import Rule
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class ClipTail(Rule):
-    """Removes the classes that the teacher finds unlikely from its targets.
+    """Removes classes with low probabilities from the teacher's targets.
 
-    The tail of a teacher's distribution is mostly noise, and a high
-    temperature raises it. The other classes share what the tail had, as their
-    logits stay.
+    The tail of a teacher's distribution is mostly noise, and a high temperature
+    amplifies it. The logits of the other classes stay, so that they share the
+    tail's probability in proportion.
 
         teacher_logits = -1e4   where softmax(teacher_logits) < below
 
-    The likeliest class always stays. The threshold is on the probabilities at
-    temperature 1, whatever the loss's own temperature is.
+    The top class always stays. The threshold applies to the probabilities at
+    temperature 1, whatever the temperature of the loss.
 
     Args:
-        below: the probability under which a class is left out, 0 to 1.
+        below: the probability below which a class is removed, in [0, 1).
         name: the rule's name.
 
     Raises:
@@ -34,9 +34,9 @@ class ClipTail(Rule):
     >>> [float(logit) for logit in ClipTail(0.01).apply(inputs)[0][0]]
     [4.0, 3.0, -10000.0]
 
-    Reference: the cut is that of Holtzman et al., 2019, "The Curious Case of
-    Neural Text Degeneration", arXiv 1904.09751, by probability in place of
-    mass.
+    Reference: after Holtzman et al., 2019, "The Curious Case of Neural Text
+    Degeneration", arXiv 1904.09751 (nucleus sampling; here the cut is at a
+    probability instead of a cumulative probability).
     """
 
     def __init__(self, below=1e-3, name=None):

@@ -1,4 +1,4 @@
-"""How difficult samples are: by entropy, and by cross-entropy with labels."""
+"""Difficulty of samples: by entropy, or by cross-entropy with labels."""
 
 import math
 
@@ -14,10 +14,10 @@ def log_probabilities(logits, temperature=1.0):
 
 
 def normalized_entropy(logits, temperature=1.0):
-    """Entropy over log(classes), shape `(...)`: 0 for one class, 1 for even."""
+    """Entropy / log(classes), shape `(...)`: 0 if certain, 1 if uniform."""
     log_p = log_probabilities(logits, temperature)
     entropy = -ops.sum(ops.exp(log_p) * log_p, axis=-1)
-    # One class has no entropy; rounding may give a little more than 1.
+    # A single class has entropy 0; rounding may give slightly more than 1.
     largest = math.log(max(log_p.shape[-1], 2))
     return ops.clip(entropy / largest, 0.0, 1.0)
 

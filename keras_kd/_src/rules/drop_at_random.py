@@ -1,4 +1,4 @@
-"""DropAtRandom: leave a teacher out of some batches, at random."""
+"""DropAtRandom: drop a teacher from random batches."""
 
 import keras
 from keras import ops
@@ -11,9 +11,9 @@ from keras_kd._src.rules.rule import Rule
 class DropAtRandom(Rule):
     """Leaves a transfer out of some batches, at random (stochastic DGKD).
 
-    For a student of several teachers, or of a teacher and its assistants, one
-    transfer each: it can't lean on any one of them, as units in dropout can't
-    lean on each other. Give each transfer a rule of its own:
+    For a student of several teachers, or of a teacher and its assistants, with
+    one transfer for each. As with dropout, the student can't rely on any one of
+    them. Give each transfer its own rule:
 
         Transfer(SoftTargets(5.0), teacher="members/0",
                  rules=[DropAtRandom(0.25, seed=0)], name="assistant")
@@ -21,17 +21,17 @@ class DropAtRandom(Rule):
         weight = 0        for all samples of the batch, with probability rate
         weight = weight   otherwise
 
-    One draw decides for a whole batch; the term is then 0. Only training
-    steps draw: in `evaluate` and in the audit nothing is dropped. What is left
-    is not scaled up, as in the authors' code. That code leaves out one of n
-    teachers in each batch (`--drop-num 1`), so that n - 1 always stay; here
-    each transfer draws for itself, and now and then all are left out. The
-    rate that drops as many is 1 / n.
+    One draw decides for the whole batch; if it is dropped, the term is 0. Only
+    training steps draw: in `evaluate` and in the audit nothing is dropped. As
+    in the authors' code, the remaining terms are not scaled up. That code drops
+    one of n teachers in each batch (`--drop-num 1`), so that n - 1 always stay.
+    Here each transfer draws independently, and now and then all are dropped; a
+    rate of 1 / n drops the same number on average.
 
     Args:
-        rate: the probability of being left out, 0 to 1.
-        seed: of the draws, an integer; None draws one. The generator's state
-            is saved, and a resumed run goes on with it.
+        rate: the probability that a batch is dropped, in [0, 1).
+        seed: an integer, for the draws; None for a random one. The generator's
+            state is saved, and a resumed run continues with it.
         name: the rule's name.
 
     Raises:

@@ -1,4 +1,4 @@
-"""DropUnsure: leave out samples of which the teacher is unsure."""
+"""DropUnsure: drop samples of low teacher confidence."""
 
 import keras
 from keras import ops
@@ -9,21 +9,23 @@ from keras_kd._src.rules.rule import Rule
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class DropUnsure(Rule):
-    """Drops the samples of which the teacher is unsure, or weighs them less.
+    """Drops samples of low teacher confidence, or reduces their weight.
 
-    For unlabelled images, above all those that are none of the classes, and
-    for a teacher whose errors are among its unsure predictions. Look at
-    `audit` first: much of what soft targets teach is in those as well.
+    For unlabelled images, especially if some belong to none of the classes, and
+    for a teacher whose errors are mostly among its unsure predictions. Look at
+    `audit` first: unsure predictions also hold much of what the student can
+    learn from soft targets.
 
         weight = keep * weight   where max(softmax(teacher_logits)) < below
 
     Args:
-        below: the confidence from which a sample counts in full, 0 to 1.
-        keep: how much of its weight an unsure sample keeps, 0 to 1.
+        below: the confidence from which a sample has its full weight, in [0,
+            1).
+        keep: the share of its weight that an unsure sample keeps, in [0, 1).
         name: the rule's name.
 
     Raises:
-        ValueError: an argument is not in its range.
+        ValueError: an argument is out of its range.
 
     Example:
     >>> from keras_kd.rules import RuleInputs

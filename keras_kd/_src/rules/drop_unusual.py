@@ -1,4 +1,4 @@
-"""DropUnusual: leave out samples of unusually low teacher confidence."""
+"""DropUnusual: drop samples of unusually low teacher confidence."""
 
 import keras
 from keras import ops
@@ -7,9 +7,9 @@ from keras_kd._src.arguments import number
 from keras_kd._src.backend import of_all_replicas
 from keras_kd._src.rules.rule import Rule
 
-# How many samples of a class are seen before one of them is judged.
+# How many samples of a class are needed before any of them is dropped.
 _ENOUGH = 10.0
-# Confidences nearer than this are alike, though a sure teacher's spread less.
+# The smallest deviation: a confident teacher's may be even smaller.
 _LEAST_DEVIATION = 1e-4
 
 
@@ -17,35 +17,39 @@ _LEAST_DEVIATION = 1e-4
 class DropUnusual(Rule):
     """Drops samples of unusually low teacher confidence (after SoftMatch).
 
-    A fixed threshold (`DropUnsure`) takes most from the classes that a teacher
-    finds hard. This one keeps statistics, over training steps, of how sure the
-    teacher usually is when it chooses a class, and drops what is far below
-    that: images of nothing it knows, broken ones, many of its errors.
+    A fixed threshold (`DropUnsure`) drops most from the classes that are hard
+    for the teacher. This rule keeps statistics, over training steps, of the
+    teacher's confidence for each predicted class, and drops samples far below
+    the usual: images unlike the training data, corrupted ones, many of its
+    errors.
 
         confidence = max(softmax(teacher_logits))
-        z = (mean - confidence) / standard deviation, of the class it chooses
+        z = (mean - confidence) / standard deviation, of the predicted class
         weight = keep * weight                    where z > deviations
         weight = exp(-2 (z / deviations)^2) * weight, where z > 0, if soft
 
-    The mean and the deviation are those of the batches so far, the present
-    one left out, where each batch counts `momentum` times as much as the one
-    after it. Of a class of which fewer than 10 samples have been seen nothing
-    is dropped. The statistics are saved; `evaluate` does not change them. In
-    the audit all of the data is judged by its own mean and deviation.
+    The mean and the deviation are those of the batches before the current one;
+    each batch counts `momentum` times as much as the next. As long as fewer
+    than 10 samples of a class have been seen, none of that class is dropped.
+    The statistics are saved; `evaluate` does not change them. In the audit all
+    of the data is compared with its own mean and deviation.
 
-    Soft weights are the published form (the paper's formula at 2 deviations,
-    the authors' code at 1), where a batch counts by its mean and variance,
-    and the statistics begin at 1 / classes and 1. The losses' mean is
-    weighted: only the weights' proportions within a batch count.
+    Soft weights are the published form (the paper's formula with
+    `deviations=2.0`, the authors' code with 1.0). There the statistics are
+    moving averages of each batch's mean and variance, starting at 1 / classes
+    and 1. The mean of the losses is weighted, so only the proportions of the
+    weights within a batch matter.
 
     Args:
-        deviations: how many standard deviations below the mean are unusual,
-            positive.
-        soft: whether weights fall off by a Gaussian, and nothing is dropped.
-        keep: how much of its weight a dropped sample keeps, 0 to 1.
-        per_class: whether the classes have statistics of their own; False for
-            one of all predictions.
-        momentum: how much of the statistics stays after a batch, 0 to 1.
+        deviations: how many standard deviations below the mean count as
+            unusual, positive.
+        soft: whether weights decrease as a Gaussian, instead of dropping
+            samples.
+        keep: the share of its weight that a dropped sample keeps, in [0, 1).
+        per_class: whether each class has its own statistics; False for common
+            ones of all predictions.
+        momentum: the share of the statistics that stays after a batch, in [0,
+            1).
         name: the rule's name.
 
     Raises:
@@ -125,9 +129,9 @@ class DropUnusual(Rule):
         self._update(count, mean, ops.sum(apart, axis=0))
 
     def _update(self, count, mean, squares):
-        """Joins a batch's count, mean and sum of squares with those so far."""
-        # Squares about the mean, as confidences near 1 differ by less than the
-        # rounding of a mean of squares.
+        """Merges a batch's count, mean and sum of squares with earlier ones."""
+        # Squared deviations from the mean: confidences near 1 differ by less
+        # than the rounding error of a mean of squares.
         earlier = self.momentum * self.count
         total = earlier + count
         apart = mean - self.mean

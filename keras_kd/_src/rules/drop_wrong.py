@@ -1,4 +1,4 @@
-"""DropWrong: leave out samples on which the teacher is wrong."""
+"""DropWrong: drop samples on which the teacher is wrong."""
 
 import keras
 from keras import ops
@@ -10,16 +10,16 @@ from keras_kd._src.rules.rule import Rule
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class DropWrong(Rule):
-    """Drops the samples on which the teacher is wrong, or weighs them less.
+    """Drops samples on which the teacher is wrong, or reduces their weight.
 
-    For a teacher that is partly wrong beside labels that are mostly right. With
-    noisy labels it drops good targets, too: there `DropUnsure` or a correction
-    is the safer choice. A sample without a label (-1) stays.
+    For a teacher that is partly wrong, with labels that are mostly right. With
+    noisy labels it drops good targets, too: `DropUnsure` or a correction is
+    safer there. A sample without a label (-1) keeps its weight.
 
         weight = keep * weight   where argmax(teacher_logits) != label
 
     Args:
-        keep: how much of its weight such a sample keeps, 0 to 1.
+        keep: the share of its weight that such a sample keeps, in [0, 1).
         name: the rule's name.
 
     Raises:
@@ -45,7 +45,7 @@ class DropWrong(Rule):
     def apply(self, inputs):
         is_target = true_class(inputs.labels, inputs.teacher_logits)
         best = ops.max(inputs.teacher_logits, axis=-1, keepdims=True)
-        # Of two classes that are equally likely, the true one is no error.
+        # If the true class is one of two equally likely ones, it is no error.
         right = ops.any(
             ops.logical_and(is_target, inputs.teacher_logits >= best), axis=-1
         )

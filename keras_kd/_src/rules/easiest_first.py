@@ -1,4 +1,4 @@
-"""EasiestFirst: a curriculum, the easiest samples first, then harder ones."""
+"""EasiestFirst: a curriculum, with the easiest samples first."""
 
 import keras
 from keras import ops
@@ -12,10 +12,10 @@ from keras_kd._src.rules.rule import Rule
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class EasiestFirst(Rule):
-    """Keeps the easiest share of each batch: a curriculum, or self-paced (SPL).
+    """Keeps the easiest share of each batch (curriculum learning, SPL).
 
-    A student that is far behind its teacher may learn more from what is easy
-    at first. A schedule over training steps brings in the harder ones:
+    For a student that is far behind its teacher, and may learn more from easy
+    samples at first. A schedule over training steps adds the harder ones:
 
         EasiestFirst(Annealing(0.3, 1.0, steps=2000))
 
@@ -23,24 +23,24 @@ class EasiestFirst(Rule):
         weight = weight   of the `kept` samples that are easiest
         weight = 0        of the others
 
-    With `by="student_loss"` and a share below 1 it is self-paced learning;
-    by the teacher, the order does not depend on the student. Samples that are
-    as hard as the last that is kept are kept, too. A sample of weight 0 does
-    not count; one without a label (-1) is not ranked, and kept, where the
-    labels decide what is easy. The losses' mean is weighted: those that are
-    kept share the weight of all. Of several replicas (TensorFlow) each keeps
-    the easiest of its own part of a batch.
+    With `by="student_loss"` and a share below 1, this is self-paced learning;
+    with the two others, the ranking does not depend on the student. Samples
+    that are as hard as the last one kept are kept, too. A sample of weight 0
+    does not count. If the ranking needs labels, a sample without one (-1) is
+    kept. The mean of the losses is weighted, so the kept samples share the
+    weight of all. With several replicas (TensorFlow), each keeps the easiest
+    samples of its own part of a batch.
 
     Args:
-        share: of the batch, above 0 and at most 1, or a
+        share: the share of the batch to keep, above 0 and at most 1, or a
             `LearningRateSchedule` over training steps. A variable that can be
-            assigned later, logged as `<transfer>_share` where it moves.
-        by: what makes a sample hard: `"teacher_entropy"`, `"teacher_loss"`
+            assigned later, logged as `<transfer>_share` if it changes.
+        by: the measure of difficulty: `"teacher_entropy"`, `"teacher_loss"`
             (the teacher's cross-entropy with the labels) or `"student_loss"`.
         name: the rule's name.
 
     Raises:
-        ValueError: `share` is out of its range, or `by` is none of those.
+        ValueError: `share` is out of its range, or `by` is not one of these.
 
     Example:
     >>> from keras_kd.rules import RuleInputs
@@ -106,7 +106,7 @@ def _last_kept(hardness, ranked, share):
     """The hardness of the hardest sample that is kept."""
     in_order = ops.sort(ops.where(ranked, hardness, float("inf")))
     samples = ops.sum(ops.cast(ranked, "float32"))
-    # Less a little: 0.3 * 50 is 15.000001 in float32, and would keep 16.
+    # Slightly less: 0.3 * 50 is 15.000001 in float32, and would keep 16.
     kept = ops.ceil(ops.minimum(share, 1.0) * samples - 1e-3)
     return ops.take(in_order, ops.cast(ops.maximum(kept, 1.0), "int32") - 1)
 
@@ -115,5 +115,5 @@ def _check(share):
     if float(share(0) if callable(share) else share) > 1.0:
         raise ValueError(
             "Argument `share` must be a number above 0 and at most 1, or a "
-            f"schedule that begins there. Received: share={share!r}."
+            f"schedule that starts in that range. Received: share={share!r}."
         )

@@ -1,4 +1,4 @@
-"""LearnedTemperature: a temperature trained against the student."""
+"""LearnedTemperature: a temperature trained adversarially."""
 
 import keras
 from keras import ops
@@ -12,12 +12,13 @@ from keras_kd._src.rules.rule import Rule
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class LearnedTemperature(Rule):
-    """Learns the temperature against the student: curriculum learning (CTKD).
+    """Trains the temperature adversarially: curriculum temperature (CTKD).
 
-    The temperature is trained with the student, by the same optimizer and the
-    same loss, but with its gradient reversed: where the student lowers the
-    loss, it raises it. How strongly grows over the first epochs, so that the
-    task is easy at first:
+    For long runs, and instead of tuning the temperature. It is trained with the
+    student, by the same optimizer and on the same loss, but with a reversed
+    gradient: the student minimizes the loss, the temperature maximizes it. The
+    strength of the reversal grows over the first epochs, so that the task is
+    easy at first:
 
         LearnedTemperature(Annealing(0.0, 1.0, steps=10 * steps_per_epoch,
                                      curve="cosine"))
@@ -25,30 +26,31 @@ class LearnedTemperature(Rule):
         logit = one trainable number, or with per_sample=True
                 dense(relu(dense([softmax(teacher), softmax(student)])))
         T = low + (high - low) * sigmoid(logit)
-        gradient of the logit = -reversal * that of the loss
+        gradient of the logit = -reversal * gradient of the loss
 
-    It begins at logit 1 as in the authors' code, so at T = 15.6. The rate at
-    which it learns is the optimizer's: Adam divides the strength of a gradient
-    out, and with it most of the curriculum; the authors train by SGD. The
-    weights are the distiller's, saved with it, and no part of the student.
-    `rule.temperature` reads the one number.
+    The logit starts at 1, as in the authors' code, so T starts at 15.6. The
+    learning rate is that of the optimizer. Adam normalizes the size of the
+    gradient, and so removes most of the curriculum; the authors train with SGD.
+    The weights belong to the distiller, are saved with it, and are not part of
+    the student. `rule.temperature` is the current value.
 
-    The authors' repository has the form with one temperature. That for each
-    sample is after the paper, two layers over both predictions; that these are
-    probabilities, and give the student no gradient, is this library's choice.
-    There is no batch normalization, as samples of weight 0 would count in it,
-    and the last layer begins with a kernel of zeros, so that all samples begin
-    at the same temperature.
+    The authors' repository has the form with one temperature for all. The form
+    with one per sample follows the paper: two layers on top of both
+    predictions. That these are probabilities, and give the student no gradient,
+    is this library's choice. There is no batch normalization, as samples of
+    weight 0 would count in it. The last layer's kernel starts at zero, so that
+    all samples start with the same temperature.
 
     Args:
         reversal: strength of the reversal, non-negative, or a
             `LearningRateSchedule` over training steps; from 0 to 1 over 10
-            epochs by a cosine in the authors' code. A variable that can be
-            assigned later, logged as `<transfer>_reversal` where it moves.
-        per_sample: whether each sample gets a temperature of its own.
-        low: the least temperature, positive.
-        high: the highest, more than `low`. 1 and 21 in the authors' code.
-        units: of the hidden layer, where there is one.
+            epochs along a cosine in the authors' code. A variable that can be
+            assigned later, logged as `<transfer>_reversal` if it changes.
+        per_sample: whether each sample gets its own temperature.
+        low: the lowest temperature, positive.
+        high: the highest temperature, at least `low`. 1 and 21 in the authors'
+            code.
+        units: units of the hidden layer, with `per_sample=True`.
         name: the rule's name.
 
     Raises:
@@ -97,12 +99,13 @@ class LearnedTemperature(Rule):
 
     @property
     def temperature(self):
-        """The temperature of all samples, where there is one for all."""
+        """The current temperature, if it is the same for all samples."""
         if self.per_sample:
             raise ValueError(
                 "With per_sample=True each sample has a temperature of its "
-                "own. Received: `rule.temperature`, the one of all. Read those "
-                "of a batch: `rule.apply(inputs).temperature`."
+                "own. Received: a read of `rule.temperature`, which is for one "
+                "temperature. Read those of a batch: "
+                "`rule.apply(inputs).temperature`."
             )
         logit = ops.convert_to_tensor(self.logit)
         return float(ops.convert_to_numpy(self._between(logit)))
@@ -161,7 +164,7 @@ class LearnedTemperature(Rule):
 
 
 def _reverse_gradient(value, strength):
-    """The value as it is, its gradient times -strength."""
+    """The same value, with its gradient times -strength."""
     # Ganin and Lempitsky, 2014, arXiv 1409.7495.
-    turned = -strength * value
-    return ops.stop_gradient(value - turned) + turned
+    reversed_value = -strength * value
+    return ops.stop_gradient(value - reversed_value) + reversed_value

@@ -10,22 +10,22 @@ from keras_kd._src.rules.rule import Rule
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class LiftTrueClass(Rule):
-    """Lifts the true class's logit to `margin` above all others.
+    """Raises the true class's logit to `margin` above all others.
 
-    Gentler than `ProbabilityShift`: the teacher's first choice keeps its
-    logit, and the relation of the wrong classes to each other stays. Where the
-    true class leads by the margin already, nothing changes; likewise for a
-    sample without a label (-1).
+    For a teacher that confuses classes, with labels that are better. Gentler
+    than `ProbabilityShift`: the teacher's top class keeps its logit, and the
+    wrong classes keep their relations to each other. If the true class already
+    leads by the margin, or a sample has no label (-1), nothing changes.
 
         teacher_logits[label] = max(teacher_logits[label],
                                     max of the others + margin)
 
     Args:
-        margin: by how much the true class leads at least, in logits.
+        margin: the smallest lead of the true class, in logits.
         name: the rule's name.
 
     Raises:
-        ValueError: `margin` is negative or no number.
+        ValueError: `margin` is negative or not a number.
 
     Example:
     >>> from keras_kd.rules import RuleInputs
@@ -48,7 +48,7 @@ class LiftTrueClass(Rule):
     def apply(self, inputs):
         logits = inputs.teacher_logits
         is_target = true_class(inputs.labels, logits)
-        # Far below what any logit is, and finite.
+        # Far below any logit, and finite.
         others = ops.where(is_target, -1e30, logits)
         others = ops.max(others, axis=-1, keepdims=True)
         lifted = ops.maximum(logits, others + self.margin)

@@ -9,11 +9,12 @@ from keras_kd._src.rules.rule import Rule
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class ProbabilityShift(Rule):
-    """Swaps the true class with a wrong first choice: probability shift (PS).
+    """Swaps the true class with a wrong top class: probability shift (PS).
 
-    The logits of all other classes stay, so that the teacher's knowledge of
-    what is like what is not lost with its error. It trusts the labels: where
-    they are noisy it teaches their errors. A sample without a label (-1) stays.
+    For a teacher with systematic errors, and labels that are better. The logits
+    of all other classes stay, so that what the teacher knows of similarities
+    between classes is kept. With noisy labels, the targets get the labels'
+    errors. A sample without a label (-1) is not changed.
 
         teacher_logits[label], teacher_logits[best] = max, teacher_logits[label]
 

@@ -1,4 +1,4 @@
-"""Rule: the base class, and the checks that a transfer makes of its rules."""
+"""Rule: the base class, and a transfer's checks of its rules."""
 
 import keras
 
@@ -10,27 +10,28 @@ from keras_kd._src.naming import snake_case
 class Rule(keras.layers.Layer):
     """Base class of the rules: filters or refines a teacher's targets.
 
-    Write one of your own by implementing `apply(inputs)`, which gets a
-    `RuleInputs` and returns one with another `teacher_logits`,
-    `sample_weight` or `temperature`; it runs inside of the compiled step.
-    Where it needs more:
+    To write your own, implement `apply(inputs)`, which gets a `RuleInputs` and
+    returns one with other `teacher_logits`, `sample_weight` or `temperature`.
+    It runs inside the compiled step. If it needs more:
 
     - a rule that reads the labels sets `needs_labels = True`, one that reads
       the student's logits `needs_student = True`, one that sets the
       temperature `sets_temperature = True`;
     - `update_state(inputs)` is called in training steps, after `apply`, with
-      the inputs as they came: for statistics over batches, kept in variables.
-      Of several replicas (TensorFlow) each is given its part of a batch: keep
-      sums and counts, and no means of them, in variables of
-      `aggregation="mean"`, and the quotients are those of the whole batch;
-    - variables whose shape depends on the number of classes are made in
-      `build(shape)`, which gets the teacher's, `(None, classes)`;
-    - `teacher_taps` lists taps of the teacher that are read in the same pass;
-      the activations are in `inputs.teacher_features`;
-    - a `Hyperparameter` that it keeps as an attribute may move while training.
+      the same inputs: for statistics over batches, kept in variables. With
+      several replicas (TensorFlow), each gets its part of a batch: keep sums
+      and counts, not means, in variables with `aggregation="mean"`, so that
+      their quotients are those of the whole batch;
+    - variables whose shape depends on the number of classes are created in
+      `build(shape)`, which gets the shape of the teacher's logits,
+      `(None, classes)`;
+    - `teacher_taps` is a list of taps of the teacher that are read in the same
+      forward pass; the activations are in `inputs.teacher_features`;
+    - a `Hyperparameter` that is an attribute of the rule may change in
+      training.
 
     Args:
-        name: the rule's name; its class's in snake case by default.
+        name: the rule's name; by default that of its class in snake case.
 
     Example:
     >>> import keras_kd as kd
@@ -58,13 +59,13 @@ class Rule(keras.layers.Layer):
         return inputs
 
     def update_state(self, inputs):
-        """Keeps what it needs of a batch, in a training step."""
+        """Updates the rule's variables with a batch, in a training step."""
 
     def check_shapes(self, shapes, logits_shape):
-        """Raises a `ValueError` unless the shapes at its taps will do."""
+        """Raises a `ValueError` unless the shapes at its taps are valid."""
 
     def hyperparameters(self):
-        """What may move while training."""
+        """The hyperparameters, which may change in training."""
         parts = sublayers(self)
         return [part for part in parts if isinstance(part, Hyperparameter)]
 
@@ -73,7 +74,7 @@ class Rule(keras.layers.Layer):
 
 
 def checked_rules(rules, loss):
-    """The rules as a list; a `ValueError` unless they are and fit the loss."""
+    """The rules as a list; a `ValueError` unless they suit the loss."""
     rules = list(rules)
     odd = [rule for rule in rules if not isinstance(rule, Rule)]
     if odd:
@@ -91,8 +92,8 @@ def checked_rules(rules, loss):
 def fit_rules(name, rules, shapes):
     """Builds a transfer's rules for pairs of `(teacher, student)` shapes."""
     for number, rule in enumerate(rules):
-        # A scope of its own: on PyTorch, Keras takes two variables of the
-        # same path for one.
+        # A separate scope: on PyTorch, Keras confuses two variables of the same
+        # path.
         with keras.name_scope(f"{name}_rule_{number}"):
             if not rule.built:
                 rule.build((None, shapes[0][0][-1]))
@@ -118,14 +119,15 @@ def _check_loss(name, loss):
     if not getattr(loss, "same_tokens", True):
         raise ValueError(
             "Rules compare both sides class by class. Received: rules for a "
-            f"transfer with {name}, whose sides have classes of their own. "
-            "Weigh these samples by `sample_weight`."
+            f"transfer with {name}, whose sides have different classes. "
+            "Weight the samples with `sample_weight` instead."
         )
     if getattr(loss, "activation", "softmax") != "softmax":
         raise ValueError(
             "Rules work on logits of classes that exclude each other. "
             f"Received: rules for a transfer with {name}, whose outputs are "
-            "each a yes or a no. Weigh these samples by `sample_weight`."
+            "each a yes or a no. Weight the samples with `sample_weight` "
+            "instead."
         )
 
 
@@ -141,7 +143,7 @@ def _check_temperature(rules, loss):
     if len(setters) > 1:
         raise ValueError(
             "One rule of a transfer may set the temperature. Received: "
-            f"{' and '.join(setters)}. Give each a transfer of its own."
+            f"{' and '.join(setters)}. Give each rule its own transfer."
         )
 
 
@@ -152,5 +154,5 @@ def _check_hyperparameters(rules):
         raise ValueError(
             "The rules of a transfer can't share the name of a hyperparameter, "
             "which is its key in the logs. Received: two rules with "
-            f"{twice[0]!r}. Give each a transfer of its own."
+            f"{twice[0]!r}. Give each rule its own transfer."
         )

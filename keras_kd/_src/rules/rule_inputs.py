@@ -1,4 +1,4 @@
-"""RuleInputs, and how the rules of a transfer change them one by one."""
+"""RuleInputs, and applying the rules of a transfer to them in turn."""
 
 from typing import Any
 from typing import NamedTuple
@@ -11,24 +11,23 @@ from keras_kd._src.losses.true_class import class_numbers
 
 
 class RuleInputs(NamedTuple):
-    """What a rule gets of one batch, and returns changed.
+    """The part of a batch that a rule gets, and returns changed.
 
-    Write `inputs._replace(sample_weight=...)` in the `apply` of a rule to
-    change one part and leave the others. The first three are what the loss is
-    computed of. Where there is a prediction for each token or pixel, each is a
-    sample here: `batch` is the number of all of them, and those that are
-    masked have the weight 0.
+    In the `apply` of a rule, `inputs._replace(sample_weight=...)` changes one
+    entry and keeps the others. The loss is computed from the first three. If
+    there is a prediction for each token or pixel, each counts as a sample:
+    `batch` is the number of all of them, and masked ones have the weight 0.
 
     Attributes:
         teacher_logits: shape `(batch, classes)`.
         student_logits: shape `(batch, classes)`; None in an audit without
             them.
-        sample_weight: how much each sample counts, shape `(batch,)`.
+        sample_weight: the weight of each sample, shape `(batch,)`.
         labels: class numbers, shape `(batch,)`, -1 for none; or None.
-        temperature: one for each sample, shape `(batch,)`, in the place of
-            the loss's own; or None.
-        teacher_features: the teacher's activations at the rules' own taps:
-            dict, tap text -> tensor; or None.
+        temperature: one for each sample, shape `(batch,)`, in place of the
+            loss's own; or None.
+        teacher_features: the teacher's activations at the rules' own taps: a
+            dict from each tap to a tensor; or None.
         training: whether this is a training step.
 
     Example:
@@ -50,18 +49,18 @@ class RuleInputs(NamedTuple):
 def apply_rules(rules, inputs):
     """Applies rules one after another, as a transfer does in each step.
 
-    To try a rule of your own on a few logits: it gets float32 logits and
-    weights of one axis, whatever the models' precision; of logits of tokens or
-    pixels, `(batch, ..., classes)`, each as a sample. In a training step
-    (`training=True`) each rule's `update_state` is called, too.
+    Use it to try your own rule on a few logits. The rule gets float32 logits of
+    shape `(batch, classes)`, whatever the models' precision; of logits for
+    tokens or pixels, `(batch, ..., classes)`, each counts as a sample. In a
+    training step (`training=True`) each rule's `update_state` is called, too.
 
     Args:
         rules: list of rules, as for a `Transfer`.
-        inputs: a `RuleInputs`; its `sample_weight` may be None, for ones.
+        inputs: a `RuleInputs`; its `sample_weight` may be None, for weights of
+            1.
 
     Returns:
-        A `RuleInputs`, in the shapes that were given; without rules the same
-        one.
+        A `RuleInputs`, in the shapes that were given; without rules, `inputs`.
 
     Raises:
         ValueError: a rule needs labels, and the batch has none.
@@ -91,7 +90,7 @@ def apply_rules(rules, inputs):
 
 
 def loss_after_rules(loss, rules, inputs, mask, context):
-    """The loss, a scalar, of a `RuleInputs` after the rules."""
+    """The loss, a scalar, of a `RuleInputs` after applying the rules."""
     if rules and hasattr(loss, "as_logits"):
         logits = loss.as_logits(*inputs[:2])
         inputs = inputs._replace(
@@ -107,7 +106,7 @@ def loss_after_rules(loss, rules, inputs, mask, context):
 
 
 def _masked(loss, inputs, mask):
-    """The inputs with weights of 0 at masked positions."""
+    """The inputs, with weights of 0 at masked positions."""
     shape = ops.shape(inputs.teacher_logits)[:-1]
     weight = inputs.sample_weight
     weight = 1.0 if weight is None else broadcast_weights(weight, shape)
@@ -117,7 +116,7 @@ def _masked(loss, inputs, mask):
 
 
 def _as_rows(rules, inputs):
-    """The inputs in float32, a row for each sample, token or pixel."""
+    """The inputs in float32, one row for each sample, token or pixel."""
     logits = ops.cast(inputs.teacher_logits, "float32")
     shape = ops.shape(logits)[:-1]
     weight = inputs.sample_weight
@@ -150,7 +149,7 @@ def _rows(tensor):
 
 
 def _with_positions(inputs, given):
-    """What the rules return, in the shape of what they were given."""
+    """The result of the rules, in the shape of the original inputs."""
     if len(given.teacher_logits.shape) == 2:
         return inputs
     *shape, classes = ops.shape(given.teacher_logits)

@@ -1,4 +1,4 @@
-"""TemperatureByEntropy: a temperature a sample, by teacher entropy."""
+"""TemperatureByEntropy: a temperature per sample, by teacher entropy."""
 
 import keras
 
@@ -12,23 +12,24 @@ from keras_kd._src.rules.rule import Rule
 class TemperatureByEntropy(Rule):
     """Sets each sample's temperature by the teacher's entropy (after DTD).
 
-    One temperature can't suit all predictions: what softens a sure one enough
-    to show the other classes flattens an unsure one. By default the sure ones
-    therefore get the high temperature (`sharp="unsure"`), as in the paper,
-    where confusing samples get sharp targets. The other way round, sure
-    predictions stay sharp, and unsure ones become a soft hint.
+    One temperature can't suit all predictions: a value that softens a confident
+    one enough to show the other classes makes an unsure one nearly uniform. So
+    by default confident predictions get the high temperature
+    (`sharp="unsure"`), as in the paper, where confusing samples get sharp
+    targets. With `sharp="sure"`, confident predictions stay sharp, and unsure
+    ones become softer.
 
         p = softmax(teacher_logits)
         share = -sum_classes p * log p / log(classes), from 0 to 1
         T = high - (high - low) * share   with sharp="unsure"
         T = low + (high - low) * share    with sharp="sure"
 
-    The loss takes T in the place of its own temperature, on both sides, with
-    its T^2, so that samples of a low T do not outweigh the others.
+    The loss uses T in place of its own temperature, on both sides and in the
+    factor T^2, so that samples with a low T do not outweigh the others.
 
     Args:
-        low: of the sharp end, positive; 2 to 4 are usual.
-        high: of the soft end, `low` or more; 4 to 8 are usual.
+        low: the lowest temperature, positive; usually 2 to 4.
+        high: the highest temperature, at least `low`; usually 4 to 8.
         sharp: which predictions get the low temperature, `"unsure"` or
             `"sure"`.
         name: the rule's name.

@@ -14,36 +14,37 @@ from keras_kd._src.rules.rule import Rule
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class WeighByAgreement(Rule):
-    """Weighs each sample by how far several teachers agree on it.
+    """Weights each sample by how far several teachers agree on it.
 
-    Where the members of an ensemble disagree, their mean is no one's
-    prediction; and where they all agree, it is more often right. They are read
-    in the pass that the teacher makes anyway:
+    Where the members of an ensemble agree, their mean is more often right;
+    where they disagree, it is the prediction of none of them. The members'
+    predictions are read in the teacher's forward pass, at no extra cost:
 
         teacher = keras_kd.teachers.Ensemble([first, second, third])
         rule = WeighByAgreement(["members/0", "members/1", "members/2"])
 
         p_k = softmax(logits_k), of n teachers;  m = mean_k p_k
         weight = weight * (1 - mean_k KL(p_k || m) / log n)   "divergence"
-        weight = weight * share of the teachers with the commonest first choice
+        weight = weight * share of the teachers with the most common top class
                                                               "votes"
 
-    The mean divergence is the generalized Jensen-Shannon divergence; both
-    ways, 1 is full agreement, and without any "divergence" gives 0, "votes"
-    1 / n. The losses' mean is weighted: only the weights' proportions within
-    a batch count. The taps must give logits of the same classes in the same
-    order, or probabilities: what a `Member` changes (its `classes`) is not
-    seen there.
+    The mean divergence is the generalized Jensen-Shannon divergence. For full
+    agreement both forms give 1; for none, "divergence" gives 0 and "votes" 1 /
+    n. The mean of the losses is weighted, so only the proportions of the
+    weights within a batch matter. The outputs at the taps must be logits or
+    probabilities of the same classes in the same order: what a `Member` changes
+    (its `classes`) is not applied there.
 
     Args:
         teachers: list of two or more taps of the teacher.
         by: `"divergence"` or `"votes"`.
-        from_logits: False if the taps give a softmax's probabilities.
+        from_logits: False if the outputs at the taps are probabilities (of a
+            softmax).
         name: the rule's name.
 
     Raises:
-        ValueError: there are fewer than two different taps; `by` is neither;
-            the taps do not give logits of the same classes.
+        ValueError: there are fewer than two different taps; `by` is neither of
+            these; the outputs at the taps do not have the same classes.
 
     Example:
     >>> from keras_kd.rules import RuleInputs
@@ -82,9 +83,9 @@ class WeighByAgreement(Rule):
             texts = [tap.text for tap in self.teacher_taps]
             raise ValueError(
                 "WeighByAgreement compares logits of the same classes, of "
-                f"shape (batch, classes) or (batch, ..., classes), as the "
-                f"teacher's. Received: {shapes} at {texts}, and the teacher's "
-                f"{logits_shape}."
+                "shape (batch, classes) or (batch, ..., classes), like the "
+                f"teacher's. Received: {shapes} at the taps {texts}, and "
+                f"{logits_shape} of the teacher. Tap outputs of that shape."
             )
 
     def apply(self, inputs):
@@ -108,9 +109,11 @@ class WeighByAgreement(Rule):
 def _no_divergence(log_p):
     teachers = log_p.shape[1]
     log_mean = ops.logsumexp(log_p, axis=1) - math.log(teachers)
-    apart = log_p - ops.expand_dims(log_mean, axis=1)
-    divergence = ops.mean(ops.sum(ops.exp(log_p) * apart, axis=-1), axis=-1)
-    # Rounding may give a little more or less.
+    difference = log_p - ops.expand_dims(log_mean, axis=1)
+    divergence = ops.mean(
+        ops.sum(ops.exp(log_p) * difference, axis=-1), axis=-1
+    )
+    # Rounding may give slightly more or less.
     return ops.clip(1.0 - divergence / math.log(teachers), 0.0, 1.0)
 
 

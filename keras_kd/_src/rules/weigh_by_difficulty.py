@@ -1,4 +1,4 @@
-"""WeighByDifficulty: samples not learned yet count more."""
+"""WeighByDifficulty: more weight for samples that are not learned yet."""
 
 import keras
 from keras import ops
@@ -10,29 +10,28 @@ from keras_kd._src.rules.rule import Rule
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class WeighByDifficulty(Rule):
-    """Weighs samples by the student's error: the factor of the focal loss.
+    """Weights samples by the student's error: the factor of the focal loss.
 
-    Most samples are soon learned, and their terms drown those of the few hard
-    ones. With noisy labels it is the wrong way: those are the hardest.
+    Most samples are learned soon, and their losses then dominate those of the
+    few hard ones. Not for noisy labels: wrong ones are the hardest.
 
         p = the student's probability of the true class, at temperature 1
         weight = weight * (1 - p)^gamma
 
-    The weights are no part of the gradient. A sample without a label (-1)
-    keeps its weight. Give it to a loss that does not divide by the weights,
-    such as `SoftTargets(reduction="sum_over_batch_size")`, as the paper
-    divides by none. The losses' usual mean is weighted: only the weights'
-    proportions within a batch count. Once most samples are learned, the few
-    that are not then get the weight of all, and training breaks down. Even so
-    it may help less than equal weights do: it also silences the soft targets
-    of samples that are learned.
+    No gradient flows through the weights. A sample without a label (-1) keeps
+    its weight. As in the paper, use a loss that does not divide by the weights,
+    such as `SoftTargets(reduction="sum_over_batch_size")`. The usual mean of
+    the losses is weighted: only the proportions of the weights within a batch
+    matter. Once most samples are learned, the few that are not then get the
+    weight of all, and training breaks down. Even so it may be worse than equal
+    weights, as it also removes the soft targets of samples that are learned.
 
     Args:
-        gamma: 0 leaves all weights as they are; the paper's is 2.
+        gamma: the exponent, 0 or more; 2 in the paper. 0 changes no weights.
         name: the rule's name.
 
     Raises:
-        ValueError: `gamma` is negative or no number.
+        ValueError: `gamma` is negative or not a number.
 
     Example:
     >>> from keras_kd.rules import RuleInputs

@@ -1,4 +1,4 @@
-"""WeighByEntropy: samples of which the teacher is unsure count more."""
+"""WeighByEntropy: weights by the entropy of the teacher's predictions."""
 
 import keras
 
@@ -10,10 +10,10 @@ from keras_kd._src.rules.rule import Rule
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class WeighByEntropy(Rule):
-    """Weighs each sample by the teacher's entropy (ER-KD).
+    """Weights each sample by the teacher's entropy (ER-KD).
 
-    What a teacher knows beyond the label is in the predictions of which it is
-    not sure: they are favored by default. Favor the sure ones where unsure
+    What a teacher knows beyond the label is mostly in its unsure predictions,
+    which get more weight by default. Favor the confident ones if unsure
     predictions are mostly wrong (look at the audit of `DropUnsure` first).
 
         p = softmax(teacher_logits / T)
@@ -21,20 +21,21 @@ class WeighByEntropy(Rule):
         weight = weight * share         with favor="unsure"
         weight = weight * (1 - share)   with favor="sure"
 
-    The losses' mean is weighted: only the weights' proportions within a batch
-    count, and a batch of all unsure samples weighs no more than another. The
-    authors' code multiplies the loss by the entropy in nats; for that take
-    `SoftTargets(reduction="sum_over_batch_size")` and a transfer's weight of
-    log(classes) times as much.
+    The mean of the losses is weighted: only the proportions of the weights
+    within a batch matter, and a batch of unsure samples has no more weight than
+    another. The authors' code multiplies the loss by the entropy in nats: for
+    that, use `SoftTargets(reduction="sum_over_batch_size")`, and multiply the
+    transfer's weight by log(classes).
 
     Args:
         favor: `"unsure"` or `"sure"`.
-        temperature: T of the entropy, positive; 4 in the authors' code,
-            whatever the loss's is.
+        temperature: T of the entropy, positive; 4 in the authors' code. It need
+            not be that of the loss.
         name: the rule's name.
 
     Raises:
-        ValueError: an argument is not one of those, or not positive.
+        ValueError: `favor` is not one of these, or `temperature` is not
+            positive.
 
     Example:
     >>> from keras import ops

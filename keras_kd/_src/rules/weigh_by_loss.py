@@ -1,4 +1,4 @@
-"""WeighByLoss: samples on which the student is behind count more."""
+"""WeighByLoss: weights by the student's loss relative to the teacher's."""
 
 import keras
 from keras import ops
@@ -6,32 +6,33 @@ from keras import ops
 from keras_kd._src.rules.difficulty import label_cross_entropy
 from keras_kd._src.rules.rule import Rule
 
-# Beside the teacher's cross-entropy, which may round to 0; the authors'.
+# Added to the teacher's cross-entropy, which may be 0, as by the authors.
 _LEAST = 1e-7
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class WeighByLoss(Rule):
-    """Weighs samples by the student's loss over the teacher's (WSLD).
+    """Weights samples by the student's loss over the teacher's (WSLD).
 
-    Soft targets also hold a student back from fitting the labels. Where it
-    fits them better than the teacher does, it is held back for nothing, and
-    the sample counts less; where it is behind, the sample counts in full.
+    Soft targets also keep a student from fitting the labels. Where the student
+    fits a label better than the teacher does, the soft target is of little use,
+    and the sample gets less weight; where it is much worse, the sample gets
+    nearly its full weight.
 
         student = cross_entropy(student_logits, label), in nats
         teacher = cross_entropy(teacher_logits, label) + 1e-7
         weight = weight * (1 - exp(-student / teacher))
 
-    The weights are no part of the gradient. A sample without a label (-1)
-    keeps its weight. Give it to a loss that does not divide by the weights, as
-    in the paper (there with 2.5 as the weight beside labels of weight 1):
+    No gradient flows through the weights. A sample without a label (-1) keeps
+    its weight. As in the paper, use a loss that does not divide by the weights
+    (the paper's weight is 2.5, beside labels of weight 1):
 
         Transfer(SoftTargets(2.0, reduction="sum_over_batch_size"),
                  rules=[WeighByLoss()], weight=2.5)
 
-    The losses' usual mean is weighted: only the weights' proportions within a
-    batch count. Once most samples are learned, the few that are not then get
-    the weight of all, and training may break down.
+    The usual mean of the losses is weighted: only the proportions of the
+    weights within a batch matter. Once most samples are learned, the few that
+    are not then get the weight of all, and training may break down.
 
     Args:
         name: the rule's name.
