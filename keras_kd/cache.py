@@ -1,4 +1,4 @@
-"""A cache of a teacher's predictions: on disk, in the place of the teacher."""
+"""Caches of a teacher's predictions on disk, used in place of the teacher."""
 
 from keras_kd._src.cache.data.augmented_views import AugmentedViews
 from keras_kd._src.cache.encodings import Dense

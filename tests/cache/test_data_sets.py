@@ -158,9 +158,9 @@ def test_a_list_that_the_teacher_does_not_take(
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_inputs_of_other_lengths_or_numbers(call, form, x, tmp_path):
     where = {"path": tmp_path / "cache"}
-    with pytest.raises(ValueError, match=r"one row a sample.*\[32, 40\] rows"):
+    with pytest.raises(ValueError, match=r"one row for each.*\[32, 40\] rows"):
         call(of_two_inputs(form), form(x[:32], x), **where)
-    with pytest.raises(ValueError, match="a list of as many, two.*Give an"):
+    with pytest.raises(ValueError, match="same number of inputs.*Give an"):
         call(of_two_inputs(form), [x, x, x], **where)
     assert not where["path"].exists()
 

@@ -1,4 +1,4 @@
-"""What the JSON files of a cache hold, and what each entry must be."""
+"""What the JSON files of a cache hold, and which values each entry may have."""
 
 from keras_kd._src.cache.data.keys import MOST_KEYS
 from keras_kd._src.checked_json import all_of
@@ -16,9 +16,9 @@ from keras_kd._src.checked_json import text
 from keras_kd._src.checked_json import whole
 
 CHECKSUM = whole(most=2**32 - 1)
-MOST_BYTES = 2**50  # Of a file.
+MOST_BYTES = 2**50  # The largest file.
 FINGERPRINT = text(r"([0-9a-f]{2}){1,64}", "hexadecimal digits")
-# One folder's name, and none that is hidden or means another folder.
+# The name of one folder, neither hidden nor a path to another folder.
 PART_NAME = text(
     r"[^./\\:\x00-\x1f\x7f][^/\\:\x00-\x1f\x7f]{0,200}",
     "the name of a folder in parts",
@@ -48,7 +48,7 @@ def _output(value, place):
 
 
 def _input_checksums(value, place):
-    # One check for all, as there are many.
+    # All are checked at once, as there are many.
     pairs = isinstance(value, list) and all(
         type(each) is list
         and len(each) == 2
@@ -106,12 +106,12 @@ MANIFEST = fields(
 
 
 def checked_part(content, damaged):
-    """What a `part.json` says; else a `ValueError`."""
+    """The content of a `part.json`, or a `ValueError` if it is not valid."""
     return checked(content, PART, damaged)
 
 
 def checked_manifest(content, damaged):
-    """What a `manifest.json` says; else a `ValueError`."""
+    """The content of a `manifest.json`, or a `ValueError` if not valid."""
 
     def must_be(value, place):
         MANIFEST(value, place)
@@ -136,13 +136,13 @@ def checked_manifest(content, damaged):
 
 
 def check_against(outputs, dtype, parts, damaged):
-    """Raises a `ValueError` unless parts hold records of some outputs.
+    """Raises a `ValueError` unless the parts can hold records of the outputs.
 
     Args:
         outputs: list of `StoredOutput`.
         dtype: the type of their records.
-        parts: what the JSON says of each part.
-        damaged: what the error begins with.
+        parts: list of each part's JSON content.
+        damaged: the beginning of the error message.
     """
 
     def must_be(value, place):

@@ -11,67 +11,70 @@ from keras_kd._src.backend import put_in_rows
 from keras_kd._src.losses.distillation_loss import in_full_precision
 from keras_kd._src.losses.top_k_targets import log_of_others
 
-# What NumPy's file format has no name for is stored as the bits that it is.
+# NumPy's file format has no bfloat16: its bits are stored as integers.
 STORED_TYPES = {"float32": "<f4", "float16": "<f2", "bfloat16": "<u2"}
 LOWEST = float(np.finfo("float16").min)
 
 
 class Encoding:
-    """A way to store one output of a teacher, in five steps."""
+    """A way to store one output of a teacher, in five steps.
+
+    `prepare` and `calibrate`, then `pack` write; `unpack` and `restore` read.
+    """
 
     kind = None  # Its name in a cache's files.
     needs_samples = False  # Whether there is something to calibrate.
 
     def fields(self, shape):
-        """The type of each field of a record, of an output of a shape."""
+        """`name -> dtype` of a record's fields, for an output of `shape`."""
         raise NotImplementedError
 
     def prepare(self, output):
-        """What is kept of an output; runs with the teacher, on its device."""
+        """Reduces an output to what is kept; runs on the teacher's device."""
         return {"values": ops.cast(output, "float32")}
 
     def calibrate(self, prepared):
-        """The numbers that all samples of a part share."""
+        """The constants that all samples of a part share, such as scales."""
         return {}
 
     def pack(self, prepared, constants):
-        """What goes to the disk of what was prepared."""
+        """Turns prepared values into the fields that are written to disk."""
         raise NotImplementedError
 
     def unpack(self, fields, constants):
-        """What a batch carries of what is on the disk."""
+        """Turns fields that were read from disk into what a batch carries."""
         raise NotImplementedError
 
     def outside(self, fields, shape):
-        """What of an output can't be, as a text, or None; of each batch."""
+        """A text that names an impossible value in a batch, or None."""
         return None
 
     def finite(self, fields):
-        """Whether all that is on the disk is finite."""
+        """Whether all stored values are finite."""
         kinds = [
             values for values in fields.values() if values.dtype.kind == "f"
         ]
         return all(np.isfinite(values).all() for values in kinds)
 
     def restore(self, carried, shape):
-        """The output, of what a batch carries; in the student's step."""
+        """The output, from what a batch carries; runs in the student's step."""
         return ops.cast(carried["values"], "float32")
 
     def bytes_per_sample(self, shape):
         """Bytes of one sample's output; its record has 8 more for its index.
 
         Args:
-            shape: of the output, without the batch.
+            shape: the output's shape without the batch axis.
         """
         return sum(dtype.itemsize for dtype in self.fields(shape).values())
 
 
 class Dense(Encoding):
-    """All values of an output, as they are.
+    """Stores all values of an output as floating-point numbers.
 
     For logits of few classes, embeddings and feature maps. float16 keeps
-    three digits of values up to 65,504, bfloat16 two of any; float32 keeps a
-    float32 teacher's predictions bit for bit.
+    three digits of values up to 65,504; bfloat16 keeps two digits of values of
+    any size; float32 keeps a float32 teacher's predictions bit for bit.
 
         stored = round_to(dtype, value)
 
@@ -79,7 +82,8 @@ class Dense(Encoding):
         dtype: `"float16"`, `"bfloat16"` or `"float32"`.
 
     Raises:
-        ValueError: another type; or, while writing, a value that overflows.
+        ValueError: `dtype` is another type; or, while writing, a value is too
+            large for it.
 
     Example:
     >>> Dense("float16").bytes_per_sample((10,))
@@ -121,20 +125,21 @@ class Dense(Encoding):
 
 
 class Int8(Encoding):
-    """Integers from -127 to 127, with a scale for each channel.
+    """Stores integers from -127 to 127, with one scale for each channel.
 
-    For feature maps, hidden states and embeddings: a quarter of float32. The
-    last axis is the channels'. A channel's scale is its largest value among
-    some samples (512, spread over the data if it is an array, else its first)
-    divided by 127; larger values are cut off there.
+    For feature maps, hidden states and embeddings, in a quarter of float32's
+    bytes. Channels are the last axis. A channel's scale is its largest absolute
+    value among 512 samples (spread over the data if it is an array, else the
+    first ones), divided by 127. Larger values are clipped.
 
-        stored = round(value / scale_channel);  value = stored * scale_channel
+        stored = clip(round(value / scale_channel), -127, 127)
+        value = stored * scale_channel
 
     Args:
-        scale: None, or positive numbers, one a channel, to begin with.
+        scale: positive numbers, one for each channel; None measures them.
 
     Raises:
-        ValueError: a scale isn't positive, or they aren't one a channel.
+        ValueError: a scale isn't positive, or there isn't one for each channel.
 
     Example:
     >>> Int8().bytes_per_sample((7, 7, 512))
@@ -148,8 +153,8 @@ class Int8(Encoding):
         self.scale = scale if scale is None else [float(s) for s in scale]
         if scale is not None and not all(1e-38 < s < 3e38 for s in self.scale):
             raise ValueError(
-                "Argument `scale` must be positive numbers, one a channel. "
-                f"Received: scale={scale!r}."
+                "Argument `scale` must be positive numbers, one for each "
+                f"channel. Received: scale={scale!r}."
             )
 
     def fields(self, shape):
@@ -159,7 +164,8 @@ class Int8(Encoding):
             raise ValueError(
                 "Int8 has a scale for each channel, the last axis of an "
                 f"output. Received: an output of shape {tuple(shape)}, and "
-                f"scale={self.scale}. Give as many, or store `cache.Dense()`."
+                f"scale={self.scale}. Give one scale for each channel, or "
+                "store `cache.Dense()`."
             )
         return {"values": np.dtype(("i1", tuple(shape)))}
 
@@ -186,32 +192,39 @@ class Int8(Encoding):
 
 
 class TopK(Encoding):
-    """The likeliest classes' log-probabilities, and one value for the others.
+    """Stores the k largest log-probabilities, and one value for the rest.
 
-    For logits of many classes: 32 of 1000 classes take 130 bytes, dense
-    float16 2000. The other classes share one log-probability, such that at
-    `temperature` their mass is the teacher's own: nothing is left over or
-    renormalized there, and near there little. So any loss of logits at any
-    temperature may be trained with it. Which of the others is likelier is
-    lost: with few classes, or at a high temperature, that is much of what a
-    teacher knows (`cache.plan` says how much, in nats). Logits are kept up to
-    their offset, of which soft targets know nothing, but `LogitMatching` does:
-    store `Dense` for that. Of a language model each token has its classes:
-    32 of 128,000 take 194 bytes, 32 of 32,000 130. `TopKTargets(k)` of them
-    compares the k classes and one bucket for all others, `SoftTargets` as if
-    the others were equally likely.
+    For logits of many classes: the top 32 of 1000 classes take 130 bytes,
+    where `Dense("float16")` takes 2000.
+
+    All other classes share one log-probability. It is chosen such that at
+    `temperature` their total probability equals the teacher's, so nothing is
+    lost or renormalized there, and little at temperatures near it. Any loss on
+    logits can be trained with it, at any temperature. Which of the other
+    classes is likelier is lost: with few classes, or at a high temperature,
+    that is much of the dark knowledge (`cache.plan` measures it as a KL
+    divergence in nats).
+
+    Logits are stored up to an additive constant. Soft targets do not depend on
+    it, but `LogitMatching` does: store `Dense` for that loss.
+
+    For a language model the classes are the vocabulary, and the bytes are for
+    each token: the top 32 of 128,000 take 194 bytes, of 32,000 130 bytes.
+    `TopKTargets(k)` compares the k classes, and all others as one;
+    `SoftTargets` compares all classes as if the others were equally likely.
 
         value_i = log_softmax(logits)_i for the k largest
         rest = T * (logsumexp_others(log_softmax(logits) / T) - log(K - k))
 
     Args:
-        k: how many classes to keep, less than there are.
-        temperature: T at which the left-over mass is exact: that of the
-            training to come, or the lowest of them.
+        k: integer, how many classes to keep, less than the number of classes
+            K.
+        temperature: T at which the total probability of the others is exact:
+            the temperature of the training to come, or the lowest of several.
 
     Raises:
-        ValueError: an argument isn't positive; `k` classes or fewer; the
-            teacher predicts probabilities.
+        ValueError: an argument isn't positive; the output has `k` classes or
+            fewer; the teacher predicts probabilities.
 
     Example:
     >>> TopK(32).bytes_per_sample((1000,))
@@ -245,8 +258,8 @@ class TopK(Encoding):
         log_probs = ops.log_softmax(logits, axis=-1)
         values, indices = ops.top_k(log_probs, self.k)
         indices = ops.cast(indices, "int32")
-        tempered = log_probs / self.temperature
-        of_others = log_of_others(tempered, indices) - np.log(classes - self.k)
+        scaled = log_probs / self.temperature
+        of_others = log_of_others(scaled, indices) - np.log(classes - self.k)
         return {
             "indices": indices,
             "values": values,
@@ -264,7 +277,7 @@ class TopK(Encoding):
                 '`cache.Dense("float32")`, for a loss with '
                 "`teacher_from_logits=False`."
             )
-        # A lower log-probability than float16 has is as good as none.
+        # A log-probability below float16's range is as good as its minimum.
         return {
             "indices": prepared["indices"],
             "values": np.maximum(prepared["values"], LOWEST),
@@ -272,7 +285,7 @@ class TopK(Encoding):
         }
 
     def outside(self, fields, shape):
-        # What scatters by them on a device does not look.
+        # A scatter operation on a device does not check its indices.
         largest = int(fields["indices"].max(initial=0))
         if largest < shape[-1]:
             return None
@@ -315,7 +328,7 @@ KINDS = {encoding.kind: encoding for encoding in (Dense, TopK, Int8)}
 
 
 def round_trip(encoding, output):
-    """An output of shape `(batch, ...)`, stored and read again; float32."""
+    """An output `(batch, ...)` after storing and reading it, as float32."""
     shape = output.shape[1:]
     prepared = encoding.prepare(ops.convert_to_tensor(output))
     prepared = {

@@ -1,14 +1,14 @@
-"""The files of a cache: what they are called, hold, and are checked by.
+"""The files of a cache: their names, content and checksums.
 
     manifest.json                  what all parts hold; written by `merge`
-    index-CHECKSUM.npy             which row has which sample; by `merge`
+    index-CHECKSUM.npy             each sample's row; written by `merge`
     parts/NAME/part.json           what a writer has stored; by `write`
     parts/NAME/00000-CHECKSUM.npy  a shard: one record for each sample
 
-A file is written whole and never changed: another content has another name.
-The JSON files carry a checksum of their content, and hold the size and checksum
-of each `.npy` file. Rows are counted over all shards of all parts, in the order
-of the manifest.
+An `.npy` file is written at once and never changed: new content gets a new
+name. The JSON files hold a checksum of their own content, and the size and
+checksum of each `.npy` file. Rows are counted over all shards of all parts, in
+the order of the manifest.
 """
 
 import io
@@ -34,7 +34,7 @@ from keras_kd._src.fingerprint import hexadecimal
 from keras_kd._src.own_folder import inside
 
 FORMAT = 1
-# Else each map holds a file descriptor, of which a process may have few.
+# Else each map holds a file descriptor, and a process may open only so many.
 NO_DESCRIPTOR = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 
 
@@ -44,7 +44,7 @@ NO_DESCRIPTOR = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 def checksummed_json(content):
     """A dict as one line of JSON, with a checksum of its content."""
     text = json.dumps({"checksum": _checksum(content), **content}) + "\n"
-    # What is too large to be read again is not written either.
+    # A file that would be too large to read is not written.
     check_size(
         len(text),
         "There are more shards than a cache can list. Give `cache.write` a "
@@ -54,14 +54,14 @@ def checksummed_json(content):
 
 
 def parse_checksummed(data, damaged):
-    """Their content; else a `ValueError` that begins with `damaged`."""
+    """The content of JSON bytes; errors begin with the text `damaged`."""
     content = parse_json(data, damaged)
     if not isinstance(content, dict) or "checksum" not in content:
         raise ValueError(f"{damaged} (Received: no such JSON.)")
     checksum = content.pop("checksum")
     try:
         intact = checksum == _checksum(content)
-    except RecursionError as error:  # Python may read what it can't write.
+    except RecursionError as error:  # Python can read deeper than it writes.
         raise ValueError(f"{damaged} (Received: no such JSON.)") from error
     if not intact:
         raise ValueError(f"{damaged} (Received: another checksum.)")
@@ -99,7 +99,7 @@ def write_array(folder, stem, arrays):
 
 
 def _header(dtype, shape):
-    """What a `.npy` file begins with."""
+    """The header of an `.npy` file."""
     header = io.BytesIO()
     about = {
         "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
@@ -111,7 +111,7 @@ def _header(dtype, shape):
 
 
 def has_header(mapped, dtype, shape):
-    """Whether a mapped file begins as that of such an array."""
+    """Whether a mapped file has the header of such an array."""
     header = _header(dtype, shape)
     return mapped[: len(header)] == header
 
@@ -142,10 +142,10 @@ def check_file(mapped, about, damaged):
 
 
 def rows_of_file(mapped, count, dtype):
-    """The last `count` values of a mapped file, which its header precedes.
+    """The `count` values of a mapped file, after its header.
 
-    The header is for others to read: the JSON describes what is in a file, and
-    nothing is unpickled.
+    The header is for other readers: here the JSON describes what a file holds,
+    and nothing is unpickled.
     """
     return np.frombuffer(
         mapped, dtype, count, len(mapped) - count * dtype.itemsize
@@ -156,7 +156,7 @@ def rows_of_file(mapped, count, dtype):
 
 
 def settings_of(teacher, outputs, views, metadata):
-    """What is the same for all writers of a cache, as JSON gives it back."""
+    """The settings that all writers of a cache share, as read from JSON."""
     metadata = plain_metadata(metadata)
     _check_class_names(metadata.get("class_names"), outputs)
     settings = {
@@ -188,7 +188,7 @@ def _flat(settings):
 
 
 def plain_metadata(metadata):
-    """The metadata of the data, as JSON returns it; None is none."""
+    """The metadata as read from JSON; None becomes an empty dict."""
     if metadata is None:
         return {}
     texts = isinstance(metadata, dict) and all(
@@ -232,11 +232,11 @@ def _plain(key, value):
     if isinstance(value, keras.layers.Layer):
         config = keras.saving.serialize_keras_object(value)
         config = _nameless(json.loads(json.dumps(config)))
-        if value.weights:  # Such as the mean that `Normalization` has learned.
+        if value.weights:  # Such as the mean of an adapted `Normalization`.
             config["weights"] = hexadecimal(fingerprint(value))
         return config
     try:
-        # Not NaN, which isn't equal to itself.
+        # NaN is refused, as it doesn't equal itself.
         return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(
@@ -248,7 +248,7 @@ def _plain(key, value):
 
 
 def _nameless(config):
-    """Without what differs from one process to the next."""
+    """A config without what differs from one process to the next."""
     if isinstance(config, list):
         return [_nameless(value) for value in config]
     if not isinstance(config, dict):
@@ -258,7 +258,7 @@ def _nameless(config):
 
 
 def _check_class_names(class_names, outputs):
-    # Of several entries, or several axes, it isn't known which are classes.
+    # With several entries or axes, it isn't known which are the classes.
     shapes = [output.shape for output in outputs if output.tap == ""]
     # A single number distinguishes two classes.
     counts = [n for shape in shapes if len(shape) == 1 for n in shape if n > 1]
@@ -279,8 +279,8 @@ def part_folders(path):
     return [
         folder
         for folder in sorted(path.glob("parts/*"))
-        # What a file manager leaves, as `.DS_Store`, is none. A link that
-        # leads nowhere is a part that is lost, and stays.
+        # A file such as `.DS_Store` is no part. A broken link is a part that
+        # was lost: it is kept, so that it is noticed.
         if not folder.is_file() and not folder.name.startswith(".")
     ]
 
@@ -299,13 +299,13 @@ def read_part(folder):
 
 
 def own_file(folder, name):
-    """The path of a part's file, which must be inside of the cache."""
+    """The path of a part's file, which must be inside the cache."""
     path = folder.parents[1]
     return inside(path, (folder / name).relative_to(path))
 
 
 def outputs_of(configs, damaged):
-    """A list of `StoredOutput`, of what JSON says; else a `ValueError`."""
+    """A list of `StoredOutput` from their JSON; else a `ValueError`."""
     try:
         outputs = [StoredOutput.from_config(config) for config in configs]
         record_type(outputs)
@@ -315,7 +315,7 @@ def outputs_of(configs, damaged):
 
 
 def damaged(part):
-    """What the errors about a damaged part begin with."""
+    """The beginning of each error about a damaged part."""
     return (
         f"The part {part!r} is damaged. Copy its folder parts/{part} again, or "
         "delete it and run its writer again, then `keras_kd.cache.merge`."
@@ -323,7 +323,7 @@ def damaged(part):
 
 
 def check_shard(folder, shard, dtype):
-    """A part's shard, mapped, if it is what was written; else an error."""
+    """The records of a part's shard, mapped; an error if it was changed."""
     message = damaged(folder.name)
     mapped = map_file(own_file(folder, shard["file"]), shard, message)
     check_file(mapped, shard, message)
@@ -349,7 +349,7 @@ class Manifest:
 
     @property
     def tag(self):
-        """Short for the teacher, and for how its predictions are stored."""
+        """A short name for the teacher and how its predictions are stored."""
         outputs = zlib.crc32(json.dumps(self.content["outputs"]).encode())
         return f"teacher {self.content['teacher'][:12]}, outputs {outputs:08x}"
 
@@ -368,7 +368,7 @@ class Manifest:
         """The manifest in a file; `name` is the cache's, for errors."""
         damaged = (
             f"The manifest of the cache {name!r} is damaged, or is none. Copy "
-            "manifest.json again, or make it anew with `keras_kd.cache.merge`."
+            "manifest.json again, or rewrite it with `keras_kd.cache.merge`."
         )
         check_size(path.stat().st_size, damaged)
         content = parse_checksummed(path.read_bytes(), damaged)

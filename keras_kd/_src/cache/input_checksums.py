@@ -1,4 +1,4 @@
-"""Checksums of some inputs, by which other data is noticed."""
+"""Checksums of some inputs, to notice when the data has changed."""
 
 import zlib
 
@@ -7,9 +7,9 @@ import numpy as np
 
 from keras_kd._src.cache.to_numpy import to_numpy
 
-MOST = 16  # Of a batch, and of a shard.
-BYTES = 2**20  # Of a batch, read in a millisecond.
-AT_ONCE = 256  # Of arrays, which may lie on a disk.
+MOST = 16  # Samples of a batch, and of a shard.
+BYTES = 2**20  # Of a batch: they are read in a millisecond.
+AT_ONCE = 256  # Samples of arrays, which may be on a disk.
 
 
 def input_checksum(inputs, place):
@@ -26,7 +26,7 @@ def input_checksum(inputs, place):
 
 
 def checksums_of_batch(inputs, keys):
-    """`(key, checksum)` of some samples of a batch, from first to last."""
+    """`(key, checksum)` of some samples of a batch, evenly spread."""
     size = sum(array.nbytes for array in keras.tree.flatten(inputs))
     affordable = BYTES * len(keys) // max(1, size)
     steps = min(max(2, affordable), MOST) - 1
@@ -39,7 +39,7 @@ def checksums_of_batch(inputs, keys):
 
 
 def checksums_of_shard(checksums):
-    """As many of its batches' checksums as a shard keeps."""
+    """The checksums that a shard keeps, out of those of its batches."""
     return checksums[:: max(1, -(-len(checksums) // MOST))]
 
 
@@ -52,12 +52,12 @@ class InputChecksums:
         self.keys, self.checksums = pairs.T
 
     def places(self, keys):
-        """Where some keys are that have a checksum, spread over all of them."""
+        """Positions of some keys that have a checksum, evenly spread."""
         places = np.flatnonzero(np.isin(keys, self.keys))
         return places[:: max(1, -(-len(places) // AT_ONCE))]
 
     def differing(self, inputs, keys):
-        """The first key whose input isn't the one of then; None if all are."""
+        """The first key whose input has changed since writing, or None."""
         if not len(self.keys):
             return None
         found = np.searchsorted(self.keys, keys)

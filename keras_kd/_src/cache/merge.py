@@ -1,4 +1,4 @@
-"""merge: makes one cache of the parts that writers have left."""
+"""merge: makes one cache of the parts that several writers have written."""
 
 import contextlib
 
@@ -28,27 +28,28 @@ from keras_kd._src.own_folder import inside
 def merge(path, *, samples=None, allow_gaps=False):
     """Makes one cache of all parts in a folder, if nothing is missing.
 
-    To be called once, when all writers have ended; a second process that
-    merges the folder at the same time gets an error. Nothing is copied: the
-    parts stay where they are, and get a common index and manifest. All
-    checksums are compared. It may be called again, after more parts were
-    written; a reader that is open goes on with the cache that it has opened
-    (and one that is pickled, as for workers, until `merge` is called once
-    more).
+    Call it once, when all writers have finished; a second process that merges
+    the folder at the same time gets an error. Nothing is copied: the parts
+    stay where they are, and get a common index and manifest. All checksums are
+    compared.
+
+    It may be called again after more parts were written. A reader that is open
+    keeps the cache that it opened. So does one that was pickled, as for
+    workers, until the next call of `merge`.
 
     Args:
-        path: the cache's folder, local.
-        samples: how many samples (not augmented views) the data has: 0 to
-            samples - 1 must be there. None if the largest number found is the
-            last, or with `AugmentedViews`; what was merged before must be
-            there then.
+        path: the cache's folder, which must be local.
+        samples: integer, how many samples (not augmented views) the data has:
+            0 to samples - 1 must be in the parts. None takes the largest index
+            found for the last, or the number that `AugmentedViews` have; then
+            no sample of an earlier merge may be missing.
         allow_gaps: whether samples may be missing.
 
     Raises:
-        ValueError: there are no parts, or of several teachers or settings;
-            one is not finished, or damaged; a sample is missing or twice in
-            the cache; a link leads out of the folder; another process merges
-            it.
+        ValueError: there are no parts; they are of different teachers or
+            settings; a part is not finished, or damaged; a sample is missing
+            or stored twice; a link leads out of the folder; another process is
+            merging the folder.
 
     Example:
     >>> import tempfile, keras, keras_kd as kd
@@ -113,7 +114,7 @@ def _finished_part(path, folder):
 
 
 def _runs_of_parts(folders, parts, settings):
-    """Each run of keys in the order of the rows; checks all shards."""
+    """Runs of consecutive keys, in the order of rows; checks all shards."""
     outputs = [StoredOutput.from_config(each) for each in settings["outputs"]]
     dtype, runs = record_type(outputs), [np.zeros((2, 0), "int64")]
     for folder, part in zip(folders, parts):
@@ -129,22 +130,22 @@ def _runs_of_parts(folders, parts, settings):
 
 
 def _runs_of(keys):
-    """Keys as runs of consecutive ones: first keys and lengths."""
+    """Runs of consecutive keys, as an array of first keys and lengths."""
     begins = np.flatnonzero(np.diff(keys, prepend=keys[:1] - 2) != 1)
     lengths = np.diff(begins, append=len(keys))
     return np.stack([keys[begins], lengths])
 
 
 def _index_of(runs, expected, allow_gaps, path):
-    """Where each key's record is: `(2, runs)`, and the number of keys.
+    """The index that leads from keys to rows, `(2, runs)`; and how many keys.
 
-    Of each run its first key, and that one's row; -1 where keys are missing.
+    It has each run's first key, and the row of that key; -1 for missing keys.
     """
     keys, lengths = runs
     rows = np.cumsum(lengths) - lengths
     order = np.argsort(keys, kind="stable")
     keys, lengths, rows = keys[order], lengths[order], rows[order]
-    # Of runs within runs, the furthest end so far.
+    # The furthest end so far, as one run may lie within another.
     ends = np.maximum.accumulate(np.concatenate([[0], keys + lengths]))
     if expected is not None and ends[-1] > expected:
         _refuse(path, "too many", [expected], [ends[-1]])
@@ -153,7 +154,7 @@ def _index_of(runs, expected, allow_gaps, path):
     )
     twice = np.flatnonzero(begins < ends)
     if len(twice):
-        # Of a run within another only what both have.
+        # Where one run lies within another, only their common keys.
         own = (keys + lengths)[np.minimum(twice, len(keys) - 1)]
         last = np.minimum(ends[twice], own)
         _refuse(path, "more than once", begins[twice], last)
@@ -168,7 +169,7 @@ def _index_of(runs, expected, allow_gaps, path):
 
 
 def _joined(index):
-    """Runs that go on in the next one, as one."""
+    """Joins runs that the next one continues."""
     step = np.diff(index, axis=1)
     goes_on = (step[0] == step[1]) & (index[1, :-1] >= 0)
     goes_on |= (index[1, :-1] < 0) & (index[1, 1:] < 0)
@@ -187,7 +188,7 @@ def _refuse(path, what, first, end):
 
 
 def _published(path):
-    """The manifest that is in a folder; None where there is none to read."""
+    """The manifest in a folder; None where there is none that can be read."""
     file = inside(path, "manifest.json")
     try:
         return Manifest.read(file, str(path))
@@ -196,7 +197,7 @@ def _published(path):
 
 
 def _check_none_lost(path, earlier, content):
-    """Refuses to leave out a part of the same cache that has gone."""
+    """Raises a `ValueError` if a part of the same cache has disappeared."""
     own = ("samples", "parts", "index")
     same = all(earlier[key] == content[key] for key in content.keys() - own)
     samples = content["samples"]
@@ -212,9 +213,9 @@ def _check_none_lost(path, earlier, content):
 
 
 def _publish(path, content, index, earlier):
-    """Makes readers see a new cache; a kill leaves the earlier one."""
-    # A name of its own leaves the earlier cache as it is until the manifest
-    # is replaced, and after that to those who have read the earlier one.
+    """Shows readers the new cache; if killed, the earlier one remains."""
+    # The index gets a new name: the earlier one stays until the manifest is
+    # replaced, and afterwards for those who have opened the earlier cache.
     about = write_array(path, "index", [index])
     about["runs"] = index.shape[1]
     text = Manifest({**content, "index": about}).text()
@@ -223,9 +224,11 @@ def _publish(path, content, index, earlier):
     if replaced in (None, about["file"]):
         return
     # Workers of a reader that was opened before open the replaced one again.
-    # Not all are kept: that of scattered samples may be as large as they are.
+    # Older ones are deleted, as an index of scattered samples may be as large
+    # as their records.
     for file in path.glob("index-????????.npy"):
         if file.name not in (replaced, about["file"]):
-            # Windows keeps what a reader has mapped, until the next merge.
+            # Windows doesn't delete a file that a reader has mapped: it stays
+            # until the next merge.
             with contextlib.suppress(OSError):
                 file.unlink()

@@ -1,4 +1,4 @@
-"""Part: what one writer stores, shard by shard."""
+"""Part: the records that one writer stores, shard by shard."""
 
 import contextlib
 import re
@@ -18,16 +18,16 @@ from keras_kd._src.own_folder import held
 from keras_kd._src.own_folder import inside
 
 SHARD_BYTES = 2**27
-# No more of the teacher's time is lost to a kill: this, or such a share of it
-# where a shard for each half minute would become too many.
+# A killed writer loses at most 30 seconds of work; in a long run at most this
+# share of its time, as a shard for each half minute would be too many.
 COMMIT_SECONDS, COMMIT_SHARE = 30, 1 / 64
 
 
 class Part:
     """A writer's part: shards, and `part.json`, which lists them.
 
-    A shard counts as soon as `part.json` names it, which is written anew after
-    each. So a kill loses the shard that is not yet named, and nothing else.
+    A shard counts as soon as `part.json` names it. That file is rewritten
+    after each shard, so a killed writer loses one shard at most.
     """
 
     def __init__(self, folder, dtype, shard_samples=None):
@@ -63,8 +63,8 @@ class Part:
         self._holding.close()
 
     def begin(self, describe):
-        """What the part is made with: `describe()`, of its first writer."""
-        # Without it, shards that are there would be lost unseen.
+        """The part's description: `describe()` as its first writer gave it."""
+        # Where shards exist, a lost part.json must be an error.
         known = any(self.folder.glob("*.npy"))
         if known or (self.folder / "part.json").exists():
             self.description = read_part(self.folder)
@@ -87,7 +87,7 @@ class Part:
         return np.concatenate(keys)
 
     def _remove_unnamed(self):
-        # A kill may come between a shard and its name in `part.json`.
+        # A writer may be killed before `part.json` names its last shard.
         named = {shard["file"] for shard in self.shards}
         for file in self.folder.glob("[0-9]*-????????.npy"):
             if file.name not in named:
@@ -107,7 +107,7 @@ class Part:
         return now - self._shard_begun_at > most
 
     def commit(self):
-        """Makes a shard of what was appended since the last one."""
+        """Writes a shard of the records appended since the last one."""
         if not self._samples:
             return
         stem = f"{len(self.shards):05}"
@@ -122,7 +122,7 @@ class Part:
         self._begin_shard()
 
     def finish(self):
-        """Commits the last shard, and marks the part as whole."""
+        """Commits the last shard, and marks the part as finished."""
         self.commit()
         if not self.description["finished"]:
             self.description["finished"] = True
@@ -135,7 +135,7 @@ class Part:
 
 
 def checked_name(name):
-    """A part's name, if it can be a folder's."""
+    """A part's name, if it can name a folder; else a `ValueError`."""
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ValueError(
             "A part's name is made of letters, digits, '_' and '-', for "

@@ -34,15 +34,16 @@ class StoredRecords:
         self._ends = np.cumsum(samples)
         self._begins = self._ends - samples
         index = self.manifest.content["index"]["bytes"]
-        # That of scattered samples may be large; records hold whose they are.
+        # An index of scattered samples may be large. It need not be checked
+        # here, as each record holds its sample's key.
         self._index_is_small = index <= CHECKED_AT_OPEN
-        # Whose checksums were compared.
+        # Bytes whose checksums were compared.
         self.checked_bytes = index if self._index_is_small else 0
         self._check_sizes()
         self._open()
 
     def __getstate__(self):
-        # Memory maps are opened anew in another process.
+        # Memory maps are opened again in another process.
         kept = {**vars(self)}
         for name in ("_index", "_maps", "_in_memory", "_on_disk", "_most"):
             del kept[name]
@@ -67,7 +68,7 @@ class StoredRecords:
         about = self.manifest.content["index"]
         message = (
             f"The index of the cache {self.storage.name!r} is damaged. Copy "
-            "it again, or make it anew with `keras_kd.cache.merge`."
+            "it again, or rewrite it with `keras_kd.cache.merge`."
         )
         return about["file"], about, message
 
@@ -93,21 +94,22 @@ class StoredRecords:
         )
 
     def _shard(self, number):
-        # What was just fetched, for the most part, is checked whole.
+        # A remote file was usually fetched just now: all of it is checked.
         check = not self.storage.is_local
         mapped = self._mapped(*self._shard_file(number), check=check)
         samples = self.shards[number][1]["samples"]
         return mapped, rows_of_file(mapped, samples, self.manifest.dtype)
 
     def _files(self):
-        """Path, entry in the manifest, and error of each: index and shards."""
+        """`(path, entry in the manifest, error)` of the index and shards."""
         shards = [self._shard_file(n) for n in range(len(self.shards))]
         return [self._index_file(), *shards]
 
     def _check_sizes(self):
         """Raises a `ValueError` unless sizes are those of the manifest.
 
-        Before a file is fetched or mapped: nothing is larger than it says.
+        It runs before a file is fetched or mapped: none may be larger than the
+        manifest says.
         """
         files = self._files()
         sizes = self.storage.sizes([path for path, _, _ in files])
@@ -121,7 +123,7 @@ class StoredRecords:
                 raise error
 
     def verify(self, extent):
-        """Raises a `ValueError` unless files have their checksums."""
+        """Raises a `ValueError` unless files match their checksums."""
         index, *shards = self._files()
         files = shards
         if extent == "auto" and self.storage.is_local:
@@ -146,7 +148,7 @@ class StoredRecords:
         return sum(about["bytes"] for _, about, _ in self._files())
 
     def faults(self):
-        """What is wrong with files, one text for each; reads all of them."""
+        """A text for each file that is wrong; reads all files."""
         found = [self._fault(*self._index_file(), self._check_index)]
         for number in range(len(self.shards)):
             check = functools.partial(self._check_shard, number)
@@ -212,7 +214,7 @@ class StoredRecords:
         return rows
 
     def records(self, keys):
-        """`(records, parts)`: by field, and the number of each one's part."""
+        """`(records, parts)`: records by field, and each one's part number."""
         rows = self.rows_of(keys)
         shards = np.searchsorted(self._ends, rows, side="right")
         if self._in_memory is None:
@@ -230,7 +232,7 @@ class StoredRecords:
         return records, self._part_of[shards]
 
     def _gathered(self, shards, rows):
-        # Of more shards than may be mapped at once, some after others.
+        # Where a batch needs more shards than may be mapped at once, halve it.
         if len(self.shards) > self._most < len(np.unique(shards)):
             halves = zip(np.array_split(shards, 2), np.array_split(rows, 2))
             first, second = (self._gathered(*half) for half in halves)
@@ -240,7 +242,7 @@ class StoredRecords:
             }
         maps = self._maps_of(shards)
         before = blocks_read()
-        # For the first batch, then as long as batches come from a disk.
+        # On for the first batch, then as long as batches come from a disk.
         if self._on_disk:
             maps.prefetch(shards, rows)
         records = maps.gather(shards, rows)
@@ -248,7 +250,7 @@ class StoredRecords:
         return records
 
     def _maps_of(self, shards):
-        """Maps that hold the shards, too; the oldest others make room."""
+        """Maps that hold these shards; the oldest others are closed."""
         maps = self._maps  # Another thread may replace it.
         few = len(maps.files) < len(self.shards)
         if few and (maps.starts[shards] < 0).any():
@@ -260,7 +262,7 @@ class StoredRecords:
                     break
                 if number not in needed:
                     del files[number]
-            self._maps = self._of_files(files)  # Closes what makes room.
+            self._maps = self._of_files(files)  # Closes those left out.
             files |= {number: self._shard(number) for number in missing}
             maps = self._maps = self._of_files(files)
         return maps

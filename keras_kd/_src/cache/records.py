@@ -1,4 +1,4 @@
-"""Records: what is stored of one sample, as a NumPy structure."""
+"""Records: the stored predictions for one sample, as a NumPy structure."""
 
 import contextlib
 import mmap
@@ -14,19 +14,19 @@ except ImportError:  # Windows has none.
     resource = None
 
 SAMPLE_INDEX = "sample_index"
-OUTPUT = "output"  # What the tap "" is called: fields need a name.
-WIDE = 512  # Bytes: beyond, a record is not copied twice.
+OUTPUT = "output"  # The name of the tap "", as fields need a name.
+WIDE = 512  # Bytes: a wider record is not copied twice.
 
 
 class StoredOutput:
-    """One output of the teacher: its tap, its shape, its encoding."""
+    """One output of the teacher: its tap, shape and encoding."""
 
     def __init__(self, tap, shape, encoding):
         self.tap = tap
         self.name = tap or OUTPUT
         self.shape = tuple(shape)
         self.encoding = encoding
-        # NumPy writes the names of fields in Latin letters only.
+        # NumPy's files take field names in ASCII only.
         self._prefix = self.name.encode("ascii", "backslashreplace").decode()
         self.fields = {
             f"{self._prefix}.{field}": dtype
@@ -34,7 +34,7 @@ class StoredOutput:
         }
 
     def take(self, records):
-        """This output's fields, out of records."""
+        """This output's fields of the records."""
         skipped = len(self._prefix) + 1
         return {
             field[skipped:]: np.ascontiguousarray(records[field])
@@ -42,7 +42,13 @@ class StoredOutput:
         }
 
     def carried(self, records, parts, constants):
-        """What a batch carries; `parts`: by whose constants each is."""
+        """What a batch carries, from its records.
+
+        Args:
+            records: NumPy arrays by field.
+            parts: the number of each record's part.
+            constants: list of each part's constants.
+        """
         fields = self.take(records)
         if wrong := self.encoding.outside(fields, self.shape):
             raise ValueError(
@@ -59,7 +65,7 @@ class StoredOutput:
         return self.encoding.unpack(fields, {"scale": each})
 
     def fault(self, records):
-        """What is wrong with this output of records, as a text or None."""
+        """A text on what is wrong with this output's records, or None."""
         fields = self.take(records)
         wrong = self.encoding.outside(fields, self.shape)
         if not wrong and not self.encoding.finite(fields):
@@ -67,7 +73,7 @@ class StoredOutput:
         return wrong and f"with {wrong} at {self.name!r}"
 
     def put(self, records, packed):
-        """Fills in this output's fields of records."""
+        """Fills in this output's fields of the records."""
         for field, values in packed.items():
             records[f"{self._prefix}.{field}"] = values
 
@@ -87,9 +93,9 @@ class StoredOutput:
 
 
 def record_type(outputs):
-    """The type of a record: whose it is, then the fields of each output.
+    """The type of a record: its sample index, then each output's fields.
 
-    Packed: bytes are what disks are short of.
+    The fields are packed without padding, to save bytes.
     """
     fields = [(SAMPLE_INDEX, np.dtype("<i8"))]
     for output in outputs:
@@ -109,9 +115,9 @@ def record_type(outputs):
 def gather(records, rows):
     """Some rows of contiguous records: `{field: contiguous values}`.
 
-    Up to some 512 bytes, whole records are gathered, then split: memory that
-    is far is then read once a record, not once a field. Wider ones take longer
-    to copy twice than to find again.
+    Records of up to 512 bytes are gathered whole, then split: so memory is
+    read once for each record, not once for each field. Copying wider records
+    twice would take longer than that saves.
     """
     if records.itemsize > WIDE:
         return {
@@ -123,7 +129,7 @@ def gather(records, rows):
 
 
 def _split(whole, dtype):
-    """The fields of whole records, given as so many bytes each."""
+    """The fields of whole records, which are given as raw bytes."""
     return {
         name: np.ascontiguousarray(field).view(dtype)
         for name, field, dtype in _fields(whole.view(dtype))
@@ -131,8 +137,8 @@ def _split(whole, dtype):
 
 
 def _fields(records):
-    # NumPy copies a structure, or an array in it, value by value, which takes
-    # several times as long as so many bytes.
+    # NumPy copies a structure, or an array in it, value by value. To copy the
+    # same number of raw bytes is several times as fast.
     types = [(name, records.dtype[name]) for name in records.dtype.names]
     in_bytes = [(name, f"V{dtype.itemsize}") for name, dtype in types]
     records = records.view(in_bytes)
@@ -143,12 +149,12 @@ class ShardMaps:
     """Mapped shards, whose records are gathered as if they were one array.
 
     A loop over the shards of a random batch would take several times as long
-    as to copy its records. So the memory from the lowest shard's first byte to
-    the highest one's last is taken for one array, in which a record may begin
-    at any byte. What lies between the shards is never read: `starts` leads to
-    shards only, and rows are within theirs.
+    as copying its records. So the memory from the first byte of the lowest
+    shard to the last byte of the highest is treated as one array, in which a
+    record may begin at any byte. Memory between the shards is never read:
+    `starts` leads to shards only, and each row lies within its shard.
 
-    It never changes, so a thread that reads keeps its shards mapped.
+    An instance never changes, so a reading thread keeps its shards mapped.
     """
 
     def __init__(self, files, count, dtype):
@@ -174,7 +180,7 @@ class ShardMaps:
         return [fields[name][:2] for name in self.dtype.names]
 
     def gather(self, shards, rows):
-        """Records by the number of their shard, and their row in it."""
+        """The records at some shard numbers, and rows within the shards."""
         if not len(shards):
             return gather(np.empty(0, self.dtype), rows)
         if len(self.files) == 1:
@@ -191,12 +197,12 @@ class ShardMaps:
     def prefetch(self, shards, rows):
         """Prefetches the records that are read next, all at once.
 
-        A mapped record that isn't in memory is fetched when it is touched: a
-        batch waits for one after another, while a disk serves a hundred at a
-        time, and much around each is fetched as well, which drives others out.
-        (Of a 6.9 GB cache in 4 GB of memory came 316 samples a second, and
-        61,000 once they were prefetched.) To ask for it takes ten times as
-        long as to read from memory.
+        A mapped record that isn't in memory is fetched when it is first read.
+        A batch then waits for one record after another, although a disk serves
+        a hundred at a time; and the bytes around each are fetched as well,
+        which evicts other records. (A 6.9 GB cache in 4 GB of memory gave 316
+        samples per second, and 61,000 with prefetching.) The request itself
+        takes ten times as long as reading from memory.
         """
         if not hasattr(mmap, "MADV_WILLNEED"):
             return
@@ -205,13 +211,13 @@ class ShardMaps:
             mapped, records = self.files[shard]
             begin = len(mapped) - records.nbytes + row * size
             page = begin - begin % mmap.PAGESIZE
-            # It is advice: what goes wrong with it is no reason not to read.
+            # Only a hint to the system: if it fails, reading still works.
             with contextlib.suppress(OSError):
                 mapped.madvise(mmap.MADV_WILLNEED, page, begin + size - page)
 
 
 def _memory(lowest, end, size):
-    """The process's memory: `size` bytes from each address on."""
+    """The process's memory as items of `size` bytes, one at each address."""
     interface = {
         "data": (lowest, True),  # To be read only.
         "shape": (end - lowest - size + 1,),
@@ -223,14 +229,14 @@ def _memory(lowest, end, size):
 
 
 def blocks_read():
-    """How many blocks this thread has read from disks; 0 if nobody counts."""
+    """How many blocks this thread has read from disks; 0 if not known."""
     if not hasattr(resource, "RUSAGE_THREAD"):  # Linux has it.
         return 0
     return resource.getrusage(resource.RUSAGE_THREAD).ru_inblock
 
 
 def most_maps():
-    """How many shards are mapped at once, of all a process may have open."""
+    """How many shards are mapped at once: a part of the files allowed."""
     if resource is None:
         return 512
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

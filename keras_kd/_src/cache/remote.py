@@ -1,9 +1,9 @@
-"""Where a cache's files are: in a local folder or in object storage.
+"""A cache's files, in a local folder or in object storage.
 
 fsspec's own caches (`filecache::`, `simplecache::`) are not used for copies:
 they download to the final name, so a process that is killed may leave half a
-file, and a second one writes over what the first has mapped into memory; and
-they know nothing of the manifest that a file must fit.
+file, and a second process overwrites what the first has mapped into memory.
+Nor do they check a file against the manifest.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from keras_kd._src.own_folder import inside
 
 
 def storage_at(path, cache_dir=None):
-    """The files of a cache, near or far; fetches a far one's manifest."""
+    """A cache's files, local or remote; fetches a remote one's manifest."""
     if is_remote(path):
         return RemoteFolder(os.fspath(path), cache_dir)
     return LocalFolder(path)
@@ -46,16 +46,16 @@ class LocalFolder:
         return [self.local(path).stat().st_size for path in relative_paths]
 
     def drop(self, relative_path, error):
-        """A file that is wrong stays as it is: there is no other."""
+        """Does nothing: a damaged local file is no copy, and is kept."""
 
 
 class RemoteFolder:
     """A cache's files in object storage, fetched when they are first used.
 
-    A copy is kept in a folder of `cache_dir` that is named after the url and
-    the manifest's checksum: it serves the processes of this machine, now and
-    later, until another cache is put at the url. It holds nothing that is
-    open, so that it goes to another process as it is.
+    Copies are kept in a folder of `cache_dir` that is named after the url and
+    the manifest's checksum: all processes on this machine use them, now and
+    later, until another cache is put at the url. An instance holds no open
+    files, so it can be pickled for another process.
     """
 
     is_local = False
@@ -63,7 +63,7 @@ class RemoteFolder:
     def __init__(self, url, cache_dir=None):
         self.name = url.rstrip("/")
         files, root = self._connect()
-        # Listings are kept by `fsspec`, also of what has changed since.
+        # `fsspec` keeps listings, also of folders that have changed since.
         files.invalidate_cache()
         with self._found("manifest.json"):
             about = f"The manifest of the cache {self.name!r} is none."
@@ -75,7 +75,7 @@ class RemoteFolder:
         self._keep("manifest.json", lambda path: path.write_bytes(manifest))
 
     def local(self, relative_path):
-        """The path of a file's copy, which is fetched if there is none yet."""
+        """The path of a file's copy; fetches the file if there is none."""
         path = inside(self.folder, relative_path)
         if not path.is_file():
             fetch = functools.partial(self._fetch, relative_path)
@@ -85,29 +85,29 @@ class RemoteFolder:
     def sizes(self, relative_paths):
         """The files' sizes in bytes, in a list, without fetching them.
 
-        Of a copy, if there is one: it is what will be read.
+        Where there is a copy, its size is given, as the copy will be read.
         """
         copies = {path: inside(self.folder, path) for path in relative_paths}
         missing = [path for path in copies if not copies[path].is_file()]
         files, root = self._connect()
         with self._found("one of the files that its manifest names"):
-            # In one call: an object store gets one request for all of them.
+            # In one call, so that an object store gets a single request.
             sizes = files.sizes([f"{root}/{path}" for path in missing])
-        far = dict(zip(missing, sizes))
+        remote = dict(zip(missing, sizes))
         return [
-            far[path] if path in far else copies[path].stat().st_size
+            remote[path] if path in remote else copies[path].stat().st_size
             for path in relative_paths
         ]
 
     def drop(self, relative_path, error):
-        """Deletes a file's copy that was found to be wrong.
+        """Deletes a file's copy that was found to be damaged.
 
         It may have been fetched while the files at the url were replaced.
         """
         path = inside(self.folder, relative_path)
         if not path.is_file():
             return
-        # Windows keeps what is mapped.
+        # Windows doesn't delete a file that is mapped.
         with contextlib.suppress(OSError):
             path.unlink()
         raise ValueError(
@@ -127,8 +127,8 @@ class RemoteFolder:
     def _connect(self):
         """The file system, and the folder's path in it.
 
-        Made anew each time: `fsspec` keeps one for each process, as its
-        connections don't outlive a fork.
+        Looked up each time: `fsspec` keeps one for each process, as its
+        connections don't survive a fork.
         """
         try:
             import fsspec
@@ -151,22 +151,21 @@ class RemoteFolder:
 
 
 def is_remote(path):
-    """Whether a path is a url of object storage, as `s3://bucket/cache`."""
+    """Whether a path is a url of object storage, like `s3://bucket/cache`."""
     return bool(re.match(r"[A-Za-z][\w+.-]+(::|://)", os.fspath(path)))
 
 
 def absolute(path):
-    """The path from the root on, with the user's folder in the place of `~`.
+    """The absolute path, with `~` replaced by the user's folder.
 
-    So what is opened later, by a reader or its workers, is found from any
-    working folder.
+    So a reader or its workers find the files from any working folder.
     """
     # Unlike `pathlib`, it leaves a `~name` alone where there is no such user.
     return pathlib.Path(os.path.expanduser(path)).absolute()
 
 
 def local_path(path):
-    """The absolute path of a folder that is written to, which is no url."""
+    """The absolute path of a folder to write to; refuses a url."""
     if is_remote(path):
         raise ValueError(
             "A cache is written to a local folder. Received: a url, "

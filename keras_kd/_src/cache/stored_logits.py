@@ -1,17 +1,17 @@
-"""Cached logits of language models, of a few positions at a time."""
+"""Cached logits of language models, restored a few positions at a time."""
 
 from keras_kd._src.losses.chunked_logits import register_with_jax
 from keras_kd._src.losses.chunked_logits import slice_of
 
 
 class StoredLogits:
-    """A batch's cached logits of tokens, as `ChunkedLogits` has a model's.
+    """A batch's cached token logits, with the interface of `ChunkedLogits`.
 
     Args:
-        carried: what the batch brings along, a dict of tensors with the
-            positions on their second axis.
-        encoding: how they are stored.
-        shape: of a sample's logits, `(length, classes)`.
+        carried: what the batch carries, a dict of tensors with the positions
+            on their second axis.
+        encoding: how the logits are stored.
+        shape: the shape of one sample's logits, `(length, classes)`.
     """
 
     def __init__(self, carried, encoding, shape):
@@ -21,7 +21,7 @@ class StoredLogits:
 
     @property
     def source(self):
-        """What the logits are made of."""
+        """The tensor that the logits are made from."""
         return self.carried["values"]
 
     def logits_at(self, start, size):

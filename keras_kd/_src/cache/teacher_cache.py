@@ -1,4 +1,4 @@
-"""TeacherCache: cached predictions, in the place of a teacher."""
+"""TeacherCache: cached predictions, used in place of a teacher."""
 
 import keras
 import numpy as np
@@ -29,41 +29,44 @@ def open(
     check_inputs=True,
     cache_dir=None,
 ):
-    """Opens cached predictions; see `TeacherCache`.
+    """Opens cached predictions, to train a student on them.
+
+    `TeacherCache` shows how they are used.
 
     Args:
         path: the cache's folder, or a url of object storage that `fsspec`
-            knows, as `"s3://bucket/cache"`: its files are then copied when
-            they are first used.
-        teacher: the live teacher, to check by its weights that the
-            predictions are its own; None for any. A layer without weights, as
-            `Rescaling`, is not seen: name it in `metadata`. Nor is a Python
-            function without a version.
-        metadata: dict of what the cache must have been written with; what
-            isn't named may be anything.
-        verify: `"full"` compares all checksums; `"auto"` those of as many
-            shards as have 256 MB, spread over the cache (of a remote cache
-            none: each file is checked in whole when it is fetched); `"sizes"`
-            none. The manifest, all sizes, and an index of up to 256 MB are
-            always checked. The attribute `verified` says how much that was;
-            `cache.verify` looks at all there is.
-        memory: whether to read all records into memory now, in their order,
-            which is faster where they fit. Otherwise they come from the files
-            batch by batch, and the system keeps in memory what it can.
-        check_inputs: whether inputs that are joined are compared with those
-            that the teacher had: some of each shard, by checksum. False where
-            the student's differ, as in size.
-        cache_dir: where copies of remote files are kept; `~/.cache/keras_kd`
-            by default (`keras_kd` in `$XDG_CACHE_HOME`). Those of caches that
-            are no longer used are yours to delete, as are files whose names
-            begin with `unfinished_` when no process is running.
+            knows, such as `"s3://bucket/cache"`. Remote files are copied to
+            this machine when they are first used.
+        teacher: the live teacher, to check that the predictions are its own;
+            None skips that check. Weights are compared. Layers without
+            weights, such as `Rescaling`, and Python functions without a
+            version are not: describe them in `metadata`.
+        metadata: dict of metadata that the cache must have been written with.
+            Keys that are left out are not compared.
+        verify: `"full"` compares all checksums; `"auto"` those of about 256 MB
+            of shards, spread over the cache (or none of a remote cache, as
+            each file is checked whole when it is fetched); `"sizes"` none. The
+            manifest, all file sizes, and an index of up to 256 MB are always
+            checked. The attribute `verified` has the share that was compared;
+            `cache.verify` checks everything.
+        memory: whether to read all records into memory now, which makes
+            training faster where they fit. Otherwise each batch is read from
+            the files, and the system keeps in memory what it can.
+        check_inputs: whether `join` compares some inputs of each shard, by
+            checksum, with those that the teacher was run on. False where the
+            student's inputs are meant to differ, for example in size.
+        cache_dir: folder for copies of remote files; by default `keras_kd` in
+            `$XDG_CACHE_HOME`, else `~/.cache/keras_kd`. Copies of caches that
+            are no longer used may be deleted, as may files whose names begin
+            with `unfinished_` while no process is running.
 
     Returns:
         A `TeacherCache`.
 
     Raises:
-        ValueError: there is no whole cache, a file is missing or damaged, it
-            was written with something else, or an argument is none of these.
+        ValueError: there is no complete cache; a file is missing or damaged;
+            the cache was written with another teacher or other metadata; an
+            argument is out of range.
 
     Example:
     >>> import tempfile, keras_kd as kd
@@ -87,24 +90,28 @@ def open(
 
 
 class TeacherCache(Teacher):
-    """Cached predictions by sample; a teacher to a `Distiller`.
+    """Cached predictions of a teacher, which a `Distiller` takes as a teacher.
 
-    Made by `keras_kd.cache.open`. It holds memory maps and no weights. Each
-    batch must bring its predictions along: `join` adds them to a data set, in
-    any order and any batches, as each sample carries its index. Batches without
-    predictions are evaluated on the student's own loss and metrics.
+    Made by `keras_kd.cache.open`. It holds memory maps and no weights.
+    Training then costs no more than the student's own step and reading the
+    predictions.
+
+    Each batch must carry its predictions. `join` adds them to a data set, in
+    any order and batch size, as they are looked up by sample index. `evaluate`
+    also takes batches without predictions, and then reports the student's own
+    loss and metrics.
 
     `verified` is the share of the cache's bytes whose checksums were compared
-    when it was opened, from 0.0 to 1.0; below 1.0 it is named in the `repr`,
-    too. What wasn't compared has the right size, and each record that is read
-    says whose it is.
+    when it was opened, from 0.0 to 1.0; the `repr` shows it if it is below 1.0.
+    The other files have the right size, and each record that is read is
+    checked to be of the right sample.
 
     Args:
         storage: the cache's files.
-        check_inputs: see `open`.
+        check_inputs: as in `keras_kd.cache.open`.
 
     Raises:
-        ValueError: there is no manifest, or it is damaged; so is the index.
+        ValueError: the manifest or the index is missing or damaged.
 
     Example:
     >>> import tempfile, keras_kd as kd
@@ -148,7 +155,7 @@ class TeacherCache(Teacher):
     # --- what a distiller needs of a teacher --------------------------------
 
     def describe(self):
-        """How `Distiller.summary` names it."""
+        """The line for the teacher in `Distiller.summary`."""
         return f"{self.name} (TeacherCache of {len(self):,} samples)"
 
     def fingerprint(self):
@@ -156,10 +163,11 @@ class TeacherCache(Teacher):
         return self.manifest.fingerprint
 
     def predictions(self, batch, taps, state_mapping=None, training=True):
-        """The teacher's predictions, from those that a batch brings along.
+        """The teacher's predictions that a batch carries.
 
         Raises:
-            ValueError: it brings none, in training, or another cache's.
+            ValueError: a batch in training carries none, or a batch carries
+                those of another cache.
         """
         if batch.cached is None:
             if not training:
@@ -212,7 +220,7 @@ class TeacherCache(Teacher):
                 )
 
     def feature_specs(self, taps, inputs):
-        """What its features at some taps are, as `KerasTensor`s."""
+        """The shapes of the features at some taps, as `KerasTensor`s."""
         return {
             text: keras.KerasTensor((None, *shape))
             for text, shape in self.shapes.items()
@@ -234,7 +242,7 @@ class TeacherCache(Teacher):
 
     @property
     def verified(self):
-        """The share of all bytes whose checksums `open` has compared."""
+        """The share of all bytes whose checksums were compared (0.0 to 1.0)."""
         return self.stored.verified
 
     @property
@@ -248,11 +256,12 @@ class TeacherCache(Teacher):
         return dict(self.manifest.metadata)
 
     def predictions_of(self, sample_index, view=None):
-        """The teacher's predictions for some samples, as a student gets them.
+        """The teacher's predictions for some samples, restored to full shape.
 
         Args:
             sample_index: integers of shape `(batch,)`.
-            view: which augmented view of each, if the cache holds several.
+            view: integer or integers `(batch,)`: the number of each sample's
+                augmented view, if the cache holds several.
 
         Returns:
             Dict, name of the output -> float32 NumPy array `(batch, ...)`.
@@ -266,15 +275,16 @@ class TeacherCache(Teacher):
         )
 
     def read(self, sample_index, view=None):
-        """What a batch carries of the predictions for some samples.
+        """The stored predictions for some samples, still encoded.
 
         Args:
             sample_index: integers of shape `(batch,)`.
-            view: which augmented view of each, if the cache holds several.
+            view: integer or integers `(batch,)`: the number of each sample's
+                augmented view, if the cache holds several.
 
         Returns:
-            Dict, name of the output -> dict of NumPy arrays, as the encoding
-            has them.
+            Dict, name of the output -> dict of NumPy arrays, as its encoding
+            stores them.
 
         Raises:
             ValueError: the cache has no predictions for a sample.
@@ -285,19 +295,20 @@ class TeacherCache(Teacher):
         return self._read(self.numbering.keys(targets))
 
     def add_to(self, batch):
-        """A batch, with the predictions for its samples.
+        """Adds the predictions for its samples to a batch.
 
         Args:
-            batch: `(x, y)` or `(x, y, sample_weight)`, with `"sample_index"`
-                (and `"view"`) in `y`.
+            batch: `(x, y)` or `(x, y, sample_weight)`, where `y` is a dict
+                with `"sample_index"`, and `"view"` if the cache holds several
+                augmented views.
 
         Returns:
-            The same, with `"predictions"` in `y`: what `read` returns, under
-            the cache's `tag`, so that no other cache's are taken for its own.
+            The batch with `"predictions"` in `y`: what `read` returns, under
+            the cache's `tag`, which tells caches apart.
 
         Raises:
-            ValueError: a sample has no index or no predictions, or isn't the
-                one that the teacher had.
+            ValueError: a sample has no index or no predictions, or its input
+                differs from the one that the teacher was run on.
         """
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         keys = self.numbering.keys(y)
@@ -318,7 +329,17 @@ class TeacherCache(Teacher):
         }
 
     def restore(self, carried, by="tap"):
-        """The outputs, from what a batch carries; in the student's step."""
+        """Restores the outputs from what a batch carries.
+
+        It runs in the student's training step.
+
+        Args:
+            carried: what `read` returns, as tensors.
+            by: `"tap"` or `"name"`, the keys of the result.
+
+        Returns:
+            Dict, tap or name -> tensor `(batch, ...)`.
+        """
         return {
             getattr(output, by): output.encoding.restore(
                 carried[output.name], output.shape
@@ -333,7 +354,7 @@ class TeacherCache(Teacher):
         return self._few_positions and of_tokens and output.tap == ""
 
     def carried_spec(self):
-        """What `add_to` adds, as `KerasTensor`s of any batch size."""
+        """The structure that `add_to` adds, as `KerasTensor`s."""
         empty = np.zeros(0, self.manifest.dtype)
         carried = {self.tag: self._carried(empty, np.zeros(0, int))}
         return keras.tree.map_structure(
@@ -342,13 +363,13 @@ class TeacherCache(Teacher):
         )
 
     def check_arrays(self, arrays, sample_index):
-        """Raises a `ValueError` if rows aren't what the teacher had."""
+        """Raises a `ValueError` if rows differ from the teacher's inputs."""
         places = self._input_checksums.places(sample_index)
         if self.check_inputs and len(places):
             self.check_batch(rows_at(arrays, places), sample_index[places])
 
     def check_batch(self, inputs, keys):
-        """Raises a `ValueError` if inputs aren't what the teacher had."""
+        """Raises a `ValueError` if inputs differ from the teacher's inputs."""
         if not self.check_inputs:
             return
         inputs = texts_as_array(inputs)

@@ -1,4 +1,4 @@
-"""verify: looks at all of a cache."""
+"""verify: checks every file and record of a cache."""
 
 from keras_kd._src.cache.format import check_same
 from keras_kd._src.cache.format import damaged
@@ -6,21 +6,22 @@ from keras_kd._src.cache.format import part_folders
 from keras_kd._src.cache.format import read_part
 from keras_kd._src.cache.teacher_cache import open
 
-SHOWN = 10  # Of what is wrong; the rest is counted.
+SHOWN = 10  # Faults in the error; the others are only counted.
 
 
 def verify(path, *, teacher=None, cache_dir=None):
-    """Looks at all of a cache, and says all that is wrong with it.
+    """Checks every file and record of a cache, and reports all faults.
 
-    For one that was copied, has lain for long, or comes from a stranger.
-    `open` looks at a part of a large one only, and ends with the first fault.
-    Here each checksum is compared, each file's header, and each record: that
-    it is where the index says, and that its values are finite and name classes
-    that there are. Of a local cache, the description of each part is compared
-    with the manifest. It takes as long as to read all files.
+    Use it for a cache that was copied, has not been read for a long time, or
+    comes from somebody else. `open` checks only a part of a large cache, and
+    stops at the first fault. This compares all checksums and file headers, and
+    checks of each record that it is where the index says, that its values are
+    finite, and that the classes it names exist. In a local cache each part's
+    description is also compared with the manifest. It takes as long as reading
+    all files.
 
-    Nothing in a cache is ever run or unpickled. Whether the predictions are
-    good ones, only the student shows.
+    Nothing in a cache is ever run or unpickled. It can't be checked whether
+    the predictions are any good; the student's accuracy will show that.
 
     Args:
         path: the cache's folder, or a url, as `open` takes it.
@@ -28,11 +29,12 @@ def verify(path, *, teacher=None, cache_dir=None):
         cache_dir: where copies of remote files are kept, as in `open`.
 
     Returns:
-        Dict of what was looked at: the number of `"samples"`, `"parts"`,
+        Dict of what was checked: the number of `"samples"`, `"parts"`,
         `"shards"` and `"bytes"`.
 
     Raises:
-        ValueError: something is wrong; the text has all that is.
+        ValueError: there are faults; the message counts them and lists the
+            first ten.
 
     Example:
     >>> import tempfile, keras, keras_kd as kd
@@ -74,7 +76,7 @@ def _faults_of_parts(path, manifest):
 
 
 def _check_part(path, folder, part, manifest):
-    """Raises a `ValueError` unless a part says of itself what is known."""
+    """Raises a `ValueError` unless a part's own JSON fits the manifest."""
     own = read_part(folder)
     settings = {key: manifest.content[key] for key in own["settings"]}
     check_same(path, settings, own["settings"])

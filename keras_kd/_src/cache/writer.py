@@ -41,7 +41,7 @@ from keras_kd._src.specs import data_spec
 from keras_kd._src.specs import inputs_for
 from keras_kd._src.specs import sizes_known
 
-CALIBRATION_SAMPLES = 512  # From which scales are learned.
+CALIBRATION_SAMPLES = 512  # On which the scales of int8 are measured.
 
 
 def write(
@@ -61,14 +61,17 @@ def write(
 ):
     """Runs a teacher on each sample once, and stores its predictions.
 
-    A distiller that is given the cached predictions in the place of the
-    teacher trains at the student's own speed. A call that was interrupted,
-    even killed, is made again as it was: it goes on where it ended, and runs
-    the teacher on no sample twice. A reader sees the cache when it is whole.
+    This is logit caching (offline distillation): a `Distiller` that gets the
+    cached predictions in place of the teacher trains at the student's own
+    speed. If a call was interrupted or killed, make the same call again: it
+    continues where it stopped, and skips the samples that are stored. The
+    cache can be opened once it is complete.
 
-    Of a language model the texts themselves may be given, where it brings a
-    preprocessor; `join` takes them likewise, and the student's preprocessor
-    makes tokens and weights of them:
+    With random augmentation, plain predictions would belong to images that
+    never occur again: write `AugmentedViews` instead.
+
+    A language model with a preprocessor takes the texts themselves. So does
+    `join`, where the student's preprocessor makes tokens and weights of them:
 
         outputs = kd.cache.TopK(32, temperature=1.0)
         kd.cache.write(causal_lm, texts, "predictions", outputs=outputs)
@@ -76,56 +79,56 @@ def write(
         distiller = kd.Distiller(cache, student, kd.losses.TopKTargets(32))
         distiller.fit(cache.join(texts, batch_size=8))
 
-    All samples are stored at one length, and a padded token takes what any
-    other does: pack texts into full sequences, or cut the length. Batches of
-    a stream, `(texts, {"sample_index": i})`, need not fit into memory.
-
-    Where the images are augmented at random, the predictions belong to images
-    that never come again: write `AugmentedViews` of them.
+    All samples are stored at one length, and a padded token takes as many
+    bytes as any other: pack texts into full sequences, or shorten the length.
+    A stream of batches, `(texts, {"sample_index": i})`, need not fit into
+    memory.
 
     Args:
-        teacher: a built Keras model, or any that teaches: an `Ensemble`, an
-            `OnnxModel`, a `keras_kd.teachers.Teacher` of your own, a
-            `FunctionTeacher` (whose function is not in the fingerprint: state a
-            version that changes with it).
-        dataset: an array, whose rows are the samples 0, 1, 2..., or a dict or
-            list of them for several inputs; a list of texts, for a teacher
-            that brings a preprocessor; `AugmentedViews`; or batches
+        teacher: a built Keras model, or any other teacher: an `Ensemble`, an
+            `OnnxModel`, a `keras_kd.teachers.Teacher` of your own, or a
+            `FunctionTeacher` (give it a version that changes with its
+            function, as its fingerprint doesn't cover the function).
+        dataset: one of: an array, whose rows are the samples 0, 1, 2..., or a
+            dict or list of arrays for several inputs; a list of texts, for a
+            teacher with a preprocessor; `AugmentedViews`; or batches
             `(x, {"labels": y, "sample_index": i})` in any form that `fit`
-            takes, with integers from 0 as `i` and labels only for a teacher
-            that uses them (an `Ensemble` weighted by confidence needs them).
-            It must end.
-        path: the cache's folder, local.
+            takes, where `i` are integers from 0, and labels are given only for
+            a teacher that uses them (an `Ensemble` weighted by confidence
+            needs them). It must be finite.
+        path: the cache's folder, which must be local.
         outputs: how the teacher's output is stored: `Dense`, `TopK` or `Int8`
             (default: `Dense("float16")`); or a dict, tap text -> one of them,
-            for several places in the teacher (`""` is the output).
-        part: None for the only writer. Of several writers, each names its
-            own part; `merge` then makes one cache of all.
-        batch_size: samples that the teacher is run on at once, where the data
-            is no batches. With that of the training, JAX and TensorFlow
-            round the predictions as a live teacher's.
-        samples: how many there are, for the bar where the data has no length,
-            and for the check that none is missing.
-        views: the `AugmentedViews` that the batches are of, with `"view"` in
-            `y`, where several writers share them.
-        metadata: dict of what the predictions belong to, each by a name of
-            your choice: text, anything else that JSON can hold, or a Keras
-            layer, such as `{"preprocessing": "x / 255", "dataset_id": "mnist
-            3.0.1"}`. `"class_names"` is a list, one for each class. All
-            writers must pass the same, and `open` compares.
-        shard_samples: samples after which a shard is complete (or up to one
-            batch more); about 128 MB by default. A kill costs the shard that
-            is being written, and 30 seconds at most, or a sixty-fourth of the
-            time so far.
-        check_inputs: whether a call that goes on compares some inputs with
-            those of then, by checksum. False where they round otherwise.
-        verbose: 1 for a progress bar, 0 for silence.
+            to store several layers' outputs (`""` is the model's output).
+        part: None for a single writer. With several writers, each gives a
+            name of its own here, and `merge` then makes one cache of all.
+        batch_size: integer, samples that the teacher runs on at once, where
+            the data is not batched already. With the batch size of the
+            training to come, JAX and TensorFlow round the predictions as they
+            would a live teacher's.
+        samples: integer, how many samples there are: for the progress bar
+            where the data has no length, and to check that none is missing.
+        views: the `AugmentedViews` that the batches are from, where several
+            writers share them; each batch then has `"view"` in `y`.
+        metadata: dict that describes the data, such as `{"preprocessing":
+            "x / 255", "dataset_id": "mnist 3.0.1"}`. Keys are of your choice;
+            values are text, anything else that JSON can hold, or Keras layers.
+            `"class_names"` must be a list of one name for each class. All
+            writers must pass the same, and `open` compares it.
+        shard_samples: integer, samples of a shard (or up to one batch more);
+            about 128 MB by default. If the writer is killed, the shard that is
+            being written is lost: at most 30 seconds of work, or 1/64 of the
+            time so far if that is longer.
+        check_inputs: whether a call that continues an earlier one compares
+            some inputs with the earlier ones, by checksum. False where they
+            differ by rounding.
+        verbose: 1 for a progress bar, 0 for none.
 
     Raises:
-        ValueError: an argument is none of these; the teacher can't be run,
-            or not without labels; a tap or an encoding doesn't fit; a sample
-            has no index or comes twice; a prediction is not finite; the
-            folder holds other predictions.
+        ValueError: an argument is out of range; the teacher can't be run, or
+            needs labels that are not given; a tap does not exist, or its
+            encoding doesn't fit; a sample has no index or occurs twice; a
+            prediction is not finite; the folder holds other predictions.
 
     Example:
     >>> import tempfile, keras_kd as kd
@@ -169,7 +172,7 @@ def write(
 
 def _wanted(outputs):
     scaled = any(encoding.needs_samples for encoding in outputs.values())
-    return CALIBRATION_SAMPLES if scaled else 1  # One has the shapes.
+    return CALIBRATION_SAMPLES if scaled else 1  # One shows the shapes.
 
 
 def _total(dataset, samples, count):
@@ -182,12 +185,12 @@ def _total(dataset, samples, count):
 
 def _check_neighbors(path, settings):
     for folder in part_folders(path):
-        if (folder / "part.json").exists():  # Or it is just begun.
+        if (folder / "part.json").exists():  # Else its writer has just begun.
             check_same(path, read_part(folder)["settings"], settings)
 
 
 def _begun(settings, recorder, first):
-    """What a part's first writer writes down about it."""
+    """The description of a part, which its first writer stores."""
     constants = {output.name: {} for output in recorder.stored}
     scaled = [out for out in recorder.stored if out.encoding.needs_samples]
     if scaled:
@@ -222,7 +225,7 @@ def _version():
 
 
 def encodings_by_tap(outputs):
-    """What `write` takes as `outputs`, as a dict: tap text -> encoding."""
+    """The argument `outputs` of `write` as a dict: tap text -> encoding."""
     if outputs is None:
         outputs = Dense("float16")
     by_tap = outputs if isinstance(outputs, dict) else {"": outputs}
@@ -239,12 +242,12 @@ def encodings_by_tap(outputs):
 
 
 def stored_outputs(teacher, outputs, inputs):
-    """A list of `StoredOutput`, with the shapes that a batch of inputs gives.
+    """A list of `StoredOutput`, with the shapes of the teacher's outputs.
 
     Args:
         teacher: a `Teacher`.
         outputs: as `write` takes them.
-        inputs: a batch, for a teacher that leaves sizes open.
+        inputs: a batch of inputs, for a teacher whose input sizes are open.
     """
     outputs = encodings_by_tap(outputs)
     taps = [Tap(text) for text in outputs]
@@ -273,13 +276,13 @@ def _shape_of(tap, feature):
 
 
 class RecordingTeacher:
-    """A teacher, and what is stored of its predictions."""
+    """Runs a teacher, and prepares its predictions for storing."""
 
     def __init__(self, teacher, outputs):
         self.teacher = teacher
         self.stored = outputs
         self.taps = [Tap(output.tap) for output in outputs]
-        self._shapes = None  # Of what the first batch gave.
+        self._shapes = None  # Of the first batch's predictions.
         live = isinstance(teacher.wrapped, keras.layers.Layer)
         self._run = _CompiledPass(self).run if live else self._eager_pass
 
@@ -298,14 +301,14 @@ class RecordingTeacher:
             )
 
     def prepared(self, features):
-        """What the encodings make of a batch on the teacher's device."""
+        """Features as the encodings prepare them, on the teacher's device."""
         return {
             output.name: output.encoding.prepare(features[output.tap])
             for output in self.stored
         }
 
     def record(self, inputs, labels=None):
-        """What is prepared of a batch, as NumPy arrays."""
+        """The prepared predictions for a batch, as NumPy arrays."""
         self.check_labels(labels)
         inputs = as_taken(self.teacher, inputs)
         recorded = self._run(inputs, labels)
@@ -315,14 +318,15 @@ class RecordingTeacher:
             sizes = keras.tree.map_structure(np.shape, inputs)
             raise ValueError(
                 "A cache holds predictions of one shape, that of the first "
-                f"batch's. Received: inputs of shape {sizes}, whose "
-                "predictions have another. Bring all samples to one size, as "
-                "by padding, or store an output that all sizes share."
+                f"batch. Received: inputs of shape {sizes}, whose "
+                "predictions have another. Bring all samples to one size, for "
+                "example by padding, or store an output whose shape does not "
+                "depend on it."
             )
         return recorded
 
     def _eager_pass(self, inputs, labels):
-        """For a teacher that is no Keras model, and compiles what it can."""
+        """Runs a teacher that is no Keras model, without compiling here."""
         to_tensor = keras.ops.convert_to_tensor
         inputs = keras.tree.map_structure(to_tensor, inputs)
         if labels is not None:
@@ -335,14 +339,14 @@ class RecordingTeacher:
 
 
 class _CompiledPass(keras.Model):
-    """A Keras model whose output is what is stored of it.
+    """A Keras model whose outputs are the teacher's, prepared for storing.
 
-    Run by `predict_on_batch`: compiled, in inference mode. What the encodings
-    can do there is done there, so that less leaves the device.
+    `predict_on_batch` runs it compiled, in inference mode. The encodings
+    prepare the outputs on the device, so that less is copied from it.
     """
 
     def __init__(self, recorder):
-        # TensorFlow takes no name that begins as this class's does.
+        # TensorFlow refuses names that begin with an underscore.
         super().__init__(name="recorder", dtype="float32", autocast=False)
         self.model = recorder.teacher.wrapped
         self.takes_labels = recorder.teacher.takes_labels
@@ -360,7 +364,7 @@ class _CompiledPass(keras.Model):
         return recorder.prepared(features)
 
     def run(self, inputs, labels):
-        """What is prepared of a batch, as NumPy arrays."""
+        """The prepared predictions for a batch, as NumPy arrays."""
         labels = [labels] if self.takes_labels else []
         return self.predict_on_batch(shared_out([inputs, *labels]))
 
@@ -369,7 +373,7 @@ class _CompiledPass(keras.Model):
 
 
 class Writing:
-    """One pass of a teacher over batches, into a part."""
+    """One pass of a teacher over batches, stored in a part."""
 
     def __init__(self, recorder, part, numbering, check_inputs):
         self.recorder = recorder
@@ -378,13 +382,13 @@ class Writing:
         self.check_inputs = check_inputs
 
     def run(self, batches, total, verbose):
-        """Runs the teacher on what the part does not hold yet."""
+        """Runs the teacher on the samples that the part doesn't hold yet."""
         stored, seen = (KeySet(total or 1024) for _ in range(2))
         keys, done = self.part.stored_keys(), 0
         shards = self.part.shards if self.check_inputs else []
         checksums = InputChecksums(shards)
         stored.add(keys)
-        # Of what is left: the time for it is estimated from what is done now.
+        # The bar counts what is left, so that its time estimate is right.
         left = total and max(0, total - len(keys))
         bar = keras.utils.Progbar(left, verbose=verbose, unit_name="sample")
         storing = None
@@ -396,11 +400,11 @@ class Writing:
                 missing = ~stored.has(batch.keys)
                 if missing.any():
                     prepared = self.recorder.record(batch.inputs, batch.labels)
-                    # Now: what makes batches may use its arrays again.
+                    # Now, as the data set may reuse the batch's arrays.
                     of_inputs = checksums_of_batch(batch.inputs, batch.keys)
                     if storing:
                         storing.result()
-                    # While the teacher runs on the next batch.
+                    # It is stored while the teacher runs on the next batch.
                     recorded = batch.keys, prepared, missing, of_inputs
                     storing = beside.submit(self._store, *recorded)
                     done += int(missing.sum())
@@ -423,8 +427,8 @@ class Writing:
                 f"The part {self.part.folder.name!r} was begun with other "
                 f"data. Received: for sample {self.numbering.sample(key)} "
                 "another input than the teacher had then; its values, order, "
-                "type or shape differ. Go on with the data of then, or write "
-                "to another folder. If it only rounds otherwise: "
+                "type or shape differ. Continue with the same data, or write "
+                "to another folder. If the inputs differ only by rounding: "
                 "`cache.write(..., check_inputs=False)`."
             )
 
@@ -442,7 +446,7 @@ class Writing:
 def comes_again(sample):
     """The error about a sample that is in the data twice."""
     return (
-        "Samples come more than once in the data; each is stored once. "
+        "Samples occur more than once in the data; each is stored once. "
         f"Received: sample {sample} again. Write the data without `repeat`, "
         "in one pass; augmented views of samples as `cache.AugmentedViews`."
     )

@@ -1,1 +1,1 @@
-"""Data sets: read in batches, augmented, and joined with predictions."""
+"""Data sets: read in batches, augmented and joined with predictions."""

@@ -1,4 +1,4 @@
-"""AugmentedViews: the same random views of samples, whenever they are read."""
+"""AugmentedViews: random views of samples that can be made again exactly."""
 
 import copy
 import functools
@@ -16,51 +16,52 @@ from keras_kd._src.cache.data.random_streams import RandomStreams
 class AugmentedViews:
     """Random augmented views of each sample (multi-view), the same each time.
 
-    A student learns most where the teacher sees what it sees: the same crop,
-    flip and mixture, over many epochs. Cached predictions keep to that without
-    storing a pixel, if each augmented view can be made again:
+    Distillation works best when teacher and student get the same input: the
+    same crop, flip and mixup, over many epochs. With cached predictions this
+    needs no stored pixels, if each augmented view can be made again:
 
         view = augment(sample, numbers(seed, sample_index, view number))
 
     The numbers depend on nothing else: not on order, batches, process,
-    machine or backend. Of `numbers` there are two kinds:
+    machine or backend. There are two kinds of `numbers`:
 
         draws=None  `augment(element, generator)` makes one augmented view,
-                    with a `numpy.random.Generator` of that very view. Grain's
-                    `random_map` has the same form.
+                    with a `numpy.random.Generator` of that view's own.
+                    Grain's `random_map` has the same form.
         draws=4     `augment(elements, uniforms)` makes a batch of augmented
-                    views, with numbers in [0, 1) of shape `(batch, 4)`, a row
-                    for each. Several times faster for small samples. Each view
-                    must depend on its own row alone.
+                    views, with numbers in [0, 1) of shape `(batch, 4)`, one row
+                    for each view. Several times faster for small samples. Each
+                    view must depend on its own row only.
 
-    An element is a sample of `x`, or `(x, labels)` where `y` is given; what
-    comes back has the same structure. It may be written to. To mix samples,
-    let `augment` hold the data, and draw the partner's index.
+    An element is a sample of `x`, or `(x, labels)` where `y` is given.
+    `augment` returns the same structure, and may change its argument in place.
+    To mix samples, let `augment` hold the data, and draw the other sample's
+    index.
 
-    This is a random-access source: of Grain (`MapDataset.source(views)`), of
-    PyTorch's `DataLoader`, or of `keras_kd.cache.write` and
-    `TeacherCache.join`. The position of an augmented view in it is
-    `view * number of samples + sample_index`.
+    It is a random-access source, for Grain (`MapDataset.source(views)`),
+    PyTorch's `DataLoader`, `keras_kd.cache.write` and `TeacherCache.join`. An
+    augmented view's position is `view * number of samples + sample_index`.
 
-    The numbers of a `Generator` other than `random` (such as `normal`) may
-    change with NumPy's version, and rounding of floats with the machine.
-    `checksum` shows whether they have.
+    A `Generator`'s methods other than `random` (such as `normal`) may give
+    other numbers in another version of NumPy, and floats may be rounded
+    differently on another machine. `checksum` shows whether that has happened.
 
     Args:
         x: array, a tuple or dict of arrays, or anything with `__len__` and
-            `__getitem__` (memory map, list, Grain source): one entry a
-            sample, of any shape.
-        y: labels, in any of these forms; None without labels.
+            `__getitem__` (memory map, list, Grain source), with one entry for
+            each sample, of any shape.
+        y: labels, in any of these forms; None for no labels.
         augment: function as above.
-        count: integer, augmented views of each sample. FKD's authors offer 500
-            for ImageNet's images; TinyViT has one for each epoch.
+        count: integer, augmented views of each sample. The authors of FKD
+            provide 500 for each ImageNet image; TinyViT has one for each epoch.
         seed: integer from 0 to 2**64 - 1.
-        draws: None, or how many numbers an augmented view needs.
+        draws: None, or integer, how many random numbers each augmented view
+            needs.
 
     Raises:
-        ValueError: the data has no random access or not one length; an
-            argument is out of range; `augment` returns another structure, or
-            several shapes in one batch.
+        ValueError: the data has no random access, or its parts differ in
+            length; an argument is out of range; `augment` returns another
+            structure, or several shapes in one batch.
 
     Example:
     >>> def flip(element, generator):
@@ -112,8 +113,8 @@ class AugmentedViews:
 
         Args:
             sample_index: integers of shape `(batch,)`.
-            view: integers of shape `(batch,)`, or one for all: which of its
-                augmented views each sample has.
+            view: integers of shape `(batch,)`, or one integer for all: the
+                number of each sample's augmented view.
 
         Returns:
             `(x, y)`: `x` of shape `(batch, ...)`; `y` a dict of `"labels"` (if
@@ -126,8 +127,8 @@ class AugmentedViews:
         view = _indices(view, self.count, "view")
         if sample_index.ndim != 1 or view.shape not in ((), sample_index.shape):
             raise ValueError(
-                "`sample_index` must be a list of indices, and `view` as long "
-                "a list or one number. Received: shapes "
+                "`sample_index` must be a list of indices, and `view` a list "
+                "of the same length or one number. Received: shapes "
                 f"{sample_index.shape} and {view.shape}."
             )
         view = np.broadcast_to(view, sample_index.shape).copy()
@@ -148,7 +149,7 @@ class AugmentedViews:
             if not made or type(result) is not type(made[0]):
                 _check_structure(result, element)
             made.append(result)
-        # Part by part: a tree of many samples is slow to walk.
+        # Part by part, as mapping over a tree of many samples is slow.
         parts = zip(*made, strict=True) if len(self._data) > 1 else [made]
         return [_stacked(part) for part in parts]
 
@@ -171,10 +172,10 @@ class AugmentedViews:
         return parts if len(parts) > 1 else parts[0]
 
     def settings(self):
-        """What identifies the augmented views, as a dict that JSON can hold.
+        """The settings of the augmented views, as a dict that JSON can hold.
 
-        Of `augment` that is the name: a change in its code, or in what it
-        holds, is seen in the `checksum` alone.
+        `augment` is recorded by its name: only `checksum` shows a change in
+        its code, or in the data that it holds.
 
         Returns:
             A dict of `"samples"`, `"count"`, `"seed"`, `"draws"`, `"augment"`.
@@ -188,10 +189,10 @@ class AugmentedViews:
         }
 
     def checksum(self):
-        """SHA-256 of 16 augmented views, from all over the samples.
+        """SHA-256 of 16 augmented views, spread over the samples.
 
         It shows whether another process, machine or version makes the same
-        ones.
+        views.
 
         Returns:
             Text of 64 hexadecimal digits.
@@ -229,7 +230,7 @@ def _name_of(function):
     return f"{function.__module__}.{function.__qualname__}"
 
 
-# --- data that is read sample by sample, or several at once ------------------
+# --- data, read sample by sample or several samples at once ------------------
 
 
 class _ArraySamples:
@@ -268,7 +269,7 @@ class _SourceSamples:
 
 
 def _samples_of(data):
-    """The data with each array or source made readable, and its length."""
+    """The data with a reader for each array or source, and its length."""
     data = keras.tree.traverse(_readable, data)
     lengths = {len(part) for part in keras.tree.flatten(data)}
     if len(lengths) != 1 or lengths == {0}:
@@ -281,11 +282,11 @@ def _samples_of(data):
 
 
 def _readable(part):
-    """What reads the part's samples; None where there are parts in it."""
+    """A reader of the part's samples; None for a dict or tuple of parts."""
     if isinstance(part, (dict, tuple)):
         return None
     if hasattr(part, "to_numpy"):
-        part = part.to_numpy()  # pandas: [i] would look for a label.
+        part = part.to_numpy()  # In pandas [i] would look for a label.
     elif keras.ops.is_tensor(part):
         part = keras.ops.convert_to_numpy(part)
     if isinstance(part, np.ndarray) and part.ndim:
@@ -319,12 +320,12 @@ def _stacked(samples):
         raise ValueError(
             "Samples of a batch must have one structure and shape. Received: "
             f"shapes {sorted(shapes)[:4]}. Crop, resize or pad them in "
-            "`augment`; where `draws` is given, before."
+            "`augment`; or before it, if `draws` is given."
         ) from error
 
 
 def _check_structure(result, element):
-    """Refuses what `augment` returned in another structure."""
+    """Raises a `ValueError` if `augment` returned another structure."""
     try:
         keras.tree.assert_same_structure(element, result)
     except (TypeError, ValueError) as error:

@@ -15,7 +15,7 @@ from keras_kd._src.specs import graph_inputs
 
 
 class Batch(NamedTuple):
-    """What a teacher is run on: inputs, labels if any, keys."""
+    """What a teacher is run on: inputs, labels (or None) and keys."""
 
     inputs: Any
     labels: Any
@@ -27,7 +27,7 @@ def batches_of(dataset, batch_size, numbering=None):
     if is_arrays(dataset):
         for start in range(0, count_of(dataset), batch_size):
             end = min(start + batch_size, count_of(dataset))
-            # A slice: rows by number would be copied.
+            # A slice, as indexing by row numbers would copy.
             inputs = rows_at(dataset, slice(start, end))
             yield Batch(inputs, None, np.arange(start, end))
         return
@@ -37,14 +37,14 @@ def batches_of(dataset, batch_size, numbering=None):
             yield of_keys(dataset, keys)
         return
     if isinstance(dataset, keras.utils.PyDataset):
-        # It may go on for ever.
+        # Iterating over it might never end.
         dataset = map(dataset.__getitem__, range(len(dataset)))
     for batch in dataset:
         yield of_batch(batch, numbering)
 
 
 def of_batch(batch, numbering=None):
-    """What a batch of a data set holds, as NumPy arrays."""
+    """A data set's batch as a `Batch` of NumPy arrays."""
     x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
     x = texts_as_array(x)
     labels = split_batch((x, y)).labels
@@ -60,7 +60,7 @@ def of_batch(batch, numbering=None):
 
 
 def of_keys(dataset, keys):
-    """Some rows of arrays, or some augmented views, as a batch."""
+    """Some rows of arrays, or some augmented views, as a `Batch`."""
     if not isinstance(dataset, AugmentedViews):
         return Batch(rows_at(dataset, keys), None, keys)
     view, sample_index = np.divmod(keys, dataset.samples)
@@ -69,7 +69,7 @@ def of_keys(dataset, keys):
 
 
 def texts_as_array(data):
-    """A list of texts as an array of them; anything else as it is."""
+    """A list of texts as an array; anything else unchanged."""
     texts = isinstance(data, list) and data
     if not texts or not all(isinstance(each, (str, bytes)) for each in data):
         return data
@@ -80,7 +80,7 @@ def is_arrays(dataset):
     """Whether a data set is arrays, one row a sample."""
     if isinstance(dataset, dict):
         return all(is_arrays(value) for value in dataset.values())
-    # A batch is more than an array: several can only be several inputs.
+    # No batch is an array alone, so a list of arrays is a list of inputs.
     return _is_array(dataset) or (_is_list(dataset) and len(dataset) > 1)
 
 
@@ -98,7 +98,7 @@ def check_list(dataset, teacher):
     if not _is_list(dataset):
         return
     taken = teacher.input_spec()
-    if taken is None:  # As where a size is open.
+    if taken is None:  # For example where a size is open.
         taken = graph_inputs(teacher.wrapped)
     several = isinstance(taken, (list, tuple)) and len(dataset) > 1
     if not several or len(taken) != len(dataset):
@@ -106,8 +106,8 @@ def check_list(dataset, teacher):
             lambda spec: getattr(spec, "shape", "inputs not known"), taken
         )
         raise ValueError(
-            "A list of arrays is the inputs of a teacher that takes a list of "
-            "as many, two or more. Received: arrays of shapes "
+            "A list of two or more arrays is for a teacher with the same "
+            "number of inputs. Received: arrays of shapes "
             f"{[tuple(array.shape) for array in dataset]}, and a teacher "
             f"{teacher.name!r} that takes {shapes}. "
             "Give an array or a dict of arrays, as the teacher takes them, or "
@@ -116,20 +116,20 @@ def check_list(dataset, teacher):
 
 
 def count_of(arrays):
-    """How many samples arrays hold; a `ValueError` if not all as many."""
+    """How many samples the arrays hold; a `ValueError` if they differ."""
     counts = [len(array) for array in keras.tree.flatten(arrays)]
     if len(set(counts)) > 1:
         raise ValueError(
-            "All inputs must have one row a sample. Received: arrays of "
+            "All inputs must have one row for each sample. Received: arrays of "
             f"{counts} rows. Give arrays of one length."
         )
     return counts[0]
 
 
 def calibration_batches(dataset, batches, batch_size, samples):
-    """`(some, batches)`: some to find shapes and scales from, and all again."""
-    # They hold `samples` samples or some more: from all over arrays, of other
-    # data the first ones.
+    """`(some, batches)`: some to measure shapes and scales on, and all."""
+    # `some` holds `samples` samples or slightly more: spread over arrays, or
+    # the first ones of other data.
     if is_arrays(dataset) and count_of(dataset):
         count = count_of(dataset)
         keys = np.arange(0, count, -(-count // samples))
@@ -155,14 +155,14 @@ def rows_at(arrays, rows):
 
 
 def _rows(array, rows):
-    if array is None:  # Such as labels that are not there.
+    if array is None:  # Such as labels, where there are none.
         return None
-    if hasattr(array, "numpy"):  # TensorFlow's take no lists of rows.
+    if hasattr(array, "numpy"):  # TensorFlow can't index by a list of rows.
         array = to_numpy(array)
-    elif hasattr(array, "to_numpy"):  # pandas: [i] looks for a label.
+    elif hasattr(array, "to_numpy"):  # In pandas [i] looks for a label.
         array = array.to_numpy()
     if isinstance(array, np.ndarray) or isinstance(rows, slice):
         return to_numpy(array[rows])
-    # A file of h5py takes numbers that go up, each once.
+    # h5py takes increasing row numbers, each once.
     rising, places = np.unique(rows, return_inverse=True)
     return to_numpy(array[rising])[places]

@@ -1,4 +1,4 @@
-"""join: brings a data set and cached predictions together, by sample."""
+"""join: adds cached predictions to a data set, by sample index."""
 
 import operator
 import sys
@@ -27,30 +27,32 @@ def join(
     sample_index=None,
     **kwargs,
 ):
-    """A data set whose batches bring the teacher's predictions along.
+    """A data set whose batches carry the teacher's predictions.
 
-    A student that trains on cached predictions gets those of each batch with
-    the batch, under `"predictions"` in `y`. Of a data set of batches with
-    `"sample_index"` in `y` comes one of the same kind, in the same order:
-    `tf.data`, `PyDataset`, Grain, PyTorch's `DataLoader`. For anything else,
-    `add_to` does it batch by batch. Each form is for `fit`, also as
+    Each batch gets its predictions under `"predictions"` in `y`, for training
+    a student without running the teacher. A data set of batches with
+    `"sample_index"` in `y` (`tf.data`, `PyDataset`, Grain, PyTorch's
+    `DataLoader`) becomes one of the same kind, in the same order. For any
+    other, call `add_to` on each batch. The result is for `fit`, also as
     `validation_data`, and for `evaluate`.
 
     Args:
         cache: the `TeacherCache`.
-        x: such a data set; `keras_kd.cache.AugmentedViews`; or arrays of shape
-            `(samples, ...)`, or a list of texts.
-        y: labels, an array or a dict or tuple of them; of arrays only.
-        sample_weight: array of shape `(samples,)`, of arrays only.
-        batch_size: of arrays and `AugmentedViews`; 32 by default.
-        seed: of the order in each epoch, of arrays and `AugmentedViews`; None
-            leaves the samples in theirs.
+        x: such a data set; or `keras_kd.cache.AugmentedViews`; or arrays of
+            shape `(samples, ...)`; or a list of texts.
+        y: labels, an array or a dict or tuple of arrays; only with arrays.
+        sample_weight: array of shape `(samples,)`; only with arrays.
+        batch_size: integer, for arrays and `AugmentedViews`; 32 by default.
+        seed: integer, the seed that shuffles arrays and `AugmentedViews` anew
+            in each epoch; None keeps their order.
         sample_index: integers of shape `(samples,)`, the rows' indices in the
-            cache; 0, 1, 2... by default. For a host's part of the data.
+            cache; 0, 1, 2... by default. Needed where a host has a part of the
+            data.
         kwargs: arguments of `keras.utils.PyDataset`, such as `workers`.
 
     Returns:
-        A data set. Of arrays and `AugmentedViews` a `JoinedArrays`.
+        A data set; for arrays and `AugmentedViews` a `JoinedArrays`, which is
+        a `keras.utils.PyDataset`.
 
     Raises:
         ValueError: the data set is of no known kind, or not the one that the
@@ -76,12 +78,12 @@ def join(
     if unused:
         raise ValueError(
             f"Arguments {unused} are for arrays and `cache.AugmentedViews`; a "
-            "data set of batches brings all that. Received: x of type "
+            "data set of batches has its own. Received: x of type "
             f"{type(x).__name__}. Leave them out."
         )
     for kind, joined in _KINDS.items():
         package, _, name = kind.partition(".")
-        # What was never imported is not what we were given.
+        # If its package was never imported, `x` can't be of that kind.
         imported = sys.modules.get(package)
         if imported and isinstance(x, operator.attrgetter(name)(imported)):
             return joined(cache, x)
@@ -96,28 +98,31 @@ def join(
 class JoinedArrays(keras.utils.PyDataset):
     """Batches of arrays or `AugmentedViews`, with the teacher's predictions.
 
-    The order depends on seed and epoch alone. Epoch e has each sample's
-    augmented view `e % count`. `Distiller.fit` sets the epoch, so that a
-    resumed run goes on where it was; another model's `fit` does with
-    `keras.callbacks.LambdaCallback(on_epoch_begin=data.set_epoch)`. Nothing
-    else moves it: `evaluate` and `predict` find the same each time, and so
-    does validation; without that callback, each epoch of another model's `fit`
-    has augmented view 0. With `steps_per_epoch` an epoch is one of all the
-    data, however many of `fit` it takes. (Not with several `workers`, which
-    Keras starts anew in each of them, and whose batches may be of the epoch
+    The order depends only on seed and epoch. Epoch e has the augmented view
+    `e % count` of each sample.
+
+    `Distiller.fit` sets the epoch, so a resumed run continues where it
+    stopped. For another model's `fit`, pass the callback
+    `keras.callbacks.LambdaCallback(on_epoch_begin=data.set_epoch)`; without
+    it, each epoch has augmented view 0. Nothing else changes the epoch:
+    validation, `evaluate` and `predict` get the same batches each time. With
+    `steps_per_epoch`, an epoch here is one pass over all the data, however many
+    epochs of `fit` that takes. (With several `workers` it isn't: Keras restarts
+    them in each epoch of `fit`, and their first batches may be of the epoch
     before.)
 
-    Of several calls of `fit` each begins with epoch 0, so augmented view 0,
-    unless it is given an `initial_epoch`. `fit` shuffles the batches once more
-    unless it is given `shuffle=False`.
+    Each call of `fit` begins with epoch 0, and so with augmented view 0, unless
+    it is given an `initial_epoch`. `fit` also shuffles the batches unless it
+    is given `shuffle=False`.
 
     Args:
         cache, x, y, sample_weight, batch_size, seed, sample_index, kwargs: as
             in `TeacherCache.join`, which makes it.
 
     Raises:
-        ValueError: arrays of different lengths; `y` beside `AugmentedViews`;
-            the data is not the one that the cache was written for.
+        ValueError: arrays differ in length; `y` is given with
+            `AugmentedViews`; the data is not the one that the cache was
+            written for.
 
     Example:
     >>> import tempfile, keras_kd as kd
@@ -167,13 +172,13 @@ class JoinedArrays(keras.utils.PyDataset):
     def _check_arrays(self, arrays, lengths):
         if any(n != self.samples for each in lengths.values() for n in each):
             raise ValueError(
-                f"All arrays must have one row a sample. Received: x of "
+                f"All arrays must have one row for each sample. Received: x of "
                 f"{self.samples} rows, and {lengths}."
             )
         if self.cache.views_per_sample > 1:
             raise ValueError(
                 f"The cache {self.cache.name!r} holds predictions for "
-                "augmented views. Received: arrays, which are none. Join the "
+                "augmented views. Received: arrays, which have none. Join the "
                 "`cache.AugmentedViews` that it was written for."
             )
         self.cache.check_arrays(arrays, self.sample_index)
@@ -192,7 +197,7 @@ class JoinedArrays(keras.utils.PyDataset):
                 raise ValueError(
                     f"The cache {self.cache.name!r} was written for other "
                     f"augmented views. Received: {views.settings()}; in the "
-                    f"cache: {stored}. Make them as they were made then."
+                    f"cache: {stored}. Give them the cache's settings."
                 )
 
     def __len__(self):
@@ -231,7 +236,7 @@ def _joined_dataset(cache, dataset):
 
 
 def _joined_tf(cache, dataset):
-    """Its batches stay tensors; the predictions are looked up by Python."""
+    """A `tf.data` data set; Python looks up the predictions."""
     import tensorflow as tf
 
     carried = cache.carried_spec()
@@ -281,7 +286,7 @@ def _joined_loader(cache, loader):
 
 
 class _Collate:
-    """A `DataLoader`'s `collate_fn` that adds the predictions; pickled."""
+    """A `collate_fn` that adds the predictions, and can be pickled."""
 
     def __init__(self, cache, collate):
         self.cache, self.collate = cache, collate
@@ -293,10 +298,10 @@ class _Collate:
 
 
 def _tensor(array):
-    """Of PyTorch: Keras takes no other from a `DataLoader`, on any backend."""
+    """A PyTorch tensor: on any backend, Keras needs one from a `DataLoader`."""
     import torch
 
-    # Of other unsigned integers PyTorch knows little more than the names.
+    # PyTorch has hardly any operations on these unsigned integers.
     wider = {"uint16": "int32", "uint32": "int64"}.get(array.dtype.name)
     return torch.from_numpy(array.astype(wider) if wider else array)
 

@@ -18,7 +18,7 @@ class Numbering:
         self.samples = views["samples"] if views else None
 
     def sample(self, key):
-        """The index of the sample that a key is of."""
+        """The index of a key's sample."""
         return int(key) % self.samples if self.samples else int(key)
 
     def keys(self, targets):
@@ -75,18 +75,18 @@ def _check_range(what, values, number):
 
 
 class KeySet:
-    """A set of keys, a byte for each; `room` for so many at first."""
+    """A set of keys, one byte for each; `room` is its first size."""
 
     def __init__(self, room):
         self._marks = np.zeros(room, bool)
 
     def has(self, keys):
-        """Whether each of some keys is in it; bool of the keys' shape."""
+        """Whether each key is in the set; bool of the keys' shape."""
         self._make_room(keys)
         return self._marks[keys]
 
     def add(self, keys):
-        """Takes keys in."""
+        """Adds keys to the set."""
         self._make_room(keys)
         self._marks[keys] = True
 

@@ -1,4 +1,4 @@
-"""Random numbers that depend on seed, sample and augmented view alone."""
+"""Random numbers that depend only on seed, sample and augmented view."""
 
 import numpy as np
 
@@ -13,23 +13,25 @@ HALF, LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 class RandomStreams(np.random.bit_generator.ISeedSequence):
     """A stream of random numbers for each augmented view of each sample."""
 
-    # NumPy's Philox, a counter-based generator: what it gives is a function of
-    # its key and its counter, without any state before (Salmon et al., 2011,
+    # NumPy's Philox is a counter-based generator: its numbers are a function of
+    # its key and counter, without any earlier state (Salmon et al., 2011,
     # "Parallel Random Numbers: As Easy as 1, 2, 3", Supercomputing).
     #
     #     key = (seed, 0)
     #     counter = (0, 0, view, sample)
     #
     # Philox counts up from the first word, so one view's stream would reach
-    # the next one's only after 2**128 steps. Neighbors are independent: Philox
-    # is a cipher with fewer rounds, made for counters that differ in one bit.
+    # the next one's only after 2**128 steps. Neighboring streams are
+    # independent: Philox is a cipher with fewer rounds, made for counters that
+    # differ in one bit.
 
     def __init__(self, seed):
         self.key = np.array([seed, 0], "u8")
 
     def generate_state(self, n_words, dtype=np.uint32):
-        # Philox takes this for its key, as it is. `Philox(key=...)` is the same
-        # in five times the time: it also makes a seed that it does not use.
+        # Philox takes this as its key, unchanged. `Philox(key=...)` gives the
+        # same but takes five times as long, as it makes a seed that it doesn't
+        # use.
         return self.key
 
     def generator(self, sample, view):
@@ -38,7 +40,10 @@ class RandomStreams(np.random.bit_generator.ISeedSequence):
         return np.random.Generator(bits)
 
     def uniforms(self, sample_index, view, draws):
-        """Row i is to the bit `generator(sample_index[i], view[i])`'s."""
+        """Uniform numbers `(batch, draws)`, one row for each view.
+
+        Row i equals those of `generator(sample_index[i], view[i])`, bit by bit.
+        """
         blocks = -(-draws // WORDS)
         counter = np.zeros((WORDS, len(sample_index), blocks), "u8")
         counter[0] = np.arange(1, blocks + 1)  # NumPy counts before it draws.
@@ -50,7 +55,7 @@ class RandomStreams(np.random.bit_generator.ISeedSequence):
 
 
 def _philox(counter, key):
-    """Words `(4, ...)` that Philox-4x64-10 makes of counters `(4, ...)`."""
+    """Words `(4, ...)` that Philox-4x64-10 makes from counters `(4, ...)`."""
     even, odd = counter[0::2], counter[1::2]
     for _ in range(ROUNDS):
         high, low = _product(even, MULTIPLIERS)

@@ -1,1 +1,1 @@
-"""Plan: what cached predictions would take, before anything is written."""
+"""plan: estimates a cache's size and time before anything is written."""

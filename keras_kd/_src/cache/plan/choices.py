@@ -1,4 +1,4 @@
-"""Choices: ways to store predictions, their bytes and how close they are."""
+"""Choices: ways to store predictions, with their bytes and accuracy."""
 
 import dataclasses
 
@@ -12,30 +12,29 @@ from keras_kd._src.cache.encodings import round_trip
 from keras_kd._src.distillation.taps import Tap
 from keras_kd._src.losses.probabilities import like_probabilities
 
-DENSE = "float16", "bfloat16", "float32"  # The first that is close enough.
-MOST_KEPT = 2, 4, 8, 32, 128, 512  # Values of k; the largest three that suit.
+DENSE = "float16", "bfloat16", "float32"  # The first close enough is chosen.
+MOST_KEPT = 2, 4, 8, 32, 128, 512  # Values of k; the largest three that fit.
 KEY_BYTES = 8  # Each stored prediction holds its sample index.
-OWN = "yours"
+OWN = "yours"  # The name of the user's own choice.
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """One way to have the teacher's predictions, and what it takes.
+    """One way to provide the teacher's predictions, and what it costs.
 
     Made by `keras_kd.cache.plan`.
 
     Args:
         name: `"live"`, or how the predictions are stored.
         encodings: dict, tap text -> encoding; empty for the live teacher.
-        bytes_per_sample: for one augmented view of one sample, its index
-            included.
-        total_bytes: for all augmented views of all samples, with an index to
-            them where they do not come in the order of their sample indices.
-        divergence_mean: Kullback-Leibler divergence of the stored soft targets
-            from the full ones, in nats, at the plan's temperature and not
-            times its square; the mean over the samples. None if no output is
-            stored.
-        divergence_worst: the same of the worst sample.
+        bytes_per_sample: bytes of one augmented view of one sample, with its
+            sample index.
+        total_bytes: bytes of all augmented views of all samples; where they do
+            not come in the order of their sample indices, with an index.
+        divergence_mean: KL divergence of the stored soft targets from the full
+            ones, in nats, at the plan's temperature T (without the factor
+            T^2); the mean over the samples. None if no output is stored.
+        divergence_worst: the same for the sample with the largest divergence.
 
     Example:
     >>> import keras, keras_kd as kd
@@ -55,12 +54,12 @@ class Choice:
 
     @property
     def keeps_top_k(self):
-        """Whether less likely classes are joined in one."""
+        """Whether the less likely classes are stored as one value."""
         return any(isinstance(e, TopK) for e in self.encodings.values())
 
 
 def choices_for(measured, own, records, temperature):
-    """`(choices, notes)`: the live teacher first; notes on the others."""
+    """`(choices, notes)`: the live teacher first; notes on what is left out."""
     # `own` is the user's dict, tap text -> encoding, or None; `records` is how
     # many predictions are stored.
     trials = _Trials(measured.outputs, temperature)
@@ -109,10 +108,10 @@ class _Trials:
         self._found = {}
 
     def candidates(self, own):
-        """The encodings that are worth a try: dicts by tap, by name."""
+        """The encodings to try: `name -> {tap text: encoding}`."""
         shapes = {tap: each.shape[1:] for tap, each in self.outputs.items()}
         outputs = list(filter(_is_output, shapes))
-        # A scale for each channel takes features that have channels.
+        # A scale for each channel needs features that have channels.
         small = {
             tap: Int8() if shape else Dense("float16")
             for tap, shape in shapes.items()
@@ -139,13 +138,13 @@ class _Trials:
         found = [each for each in found if each is not None]
         if not found:
             return stored, None, None
-        # Of several outputs that of the one that is furthest off.
+        # With several outputs, the largest divergence counts.
         mean = max(float(np.mean(each)) for each in found)
         return stored, mean, max(float(np.max(each)) for each in found)
 
     def _divergences(self, tap, encoding):
-        """Of each sample's soft targets; None of features."""
-        # Several choices have one encoding in common.
+        """Divergence of each sample's soft targets; None for features."""
+        # Several choices share an encoding.
         key = repr((tap, encoding.kind, encoding.get_config()))
         if key not in self._found:
             full = self.outputs[tap]
@@ -179,7 +178,7 @@ def _kept(shapes):
 
 
 def divergences(full, restored, temperature, probabilities):
-    """How far restored soft targets are from the full ones, in nats."""
+    """KL divergence of restored soft targets from the full ones, in nats."""
     # p = softmax(full / T);  q = softmax(restored / T)
     # value = sum_classes p * (log p - log q), not times T^2
     log_p, log_q = (

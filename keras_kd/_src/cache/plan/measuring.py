@@ -1,4 +1,4 @@
-"""Measures a teacher on a part of the data, and what the machine has free."""
+"""Measures a teacher on a part of the data, and the machine's free space."""
 
 import dataclasses
 import itertools
@@ -23,7 +23,7 @@ from keras_kd._src.cache.writer import stored_outputs
 
 MOST_BYTES = 2**27  # Of the predictions, which are held in memory.
 INDEX_ENTRY = 16  # Bytes: a key, and its row.
-# A container's limit, and what is used of it, in versions 2 and 1 of cgroups.
+# A container's memory limit and use, in versions 2 and 1 of cgroups.
 CONTAINERS = (
     ("/sys/fs/cgroup", "memory.max", "memory.current"),
     (
@@ -36,13 +36,13 @@ CONTAINERS = (
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What a teacher predicted for a part of the data, and in which time."""
+    """A teacher's predictions for a part of the data, and the time taken."""
 
     outputs: dict  # Tap text -> float32 array `(probed, ...)`.
     seconds: float  # For each sample.
     probed: int
     samples: int | None  # In all of the data; None where that is not known.
-    index_bytes: float  # Of the cache's index, for each prediction.
+    index_bytes: float  # Bytes of the cache's index for each prediction.
 
 
 def measured(teacher, dataset, taps, batch_size, most, views):
@@ -63,7 +63,7 @@ def measured(teacher, dataset, taps, batch_size, most, views):
     for batch in itertools.chain([first], batches):
         begin = time.perf_counter()
         predictions.append(recording.record(batch.inputs, batch.labels))
-        # One of another size would be compiled in that time.
+        # A batch of another size would be compiled while it is timed.
         if len(batch.keys) == len(first.keys):
             seconds.append((time.perf_counter() - begin) / len(batch.keys))
         keys.extend(batch.keys)
@@ -78,7 +78,7 @@ def measured(teacher, dataset, taps, batch_size, most, views):
 
 
 def _spread(dataset, batch_size, most):
-    """Batches from all over the data, where it can be read anywhere."""
+    """Batches spread over the data, where it has random access."""
     if isinstance(dataset, AugmentedViews):
         count = len(dataset)
     elif is_arrays(dataset):
@@ -125,7 +125,7 @@ def _extent(dataset, keys, batches, views):
 
 
 def free_disk(path):
-    """Bytes free for a folder; where there is none yet, for its parent."""
+    """Free bytes on the disk of a folder, which need not exist yet."""
     folder = absolute(path)
     while not folder.exists():
         folder = folder.parent
@@ -138,14 +138,14 @@ def free_memory():
     for folder, *files in CONTAINERS:
         limit, used = (_numbers(f"{folder}/{name}") for name in files)
         if limit and used:  # "max" is no number, and no limit.
-            # Files that were read stay in memory until it is wanted.
+            # The system keeps files in memory until it is needed.
             dropped = _numbers(f"{folder}/memory.stat").get("inactive_file", 0)
             free.append(limit[""] - used[""] + dropped)
     return max(0, min(free))
 
 
 def _numbers(path):
-    """The numbers in a file's lines by the word before, `""` if none is."""
+    """The first numbers of a file's lines, by the word before (or `""`)."""
     try:
         text = Path(path).read_text()
     except OSError:

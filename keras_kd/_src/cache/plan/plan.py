@@ -1,4 +1,4 @@
-"""plan: what cached predictions would take, and which to take."""
+"""plan: estimates what caching costs, and recommends how to store."""
 
 import dataclasses
 import os
@@ -19,9 +19,9 @@ from keras_kd._src.cache.writer import encodings_by_tap
 from keras_kd._src.distillation.taps import listed
 from keras_kd._src.distillation.teacher import as_teacher
 
-LOSS_LIMIT = 0.05  # nats times T^2, as the loss counts them
-MEMORY_SHARE, DISK_SHARE = 4, 2  # A quarter of one, half of the other.
-ROWS = 6  # Of what is printed.
+LOSS_LIMIT = 0.05  # Nats times T^2, as in the loss.
+MEMORY_SHARE, DISK_SHARE = 4, 2  # A quarter of the memory, half of the disk.
+ROWS = 6  # Lines that are printed.
 
 
 def plan(
@@ -38,71 +38,76 @@ def plan(
     probe_samples=1024,
     verbose=1,
 ):
-    """Measures what cached predictions would take, and recommends a way.
+    """Estimates what a cache would cost, and recommends how to store it.
 
-    Before a teacher runs on all of the data: how many bytes each way to store
-    its predictions takes, how far the stored soft targets are from the full
-    ones, how long writing lasts, and from which epoch on that is faster than
-    to run the teacher in each epoch. Nothing is written.
+    Call it before the teacher runs on all of the data. It reports how many
+    bytes each way to store the predictions takes, how far the stored soft
+    targets are from the full ones, how long writing takes, and the break-even
+    epoch, from which a cache is faster than running the teacher in each epoch.
+    Nothing is written.
 
-    With n samples of K augmented views, and t seconds in which the teacher
-    runs on a sample, measured on a part of the data:
+    For n samples with K augmented views each, and t seconds that the teacher
+    takes for a sample, measured on a part of the data:
 
         live(e) = e * n * t
         cached(e) = K * n * t
         pays from: the smallest e with live(e) > cached(e), so K + 1
 
-    t holds the predictions' way to the host. What the disk, reading and the
-    student's own step take is in neither: of a teacher that is as fast as
-    that, nothing needs to be stored.
+    t includes copying the predictions from the device. The time to read them
+    again, and the student's own step, are not counted: if the teacher is about
+    as fast as those, a cache is not worth it.
 
-    It recommends `"memory"` for a cache that keeps all classes and takes a
-    quarter of the free memory at most, `"disk"` for half of the free disk (on
-    which the first is written, too), `"top-k"` for the smallest k whose soft
-    targets are within 0.05 / T^2 nats of the full ones in the mean (so the
-    loss, which has a factor T^2, within 0.05), and `"live"` where none of these
-    pays off within the epochs. float16 comes first, bfloat16 or float32 where
-    the teacher's values don't fit into it. At a high temperature much of what
-    a teacher knows is in its unlikely classes, and no k may be close enough.
-    What int8 does to features has no figure in nats. (In Hinton's experiment on
-    MNIST, eight classes of ten made as good a student at T = 4, 0.005 nats off,
-    and a worse one at T = 20, 0.08 nats off.)
+    It recommends, in this order:
 
-    Of a language model it says what 1 M and 1 G tokens take, bytes of each
-    choice and time; padded tokens are counted, as they are stored.
+        "memory"  all classes are kept, in a quarter of the free memory at most
+        "disk"    all classes are kept, in half of the free disk at most
+        "top-k"   the smallest k that is close enough
+        "live"    no cache: none fits, or pays off within the epochs
 
-    With random augmentation a cache of clean samples is wrong, however small:
-    the student would be given the predictions for another picture. Give
-    `keras_kd.cache.AugmentedViews`, and those are stored.
+    "Close enough" is a mean KL divergence of 0.05 / T^2 nats from the full soft
+    targets (0.05 in the loss, which has a factor T^2). float16 comes first;
+    bfloat16 or float32 if the teacher's values don't fit into it. At a high
+    temperature much of the dark knowledge is in unlikely classes, and possibly
+    no k is close enough. For features in int8 no divergence is measured. (In
+    Hinton's experiment on MNIST, the top 8 of 10 classes gave as good a student
+    at T = 4, with 0.005 nats, and a worse one at T = 20, with 0.08 nats.)
+
+    For a language model it also reports the bytes and time of 1 M and 1 G
+    tokens. Padded tokens count, as they are stored.
+
+    With random augmentation a cache of the clean samples is wrong, however
+    small it is: the student would get the predictions for another image. Give
+    `keras_kd.cache.AugmentedViews`, whose predictions are stored instead.
 
     Args:
-        teacher: what `write` takes.
-        dataset: what `keras_kd.cache.write` takes. Of arrays and
-            `AugmentedViews`, samples from all over the data are measured, of
-            batches the first (which a generator then has given away). The
-            teacher runs twice on the first batch.
-        epochs: integer, of the training to come.
-        outputs: text of a tap or a list of them, `""` for the model's output;
-            that alone by default. Or what `keras_kd.cache.write` takes, which
-            then is a choice `"yours"`.
+        teacher: as in `keras_kd.cache.write`.
+        dataset: as in `keras_kd.cache.write`. With arrays and
+            `AugmentedViews`, samples spread over the data are measured; with
+            batches, the first ones (which are used up if it is a generator).
+            The teacher runs twice on the first batch.
+        epochs: integer, epochs of the training to come.
+        outputs: tap text or a list of them, where `""` is the model's output,
+            the default. Or what `keras_kd.cache.write` takes, which is then
+            listed as the choice `"yours"`.
         views: integer, how many augmented views of each sample will be stored;
             not needed for `AugmentedViews`.
         temperature: T of the training to come, for top-k and the divergences.
-        path: the local folder in which the cache would be; its disk counts.
-        samples: integer, how many samples (not augmented views) there are: for
-            batches, and where the dataset is only a part of the data to come.
-        batch_size: integer, of the batches that the teacher runs on.
-        probe_samples: integer, how many samples to measure on; fewer where
-            their predictions take more than 128 MB.
+        path: the local folder that would hold the cache; the free space on its
+            disk counts.
+        samples: integer, how many samples (not augmented views) there are;
+            needed for batches, and where `dataset` is only a part of the data.
+        batch_size: integer, size of the batches that the teacher runs on.
+        probe_samples: integer, how many samples to measure on; fewer if their
+            predictions take more than 128 MB.
         verbose: 1 prints the plan, 0 doesn't.
 
     Returns:
         A `keras_kd.cache.Plan`.
 
     Raises:
-        ValueError: an argument is out of range, a tap does not exist, the
-            teacher needs labels and there are none, a sample comes twice, or
-            it is not known how many samples there are.
+        ValueError: an argument is out of range; a tap does not exist; the
+            teacher needs labels that are not given; a sample occurs twice; the
+            number of samples is not known.
 
     Example:
     >>> import keras, numpy as np
@@ -117,12 +122,12 @@ def plan(
     top-4 22
 
     Reference: Hinton et al., 2015, "Distilling the Knowledge in a Neural
-    Network", arXiv 1503.02531, whose loss the limit is of.
+    Network", arXiv 1503.02531, for the loss that the limit refers to.
     """
     teacher = as_teacher(teacher)
     dataset = texts_as_array(dataset)
     check_list(dataset, teacher)
-    local_path(path)  # No url.
+    local_path(path)  # Refuses a url.
     epochs = integer(epochs, "epochs")
     views = integer(views, "views")
     temperature = number(temperature, "temperature", above=0)
@@ -174,7 +179,7 @@ def _taps_of(outputs):
 
 
 def _tokens_of(outputs):
-    """The tokens of a sample of a language model's logits, else None."""
+    """Tokens per sample if the output is a language model's, else None."""
     shapes = [value.shape for tap, value in outputs.items() if tap == ""]
     return shapes[0][1] if shapes and len(shapes[0]) == 3 else None
 
@@ -191,25 +196,25 @@ def _number_of(samples, dataset):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What cached predictions take; prints its recommendation, in six rows.
+    """What each way to cache predictions costs, with a recommendation.
 
-    Made by `keras_kd.cache.plan`.
+    Made by `keras_kd.cache.plan`, which prints it in six lines.
 
     Args:
         choices: list of `Choice`, the live teacher first.
         samples: how many samples the data has.
-        views: how many augmented views of each.
-        epochs: of the training to come.
+        views: how many augmented views each sample has.
+        epochs: epochs of the training to come.
         temperature: T of the divergences.
-        probed: on how many samples this was measured.
-        seconds_per_epoch: that the live teacher takes for all samples.
-        batch_size: of the batches that the teacher ran on.
+        probed: how many samples this was measured on.
+        seconds_per_epoch: seconds that the live teacher takes for all samples.
+        batch_size: size of the batches that the teacher ran on.
         free_memory: bytes; 0 where it isn't known.
         free_disk: bytes.
-        path: the folder whose disk that is.
+        path: the folder on that disk.
         notes: list of sentences on what is not among the choices, and why.
-        tokens_per_sample: of a language model, padded ones included: they take
-            what the others do; None for outputs of another kind.
+        tokens_per_sample: tokens of a language model's sample, with padded
+            ones, which are stored as well; None for other outputs.
 
     Example:
     >>> import keras, numpy as np, keras_kd as kd
@@ -235,18 +240,18 @@ class Plan:
 
     @property
     def write_seconds(self):
-        """That the teacher takes for all augmented views of all samples."""
+        """Seconds the teacher takes for all augmented views of all samples."""
         return self.views * self.seconds_per_epoch
 
     def of_tokens(self, tokens, choice):
-        """What a cache of so many tokens takes, of a language model.
+        """What a language model's cache of some number of tokens costs.
 
         Args:
-            tokens: how many, padded ones included, such as 1e9.
+            tokens: number of tokens, with padded ones, such as 1e9.
             choice: one of `choices`.
 
         Returns:
-            `(bytes, seconds)`, the seconds those of writing.
+            `(bytes, seconds)`: the cache's size, and the time to write it.
         """
         samples = tokens / self.tokens_per_sample
         seconds = self.write_seconds / self.samples
@@ -255,12 +260,12 @@ class Plan:
 
     @property
     def pays_from_epoch(self):
-        """The first epoch by whose end a cache has taken less time."""
+        """The break-even epoch: from its end on, a cache takes less time."""
         return self.views + 1
 
     @property
     def divergence_limit(self):
-        """How far soft targets may be from the full ones, in nats (mean)."""
+        """The largest mean KL divergence that is close enough, in nats."""
         return LOSS_LIMIT / self.temperature**2
 
     @property
@@ -280,7 +285,7 @@ class Plan:
 
     @property
     def recommended(self):
-        """Which way it is: `"live"`, `"memory"`, `"disk"` or `"top-k"`."""
+        """The recommendation: `"live"`, `"memory"`, `"disk"` or `"top-k"`."""
         if not self.choice.encodings:
             return "live"
         if self.choice.keeps_top_k:
@@ -290,7 +295,7 @@ class Plan:
 
     @property
     def call(self):
-        """What to run: the recommended choice, in Python."""
+        """The recommended choice as a line of Python to run."""
         if self.recommended == "live":
             return "kd.Distiller(teacher, student)"
         folder = os.path.normpath(f"{self.path}/predictions")
@@ -307,7 +312,7 @@ class Plan:
             self._measured(),
         ]
         notes = [" ".join(self.notes)] if self.notes else []
-        # What merely keeps more digits comes last.
+        # Types that only keep more digits come last.
         shown = sorted(
             (choice for choice in self.choices if choice.encodings),
             key=lambda choice: (
@@ -393,7 +398,7 @@ def _time(seconds):
 
 
 def _source(encodings):
-    """Encodings as one writes them in Python."""
+    """Encodings as Python source."""
     texts = {tap: _call_of(encoding) for tap, encoding in encodings.items()}
     if list(texts) == [""]:
         return texts[""]
