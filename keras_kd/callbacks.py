@@ -1,4 +1,4 @@
-"""Callbacks: what happens between the epochs of `fit`."""
+"""Callbacks that act between the epochs of `fit`: annealing and backups."""
 
 from keras_kd._src.callbacks.annealing import TemperatureAnnealing
 from keras_kd._src.callbacks.annealing import WeightAnnealing

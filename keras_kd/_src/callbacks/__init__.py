@@ -1,1 +1,1 @@
-"""What happens between the epochs of `fit`."""
+"""Callbacks that act between the epochs of `fit`."""

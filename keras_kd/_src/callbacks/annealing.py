@@ -39,13 +39,13 @@ class _EpochAnnealing(keras.callbacks.Callback):
 
 
 class TemperatureAnnealing(_EpochAnnealing):
-    """Annealing KD: moves the temperature of soft targets, epoch by epoch.
+    """Annealing KD: changes the temperature of soft targets in each epoch.
 
-    A high temperature at first shows the student how the classes relate; a
-    low one at the end lets it fit the teacher's predictions. It takes effect
-    in compiled steps without compiling again, is logged as
-    `<transfer>_temperature`, and goes on where it was in a resumed run. To
-    change it in each training step, give the loss a schedule:
+    A high temperature at first shows the student how classes relate; a low one
+    at the end lets it fit the teacher's predictions closely. The compiled step
+    is not compiled again. The value is logged as `<transfer>_temperature`, and
+    a resumed run continues with it. To change the temperature in each training
+    step, give the loss a schedule:
     `SoftTargets(temperature=keras_kd.schedules.Annealing(...))`.
 
         value at epoch e = curve(e / (epochs - 1), start, end), then `end`
@@ -53,15 +53,15 @@ class TemperatureAnnealing(_EpochAnnealing):
     Args:
         start: temperature in the first epoch, positive.
         end: temperature in the last of the `epochs` and after, positive.
-        epochs: over how many epochs it moves.
+        epochs: integer, over how many epochs the temperature changes.
         curve: `"linear"`, `"cosine"`, `"exponential"`, or a function
             `(progress, start, end)`, progress from 0 to 1.
-        transfer: name of the transfer to anneal; all that have a temperature
-            by default.
+        transfer: name of the transfer to anneal; by default all that have a
+            temperature.
 
     Raises:
-        ValueError: an argument is out of its range; the distiller has no such
-            transfer (when `fit` begins).
+        ValueError: an argument is out of range; when `fit` begins, the
+            distiller has no such transfer.
 
     Example:
     >>> import keras_kd as kd
@@ -69,7 +69,7 @@ class TemperatureAnnealing(_EpochAnnealing):
     >>> # distiller.fit(x, y, epochs=20, callbacks=[annealing])
 
     Reference: Jafari et al., 2021, "Annealing Knowledge Distillation",
-    arXiv 2104.07163 (which anneals from high to 1).
+    arXiv 2104.07163, which anneals from a high temperature to 1.
     """
 
     def __init__(self, start, end, *, epochs, curve="linear", transfer=None):
@@ -87,14 +87,14 @@ class TemperatureAnnealing(_EpochAnnealing):
 
 
 class WeightAnnealing(_EpochAnnealing):
-    """Teacher annealing: moves the weight of one loss term, epoch by epoch.
+    """Teacher annealing: changes the weight of one loss term in each epoch.
 
-    To warm a term up (from 0), to fade the teacher out (to 0), or to bring
-    the labels in late. It takes effect in compiled steps without compiling
-    again, is logged as `<transfer>_weight` or `hard_weight`, and goes on
-    where it was in a resumed run. To change it in each training step, give
-    the transfer a schedule: `Transfer(..., weight=
-    keras_kd.schedules.Annealing(...))`, or `hard_weight` of the distiller.
+    Use it to warm up a term (from 0), to fade out the teacher (to 0), or to
+    bring in the labels late. The compiled step is not compiled again. The value
+    is logged as `<transfer>_weight` or `hard_weight`, and a resumed run
+    continues with it. To change a weight in each training step, give the
+    transfer a schedule, `Transfer(..., weight=
+    keras_kd.schedules.Annealing(...))`, or the distiller's `hard_weight`.
 
         value at epoch e = curve(e / (epochs - 1), start, end), then `end`
 
@@ -102,13 +102,13 @@ class WeightAnnealing(_EpochAnnealing):
         start: weight in the first epoch, non-negative.
         end: weight in the last of the `epochs` and after, non-negative.
         transfer: name of the transfer, or `"hard"` for the compiled loss.
-        epochs: over how many epochs it moves.
+        epochs: integer, over how many epochs the weight changes.
         curve: `"linear"`, `"cosine"`, `"exponential"`, or a function
             `(progress, start, end)`, progress from 0 to 1.
 
     Raises:
-        ValueError: an argument is out of its range; the distiller has no such
-            transfer (when `fit` begins).
+        ValueError: an argument is out of range; when `fit` begins, the
+            distiller has no such transfer.
 
     Example:
     >>> import keras_kd as kd

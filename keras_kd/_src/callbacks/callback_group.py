@@ -1,4 +1,4 @@
-"""CallbackGroup: a callback that is several, one after another."""
+"""CallbackGroup: several callbacks in one, called one after another."""
 
 import keras
 
@@ -23,7 +23,7 @@ class CallbackGroup(keras.callbacks.Callback):
     def __init__(self, callbacks=()):
         super().__init__()
         self.callbacks = keras.tree.flatten(callbacks)
-        # Where none looks at batches, Keras need not wait for their logs.
+        # If no callback reads batches, Keras need not wait for their logs.
         self.async_safe = all(map(_is_async_safe, self.callbacks))
 
     def set_model(self, model):

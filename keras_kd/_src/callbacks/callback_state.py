@@ -1,4 +1,4 @@
-"""What callbacks count and remember, and how it is put back."""
+"""The state of callbacks (their attributes): how it is saved and restored."""
 
 import contextlib
 import json
@@ -11,8 +11,8 @@ def attributes(callback):
     """Dict, name -> encoded attribute, of those that can be encoded."""
     found, skipped = {}, {"params"}
     if hasattr(callback, "monitor_op"):
-        # It changes its sign when the monitor's direction is known, which a
-        # new callback finds out anew.
+        # Its sign is set once the monitor's direction is known, which a new
+        # callback finds out by itself.
         skipped.add("min_delta")
     for name, value in vars(callback).items():
         if name not in skipped:
@@ -22,7 +22,7 @@ def attributes(callback):
 
 
 def checksums(callbacks):
-    """What callbacks are before a run, to be compared with."""
+    """Checksums of callbacks' attributes before a run, for `states_of`."""
     return [
         {name: _checksum(value) for name, value in attributes(each).items()}
         for each in callbacks
@@ -36,7 +36,7 @@ def _checksum(encoded):
 
 
 def states_of(callbacks, before):
-    """What has changed since: a list of pairs of a class and attributes."""
+    """What has changed since: a list of `[class name, attributes]`."""
     states = []
     for callback, first in zip(callbacks, before):
         changed = {
@@ -49,13 +49,13 @@ def states_of(callbacks, before):
 
 
 def set_states(callbacks, states, array):
-    """Gives callbacks what they had, each of a class in its order."""
+    """Restores callbacks; those of one class in the order they had."""
     left = list(states)
     for callback in callbacks:
         kind = type(callback).__name__
         state = next((each for each in left if each[0] == kind), None)
         if state is None:
-            continue  # A callback that the run did not have.
+            continue  # The earlier run did not have this callback.
         left.remove(state)
         for name, saved in state[1].items():
             now = getattr(callback, name, None)

@@ -1,4 +1,4 @@
-"""Values of Python as JSON and arrays, and back; random generators, too."""
+"""Python values as JSON and arrays, and back; random generators, too."""
 
 from itertools import repeat
 
@@ -7,14 +7,15 @@ import numpy as np
 
 
 class NotEncodable(ValueError):
-    """A value is of no kind that can be written and read again."""
+    """Raised for a value that can't be written and read again."""
 
 
 def encode(value):
     """A value as JSON, in which arrays are left to `json.dumps(default=)`.
 
-    Numbers, texts, None, lists, tuples and dicts of these, arrays, tensors,
-    variables and random generators; anything else raises `NotEncodable`.
+    It takes numbers, texts, None, lists, tuples and dicts of these, arrays,
+    tensors, variables and random generators; anything else raises
+    `NotEncodable`.
     """
     if value is None or type(value) in (bool, int, float, str):
         return value
@@ -47,8 +48,8 @@ def decode(saved, array, now=None):
 
     Args:
         saved: the JSON.
-        array: function of a number and a type; returns that array.
-        now: the present value; variables and generators are given their state.
+        array: function of an array's number and type that returns the array.
+        now: the present value; variables and generators in it are set.
     """
     if isinstance(saved, list):
         present = [*now] if isinstance(now, (list, tuple)) else []
@@ -61,7 +62,7 @@ def decode(saved, array, now=None):
     kind, content = next(iter(saved.items()))
     value = decode(content, array, now if kind == "tuple" else None)
     if kind == "in_place":
-        if now is not None:  # Else it is made later in a run.
+        if now is not None:  # Else it is created later in the run.
             set_state(now, value)
         return now
     return {
@@ -73,7 +74,7 @@ def decode(saved, array, now=None):
 
 
 def is_generator(value):
-    """Whether a value is a random generator with a state to be read."""
+    """Whether a value is a random generator whose state can be read."""
     if isinstance(value, (np.random.Generator, keras.random.SeedGenerator)):
         return True
     package = type(value).__module__.partition(".")[0]
@@ -90,14 +91,14 @@ def generator_state(generator):
         return generator.bit_generator.state
     if hasattr(generator, "getstate"):
         return generator.getstate()
-    if not hasattr(generator, "get_state"):  # Of Keras or TensorFlow.
+    if not hasattr(generator, "get_state"):  # Keras' or TensorFlow's.
         return keras.ops.convert_to_numpy(generator.state)
     state = generator.get_state()
     return state.numpy() if hasattr(state, "numpy") else state
 
 
 def set_state(target, state):
-    """Gives a variable or a random generator its value or state."""
+    """Sets the value of a variable or the state of a random generator."""
     if isinstance(target, keras.Variable):
         target.assign(state)
     elif isinstance(target, np.random.Generator):

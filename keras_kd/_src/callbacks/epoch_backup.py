@@ -1,4 +1,4 @@
-"""EpochBackup: a run of `fit` that was killed goes on, and ends the same."""
+"""EpochBackup: resumes a run of `fit` that was killed, with equal results."""
 
 import contextlib
 import pathlib
@@ -20,10 +20,10 @@ from keras_kd._src.folder_lock import FolderLock
 
 
 class EpochBackup(CallbackGroup):
-    """Backs a run of `fit` up after each epoch; it may be killed at any moment.
+    """Backs up a run of `fit` after each epoch; it may be killed at any moment.
 
-    For any Keras model. Run the same program again, and it goes on after the
-    last epoch that was finished:
+    For any Keras model. Run the same program again, and it continues after the
+    last finished epoch:
 
         backup = keras_kd.callbacks.EpochBackup(
             "runs/first/backup", [early_stopping, reduce_rate]
@@ -31,30 +31,30 @@ class EpochBackup(CallbackGroup):
         model.fit(x, y, epochs=30, callbacks=[backup])
 
     Weights, optimizer, history and metrics are then bit for bit those of a run
-    that was not killed, as far as the same program gives the same twice (set
-    `keras.utils.set_random_seed`, and on a GPU, or where TensorFlow works in
-    several threads, what the backend has for determinism). In the backup are
+    that was not killed, provided that the program is deterministic: set
+    `keras.utils.set_random_seed`, and on a GPU, or where TensorFlow uses
+    several threads, the backend's settings for determinism. The backup holds
 
-    - all variables of the model and its optimizers, what its layers save by a
-      `save_own_variables` of their own, and the states of random layers; of a
+    - all variables of the model and its optimizers, what its layers save in a
+      `save_own_variables` of their own, and the states of random layers; for a
       `Distiller`'s teacher the fingerprint, unless it follows the student;
-    - the callbacks given here: what they count and remember (`EarlyStopping`
-      with its best weights, `ReduceLROnPlateau`, `ModelCheckpoint`, and others
-      where it is in numbers, texts, arrays, variables, random generators, or
-      lists, tuples and dicts of these);
-    - the logs of all epochs, which are the history that `fit` returns;
+    - the state of the callbacks given here: `EarlyStopping` with its best
+      weights, `ReduceLROnPlateau`, `ModelCheckpoint`, and of others all
+      attributes that are numbers, texts, arrays, variables, random generators,
+      or lists, tuples and dicts of these;
+    - the logs of all epochs, which become the history that `fit` returns;
     - the states of the random generators of Python, NumPy, Keras and PyTorch,
       and of `generators`: they draw the order of arrays (`shuffle=True`), of a
       `PyDataset` and of a `DataLoader`.
 
-    It calls the other callbacks itself, so that it is last in each epoch. Those
-    that are given to `fit` beside it begin anew.
+    It calls the other callbacks itself, so that it comes last in each epoch.
+    Callbacks that are given to `fit` beside it are not restored.
 
-    What it can't see is how far an iterator over the data has come, where that
-    is not made anew from random generators in each epoch:
+    It can't know the position of an iterator over the data, unless that is
+    created again from random generators in each epoch. These need care:
 
-    - a `tf.data.Dataset` that shuffles. Have it read the epoch, and a
-      `LambdaCallback` assign it, `on_epoch_begin=lambda number, logs:
+    - a `tf.data.Dataset` that shuffles: let it read the epoch, which a
+      `LambdaCallback` assigns, `on_epoch_begin=lambda number, logs:
       epoch.assign(number)`:
 
           epoch = tf.Variable(0, dtype="int64")
@@ -66,32 +66,32 @@ class EpochBackup(CallbackGroup):
           count = tf.data.experimental.assert_cardinality(len(samples))
           data = data.apply(count).batch(32)
 
-    - `steps_per_epoch`: Keras goes on with the rest of the data in the next
-      epoch, and a run that is resumed begins anew;
-    - Python generators: begin them with `backup.initial_epoch`;
-    - workers: a `PyDataset` with several that Keras shuffles, a `DataLoader`
-      with `persistent_workers`;
+    - `steps_per_epoch`: in the next epoch Keras continues with the rest of the
+      data, but a resumed run starts at its beginning;
+    - Python generators: start them at `backup.initial_epoch`;
+    - workers: a `PyDataset` with several workers that Keras shuffles, or a
+      `DataLoader` with `persistent_workers`;
     - TensorFlow's `tf.random` operations without a generator.
 
-    Keras' `BackupAndRestore` writes over the last good file, and then the
-    number of the epoch into a second one: killed in between, a run repeats an
-    epoch or can't be resumed. Here an epoch is one new file, which gets its
-    name when it is complete; then the one before is removed. A save that
-    fails, as on a full disk, leaves the one before.
+    Keras' `BackupAndRestore` overwrites the last good file, and then writes the
+    epoch's number into a second one: if a run is killed in between, it repeats
+    an epoch or can't be resumed. Here each epoch is one new file, which gets
+    its name when it is complete; then the previous one is removed. If saving
+    fails, for example on a full disk, the previous one remains.
 
     Args:
-        folder: path of a folder for this run alone; it is made where it is
-            missing, and locked while `fit` runs. Remove it to begin a new run.
+        folder: path of a folder for this run alone. It is created if it is
+            missing, and locked while `fit` runs. Remove it to start a new run.
         callbacks: list of the other callbacks of the run.
-        generators: list of random generators of your own which draw the data,
-            such as a `DataLoader`'s: `random.Random`,
-            `numpy.random.Generator`, `torch.Generator`,
-            `tf.random.Generator`, `keras.random.SeedGenerator`.
+        generators: list of your own random generators that draw the data, such
+            as a `DataLoader`'s: `random.Random`, `numpy.random.Generator`,
+            `torch.Generator`, `tf.random.Generator`,
+            `keras.random.SeedGenerator`.
 
     Raises:
-        ValueError: an argument is not of its kind. `fit`: the backup is of
-            another model, optimizer or backend; its file was damaged; another
-            process has the folder; the model is not built.
+        ValueError: an argument is of the wrong kind. In `fit`: the backup is
+            of another model, optimizer or backend; its file is damaged;
+            another process uses the folder; the model is not built.
 
     Example:
     >>> import tempfile
@@ -122,7 +122,7 @@ class EpochBackup(CallbackGroup):
 
     @property
     def initial_epoch(self):
-        """The epoch to go on with, counted from 0; 0 in a new run."""
+        """The epoch to continue with, counted from 0; 0 in a new run."""
         return max(self._files(), default=0)
 
     @property
@@ -130,8 +130,8 @@ class EpochBackup(CallbackGroup):
         """The logs of all epochs, also of those before an interruption.
 
         Returns:
-            Dict, key -> list of one value an epoch; None where an epoch did
-            not log it.
+            Dict, key -> list of one value for each epoch; None where an epoch
+            did not log it.
         """
         keys = {key: None for epoch in self._epochs for key in epoch["logs"]}
         return {
@@ -141,7 +141,7 @@ class EpochBackup(CallbackGroup):
 
     @property
     def seconds(self):
-        """How long all epochs took, also those before an interruption."""
+        """Seconds that all epochs took, also those before an interruption."""
         return sum(epoch["seconds"] for epoch in self._epochs)
 
     def on_train_begin(self, logs=None):
@@ -156,7 +156,7 @@ class EpochBackup(CallbackGroup):
         finished, processes = self.initial_epoch, together()
         if processes is not None:
             finished = processes.from_first(finished)
-        # Not before `fit`, whose preparations draw random numbers, too.
+        # Only now, as the preparations of `fit` draw random numbers, too.
         if finished:
             file = state_file.StateFile(self._file(finished))
             with contextlib.closing(file):
@@ -185,7 +185,7 @@ class EpochBackup(CallbackGroup):
         self._folder_lock.release()
 
     def _save(self, finished):
-        """Writes all that the run is, then removes what was written before."""
+        """Writes the run's state, then removes the earlier file."""
         own_states = model_state.own_states(self.model)
         all_generators = random_state.global_generators()
         state = {
@@ -212,11 +212,11 @@ class EpochBackup(CallbackGroup):
             path.unlink()
 
     def _restore(self, file):
-        """Puts a run back to where an epoch was finished."""
+        """Restores a run to the end of its last finished epoch."""
         state, model = file.state, self.model
         self._check_same(state)
         own = encoding.decode(state["own_states"], file.numbered)
-        # First, as it refuses another teacher.
+        # This comes first, as it refuses another teacher.
         model_state.set_own_states(model, own)
         for number, variable in enumerate(model_state.variables(model)):
             dtype = keras.backend.standardize_dtype(variable.dtype)
@@ -257,12 +257,12 @@ class EpochBackup(CallbackGroup):
             text = "\n".join(f"- {line}" for line in lines)
             raise ValueError(
                 f"The backup in {str(self.folder)!r} is of another run. "
-                f"Received: what differs.\n{text}\nPut it back as it was, or "
-                "give this run a folder of its own."
+                f"Received: what differs.\n{text}\nRestore the earlier values, "
+                "or give this run a folder of its own."
             )
 
     def _restore_history(self):
-        """Gives Keras' history the epochs of before; once a run."""
+        """Adds the earlier epochs to Keras' history, once in a run."""
         if not self._resumed:
             return
         self._resumed = False
@@ -292,14 +292,14 @@ def _check_callbacks(callbacks):
             raise ValueError(
                 "A run has one backup. Received: a "
                 f"{type(each).__name__} among the callbacks of an EpochBackup, "
-                "which does all that it does. Leave it out."
+                "which does the same. Leave it out."
             )
 
 
 def _check_built(model):
     if not model.built:
         raise ValueError(
-            "A model that is backed up has its variables when `fit` begins. "
+            "A model to back up must have its variables when `fit` begins. "
             f"Received: {model.name!r}, which is not built. Call it on a batch "
             "first, or `model.build(...)`."
         )

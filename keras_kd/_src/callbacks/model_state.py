@@ -1,4 +1,4 @@
-"""All that a model is when an epoch is over, and how it is put back."""
+"""The state of a model at the end of an epoch, and how it is restored."""
 
 import json
 
@@ -29,7 +29,7 @@ def variables(model):
 
 
 def configs(model):
-    """Dict, attribute -> what each optimizer was made by."""
+    """Dict, attribute -> each optimizer's config."""
     return {
         name: _config(optimizer)
         for name, optimizer in optimizers(model).items()
@@ -39,9 +39,9 @@ def configs(model):
 def _config(optimizer):
     try:
         saved = keras.saving.serialize_keras_object(optimizer)
-    except NotImplementedError:  # A schedule of one's own without `get_config`.
+    except NotImplementedError:  # The user's schedule has no `get_config`.
         return {"class": type(optimizer).__name__}
-    # Through JSON, as the one that it is compared with.
+    # Through JSON, like the config that it is compared with.
     config = json.loads(json.dumps(saved["config"], default=str))
     config.pop("name", None)
     return {"class": type(optimizer).__name__, **config}
@@ -51,7 +51,7 @@ def description(model):
     """What must be the same for a state to fit a model."""
     found = {"model": [_described(each, each.name) for each in model.variables]}
     for name, optimizer in optimizers(model).items():
-        # The rest of their names are the layers', which are numbered.
+        # The rest of the name is the layer's, which Keras numbers anew.
         found[name] = [
             _described(each, each.name.rpartition("_")[-1])
             for each in optimizer.variables
@@ -68,7 +68,7 @@ def _described(variable, name):
 
 
 def own_states(model):
-    """What layers save by a `save_own_variables` of their own.
+    """What layers save in a `save_own_variables` of their own.
 
     Returns:
         Dict, number of the layer -> dict of arrays.
@@ -88,14 +88,14 @@ def own_states(model):
 
 
 def set_own_states(model, states):
-    """Puts back what `own_states` returned."""
+    """Restores what `own_states` returned."""
     for number, layer in enumerate(all_layers(model)):
         if str(number) in states:
             layer.load_own_variables(states[str(number)])
 
 
 def differences(before, now):
-    """Lines that say in what two descriptions differ."""
+    """Lines that name the differences between two descriptions."""
     lines = [
         f"{key}: {before[key]} in the backup, now {now[key]}"
         for key in ("backend", "class")
@@ -119,10 +119,10 @@ def _difference(part, one, two):
 
 
 def config_differences(before, saved, now):
-    """Lines that say in what optimizers differ.
+    """Lines that name the differences between optimizers.
 
-    A value may be the one that the run began with, or the one that it had:
-    a learning rate is lowered by callbacks.
+    A value may be the one that the run began with, or the one that it had at
+    the end, as callbacks change a learning rate.
     """
     lines = []
     for name, config in now.items():

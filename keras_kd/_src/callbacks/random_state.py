@@ -1,4 +1,4 @@
-"""The random generators that a process has, used where none is given."""
+"""The global random generators of a process."""
 
 import random
 import sys
@@ -10,13 +10,13 @@ from keras_kd._src.keras_compat import global_seed_generator
 
 
 def global_generators():
-    """Dict, name -> generator: of Python, NumPy, Keras and PyTorch."""
+    """Dict, name -> global generator: Python's, NumPy's, Keras', PyTorch's."""
     found = {
         "python": random,
         "numpy": np.random,
         "keras": global_seed_generator(),
     }
-    # A `DataLoader` draws from PyTorch's with any backend.
+    # A `DataLoader` draws from PyTorch's generator with any backend.
     torch = sys.modules.get("torch")
     if torch is not None:
         found["torch"] = torch.default_generator
@@ -36,7 +36,7 @@ def states_of(generators):
 
 
 def set_states(generators, saved, array):
-    """Gives generators the states that they had."""
+    """Restores the states of generators."""
     for name, generator in generators.items():
         if name in saved:
             state = encoding.decode(saved[name], array)
@@ -44,7 +44,7 @@ def set_states(generators, saved, array):
 
 
 def checked(generators):
-    """A list of random generators; anything else raises a `ValueError`."""
+    """Random generators by number; anything else raises a `ValueError`."""
     generators = list(generators)
     for each in generators:
         if not encoding.is_generator(each):

@@ -1,7 +1,7 @@
 """A file of JSON and arrays, for the state of a run.
 
 It is a zip archive of `.npy` files and one `state.json`: `numpy.load` reads
-the arrays, and its checksums tell a file that was damaged.
+the arrays, and the archive's checksums show a damaged file.
 """
 
 import json
@@ -16,13 +16,13 @@ STATE = "state.json"
 
 
 def write(path, state, arrays):
-    """Writes a file in whole or not at all.
+    """Writes a file completely or not at all.
 
     Args:
-        path: of the file.
-        state: what becomes JSON; what is encoded in it may hold arrays.
-        arrays: pairs of a name and a function that returns the array; there
-            is one array at a time in memory.
+        path: the file's path.
+        state: encoded values to write as JSON; they may hold arrays.
+        arrays: pairs of a name and a function that returns the array, so that
+            only one array at a time is in memory.
     """
     found = []
 
@@ -44,14 +44,14 @@ def write(path, state, arrays):
 
 
 def _write_array(archive, name, array):
-    if array.dtype.kind == "V":  # bfloat16 and its like, unknown to `.npy`.
+    if array.dtype.kind == "V":  # `.npy` has no bfloat16 and the like.
         array = array.view(f"u{array.dtype.itemsize}")
     with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
         np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 class StateFile:
-    """A file that `write` has written, checked from its first to last byte."""
+    """A file that `write` has written; all its checksums are compared."""
 
     def __init__(self, path):
         try:
@@ -64,12 +64,12 @@ class StateFile:
             raise ValueError(
                 "The file of a backup can't be read: it was changed or "
                 f"damaged after it was written. Received: {str(path)!r} "
-                f"({damaged}). Put a copy of it in its place, or remove the "
+                f"({damaged}). Put a good copy in its place, or remove the "
                 "folder to begin a new run."
             )
 
     def array(self, name, dtype):
-        """One of its arrays, of the type that it had when it was written."""
+        """One of its arrays, with the type that was written."""
         with self._archive.open(f"{name}.npy") as member:
             array = np.lib.format.read_array(member, allow_pickle=False)
         return array.view(dtype) if np.dtype(dtype).kind == "V" else array
