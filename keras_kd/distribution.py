@@ -1,4 +1,4 @@
-"""Several processes that train one student, on PyTorch (`torchrun`)."""
+"""Training one student in several PyTorch processes (`torchrun`)."""
 
 from keras_kd._src.distribution.processes import initialize
 

@@ -367,7 +367,7 @@ def refuses_what_would_be_wrong(rank, folder):
     keras.utils.set_random_seed(rank)
     distiller = kd.Distiller(*two_models())
     distiller.compile("sgd", cross_entropy())
-    with pytest.raises(ValueError, match="another one in each process"):
+    with pytest.raises(ValueError, match="not the same in all processes"):
         distiller.fit(x, y, verbose=0)
     teacher = keras.Sequential([keras.Input((4,)), Constant()])
     student = keras.Sequential([keras.Input((4,)), Constant()])

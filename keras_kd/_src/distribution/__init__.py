@@ -1,1 +1,1 @@
-"""Several processes of PyTorch that train one student together."""
+"""Several PyTorch processes that train one student together."""

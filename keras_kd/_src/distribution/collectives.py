@@ -1,13 +1,13 @@
-"""What PyTorch's processes send each other; imported by processes of it."""
+"""Communication between PyTorch processes; imported only in those."""
 
 import itertools
 
 import torch
 import torch.distributed as dist
 
-# Gradients are averaged so many numbers at a time.
+# How many numbers of the gradients are averaged at a time.
 BUCKET = 2**23
-# Of PyTorch 2.13 on it has another name.
+# It has another name from PyTorch 2.13 on.
 _gather = getattr(dist, "all_gather_single", None)
 _gather = _gather or dist.all_gather_into_tensor
 
@@ -16,14 +16,14 @@ class Processes:
     """All processes of a group, seen from one of them.
 
     Attributes:
-        rank: the number of this one.
-        count: how many there are.
+        rank: the number of this process.
+        count: how many processes there are.
     """
 
     def __init__(self):
         self.rank = dist.get_rank()
         self.count = dist.get_world_size()
-        # Numbers on the host: not on a GPU, which would have to be waited for.
+        # Small numbers stay on the host, so as not to wait for a GPU.
         self._host = dist.new_group(backend="gloo")
 
     def from_each(self, numbers):
@@ -34,20 +34,20 @@ class Processes:
         return [each.tolist() for each in found]
 
     def from_first(self, value):
-        """Any object of process 0, in each of them."""
+        """An object of process 0, returned in each process."""
         values = [value]
         dist.broadcast_object_list(values, src=0, group=self._host)
         return values[0]
 
     def take_first(self, tensors):
-        """Gives tensors the values that they have in process 0."""
+        """Sets tensors to their values in process 0."""
         for tensor in tensors:
             value = tensor.detach().contiguous()
             dist.broadcast(value, src=0)
             tensor.detach().copy_(value)
 
     def average(self, tensors):
-        """Gives tensors their mean over all processes."""
+        """Sets tensors to their mean over all processes."""
         for bucket in _buckets(tensors):
             flat = torch.cat([each.detach().reshape(-1) for each in bucket])
             dist.all_reduce(flat)
@@ -63,11 +63,11 @@ class Processes:
         return total / self.count
 
     def all_rows(self, tensor, counts):
-        """The first rows of each process's tensor, one after the other.
+        """The first rows of each process's tensor, concatenated.
 
         Args:
-            tensor: of this process; it has as many rows as count, or more.
-            counts: of how many rows of each process count.
+            tensor: this process's tensor; it may have more rows than count.
+            counts: list of the number of rows that count in each process.
         """
         boolean = tensor.dtype == torch.bool
         own = tensor.detach()[: counts[self.rank]]
@@ -82,7 +82,7 @@ class Processes:
 
 
 def _buckets(tensors):
-    """Lists of tensors of one kind that fit into a bucket."""
+    """Lists of tensors of one type and device that fit into a bucket."""
     kinds = {}
     for each in tensors:
         kinds.setdefault((each.dtype, each.device), []).append(each)
@@ -101,10 +101,11 @@ def _padded(tensor, rows):
 
 
 class AllRows(torch.autograd.Function):
-    """`Processes.all_rows`, where each process goes on with the same.
+    """`Processes.all_rows`, where all processes then compute the same.
 
-    All then have the same gradient of all rows. A row's own process takes it
-    once for each of them: gradients of weights are averaged afterwards.
+    So all have the same gradient for all rows. Each takes its own rows' part,
+    times the number of processes, as the gradients of weights are averaged
+    afterwards.
     """
 
     @staticmethod
@@ -122,9 +123,9 @@ class AllRows(torch.autograd.Function):
 
 
 class AllStatistics(torch.autograd.Function):
-    """One tensor of each process, stacked; each goes on with rows of its own.
+    """One tensor of each process, stacked, where each then uses its own rows.
 
-    A process's gradient is the sum of what it is in all of them.
+    The gradient of a process's tensor is the sum over all processes.
     """
 
     @staticmethod

@@ -1,64 +1,67 @@
-"""The processes that `torchrun` has started, and what goes between them."""
+"""The processes that `torchrun` has started, and how they are joined."""
 
 import atexit
 import os
 
 from keras_kd._src.backend import BACKEND
 
-_joined = []  # The `Processes`, once they have met.
+_joined = []  # The `Processes`, once they are joined.
 
 
 def initialize():
-    """Joins the processes of `torchrun` to train one student: data parallel.
+    """Joins the processes of `torchrun` to train one student (data parallel).
 
-    Keras has no distribution on PyTorch. On JAX and TensorFlow use theirs,
-    `keras.distribution` and `tf.distribute`. Here a script calls this before
-    it builds its models, and is started once for each device:
+    Keras has no distribution on PyTorch. (On JAX and TensorFlow use
+    `keras.distribution` and `tf.distribute`.) Call this in a script before it
+    builds its models, and start the script once for each device:
 
         torchrun --nproc-per-node 4 script.py
 
-    Each process computes on the GPU of its number (on the CPU without GPUs),
-    and nothing else of the script changes: `fit`, `evaluate`, `train_on_batch`
-    and `test_on_batch` of a distiller train one student, and `batch_size` is
-    that of all processes together, as in Keras. Each process runs teacher and
-    student on its rows of a batch. What they give (outputs and the features
-    that transfers read) goes to all, and each computes the loss of the whole
-    batch:
+    Each process computes on the GPU of its number, or on the CPU if there are
+    no GPUs. Nothing else in the script changes: `fit`, `evaluate`,
+    `train_on_batch` and `test_on_batch` of a distiller train one student.
+    `batch_size` is that of all processes together, as in Keras. Each process
+    runs teacher and student on its rows of a batch. The outputs, and the
+    features that transfers read, are sent to all processes, and each computes
+    the loss of the whole batch:
 
         rows of process r    = part r of N of the batch, sizes differ by 1
         gradient of a weight = mean over processes of N * its rows' gradient
 
-    So the loss is that of one process whatever it compares: weighted means,
-    relations between samples, memories, rules and metrics that keep a state.
-    `BatchNormalization` of the student takes the statistics of the whole
-    batch. Only random draws of the student's layers (dropout) differ.
+    So the loss equals that of a single process, also where it takes weighted
+    means, compares samples with each other, or uses sample banks, rules or
+    metrics that keep a state. The student's `BatchNormalization` uses the
+    statistics of the whole batch. Only random numbers drawn in the student's
+    layers (dropout) differ.
 
-    Weights, optimizer and random states are those of process 0 from each
-    epoch on, and it alone saves (`save`, `save_weights`, `export`, and thus
-    `ModelCheckpoint`) and logs. All see its logs, so that all stop alike.
+    From each epoch on, all processes have the weights, optimizer and random
+    states of process 0. Only process 0 saves (`save`, `save_weights`,
+    `export`, and so `ModelCheckpoint`) and logs. All processes get its logs, so
+    they stop in the same epoch.
 
-    Data is the same in each process (arrays, a `DataLoader`, a `PyDataset`, a
-    `tf.data.Dataset` with a seed); first batches are compared. A `DataLoader`
-    whose sampler is a `torch.utils.data.distributed.DistributedSampler` is
-    split already: its `batch_size` is that of one process, and none reads the
-    others' samples.
+    Give each process the same data (arrays, a `DataLoader`, a `PyDataset`, a
+    `tf.data.Dataset` with a seed); the first batches are compared. A
+    `DataLoader` whose sampler is a
+    `torch.utils.data.distributed.DistributedSampler` is split already: its
+    `batch_size` is that of one process, and each process reads only its own
+    samples.
 
-    A teacher that is too large for a device can be a PyTorch module that
-    `torch.distributed.fsdp.fully_shard` has sharded, in a
-    `keras_kd.teachers.TorchModule`; all processes then call `save`. Keras
-    models can't be sharded so: each process holds the student, and a Keras
-    teacher, in whole. `predict` and `diagnose` are each process's own. Chains
-    and `keras_kd.compare` write their files from each process: run these in
-    one.
+    A teacher that is too large for one device can be a PyTorch module, sharded
+    by `torch.distributed.fsdp.fully_shard`, in a
+    `keras_kd.teachers.TorchModule`; all processes must then call `save`. Keras
+    models can't be sharded this way: each process holds the whole student, and
+    a whole Keras teacher. `predict` and `diagnose` run in each process by
+    itself. Chains and `keras_kd.compare` would write their files in each
+    process: run these in a single process.
 
-    Started without `torchrun`, it does nothing: the script is one process. It
-    takes a process group of one's own (`torch.distributed.init_process_group`)
-    as it is. Without a call of it, `fit` refuses to train a student in each
-    process.
+    Without `torchrun` it does nothing, and the script runs in one process. A
+    process group that exists already (`torch.distributed.init_process_group`)
+    is used as it is. If this is not called under `torchrun`, `fit` raises an
+    error, as each process would train a student of its own.
 
     Raises:
         ValueError: the backend is not PyTorch, or Keras computes on a kind of
-            device on which PyTorch's processes can't exchange tensors.
+            device between which PyTorch can't exchange tensors.
 
     Example:
     >>> import keras
@@ -69,7 +72,7 @@ def initialize():
     Reference: Li et al., 2020, "PyTorch Distributed: Experiences on
     Accelerating Data Parallel Training", arXiv 2006.15704. Radford et al.,
     2021, "Learning Transferable Visual Models From Natural Language
-    Supervision", arXiv 2103.00020 (outputs of all devices in each one's loss).
+    Supervision", arXiv 2103.00020 (each device's loss uses all outputs).
     """
     if BACKEND != "torch":
         raise ValueError(
@@ -98,14 +101,14 @@ def initialize():
 
 
 def together():
-    """The processes that train one student; None for one alone."""
+    """The `Processes` that train one student; None for a single process."""
     if _joined and not _group_is_up():
         _joined.clear()
     return _joined[0] if _joined else None
 
 
 def check_joined():
-    """Raises a `ValueError` if each process would train a student alone."""
+    """Raises a `ValueError` if each process would train its own student."""
     if BACKEND != "torch" or together() is not None:
         return
     count = _started()
@@ -124,13 +127,13 @@ def check_joined():
 
 
 def is_writer():
-    """Whether files are written by this process: one of several does."""
+    """Whether this process writes files; only process 0 does."""
     processes = together()
     return processes is None or processes.rank == 0
 
 
 def _started():
-    """How many processes there are, by the environment of `torchrun`."""
+    """How many processes `torchrun` started, by its environment variables."""
     count = os.environ.get("WORLD_SIZE", "1")
     return int(count) if count.isdigit() and "RANK" in os.environ else 1
 

@@ -11,11 +11,11 @@ from keras_kd._src.losses.chunked_logits import ChunkedLogits
 
 
 class Rows:
-    """Which rows of a batch are whose.
+    """Divides the rows of a batch among processes.
 
     Args:
         processes: the `Processes`.
-        batch: of any structure; all that it holds has a row for each sample.
+        batch: a structure of tensors, each with one row for each sample.
     """
 
     def __init__(self, processes, batch):
@@ -24,18 +24,18 @@ class Rows:
         least, more = divmod(self.total, processes.count)
         ranks = range(processes.count)
         self.counts = [least + (rank < more) for rank in ranks]
-        # One without rows computes on another's, which then counts nothing.
+        # A process without rows computes on another's; that isn't counted.
         self.begin = min(sum(self.counts[: processes.rank]), self.total - 1)
         self.computed = max(self.counts[processes.rank], 1)
 
     @property
     def share(self):
-        """This process's part of the rows, 1 where all have as many."""
+        """This process's share of the rows; 1 where all have equally many."""
         processes = self.processes
         return self.counts[processes.rank] * processes.count / self.total
 
     def own(self, batch):
-        """What a batch has in this process's rows."""
+        """This process's rows of a batch."""
         end = self.begin + self.computed
         return keras.tree.map_structure(
             lambda each: each[self.begin : end] if _has_rows(each) else each,
@@ -43,7 +43,7 @@ class Rows:
         )
 
     def all(self, values):
-        """All processes' values, given those of this one's rows."""
+        """The values of all processes, from this process's own."""
         return keras.tree.map_structure(self._all, values)
 
     def _all(self, value):
@@ -69,8 +69,8 @@ class Rows:
 
         if len(tensor.shape) < 1 or tensor.shape[0] != self.computed:
             raise ValueError(
-                "Several processes put together what each computes of its "
-                "samples, one row a sample. Received: an output or a feature "
+                "Several processes gather what each computes for its samples, "
+                "one row for each. Received: an output or a feature "
                 f"of shape {tuple(tensor.shape)} for {self.computed} samples. "
                 "Tap layers whose values have the batch as first axis, or "
                 "train in one process."
@@ -89,7 +89,7 @@ def row_count(batch):
 
 
 def shapes_checksum(batch):
-    """A checksum of a batch's shapes, but for the number of rows."""
+    """A checksum of a batch's shapes without the number of rows."""
     shapes = [
         [*each.shape[1:]] if _has_rows(each) else None
         for each in keras.tree.flatten(batch)

@@ -1,6 +1,6 @@
-"""What several processes do for each other in `fit` and its like.
+"""How several processes work together in `fit`, `evaluate` and steps.
 
-All of it does nothing in a process that is alone.
+With a single process, all of this does nothing.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from keras_kd._src.distribution.rows import values_checksum
 from keras_kd._src.distribution.split_data import check_evaluated
 from keras_kd._src.distribution.split_data import split_sampler
 
-# What a process may be about to do when it meets the others.
+# What a process may be about to do when it synchronizes with the others.
 BEGIN, TRAIN, TEST, END = range(4)
 PLACES = (
     "at the beginning of an epoch",
@@ -32,26 +32,26 @@ PLACES = (
     "at a batch of evaluation",
     "at the end of its batches",
 )
-# Apart for the random states of processes: no step brings one to another's.
+# Distance between the random states of processes, so that they don't meet.
 STRIDE = 0x9E3779B1
 
 _runs = []
 
 
 def current():
-    """The run that is under way; None in a process that is alone."""
+    """The run in progress; None if there is a single process."""
     return _runs[-1] if _runs else None
 
 
 @contextlib.contextmanager
 def run(model, teacher, data=None, evaluation=False):
-    """Has the processes train or evaluate together in the `with` block.
+    """Lets the processes train or evaluate together in the `with` block.
 
     Args:
         model: the distiller.
         teacher: its `Teacher`.
-        data: what `fit` was given as `x`.
-        evaluation: whether each sample has to count once.
+        data: the argument `x` of `fit`.
+        evaluation: whether each sample must count exactly once.
     """
     processes = together()
     if processes is None:
@@ -79,8 +79,8 @@ class Run:
         processes: the `Processes`.
         model: the distiller.
         teacher: its `Teacher`.
-        data: what was given as `x`.
-        sampler: what splits the data already, or None.
+        data: the argument `x`.
+        sampler: the sampler that splits the data already, or None.
         within: whether it is a validation in a `fit`.
     """
 
@@ -90,12 +90,12 @@ class Run:
         self.sampler = sampler
         self.holds_samples = getattr(data, "holds_samples", True)
         self.first_batch = True
-        self.epoch, self.passes = 0, 0  # Of the student, in the epoch.
+        self.epoch, self.passes = 0, 0  # Student passes in the epoch.
         self.in_step = within
         self.teacher_known = within
 
     def meet(self, place, *numbers):
-        """Meets the other processes, and returns the numbers of each."""
+        """Synchronizes the processes, and returns the numbers of each."""
         found = self.processes.from_each([place, *numbers])
         places = [number for number, *_ in found]
         if len(set(places)) > 1:
@@ -106,14 +106,14 @@ class Run:
             raise ValueError(
                 "The processes are at different places of their training. "
                 f"Received: {text}. All must call the same methods, with data "
-                "of as many batches, and stop in the same epoch."
+                "of equally many batches, and stop in the same epoch."
             )
         return [numbers for _, *numbers in found]
 
     # --- epochs -------------------------------------------------------------
 
     def begin_epoch(self, epoch):
-        """Brings the processes in step."""
+        """Gives all processes the states of the first one."""
         found = self.meet(BEGIN, epoch, 0, 0)
         epochs = [epoch for epoch, *_ in found]
         if len(set(epochs)) > 1:
@@ -134,7 +134,7 @@ class Run:
         self.epoch, self.passes = epoch, 0
 
     def end_epoch(self):
-        """Meets the others, who must have no more batches either."""
+        """Checks that no other process has more batches."""
         self.meet(END, 0, 0, 0)
 
     def bring_in_step(self):
@@ -164,8 +164,8 @@ class Run:
         )
         if not all(same for (same,) in self.processes.from_each([int(same)])):
             raise ValueError(
-                f"The teacher {self.teacher.name!r} is another one in each "
-                "process. Received: weights that differ. Load the same file "
+                f"The teacher {self.teacher.name!r} is not the same in all "
+                "processes. Received: weights that differ. Load the same file "
                 "in all of them, or call `keras.utils.set_random_seed` before "
                 "it is made."
             )
@@ -173,7 +173,7 @@ class Run:
     # --- batches ------------------------------------------------------------
 
     def whole_batch(self, batch, training):
-        """The batch of all processes, of what this one has read."""
+        """The batch of all processes, from the one that this has read."""
         if not self.in_step:
             self.bring_in_step()
         compared = self.first_batch and self.holds_samples
@@ -231,7 +231,7 @@ class Run:
 
     @functools.cached_property
     def statistics(self):
-        """What else the student's layers keep of the batches, if anything."""
+        """Other statistics of batches that the student's layers keep."""
         norms = {id(v) for layer in self.norms for v in layer.variables}
         return [
             variable
@@ -256,13 +256,13 @@ def _shapes(batch):
 
 
 def whole_batch(batch, training):
-    """The batch of all processes; each has read it, or its own part of it."""
+    """The batch of all processes; each has read all of it or its own part."""
     found = current()
     return found.whole_batch(batch, training) if found else batch
 
 
 def on_own_rows(function, batch):
-    """What a function gives for a batch; each process computes its rows."""
+    """A function's values for a batch; each process computes its own rows."""
     found = current()
     if found is None:
         return function(batch)
@@ -271,7 +271,7 @@ def on_own_rows(function, batch):
 
 
 def student_pass(function, batch, training):
-    """Likewise of the student, whose layers draw and keep statistics."""
+    """Like `on_own_rows`, with random numbers and statistics of layers."""
     found = current()
     if found is None:
         return function(batch)
@@ -290,11 +290,11 @@ def student_pass(function, batch, training):
 
 @contextlib.contextmanager
 def _own_draws(run):
-    """Has random layers draw other numbers in each process."""
+    """Lets random layers draw different numbers in each process."""
     import torch
 
     rank = run.processes.rank
-    # Nothing is drawn for it: the order of the data is that of one process.
+    # The state is read, not advanced, so the data's order stays the same.
     common = zlib.crc32(torch.get_rng_state().numpy())
     seed = np.random.SeedSequence([common, run.epoch, run.passes, rank])
     run.passes += 1
@@ -317,7 +317,7 @@ def _shift(seeds, by):
 
 
 def _moments(rows):
-    """Mean and variance of the whole batch, by those of each part of it."""
+    """Mean and variance of the whole batch, from those of its parts."""
     from keras_kd._src.distribution.collectives import AllStatistics
 
     counts = ops.convert_to_tensor(rows.counts, dtype="float32")
@@ -341,7 +341,7 @@ def _moments(rows):
 
 
 def over_all_rows(value, batch):
-    """The mean over the samples of what each process has of its own.
+    """The mean over all samples of a value that each process has for its own.
 
     Its gradient is this process's part, until gradients are averaged.
     """
@@ -354,7 +354,7 @@ def over_all_rows(value, batch):
 
 
 def average_gradients(gradients):
-    """Gives gradients their mean over all processes."""
+    """Sets gradients to their mean over all processes."""
     found = current()
     if found is not None:
         found.processes.average([g for g in gradients if g is not None])
@@ -362,7 +362,7 @@ def average_gradients(gradients):
 
 @contextlib.contextmanager
 def averaged_gradients(optimizer):
-    """Has an optimizer take the mean of all processes' gradients."""
+    """Lets an optimizer take the mean of all processes' gradients."""
     if current() is None or optimizer is None:
         yield
         return
@@ -383,21 +383,21 @@ def averaged_gradients(optimizer):
 
 
 def begin_epoch(epoch):
-    """Brings the processes in step; for the monitor of `fit`."""
+    """Synchronizes the processes; for the monitor of `fit`."""
     found = current()
     if found is not None:
         found.begin_epoch(epoch)
 
 
 def end_epoch():
-    """Meets the other processes, after the last batch."""
+    """Synchronizes the processes after the last batch."""
     found = current()
     if found is not None:
         found.end_epoch()
 
 
 def common_logs(logs):
-    """The logs of the first process, by which all decide alike."""
+    """The logs of the first process, so that all processes decide alike."""
     found = current()
     if found is None:
         return logs
@@ -406,7 +406,7 @@ def common_logs(logs):
     )
 
 
-# What they write would be written by each process.
+# Callbacks that would write the same in each process.
 WRITERS = (
     keras.callbacks.CSVLogger,
     keras.callbacks.RemoteMonitor,
@@ -444,7 +444,7 @@ def _without_writers(callbacks):
 
 
 class StopTogether(keras.callbacks.Callback):
-    """Ends the training of all processes where one of them ends its own."""
+    """Stops the training of all processes when one of them stops."""
 
     def on_epoch_end(self, epoch, logs=None):
         found = current()

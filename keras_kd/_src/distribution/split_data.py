@@ -1,4 +1,4 @@
-"""Data that brings each process samples of its own."""
+"""Data that is already split among the processes."""
 
 import sys
 
@@ -7,11 +7,11 @@ def split_sampler(data, processes):
     """The `DistributedSampler` of a `DataLoader`, or None.
 
     Args:
-        data: what `fit` was given as `x`.
+        data: the argument `x` of `fit`.
         processes: the `Processes`.
 
     Raises:
-        ValueError: it splits the data for others than these processes.
+        ValueError: it splits the data for other processes than these.
     """
     torch = sys.modules["torch"]
     if not isinstance(data, torch.utils.data.DataLoader):
