@@ -485,7 +485,7 @@ def with_nan():
 @pytest.mark.parametrize(
     ("make", "arguments", "message"),
     [
-        (lambda: WithoutConfig(2), {}, "that is built"),
+        (lambda: WithoutConfig(2), {}, "built and trained as"),
         (lambda: dense_model, {}, "must be a Keras model"),
         (built_without_config, {}, "Give each class a `get_config`"),
         (with_nan, {}, "'range_of_dense' has a value that is NaN"),

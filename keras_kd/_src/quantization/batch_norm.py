@@ -11,7 +11,7 @@ from keras_kd._src.quantization.weights import scale_channels
 
 
 def fold_all(uses):
-    """Folds what can be folded; returns the normalizations."""
+    """Folds all normalizations that can be folded, and returns them."""
     pairs = _foldable(uses)
     for layer, norm in pairs:
         _fold(layer, norm)
@@ -19,7 +19,7 @@ def fold_all(uses):
 
 
 def _foldable(uses):
-    """The pairs of a layer and the batch normalization right after it."""
+    """Pairs of a layer and the batch normalization right after it."""
     pairs = []
     for layer in uses.parts.values():
         users = uses.users_of(layer) if _takes_scale(layer) else []
@@ -47,10 +47,10 @@ def _fits(layer, norm):
 
 
 def _fold(layer, norm):
-    """Puts a normalization's scale into the layer; it keeps a shift.
+    """Multiplies a normalization's scale into the layer; a shift remains.
 
-    With the moving statistics, the layer and the normalization together give
-    what they gave. From here on, these statistics stay.
+    Layer and normalization together compute the same as before with the moving
+    statistics, which are fixed from here on.
     """
     mean, variance = map(
         ops.convert_to_numpy, (norm.moving_mean, norm.moving_variance)

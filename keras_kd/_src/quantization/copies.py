@@ -1,4 +1,4 @@
-"""A copy of a model: layers of its own, with the same weights."""
+"""A copy of a model: new layers with the same weights."""
 
 import keras
 
@@ -15,12 +15,12 @@ from keras_kd._src.students.shrinking.rebuild import transfer_weights
 
 
 def copied(model, spec):
-    """A model that does what another one does, and shares nothing with it.
+    """A copy of a model that shares nothing with it.
 
     Args:
-        model: a Keras model. Where it is Functional and its class has no config
-            of its own, the copy is plain.
-        spec: what it is given, as `KerasTensor`s.
+        model: a Keras model. If it is Functional and its class has no config
+            of its own, the copy is a plain Functional model.
+        spec: its inputs, as `KerasTensor`s.
     """
     functions = {each.__name__: each for each in own_functions(model)}
     try:
@@ -30,7 +30,7 @@ def copied(model, spec):
         raise ValueError(
             "A quantized model is trained as a copy, which is made from the "
             f"configs of the model's layers. Received: {model.name!r} (of type "
-            f"{type(model).__name__}), of which none can be made: "
+            f"{type(model).__name__}), which can't be copied: "
             f"{error.__cause__ or error} Give each class a `get_config` with "
             "the arguments of its constructor."
         ) from error
@@ -54,6 +54,6 @@ def _copied(model, spec):
 
 
 def _has_config(model):
-    """Whether a model's class says what it is made of, besides its layers."""
+    """Whether a model's class has a `get_config` of its own."""
     of_keras = Functional.get_config, keras.Sequential.get_config
     return type(model).get_config not in of_keras

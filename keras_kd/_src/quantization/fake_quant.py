@@ -1,19 +1,19 @@
-"""Rounds values to what a quantized model can hold, and keeps them floats."""
+"""Fake quantization: rounds values to a quantized grid, as floats."""
 
 import keras
 from keras import ops
 
-# Narrower than this, a range has no step that a float32 can tell from zero.
+# The step of a narrower range would be too close to zero for float32.
 NARROWEST = 1e-6
-# Masks are at least as large, and other values are not. A range that reaches so
-# far would leave one step to all else.
+# Only masks have values as large as this. In a range that includes them, all
+# other values would fall into one step.
 UNBOUNDED = 1e8
 
 
 def per_tensor(values, low, high, bits):
-    """Values on the grid of one range; without `bits` only clipped to it.
+    """Values on the grid of one range; if `bits` is None, only clipped to it.
 
-    The range always holds zero, which padding and ReLU need exactly.
+    The range always includes zero, which padding and ReLU need exactly.
     """
     low, high = with_zero(low, high)
     if bits is None:
@@ -25,23 +25,24 @@ def per_tensor(values, low, high, bits):
 
 
 def with_zero(low, high):
-    """The ends of a range that holds zero and is wide enough to divide by."""
-    # An end at zero gets no gradient: it would take that of all values that
-    # are zero, as ReLU makes them, for that of values that it clips.
+    """The ends of a range that includes zero and is wide enough to divide by.
+
+    An end at zero gets no gradient: else values that are exactly zero, as
+    after ReLU, would count as clipped there.
+    """
     low = ops.where(low < 0, low, ops.zeros_like(low))
     high = ops.where(high > 0, high, ops.zeros_like(high))
     return low, ops.maximum(high, low + NARROWEST)
 
 
 def per_channel(weight, limit, bits, axes):
-    """A weight on a symmetric grid: one for each channel, zero exact.
+    """A weight on a symmetric grid for each channel, with an exact zero.
 
     Args:
         weight: the weight.
-        limit: the largest absolute value that each channel can hold.
+        limit: the largest absolute value of each channel's grid.
         bits: how many bits a value has; `2^bits - 1` values are used.
-        axes: the axes of the weight that count its channels; none: one grid
-            for all.
+        axes: the weight's channel axes; if empty, there is one grid for all.
     """
     if not axes:
         limit = ops.reshape(limit, ())

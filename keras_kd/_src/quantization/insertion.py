@@ -1,4 +1,4 @@
-"""Puts fake quantization into a model: of its weights, and of its values."""
+"""Inserts fake quantization of weights and activations into a model."""
 
 import contextlib
 import functools
@@ -18,14 +18,14 @@ from keras_kd._src.quantization.weights import quantized_weights
 
 
 class FakeQuantization:
-    """What was put into a model; it changes how the model's layers are run.
+    """The fake quantization of a model; it changes how layers are called.
 
     Args:
         uses: `Uses` of the model's parts.
         norms: the normalizations that are folded.
-        shared: parts that another model has, too, and that so must stay.
-        spec: what the model is given, as `KerasTensor`s.
-        weight_bits, activation_bits, kind: as of `QuantizationAwareModel`.
+        shared: parts that are shared with another model, and not changed.
+        spec: the model's inputs, as `KerasTensor`s.
+        weight_bits, activation_bits, kind: as in `QuantizationAwareModel`.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class FakeQuantization:
         self.activation_bits = activation_bits
         self.kind = kind
         self.spec = spec
-        # By the path of a layer or operation.
+        # Keys are the paths of layers and operations.
         self.ranges, self.limits = {}, {}
         self._parts = uses.parts
         self.input_ranges = self._ranges_of_inputs()
@@ -89,7 +89,7 @@ class FakeQuantization:
         return limits
 
     def weights(self):
-        """Each weight that is rounded: `(layer, attribute, its limit)`."""
+        """Yields `(layer, attribute, limit)` of each weight that is rounded."""
         for path, limits in self.limits.items():
             for attribute, limit in limits.items():
                 yield self._parts[path], attribute, limit
@@ -100,7 +100,7 @@ def _plain(path):
 
 
 def _change_call(part, limits, activation_range):
-    """Has a layer or operation run with rounded weights, and round."""
+    """Makes a layer or operation use rounded weights, and round its output."""
     original = part.call
 
     @functools.wraps(original)
@@ -113,5 +113,5 @@ def _change_call(part, limits, activation_range):
             result = original(*args, **kwargs)
         return activation_range(result) if activation_range else result
 
-    # Past Keras' and PyTorch's own __setattr__, which would track it.
+    # Bypasses the __setattr__ of Keras and PyTorch, which would track it.
     object.__setattr__(part, "call", call)

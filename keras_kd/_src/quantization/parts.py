@@ -1,4 +1,4 @@
-"""The smallest parts of a model, and which of them use what others make."""
+"""The smallest parts of a model, and which parts use which outputs."""
 
 import contextlib
 import functools
@@ -15,9 +15,9 @@ from keras_kd._src.specs import output_spec
 from keras_kd._src.students.shrinking.graph import Graph
 from keras_kd._src.students.shrinking.graph import is_model
 
-# What is inside runs in a loop of the backend, where nothing can be kept.
+# Their inner layers run in a loop of the backend, where no range can be kept.
 _CLOSED = layers.RNN, layers.Wrapper
-# They hand on values that they were given, or zeros.
+# Their outputs are values of their inputs, or zeros.
 _LAYERS_THAT_MOVE = (
     layers.ActivityRegularization,
     layers.AlphaDropout,
@@ -71,7 +71,7 @@ _OPERATIONS_THAT_MOVE = {
 
 
 def parts_of(model):
-    """Dict, path -> layer or operation, of all that has no parts itself."""
+    """Dict, path -> layer or operation that has no parts itself."""
     found = {}
     _collect(model, "", found, set())
     return found
@@ -101,10 +101,10 @@ def _inside(part):
 
 
 def _name_inside(layer, part):
-    """How `find_layer` finds a part, by a name that copies have, too."""
-    # Keras counts up the names of layers that were given none.
+    """The name by which `find_layer` finds a part, equal in copies."""
+    # Keras numbers the names of layers that were given none.
     held = dict(vars(layer))
-    if hasattr(layer, "named_children"):  # PyTorch keeps layers elsewhere.
+    if hasattr(layer, "named_children"):  # PyTorch stores layers elsewhere.
         held |= dict(layer.named_children())
     for name, value in held.items():
         if name.startswith("_"):
@@ -119,14 +119,14 @@ def _name_inside(layer, part):
 
 
 def moves_values(part):
-    """Whether what a part returns is in the range of what it is given."""
+    """Whether a part's outputs are in the range of its inputs."""
     if isinstance(part, keras.layers.Layer):
         return isinstance(part, _LAYERS_THAT_MOVE)
     return type(part).__name__ in _OPERATIONS_THAT_MOVE
 
 
 def is_relu(part):
-    """Whether a part is a ReLU, which runtimes compute with what is before."""
+    """Whether a part is a ReLU, which runtimes fuse into the layer before."""
     if isinstance(part, layers.ReLU):
         return not part.negative_slope and not part.threshold
     if isinstance(part, layers.Activation):
@@ -136,7 +136,7 @@ def is_relu(part):
 
 
 class Uses:
-    """What of a model's parts is given to which, in one pass."""
+    """Records which parts of a model use which outputs, in one pass."""
 
     def __init__(self, model, spec):
         parts = parts_of(model)
@@ -170,7 +170,7 @@ class Uses:
         return call
 
     def _use(self, tensor, user):
-        self._kept.append(tensor)  # So that no other gets its id.
+        self._kept.append(tensor)  # So that no other tensor gets its id.
         self._users.setdefault(id(tensor), []).append(user)
 
     def calls_of(self, part):
@@ -178,12 +178,12 @@ class Uses:
         return len(self._made.get(id(part), []))
 
     def makes_floats(self, part):
-        """Whether all that a part makes is one tensor of floats each time."""
+        """Whether each call of a part returns a single tensor of floats."""
         made = self._made.get(id(part), [])
         return all(hasattr(each, "dtype") and is_float(each) for each in made)
 
     def users_of(self, part):
-        """The parts that what a part made went to; None: it is an output."""
+        """The parts that use a part's outputs; None stands for an output."""
         made = keras.tree.flatten(self._made.get(id(part), []))
         users = [self._users.get(id(each), []) for each in made]
         return [user for each in users for user in each]

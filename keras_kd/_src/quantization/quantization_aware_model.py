@@ -1,4 +1,4 @@
-"""A model that is trained as it will be when its values are integers."""
+"""A model that rounds in training as its int8 file will."""
 
 import keras
 import numpy as np
@@ -26,65 +26,65 @@ from keras_kd._src.specs import output_spec
 
 @keras.saving.register_keras_serializable("keras_kd.quantization")
 class QuantizationAwareModel(keras.Model):
-    """A copy of a model that rounds as its int8 file will: QAT and QAD.
+    """QAT and QAD: a copy of a model that rounds as its int8 file will.
 
     Rounding to 8 bits after training (post-training quantization) costs little
-    accuracy in wide networks, and much in depthwise ones and with 4-bit
-    weights. Here the student meets the rounding while it is trained
-    (quantization-aware training, QAT), and its weights move to where it hurts
-    less. With the float student, or its teacher, as the teacher of a
-    `Distiller` (quantization-aware distillation, QAD) that takes few steps, and
-    no labels.
+    accuracy in wide networks, but much in depthwise ones and with 4-bit
+    weights. Here the student is trained with the rounding in its forward pass
+    (quantization-aware training, QAT), so its weights adapt to it. In a
+    `Distiller` with the float student, or its teacher, as the teacher
+    (quantization-aware distillation, QAD) this takes few steps and needs no
+    labels.
 
     Each value `x` is rounded to one of `2^bits` steps between `low` and `high`
-    and stays a float (fake quantization); gradients pass as if it were not
-    rounded, and are zero where it was clipped (straight-through estimator):
+    and stays a float (fake quantization). Its gradient is that of the unrounded
+    value, or zero where it was clipped (straight-through estimator):
 
         scale = (high - low) / (2^bits - 1)
         round((clip(x, low, high) - low) / scale) * scale + low
 
     - Weights of Dense, EinsumDense, Conv, ConvTranspose, DepthwiseConv and
-      SeparableConv have a symmetric range for each output channel, and zero is
-      one of `2^bits - 1` steps; that of an Embedding has one range, as the
-      runtimes look rows up in a table of one scale.
+      SeparableConv have a symmetric range for each output channel, with
+      `2^bits - 1` steps, one of which is zero. The weights of an Embedding have
+      one range, as the runtimes look up rows in a table with one scale.
     - Inputs, and the outputs of all other layers and operations that compute,
       have one range each, as in a file that is int8 throughout. A ReLU is
-      rounded with the layer before it. Dropout, reshaping, maximum pooling and
-      padding only move values. In a subclassed model only layers are seen: what
-      its own code adds or multiplies stays float here, and gets a range from
-      samples when it is exported.
-    - Biases, and what recurrent layers and wrappers such as `Bidirectional` do
-      inside, stay floats.
-    - Values that reach 1e8, as what masks are added with, stay as they are.
-    - A BatchNormalization right after a layer is folded into its weights, with
-      the moving statistics, and its shift is trained on (static folding).
+      rounded with the layer before it. Dropout, reshaping, max pooling and
+      padding need no range, as they only move values. In a subclassed model
+      only layers are rounded: what its own code adds or multiplies stays float
+      here, and gets a range from samples when it is exported.
+    - Biases stay floats, as do the inner layers of recurrent layers and of
+      wrappers such as `Bidirectional`.
+    - Values of 1e8 or more, as masks add them, are not rounded.
+    - A BatchNormalization right after a layer is folded into its weights with
+      the moving statistics; only its shift is still trained (static folding).
 
     Args:
-        model: a trained float model, built: Functional, Sequential, or of a
-            class with a `get_config`. It stays as it is.
-        samples: inputs of the model, some 100 that are like the data, to
-            calibrate with: each range begins as the smallest and the largest
-            value there.
-        weight_bits: 2 to 16, or None: weights are not rounded.
-        activation_bits: 2 to 16, or None: values are only clipped.
+        model: a trained, built float model: Functional, Sequential, or of a
+            class with a `get_config`. It is not changed.
+        samples: inputs of the model, about 100 that are typical of the data,
+            for calibration: each range begins with the smallest and largest
+            value found there.
+        weight_bits: integer from 2 to 16, or None to leave weights unrounded.
+        activation_bits: integer from 2 to 16, or None to only clip values.
         ranges: `"learned"`: the ranges are weights, trained with the others;
             those of the weights begin where rounding has the least squared
-            error. `"moving_average"`: they follow what each training batch has
-            (momentum 0.99), and the weights' largest values.
+            error. `"moving_average"`: the ranges of values follow the training
+            batches (momentum 0.99); those of weights are the largest values.
         name: the model's name.
 
     Returns:
-        A Keras model of the same inputs and outputs; taps find its layers
-        below "model/", as in "model/stage3". Train it as any other:
-        a learning rate of 1 to 10 % of the float model's, a few epochs, and no
-        weight decay on its ranges (the variables `minimum`, `maximum` and
-        `limit`).
+        A Keras model with the same inputs and outputs. Taps find its layers
+        below "model/", as in "model/stage3". Train it like any other model,
+        for a few epochs, with a learning rate of 1 to 10 % of the float
+        model's, and without weight decay on its ranges (the variables
+        `minimum`, `maximum` and `limit`).
 
     Raises:
-        ValueError: nothing in the model can be quantized, or it is already
-            quantized; its class has no `get_config`; a value is NaN with
-            these samples; code in a model's `call` uses what a folded layer
-            returns; an argument is out of its range.
+        ValueError: nothing in the model can be quantized, or it is quantized
+            already; its class has no `get_config`; a value is NaN with these
+            samples; code in a model's `call` uses the output of a folded
+            layer; an argument is out of range.
 
     Example:
     >>> x = keras.random.normal((8, 4))
@@ -116,7 +116,7 @@ class QuantizationAwareModel(keras.Model):
         self.weight_bits = _bits(weight_bits, "weight_bits")
         self.activation_bits = _bits(activation_bits, "activation_bits")
         self.kind = one_of(ranges, "ranges", KINDS)
-        # Of a model that is loaded, or made of another, the ranges are known.
+        # In a model that is loaded, or made from another, ranges are known.
         is_calibrated = any(map(_is_spec, keras.tree.flatten(samples)))
         if not is_calibrated:
             samples = checked_samples(model, samples)
@@ -143,7 +143,7 @@ class QuantizationAwareModel(keras.Model):
             self.calibrate(samples)
 
     def calibrate(self, samples):
-        """Sets each range to what some samples need.
+        """Sets each range to the smallest and largest value with some samples.
 
         Args:
             samples: inputs of the model, in its structure.
@@ -167,7 +167,7 @@ class QuantizationAwareModel(keras.Model):
         return self.model(inputs, training=training)
 
     def known_inputs(self):
-        """What the model takes, as the library needs it of its own models."""
+        """The inputs that the wrapped model takes, as `KerasTensor`s."""
         return known_inputs(self.model)
 
     # --- after training -----------------------------------------------------
@@ -182,11 +182,11 @@ class QuantizationAwareModel(keras.Model):
         }
 
     def float_model(self):
-        """A plain float model with the weights as they are rounded.
+        """A plain float model with the rounded weights.
 
-        It is of the class of the model that was given, if that has a
-        `get_config`. A folded BatchNormalization only adds its
-        shift. With `ranges`, it is all that an int8 file is made of.
+        Its class is that of the original model, if that has a `get_config`. A
+        folded BatchNormalization only adds its shift. Together with `ranges`
+        it holds everything that an int8 file needs.
 
         Returns:
             A Keras model, which shares nothing with this one.
@@ -200,10 +200,13 @@ class QuantizationAwareModel(keras.Model):
         return model
 
     def with_rounded_weights(self, activation_bits):
-        """This model with weights that are rounded already, for exporters.
+        """A copy whose weights are already rounded, for exporters.
 
         Args:
-            activation_bits: as of the class; None: values are only clipped.
+            activation_bits: as in the class; None only clips values.
+
+        Returns:
+            A `QuantizationAwareModel` that leaves its weights unrounded.
         """
         made = QuantizationAwareModel(
             self.float_model(),
@@ -240,7 +243,7 @@ class QuantizationAwareModel(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        """The model of a config; its ranges are weights, and loaded as such."""
+        """The model of a config; its ranges are loaded with the weights."""
         config = dict(config)
         model = keras.saving.deserialize_keras_object(config.pop("model"))
         spec = _spec_of(config.pop("inputs"))
@@ -268,14 +271,15 @@ def _bits(value, name):
 
 
 def _check_folding(model, folded, samples):
-    """Raises a `ValueError` if a normalization was not all that used a layer.
+    """Raises a `ValueError` if folding changed the model's outputs.
 
-    In a subclassed model only layers are seen to use one.
+    That happens if the code of a subclassed model also uses a folded layer's
+    output, as only uses by layers are recorded.
     """
     few = keras.tree.map_structure(lambda array: array[:2], samples)
     before, after = (flat(run_student(each, few)) for each in (model, folded))
     for expected, found in zip(before, after):
-        # Half precision is off by less.
+        # The error of half precision is smaller.
         off = np.abs(np.subtract(expected, found, dtype="float32")).max()
         if off > 0.05 * np.abs(expected).max():
             raise ValueError(
@@ -290,7 +294,7 @@ def _check_folding(model, folded, samples):
 def _check_model(model):
     if not isinstance(model, keras.Model) or not model.built:
         raise ValueError(
-            "Argument `model` must be a Keras model that is built, trained as "
+            "Argument `model` must be a Keras model, built and trained as "
             f"floats. Received: {model!r} (of type {type(model).__name__})."
         )
     quantized = [
@@ -303,7 +307,7 @@ def _check_model(model):
         raise ValueError(
             "Argument `model` must be a float model. Received: "
             f"{model.name!r}, in which {quantized[0].name!r} is quantized "
-            "already. Give the model from before that."
+            "already. Give the model as it was before quantization."
         )
     if not any(isinstance(each, WITH_WEIGHTS) for each in all_layers(model)):
         raise ValueError(

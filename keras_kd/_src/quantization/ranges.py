@@ -1,4 +1,4 @@
-"""Layers that hold what a tensor or a weight is quantized with."""
+"""Layers that hold the quantization range of a tensor or a weight."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ from keras_kd._src.quantization.fake_quant import per_tensor
 from keras_kd._src.quantization.fake_quant import with_zero
 
 LEARNED, MOVING_AVERAGE = KINDS = "learned", "moving_average"
-# The share of the range before in a moving average, each step.
+# The share of the previous range in a moving average, in each step.
 MOMENTUM = 0.99
 
 
@@ -22,7 +22,7 @@ class ActivationRange(keras.layers.Layer):
     def __init__(self, bits, kind, **kwargs):
         super().__init__(dtype="float32", **kwargs)
         self.bits, self.kind = bits, kind
-        # While a model is calibrated: the smallest and largest value so far.
+        # While a model is calibrated: each batch's smallest and largest value.
         self.seen = None
         self.is_bounded = True
 
@@ -67,7 +67,7 @@ class ActivationRange(keras.layers.Layer):
             weight.assign(MOMENTUM * weight + (1 - MOMENTUM) * found)
 
     def calibrate(self):
-        """Takes the smallest and largest value that was seen."""
+        """Sets the range to the smallest and largest value observed."""
         seen, self.seen = self.seen, None
         if np.any(np.isnan(seen)):
             raise ValueError(
@@ -79,7 +79,7 @@ class ActivationRange(keras.layers.Layer):
             self.take(min(seen), max(seen))
 
     def take(self, low, high):
-        """Takes a range; one that is not bounded leaves values as they are."""
+        """Sets the range; with an unbounded one, values are not rounded."""
         self.is_bounded = bool(max(-low, high) < UNBOUNDED)
         for weight, end in ((self.minimum, low), (self.maximum, high)):
             weight.assign(end if self.is_bounded else 0.0)
@@ -95,7 +95,7 @@ class ActivationRange(keras.layers.Layer):
 
 
 class WeightLimit(keras.layers.Layer):
-    """Rounds a weight to a symmetric grid for each of its channels."""
+    """Rounds a weight to a symmetric grid for each channel."""
 
     def __init__(self, bits, kind, axes, **kwargs):
         super().__init__(dtype="float32", **kwargs)
@@ -109,8 +109,8 @@ class WeightLimit(keras.layers.Layer):
             )
 
     def call(self, weight):
-        # Where no value reached the end of the grid, an exporter, which sees
-        # the values alone, would choose another.
+        # The grid ends at the largest value at most: exporters know only the
+        # values, and would else choose another grid.
         limit = top = ops.stop_gradient(largest(weight, self.axes))
         if self.kind == LEARNED:
             learned = self.limit.value
@@ -119,7 +119,7 @@ class WeightLimit(keras.layers.Layer):
         return per_channel(weight, limit, self.bits, self.axes)
 
     def calibrate(self, weight):
-        """Takes the limits of the least squared error of rounding."""
+        """Sets the limits to those with the least squared rounding error."""
         if self.kind != LEARNED:
             return
         top = largest(weight, self.axes)

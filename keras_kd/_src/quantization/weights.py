@@ -1,4 +1,4 @@
-"""Which weights are quantized, and which of their axes count channels."""
+"""Which weights are quantized, and which of their axes are channels."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ class QuantizedWeight(NamedTuple):
     """A weight of a layer."""
 
     attribute: str
-    axes: tuple  # Those that count its channels.
+    axes: tuple  # Its channel axes.
 
 
 _CONV = layers.Conv1D, layers.Conv2D, layers.Conv3D
@@ -45,13 +45,13 @@ def quantized_weights(layer):
 
 
 def output_kernel(layer):
-    """The last weight of a layer, whose channels are those of its output."""
+    """The last weight of a layer, whose channels are its outputs'."""
     return quantized_weights(layer)[-1]
 
 
 def _named(layer):
     if isinstance(layer, layers.Embedding):
-        # One grid: runtimes look rows up in a table of one scale.
+        # One grid, as runtimes look up rows in a table with one scale.
         return {"embeddings": ()}
     if isinstance(layer, layers.EinsumDense):
         return {"kernel": _einsum_outputs(layer.equation)}
@@ -76,7 +76,7 @@ def _einsum_outputs(equation):
 
 
 def scale_channels(layer, scale):
-    """Multiplies the output channels of a layer, in its weights and bias."""
+    """Multiplies a layer's output channels, by its weights and bias."""
     attribute, axes = output_kernel(layer)
     kernel = getattr(layer, attribute)
     shape = [n if a in axes else 1 for a, n in enumerate(kernel.shape)]
