@@ -1,4 +1,4 @@
-"""Language models' texts: who writes them, and how two tokenizers cut them."""
+"""Texts of language models: generating them, and pairing two tokenizers."""
 
 from keras_kd._src.text.alignment import align
 from keras_kd._src.text.generate_responses import generate_responses

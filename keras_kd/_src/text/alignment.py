@@ -4,23 +4,24 @@ import numpy as np
 
 
 def align(teacher_offsets, student_offsets, *, boundaries=None):
-    """The chunk of each token (ALM): both sides' tokens between common cuts.
+    """Aligns the tokens of two tokenizers in chunks of the same bytes (ALM).
 
-    A cut is a byte at which no token of either side goes on and a token of
-    both ends. The tokens between two cuts next to each other are a chunk: on
-    both sides the same bytes.
+    For losses between models with different vocabularies, such as
+    `keras_kd.losses.LikelihoodMatching`. Chunks are separated by cuts: bytes
+    where a token ends on both sides, and none continues. The tokens between two
+    neighboring cuts are a chunk, which has the same bytes on both sides.
 
     Args:
-        teacher_offsets: first byte of each token and the one after its last,
-            integers of shape `(tokens, 2)`; see `OffsetTokenizer.encode`.
-        student_offsets: likewise.
+        teacher_offsets: integers of shape `(tokens, 2)`: each token's first
+            byte, and the byte after its last; see `OffsetTokenizer.encode`.
+        student_offsets: the same for the student's tokens.
         boundaries: the bytes at which chunks may end, such as the ends of
             words; anywhere by default.
 
     Returns:
-        The number of each token's chunk, from 0 on, int32 arrays of shape
-        `(tokens,)` of teacher and student; -1 for tokens of no bytes, and for
-        those that the other side lacks.
+        Two int32 arrays of shape `(tokens,)`, of the teacher and the student:
+        the number of each token's chunk, counted from 0; -1 for tokens without
+        bytes, and for tokens whose bytes the other side lacks.
 
     Example:
     >>> teacher = [(0, 2), (2, 5), (5, 6)]
@@ -46,7 +47,7 @@ def align(teacher_offsets, student_offsets, *, boundaries=None):
 
 
 def _cuts(offsets):
-    """The bytes at which a token ends and none goes on."""
+    """The bytes at which a token ends and none continues."""
     starts, ends = np.sort(offsets[offsets[:, 1] > offsets[:, 0]].T, axis=-1)
     cuts = np.unique(ends)
     begun = np.searchsorted(starts, cuts, side="left")
@@ -55,19 +56,19 @@ def _cuts(offsets):
 
 
 def _between(cuts, offsets):
-    """The number of the cut that ends what each token is in, or -1."""
+    """The number of the cut that ends each token's chunk, or -1."""
     numbers = np.searchsorted(cuts, offsets[:, 1])
     empty = offsets[:, 1] <= offsets[:, 0]
     return np.where(empty | (numbers == len(cuts)), -1, numbers)
 
 
 def _numbered(common, numbers):
-    """The same without gaps; -1 for those that are not common."""
+    """Chunk numbers without gaps; -1 for chunks that are not common."""
     found = np.searchsorted(common, numbers)
     return np.where(np.isin(numbers, common), found, -1).astype("int32")
 
 
 def word_ends(text):
-    """The bytes of a text before a space, and its end."""
+    """The bytes at which a text's words end: before spaces, and at its end."""
     ends = [len(text[:n].encode()) for n, c in enumerate(text) if c.isspace()]
     return np.array([*ends, len(text.encode())])

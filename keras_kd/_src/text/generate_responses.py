@@ -1,4 +1,4 @@
-"""generate_responses: has a teacher respond to prompts, once."""
+"""generate_responses: a teacher's responses to prompts, generated once."""
 
 from keras_kd._src.arguments import integer
 from keras_kd._src.text.tokens import end_tokens
@@ -17,34 +17,36 @@ def generate_responses(
     seed=0,
     end_token_id=None,
 ):
-    """Has a language model respond to prompts: sequence-level KD (SeqKD).
+    """SeqKD: generates a language model's responses to prompts.
 
-    A student that is trained on what its teacher writes, in the place of the
-    data's own responses, has targets that are simpler than people's. For
-    texts of the teacher once and of the student again and again (DistiLLM-2),
-    the result is the `responses` of `GeneratedTexts`:
+    In sequence-level distillation the student is trained on responses that its
+    teacher generated, in place of those in the data: such targets are easier
+    to learn than texts written by people. With DistiLLM-2 the teacher's
+    responses are generated once, and the student's again and again; pass the
+    result to `GeneratedTexts` as `responses`:
 
         responses = generate_responses(teacher, prompts, max_length=256)
         data = GeneratedTexts(prompts, responses, writer=student, ...)
 
-    A response that reaches `max_length` is cut there and has no end token, so
-    that nobody learns to end a text in the middle. The task's own sampler and
-    its compiled `generate` are left as they are.
+    A response that reaches `max_length` is truncated and gets no end token, so
+    that the student isn't trained to end a text in the middle. The task's own
+    sampler and its compiled `generate` are not changed.
 
     Args:
         task: a KerasHub `CausalLM`.
-        prompts: list of texts, or of sequences of tokens.
-        batch_size: how many are written at once.
-        max_length: tokens of a prompt with its response; that of the task's
-            preprocessor by default.
-        sampler: name of a sampler or a sampler of `keras_hub.samplers`, such
-            as `"beam"` for the teacher's most likely text.
+        prompts: list of texts, or of token sequences.
+        batch_size: integer, how many responses are generated at once.
+        max_length: integer, tokens of a prompt and its response together; by
+            default that of the task's preprocessor.
+        sampler: name of a KerasHub sampler, or an instance from
+            `keras_hub.samplers`, such as `"beam"` for the most likely text.
         seed: non-negative integer.
-        end_token_id: the token (or tokens) that end a text; those of the
-            task's preprocessor by default.
+        end_token_id: integer or list of integers, the tokens that end a text;
+            by default those of the task's preprocessor.
 
     Returns:
-        List of arrays of tokens, with the end token where a response has one.
+        List of int32 arrays, each with a response's tokens, and the end token
+        if it has one.
 
     Raises:
         ValueError: the task can't generate, or has no preprocessor for texts;

@@ -1,4 +1,4 @@
-"""GeneratedTexts: data that the student, or the teacher, writes itself."""
+"""GeneratedTexts: data that the student, or the teacher, generates."""
 
 import pathlib
 import time
@@ -23,12 +23,12 @@ from keras_kd._src.text.writer import Writer
 from keras_kd._src.text.writer import length_of
 
 FILE = "generated_texts.npz"
-# What is drawn at random: each has a stream of its own.
+# Each random choice has a stream of its own.
 PROMPTS, WRITTEN, ORDER, SAMPLING = range(4)
 
 
 class _Buffer(NamedTuple):
-    """The samples of an epoch, one a row; `rows` are those of the prompts."""
+    """The samples of an epoch, by row; `rows` are the prompts' numbers."""
 
     rows: Any
     tokens: Any
@@ -38,11 +38,12 @@ class _Buffer(NamedTuple):
 
 
 class GeneratedTexts(keras.utils.PyDataset):
-    """Texts that the student writes itself, as data (on-policy distillation).
+    """GKD: texts that the student generates, as data (on-policy distillation).
 
-    A student that learns from given texts alone sees in use what it has never
-    seen in training: its own mistakes. In GKD it writes a share of the texts
-    itself, and the teacher predicts for each token what should have come:
+    A student that is trained only on given texts later continues its own texts,
+    with mistakes that it has never seen in training. In generalized knowledge
+    distillation (GKD) the student generates a share of the training texts, and
+    the teacher predicts the next token at each position of them:
 
         data = GeneratedTexts(
             prompts, responses, writer=student, share=0.5, steps=100
@@ -55,25 +56,26 @@ class GeneratedTexts(keras.utils.PyDataset):
         )
         distiller.fit(data, epochs=20)
 
-    That is all: at the start of each epoch of `fit` the student as it is then
-    writes the texts of the epoch, by KerasHub's compiled `generate`; so the
-    buffer is renewed every `steps` steps. Samples and seeds depend on `seed`
-    and the epoch alone, and all batches have one shape. The logs of `fit` have
-    `generated_texts` (how many were written), `generated_length` (tokens of a
-    response), `generated_ended` (the share that has an end), and
-    `generation_time` (the share of the epoch's time). Leave `steps_per_epoch`
-    of `fit` out: `steps` sets it.
+    At the start of each epoch of `fit`, the current student generates the texts
+    of that epoch with KerasHub's compiled `generate`; so the texts are renewed
+    every `steps` steps. Samples and seeds depend only on `seed` and the epoch,
+    and all batches have one shape. `fit` logs `generated_texts` (how many were
+    generated), `generated_length` (mean tokens of a response),
+    `generated_ended` (the share with an end token), and `generation_time` (the
+    share of the epoch's time). Don't pass `steps_per_epoch` to `fit`: `steps`
+    sets it.
 
         sample_weight = 1 where the label is a token of the response, else 0
 
     The label at the prompt's last token is the response's first token, and
     counts; so does the end token, once. A text that reaches `max_length` is
-    cut there and has no end: nobody learns to end it in the middle. Texts are
-    tokens throughout; only prompts and responses that are texts are tokenized,
-    once, each by itself.
+    truncated and gets no end token, so that the student isn't trained to end a
+    text in the middle. Prompts and responses that are given as text are
+    tokenized once, each by itself; all else works on tokens.
 
-    Written and given texts in one batch can have losses of their own: with
-    both, `x` has the masks `"written_mask"` and `"given_mask"`. DistiLLM-2 is
+    Generated and given texts in one batch can have different losses: if a batch
+    may have both, `x` has the masks `"written_mask"` (generated) and
+    `"given_mask"`. DistiLLM-2 is
 
         given = generate_responses(teacher, prompts)
         data = GeneratedTexts(prompts, given, writer=student, share=0.5)
@@ -82,47 +84,49 @@ class GeneratedTexts(keras.utils.PyDataset):
             Transfer(losses.SkewReverseKL(), mask="written_mask", name="srkl"),
         ]
 
-    The compiled loss would count the student's own tokens as labels; there is a
-    warning where it does. Give `Distiller` a `hard_weight` of 0; or have them
-    labelled with `ignore_class` here, in the compiled loss the same, and in
-    transfers `ignore_class=False`. The `fit` of KerasHub's tasks takes no such
-    data set; a `Distiller`'s does, and that of a plain Keras model.
+    The compiled loss would take the student's own tokens as labels; a warning
+    says so. Give the `Distiller` a `hard_weight` of 0. Or pass an
+    `ignore_class` here, the same one in the compiled loss, and
+    `ignore_class=False` in transfers. The `fit` of a `Distiller` or a plain
+    Keras model takes this data set; that of KerasHub's tasks does not.
 
     Args:
-        prompts: list of texts, or of sequences of tokens, which are taken as
-            they are.
-        responses: likewise, one a prompt; sequences of tokens have their end
-            token, texts are given it. None if all are written.
-        writer: a KerasHub `CausalLM`, the student; or the teacher, for
-            sequence-level KD. It may be None where `share` is 0. Its
-            preprocessor turns texts into tokens.
-        share: GKD's lambda, the share of samples that are written, in [0, 1];
-            by default 0.5, and 1 without `responses`.
-        batch_size: samples of a batch, and texts that are written at once.
-        max_length: tokens of a prompt with its response; that of the writer's
-            preprocessor by default.
-        steps: batches of an epoch; by default all prompts once.
-        refresh_every: after how many epochs the texts are written anew; None
-            for never, as for a teacher that stays as it is.
-        sampler: name of a sampler, or a sampler of `keras_hub.samplers`, such
-            as `RandomSampler(temperature=0.9)`. The task's own, and its
-            compiled `generate`, are left as they are.
+        prompts: list of texts, or of token sequences, which are not changed.
+        responses: list of the same length, one response for each prompt. Token
+            sequences must include their end token; texts get it. None if all
+            responses are generated.
+        writer: the KerasHub `CausalLM` that generates: the student; or the
+            teacher, for sequence-level KD. Its preprocessor tokenizes texts. It
+            may be None if `share` is 0.
+        share: the share of samples that are generated, in [0, 1] (lambda in
+            GKD); by default 0.5, or 1 without `responses`.
+        batch_size: integer, samples in a batch, and texts that are generated
+            at once.
+        max_length: integer, tokens of a prompt and its response together; by
+            default that of the writer's preprocessor.
+        steps: integer, batches in an epoch; by default each prompt comes once.
+        refresh_every: integer, after how many epochs new texts are generated;
+            None for never, as for a teacher, which does not change.
+        sampler: name of a KerasHub sampler, or an instance from
+            `keras_hub.samplers`, such as `RandomSampler(temperature=0.9)`. The
+            task's own sampler and compiled `generate` are not changed.
         seed: non-negative integer.
-        folder: path of a folder where the buffer is kept, such as that of
-            `callbacks.EpochBackup`: a run that was interrupted goes on with
-            it. None to keep it in memory; texts are then written anew.
-        end_token_id: the token (or tokens) that end a text; those of the
-            writer's preprocessor by default.
-        ignore_class: label in the place of each token that was written; None
-            for the tokens themselves.
-        columns: dict of arrays, one entry a prompt, that come along in `x`,
-            such as the teacher of each sample (`teachers.TeacherBySample`).
+        folder: path of a folder in which the generated texts are kept, such as
+            that of `callbacks.EpochBackup`, so that a resumed run continues
+            with them. None keeps them in memory only; a resumed run then
+            generates new ones.
+        end_token_id: integer or list of integers, the tokens that end a text;
+            by default those of the writer's preprocessor.
+        ignore_class: integer, the label that replaces each generated token;
+            None keeps the tokens as labels.
+        columns: dict of arrays with one entry for each prompt, which are added
+            to `x`, such as each sample's teacher (`teachers.TeacherBySample`).
 
     Raises:
         ValueError: an argument is out of range; a prompt is empty or too long;
-            there are neither responses nor is all written; the writer can't
-            generate, or has no preprocessor for texts; `folder` has the texts
-            of another run.
+            `responses` are missing although not all are generated; the writer
+            can't generate, or has no preprocessor for texts; `folder` has the
+            texts of another run.
 
     Example:
     >>> import keras_kd as kd
@@ -228,12 +232,12 @@ class GeneratedTexts(keras.utils.PyDataset):
         return x, y.astype("int32"), weight
 
     def set_epoch(self, epoch):
-        """Has the texts of an epoch written; a `Distiller`'s `fit` calls it.
+        """Generates the texts of an epoch; `Distiller.fit` calls it.
 
-        Until it is called, batches hold prompts only, whose weights are 0.
+        Until it is called, batches hold only prompts, with weights of 0.
 
         Args:
-            epoch: its number, counted from 0.
+            epoch: integer, the epoch's number, counted from 0.
 
         Raises:
             ValueError: `folder` has the texts of another run.
@@ -242,7 +246,7 @@ class GeneratedTexts(keras.utils.PyDataset):
         self._epoch_is_set = True
         refresh = epoch // self.refresh_every if self.refresh_every else 0
         goes_on = refresh == self._refresh
-        if self.refresh_every:  # An earlier epoch is one of another `fit`.
+        if self.refresh_every:  # An earlier epoch is from another `fit`.
             goes_on = goes_on and epoch > self._epoch
         self._wrote = not goes_on
         if not goes_on:
@@ -252,12 +256,12 @@ class GeneratedTexts(keras.utils.PyDataset):
         self._order = self._random(ORDER, epoch).permutation(self._samples)
 
     def on_epoch_begin(self):
-        if not self._epoch_is_set:  # By a plain Keras model.
+        if not self._epoch_is_set:  # As in `fit` of a plain Keras model.
             self.set_epoch(0 if self._epoch is None else self._epoch + 1)
         self._epoch_is_set = False
 
     def epoch_logs(self):
-        """What `fit` logs of the epoch: a dict of numbers."""
+        """The numbers that `fit` logs for the epoch, a dict."""
         written = self._buffer.written
         if not written.any():
             return {}
@@ -281,7 +285,7 @@ class GeneratedTexts(keras.utils.PyDataset):
         return np.random.default_rng([self.seed, *stream])
 
     def _rows(self, refresh):
-        """Which prompts a buffer has: all in turn, each time in a new order."""
+        """The prompts of a buffer: all in turn, in a new order each time."""
         count = len(self.prompts)
         begin = refresh * self._samples
         passes = range(begin // count, (begin + self._samples - 1) // count + 1)
@@ -289,7 +293,7 @@ class GeneratedTexts(keras.utils.PyDataset):
         return np.concatenate(orders)[begin % count :][: self._samples]
 
     def _empty(self):
-        """A buffer of prompts only, from which Keras learns the shapes."""
+        """Makes a buffer of prompts only, which shows Keras the shapes."""
         rows = self._rows(0)
         nothing = np.zeros(len(rows), bool)
         self._buffer = _Buffer(rows, *self._prompts_of(rows), nothing, nothing)
@@ -328,7 +332,7 @@ class GeneratedTexts(keras.utils.PyDataset):
     # --- what is kept in a folder -------------------------------------------
 
     def _settings(self):
-        """A fingerprint of what decides which texts are written."""
+        """A fingerprint of the settings that the generated texts depend on."""
         numbers = [self.seed, self._samples, self.share, self.max_length]
         numbers += [self.refresh_every, *self._write.settings()]
         return digest([repr(numbers).encode()], self.prompts)
@@ -353,7 +357,7 @@ class GeneratedTexts(keras.utils.PyDataset):
         damaged = f"The texts in {str(path)!r} are damaged. Remove the file."
         with opened_arrays(path, damaged) as read:
             kept = self._kept(path, read)
-        # Later in a buffer's life the student is no more what it was.
+        # In a buffer's later epochs the student has changed since.
         same = self.refresh_every and not is_first
         same = same or np.array_equal(kept["writer"], fingerprint(self.writer))
         if kept["refresh"] != refresh or not same:
@@ -362,12 +366,12 @@ class GeneratedTexts(keras.utils.PyDataset):
         return kept["tokens"], kept["lengths"], kept["ended"]
 
     def _kept(self, path, read):
-        """What a file has, if it is of this run."""
+        """The content of a file, if it is of this run."""
         settings = self._settings()
         if not np.array_equal(read("settings", settings.shape, "u1"), settings):
             raise ValueError(
                 f"The texts in {str(path)!r} are of another run: its prompts, "
-                "share, steps, lengths, sampler or seed were others. Received: "
+                "share, steps, lengths, sampler or seed differ. Received: "
                 f"folder={str(self.folder)!r}. Remove the file, or give "
                 "another folder."
             )
@@ -396,13 +400,13 @@ def _checked_share(share, writer, responses):
     share = number(share, "share", least=0.0, most=1.0)
     if share < 1.0 and responses is None:
         raise ValueError(
-            "Samples that are not written need a response: of a prompt alone "
-            f"no label counts. Received: share={share} without `responses`. "
-            "Pass `responses=`, or `share=1.0`."
+            "Samples that are not generated need a response: in a prompt "
+            f"alone no label counts. Received: share={share} without "
+            "`responses`. Pass `responses=`, or `share=1.0`."
         )
     if share and writer is None:
         raise ValueError(
-            "Somebody has to write the texts. Received: "
+            "A model must generate the texts. Received: "
             f"share={share}, writer=None. Pass `writer=student`, or "
             "`share=0.0` for the given responses only."
         )
@@ -416,7 +420,8 @@ def _checked_columns(columns, samples):
     for name, values in columns.items():
         if len(values) != samples:
             raise ValueError(
-                "Each of `columns` must have one entry a prompt. Received: "
-                f"{name!r} of {len(values)} entries, for {samples} prompts."
+                "Each of `columns` must have one entry for each prompt. "
+                f"Received: {name!r} of {len(values)} entries, for {samples} "
+                "prompts."
             )
     return columns

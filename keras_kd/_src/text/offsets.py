@@ -1,4 +1,4 @@
-"""Where in a text each token stands, in bytes, whatever the tokenizer."""
+"""The byte offsets of tokens in a text, for any tokenizer."""
 
 import functools
 import unicodedata
@@ -8,31 +8,31 @@ import numpy as np
 
 
 class OffsetTokenizer:
-    """A tokenizer that also gives where in the text each token stands.
+    """A tokenizer that also returns the byte offsets of its tokens.
 
-    Two tokenizers have nothing in common but the bytes of a text: by these
-    their tokens are aligned. It takes
+    Different tokenizers share only the bytes of a text, so their tokens are
+    aligned by byte offsets. It wraps
 
-    - KerasHub's tokenizers, which give no offsets. They are rebuilt from the
-      tokens (byte-level BPE as of GPT-2, Llama 3 and Qwen, SentencePiece,
+    - KerasHub's tokenizers, which give no offsets. These are computed from the
+      tokens (byte-level BPE as in GPT-2, Llama 3 and Qwen, SentencePiece,
       WordPiece, bytes, characters), and checked: the tokens must add up to the
       text;
     - a `tokenizers.Tokenizer` of Hugging Face, or a fast tokenizer of
-      transformers, with their own offsets where the tokens don't add up.
+      transformers; where the tokens don't add up to the text, its own offsets
+      are used.
 
     Args:
-        tokenizer: the tokenizer. No package is imported for it.
-        start_id: id that begins a text; False for none. By default the
-            tokenizer's own, if it has one.
-        end_id: id that ends it, likewise.
-        pad_id: id of padding; by default the tokenizer's own, or else 0.
+        tokenizer: the tokenizer. Its package is not imported.
+        start_id: integer, the id that begins a text; False for none. By
+            default the tokenizer's own, if it has one.
+        end_id: the id that ends a text, in the same way.
+        pad_id: the id of padding; by default the tokenizer's own, or else 0.
 
     Raises:
-        ValueError: the tokenizer is of another kind, so that it has no
-            offsets.
+        ValueError: the tokenizer is of another kind, without offsets.
 
     Example:
-    >>> class Bytes:  # As `keras_hub.tokenizers.ByteTokenizer` does it.
+    >>> class Bytes:  # Works like `keras_hub.tokenizers.ByteTokenizer`.
     ...     def tokenize(self, text):
     ...         return list(text.encode())
     ...     def id_to_token(self, id):
@@ -44,7 +44,7 @@ class OffsetTokenizer:
 
     def __init__(self, tokenizer, *, start_id=None, end_id=None, pad_id=None):
         self.tokenizer = tokenizer
-        # What transformers' fast tokenizers are made of.
+        # Fast tokenizers of transformers wrap this one.
         fast = getattr(tokenizer, "backend_tokenizer", None)
         self._encoder = tokenizer if fast is None else fast
         self._has_offsets = hasattr(self._encoder, "encode_batch")
@@ -64,19 +64,19 @@ class OffsetTokenizer:
         self._token_of = functools.cache(self._encoder.id_to_token)
 
     def ids(self, text):
-        """The ids of a text, without special tokens, a list."""
+        """The ids of a text, as a list without special tokens."""
         return self._encoded(text)[0]
 
     def encode(self, text):
-        """Ids of a text, and where their tokens stand.
+        """The ids of a text, and the byte offsets of its tokens.
 
         Args:
             text: a string.
 
         Returns:
-            Ids, shape `(tokens,)`, and the first byte of each token and the
-            one after its last, in UTF-8, shape `(tokens, 2)`; NumPy's arrays
-            of integers, without special tokens.
+            `(ids, offsets)`, int32 NumPy arrays without special tokens: ids of
+            shape `(tokens,)`; and of shape `(tokens, 2)` each token's first
+            byte, and the byte after its last, in UTF-8.
 
         Raises:
             ValueError: the tokens don't add up to the text.
@@ -89,7 +89,7 @@ class OffsetTokenizer:
         if offsets is None:
             raise ValueError(
                 f"The tokens of {type(self.tokenizer).__name__} don't add up "
-                "to the text, so where they stand is not known. Received: "
+                "to the text, so their offsets are not known. Received: "
                 f"text={text[:80]!r}, tokens={tokens[:20]}. Unknown "
                 "characters and normalization are the usual causes: leave out "
                 "such texts, or take a tokenizer of bytes or byte-level BPE, "
@@ -99,10 +99,10 @@ class OffsetTokenizer:
         return ids, np.array(offsets, dtype="int32").reshape(-1, 2)
 
     def _encoded(self, text):
-        """Ids of a text, and spans of characters or None."""
+        """The ids of a text, and spans of characters or None."""
         if self._has_offsets:
             found = self._encoder.encode(text, add_special_tokens=False)
-            # Each attribute is a new list whenever it is read.
+            # Each attribute is a new list every time it is read.
             tokens = zip(found.ids, found.offsets, found.attention_mask)
             tokens = [token for token in tokens if token[2]]
             return [each[0] for each in tokens], [each[1] for each in tokens]
@@ -127,7 +127,7 @@ class OffsetTokenizer:
 
 
 def _special(tokenizer, given, name, other_name):
-    """An id that was given, or else the tokenizer's; None for none."""
+    """The id that was given, or else the tokenizer's; None if there is none."""
     if given is False:
         return None
     if given is not None:
@@ -138,7 +138,7 @@ def _special(tokenizer, given, name, other_name):
 
 
 def as_offset_tokenizer(tokenizer):
-    """The tokenizer, with offsets."""
+    """The tokenizer as an `OffsetTokenizer`."""
     if isinstance(tokenizer, OffsetTokenizer):
         return tokenizer
     return OffsetTokenizer(tokenizer)
@@ -147,8 +147,8 @@ def as_offset_tokenizer(tokenizer):
 def offsets_of(text, tokens):
     """First and last byte (exclusive) of each token, or None if unknown.
 
-    A token's bytes are read in each of the ways in use. Whichever adds up to
-    the text gives the right offsets.
+    Tokenizers write bytes in different ways. The one in which the tokens add
+    up to the text gives the right offsets.
     """
     whole = text.encode()
     for pieces in _readings(tokens):
@@ -157,14 +157,14 @@ def offsets_of(text, tokens):
         joined = b"".join(pieces)
         if joined == whole:
             return _cumulated(pieces)
-        if joined == b" " + whole:  # SentencePiece's space before a text.
+        if joined == b" " + whole:  # SentencePiece puts a space first.
             spans = _cumulated(pieces)
             return [(max(a - 1, 0), max(b - 1, 0)) for a, b in spans]
     return _matched(text, tokens)
 
 
 def _readings(tokens):
-    """The tokens' bytes, or None, in each of the ways in use."""
+    """Yields the tokens' bytes as each kind of tokenizer writes them."""
     yield _each(tokens, _of_byte_level)
     yield _each(tokens, lambda token: token.encode("latin-1"))
     yield _each(tokens, _of_sentence_piece)
@@ -179,7 +179,7 @@ def _each(tokens, read):
 
 @functools.cache
 def _byte_alphabet():
-    """Byte-level BPE's characters, one for each byte."""
+    """The characters of byte-level BPE, one for each byte."""
     printed = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [byte for byte in range(256) if byte not in printed]
     alphabet = {chr(byte): byte for byte in printed}
@@ -203,7 +203,7 @@ def _cumulated(pieces):
 
 
 def _matched(text, tokens):
-    """Offsets of tokens without the spaces between, as WordPiece has them."""
+    """Offsets of tokens without the spaces between them, as in WordPiece."""
     characters = list(_plain_characters(text))
     plain = "".join(character for character, _ in characters)
     spans, cursor = [], 0

@@ -1,4 +1,4 @@
-"""PairedTexts: texts in the tokens of a teacher and of a student."""
+"""PairedTexts: texts tokenized for a teacher and for a student."""
 
 import keras
 import numpy as np
@@ -12,44 +12,47 @@ from keras_kd._src.text.offsets import as_offset_tokenizer
 
 
 class PairedTexts(keras.utils.PyDataset):
-    """Texts for a teacher and a student of two tokenizers, aligned.
+    """Texts for a teacher and a student with different tokenizers, aligned.
 
-    Data for `fit` and `evaluate` of language models. Each text is cut into
-    tokens by both tokenizers, each model gets its own, and what the losses
-    across tokenizers (`UniversalLogit`, `LikelihoodMatching`) need to know of
-    the other side comes along in the student's inputs.
+    Data for `fit` and `evaluate` of language models (cross-tokenizer
+    distillation). Both tokenizers tokenize each text, and each model gets its
+    own tokens. What the losses `UniversalLogit` (ULD) and `LikelihoodMatching`
+    (ALM) need to know about the teacher's tokens is added to the student's
+    inputs.
 
-    A batch is `(inputs, labels, weights)`: `token_ids` and `padding_mask` of
-    each model, the student's next tokens, and 1 where there is one that
-    counts. The student's inputs hold, besides: `chunks` and `teacher_chunks`
-    (see `align`) of both sides' next tokens, `teacher_labels`, and
-    `teacher_weight`. Models take `token_ids` and `padding_mask` by name, as
-    KerasHub's do, and must take any length where the two lengths differ.
+    A batch is `(inputs, labels, weights)`: `token_ids` and `padding_mask` for
+    each model; the student's next tokens; and weights that are 1 where a next
+    token counts, else 0. The student's inputs also hold `chunks` and
+    `teacher_chunks` (see `align`) of both sides' next tokens,
+    `teacher_labels`, and `teacher_weight`. Models take `token_ids` and
+    `padding_mask` by name, as KerasHub's do; if the two lengths differ, they
+    must take any length.
 
-    The end token of both sides is a chunk of its own: the student learns from
-    the teacher where a text ends.
+    The end tokens of both sides are a chunk of their own, so that the teacher's
+    predictions of where a text ends are distilled, too.
 
     Args:
         texts: list of strings.
-        teacher: the teacher's tokenizer; what `OffsetTokenizer` takes, or one.
-        student: the student's.
-        length: how many tokens of a text the student gets; longer texts are
-            cut, shorter ones padded.
-        teacher_length: likewise of the teacher; as many by default.
-        batch_size: texts in a batch.
-        prompts: list of strings that come before the texts. The tokens of
-            prompts are read, and count in no loss.
+        teacher: the teacher's tokenizer: an `OffsetTokenizer`, or any that it
+            takes.
+        student: the student's tokenizer, of the same kinds.
+        length: integer, how many tokens of a text the student gets; longer
+            texts are truncated, shorter ones padded.
+        teacher_length: the same for the teacher; by default `length`.
+        batch_size: integer, texts in a batch.
+        prompts: list of strings, one before each text. Their tokens are inputs,
+            but count in no loss.
         chunks: `"shortest"`, or `"words"` for chunks that end with a word.
-        seed: of the order, another one in each epoch; None for that of the
-            list.
+        seed: integer, the seed that shuffles the texts anew in each epoch; None
+            keeps the list's order.
 
     Raises:
         ValueError: a tokenizer has no offsets, or its tokens don't add up to
-            the first text; `prompts` are not as many as `texts`; an argument
-            is not of its kind.
+            the first text; `prompts` and `texts` differ in length; an argument
+            is out of range.
 
     Example:
-    >>> class Bytes:  # As `keras_hub.tokenizers.ByteTokenizer` does it.
+    >>> class Bytes:  # Works like `keras_hub.tokenizers.ByteTokenizer`.
     ...     def tokenize(self, text):
     ...         return list(text.encode())
     ...     def id_to_token(self, id):
@@ -91,11 +94,11 @@ class PairedTexts(keras.utils.PyDataset):
         number = None if self.prompts is None else len(self.prompts)
         if not self.texts or number not in (None, len(self.texts)):
             raise ValueError(
-                "Arguments `texts` and `prompts` must be lists of as many "
-                f"strings, one or more. Received: {len(self.texts)} texts and "
-                f"{number} prompts."
+                "Arguments `texts` and `prompts` must be lists of the same "
+                "number of strings, one or more. Received: "
+                f"{len(self.texts)} texts and {number} prompts."
             )
-        self._sample(0)  # Says at once what is wrong with a tokenizer.
+        self._sample(0)  # Raises at once if a tokenizer doesn't work.
 
     def set_epoch(self, epoch):
         """Draws the order of an epoch; the monitor of `fit` calls it."""
@@ -124,7 +127,7 @@ class PairedTexts(keras.utils.PyDataset):
         return PairedInputs(student, teacher), labels, weights
 
     def _sample(self, row):
-        """A text's entries of teacher and student."""
+        """The entries of a text, for the teacher and for the student."""
         prompt = "" if self.prompts is None else self.prompts[row]
         text = prompt + self.texts[row]
         sides = [
@@ -132,7 +135,7 @@ class PairedTexts(keras.utils.PyDataset):
             for tokenizer in (self.teacher, self.student)
         ]
         whole = self.chunks == "shortest"
-        # The end tokens stand one byte after the text.
+        # The end tokens are one byte after the text.
         ends = None if whole else [*word_ends(text), len(text.encode()) + 1]
         chunks = align(*(offsets for _, offsets in sides), boundaries=ends)
         first = len(prompt.encode())
@@ -164,7 +167,7 @@ def _tokens(tokenizer, text):
 
 
 def _only_whole(chunks, counts, lengths):
-    """The chunks all of whose tokens count and are predicted, else -1."""
+    """Chunk numbers, but -1 unless all tokens of a chunk are predicted."""
     left_out = [
         np.concatenate([each[:1], each[~count], each[length:]])
         for each, count, length in zip(chunks, counts, lengths)
@@ -174,7 +177,7 @@ def _only_whole(chunks, counts, lengths):
 
 
 def _entries(ids, chunks, counts, pad_id, length):
-    """What one model gets of a text: inputs, next tokens, their chunks."""
+    """One model's entries of a text: inputs, next tokens, their chunks."""
 
     def padded(values, fill):
         values = values[:length]

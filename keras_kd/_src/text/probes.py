@@ -1,8 +1,8 @@
-"""Checks that two tokenizers are one, but for what was added at the end."""
+"""Checks that two tokenizers have the same ids, up to added tokens."""
 
 from keras_kd._src.text.offsets import as_offset_tokenizer
 
-# Where tokenizers of one family differ: digits, spaces, code, scripts.
+# Texts on which related tokenizers differ: digits, spaces, code, scripts.
 PROBES = (
     "The quick brown fox jumps over the lazy dog.",
     "It's 1234567890 and 3.14, or -5e-10; 7 8 90 123456.",
@@ -17,29 +17,29 @@ PROBES = (
 
 
 def check_same_ids(teacher_tokenizer, student_tokenizer, texts=()):
-    """Checks that two tokenizers give the same ids; how many they share.
+    """Checks that two tokenizers give the same ids, and counts shared ids.
 
-    Before training a pair by soft targets and their like: a model's vocabulary
-    may be padded, or extended for the student, but an id must mean the same
-    token to both. What is returned is the `classes` of the losses of logits,
-    as in `keras_kd.losses.SoftTargets(classes=...)`.
+    Call it before training language models with soft targets or another loss
+    on logits: a vocabulary may be padded, or extended for the student, but an
+    id must be of the same token in both. Pass the result to the loss, as in
+    `keras_kd.losses.SoftTargets(classes=...)`.
 
     Args:
         teacher_tokenizer: a tokenizer of KerasHub, a `tokenizers.Tokenizer`,
-            or a fast tokenizer of transformers; or an `OffsetTokenizer`.
-        student_tokenizer: likewise.
+            a fast tokenizer of transformers, or an `OffsetTokenizer`.
+        student_tokenizer: a tokenizer of one of these kinds.
         texts: list of texts to try besides the built-in ones (words, digits,
-            spaces, code, accents, other scripts, emoji), such as a few of the
-            data.
+            spaces, code, accents, other scripts, emoji), such as some of the
+            data's.
 
     Returns:
-        How many ids both have, the first ones of each.
+        Integer, how many ids both tokenizers share, counted from 0.
 
     Raises:
         ValueError: the ids of a text differ, or an id is of another token.
 
     Example:
-    >>> class Bytes:  # As `keras_hub.tokenizers.ByteTokenizer` does it.
+    >>> class Bytes:  # Works like `keras_hub.tokenizers.ByteTokenizer`.
     ...     def tokenize(self, text):
     ...         return list(text.encode())
     ...     def id_to_token(self, id):
@@ -88,6 +88,6 @@ def _different(text, teacher, student):
 def _other_token(number, teacher, student):
     return ValueError(
         "An id must be of the same token in both tokenizers. Received: id "
-        f"{number}, which is {teacher!r} to the teacher and {student!r} to the "
-        f"student. {WAYS}"
+        f"{number}, which is {teacher!r} in the teacher's tokenizer and "
+        f"{student!r} in the student's. {WAYS}"
     )

@@ -12,11 +12,11 @@ def prompt_tokens(prompts, preprocessor, max_length):
 
     Args:
         prompts: texts, or sequences of tokens.
-        preprocessor: of the task, for texts; may be None for tokens.
-        max_length: tokens of a prompt and its response.
+        preprocessor: the task's, for texts; may be None for tokens.
+        max_length: tokens of a prompt and its response together.
 
     Raises:
-        ValueError: there are none; one is empty, or leaves no room.
+        ValueError: there are no prompts; one is empty, or too long.
     """
     _check_list(prompts, "prompts")
     if _are_texts(prompts):
@@ -48,17 +48,18 @@ def response_tokens(responses, preprocessor, end_token, prompts):
 
     Args:
         responses: texts, or sequences of tokens that have their end token.
-        preprocessor: of the task, for texts; may be None for tokens.
-        end_token: the end token's number.
-        prompts: list of the prompts, one a response.
+        preprocessor: the task's, for texts; may be None for tokens.
+        end_token: the end token's id.
+        prompts: list of the prompts, one for each response.
 
     Raises:
-        ValueError: they are not one a prompt; one has no tokens.
+        ValueError: prompts and responses differ in number; a response has no
+            tokens.
     """
     _check_list(responses, "responses")
     if len(responses) != len(prompts):
         raise ValueError(
-            "Arguments `prompts` and `responses` must be of one length. "
+            "Arguments `prompts` and `responses` must have the same length. "
             f"Received: {len(prompts)} prompts, {len(responses)} responses."
         )
     if _are_texts(responses):
@@ -71,32 +72,32 @@ def response_tokens(responses, preprocessor, end_token, prompts):
             raise ValueError(
                 "A prompt without a response has no label that counts. "
                 f"Received: response {place} of 0 tokens. Leave such samples "
-                "out, or have all responses written: `share=1.0`, without "
+                "out, or have all responses generated: `share=1.0`, without "
                 "`responses`."
             )
     return found
 
 
 def packed_batch(tokens, prompt_lengths, lengths, pad_token):
-    """A batch as `CausalLMPreprocessor` makes them, the prompt not to learn.
+    """A batch in the form of `CausalLMPreprocessor`, without a loss on prompts.
 
     Args:
         tokens: integers `(batch, length + 1)`.
-        prompt_lengths: how many tokens the prompt has, `(batch,)`.
+        prompt_lengths: how many tokens each prompt has, `(batch,)`.
         lengths: how many tokens prompt and response have, `(batch,)`.
-        pad_token: what stands after them.
+        pad_token: the token that fills the rest.
 
     Returns:
-        `(x, y, sample_weight)`: `x` of `"token_ids"` and `"padding_mask"`,
-        all `(batch, length)`. The weight is 1 where the label is a token of
-        the response, its end token with it, and else 0.
+        `(x, y, sample_weight)`, where `x` has `"token_ids"` and
+        `"padding_mask"`; all are `(batch, length)`. The weight is 1 where the
+        label is a token of the response or its end token, else 0.
     """
     positions = np.arange(tokens.shape[1])
     mask = positions < lengths[:, None]
     tokens = np.where(mask, tokens, pad_token).astype("int32")
-    learned = mask & (positions >= prompt_lengths[:, None])
+    response = mask & (positions >= prompt_lengths[:, None])
     x = {"token_ids": tokens[:, :-1], "padding_mask": mask[:, :-1]}
-    return x, tokens[:, 1:], learned[:, 1:].astype("float32")
+    return x, tokens[:, 1:], response[:, 1:].astype("float32")
 
 
 def _are_texts(sequences):
@@ -136,7 +137,7 @@ def _arrays(sequences, name):
 
 
 def _ragged(tokens):
-    """What a tokenizer returns of several texts, as a list of sequences."""
+    """A tokenizer's tokens of several texts, as a list of sequences."""
     if hasattr(tokens, "to_list"):  # TensorFlow's.
         return tokens.to_list()
     return [np.asarray(to_numpy(row), "int32") for row in tokens]
@@ -147,7 +148,7 @@ def end_tokens(end_token_id, preprocessor):
     if end_token_id is None:
         if preprocessor is None:
             raise ValueError(
-                "A task that writes texts has to know which token ends one. "
+                "A task that generates texts needs the token that ends one. "
                 "Received: a writer without a preprocessor, and "
                 "end_token_id=None. Give the task its preprocessor "
                 "(`task.preprocessor = ...`), or sequences of tokens and "
@@ -164,6 +165,6 @@ def end_tokens(end_token_id, preprocessor):
 
 
 def pad_token(preprocessor):
-    """The token that stands after a text; 0 where none is specified."""
+    """The token that pads a text; 0 where none is specified."""
     tokenizer = getattr(preprocessor, "tokenizer", None)
     return int(getattr(tokenizer, "pad_token_id", None) or 0)

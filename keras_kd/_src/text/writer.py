@@ -1,4 +1,4 @@
-"""Writer: has a causal LM write texts by its compiled `generate`."""
+"""Writer: generates texts with a causal LM's compiled `generate`."""
 
 import contextlib
 
@@ -8,27 +8,27 @@ from keras import ops
 from keras_kd._src.arguments import integer
 from keras_kd._src.arguments import received
 
-RANDOM_SEEDS = 2**31  # Which all backends' seeds can hold.
+RANDOM_SEEDS = 2**31  # Seeds below this are valid on all backends.
 
 
 class Writer:
-    """A task that writes; its own sampler and compiled function are left.
+    """Generates texts with a task; its sampler and function are not changed.
 
-    All batches are of one shape, so that it compiles once. On each call it
-    writes with the weights that the task has then.
+    All batches have one shape, so that it compiles only once. Each call uses
+    the task's current weights.
 
     Args:
         task: a KerasHub `CausalLM`.
         sampler: name of a KerasHub sampler, or the sampler itself.
-        length: tokens of a prompt and its response.
-        batch_size: how many texts are written at once.
+        length: tokens of a prompt and its response together.
+        batch_size: how many texts are generated at once.
         ends: tuple of the tokens that end a text.
     """
 
     def __init__(self, task, sampler, length, batch_size, ends):
         self.task, self.length, self.batch_size = task, length, batch_size
         self.ends, self.sampler = ends, _sampler(sampler)
-        # Not an end token: a text of fewer tokens would seem to have ended.
+        # No end token, as a shorter text would then seem to have ended.
         self.fill = next(n for n in range(len(ends) + 1) if n not in ends)
         self.function = None
 
@@ -40,8 +40,8 @@ class Writer:
             seed: list of non-negative integers.
 
         Returns:
-            `(tokens, lengths, ended)`: prompts with responses `(n, length)`,
-            how many tokens they have, and whether the last is an end token.
+            `(tokens, lengths, ended)`: prompts with responses `(n, length)`;
+            how many tokens each has; whether its last is an end token.
         """
         tokens = np.full((len(prompts), self.length), self.fill, "int32")
         lengths = np.array([len(prompt) for prompt in prompts], "int32")
@@ -58,7 +58,7 @@ class Writer:
         return (tokens, *self._ends(tokens, lengths))
 
     def settings(self):
-        """What decides how it writes, besides the task's weights."""
+        """What the generated texts depend on, besides the task's weights."""
         sampler = self.sampler
         config = sampler.get_config() if hasattr(sampler, "get_config") else {}
         return [self.ends, type(sampler).__name__, sorted(config.items())]
@@ -87,7 +87,7 @@ class Writer:
 
     @contextlib.contextmanager
     def _lent(self):
-        """The compiled function with this sampler, the task's own put back."""
+        """The compiled function with this sampler; restores the task's own."""
         task = self.task
         compiled = hasattr(task, "sampler")
         own = compiled and (task.sampler, task.generate_function)
@@ -101,20 +101,20 @@ class Writer:
 
 
 def length_of(task, max_length):
-    """How many tokens a prompt and its response have.
+    """How many tokens a prompt and its response have together.
 
     Args:
-        task: what is to write, or None.
-        max_length: what the user wants; None for the preprocessor's.
+        task: the task that generates, or None.
+        max_length: the user's argument; None for the preprocessor's length.
 
     Raises:
-        ValueError: the task can't generate; the length is not known, or more
-            than the model's positions.
+        ValueError: the task can't generate; the length is not known, or
+            exceeds the model's positions.
     """
     if task is not None and not hasattr(task, "make_generate_function"):
         raise ValueError(
-            "A task that writes texts must be a KerasHub `CausalLM`, with its "
-            f"compiled `generate`. {received('task', task)}"
+            "A task that generates texts must be a KerasHub `CausalLM`, with "
+            f"its compiled `generate`. {received('task', task)}"
         )
     if max_length is None:
         preprocessor = getattr(task, "preprocessor", None)
@@ -124,7 +124,7 @@ def length_of(task, max_length):
     most = getattr(backbone, "max_sequence_length", None)
     if most is not None and length > most:
         raise ValueError(
-            "A text must not be longer than the model has positions. "
+            "A text must not be longer than the model's positions. "
             f"Received: max_length={length}, and a task of {most} positions. "
             f"Pass `max_length={most}` or less."
         )
