@@ -1,4 +1,4 @@
-"""Distillation without data: only the teacher is there."""
+"""Data-free (zero-shot) distillation: the teacher is there, its data isn't."""
 
 from keras_kd._src.data_free.batch_norm_matching import BatchNormMatching
 from keras_kd._src.data_free.boundary_samples import boundary_samples

@@ -155,7 +155,7 @@ def test_what_is_printed():
         ({"ways": {"way": X_TEST[:, :1]}}, r"'way'.*shape \(n, 2\)"),
         ({"real": X_TEST[0]}, r"'real'.*\(2,\)"),
         ({"test_data": (X_TEST, np.eye(4))}, r"integers.*\(4, 4\)"),
-        ({"value_range": None}, "one of `value_range`"),
+        ({"value_range": None}, "either `value_range`"),
         ({"seeds": ()}, "one or more integers"),
         ({"steps": 0}, "steps"),
     ],

@@ -1,4 +1,4 @@
-"""Samples that are optimized themselves: impressions and inversion."""
+"""Samples that are optimized directly: impressions and inversion."""
 
 import keras
 import numpy as np
@@ -226,7 +226,7 @@ def test_a_student_is_asked_in_inference_mode():
     )
     assert mode.modes == {False}
     teacher = linear_teacher()
-    with pytest.raises(ValueError, match="None of the losses looks at"):
+    with pytest.raises(ValueError, match="None of the losses uses"):
         data_free.invert(
             linear_teacher(),
             2,
@@ -254,7 +254,7 @@ def test_hidden_probabilities_are_refused():
     teacher = keras.Sequential(
         [keras.Input((6,)), layers.Dense(3), HiddenSoftmax()]
     )
-    with pytest.raises(ValueError, match="gives probabilities"):
+    with pytest.raises(ValueError, match="predicts probabilities"):
         impressions(teacher)
     teacher.layers[0].bias.assign([np.nan, 0.0, 0.0])
     with pytest.raises(ValueError, match="not finite.*before any training"):

@@ -44,7 +44,7 @@ def test_shape_of_a_model_is_found_and_the_seed_decides():
     ("arguments", "told"),
     [
         ({}, "value_range=None, statistics=None"),
-        ({"value_range": (0.0, 1.0), "statistics": (0, 1)}, "one of"),
+        ({"value_range": (0.0, 1.0), "statistics": (0, 1)}, "Give either"),
         ({"value_range": (1.0, 0.0)}, "low < high"),
         ({"value_range": ([0.0, 0.0], [1.0, 0.0])}, "low < high"),
         ({"value_range": ([0.0] * 3, 1.0)}, "broadcast to a sample"),

@@ -234,7 +234,7 @@ def test_decoder_is_compared_with_latents():
     expected = ((found - LATENTS) ** 2).mean()
     np.testing.assert_allclose(numpy(loss(BATCH).detach()), expected, rtol=1e-5)
     flat = keras.Sequential([keras.Input((5, 4, 2)), layers.Flatten()])
-    with pytest.raises(ValueError, match="must make latents again"):
+    with pytest.raises(ValueError, match="must output latents"):
         kd.data_free.LatentReconstruction(flat)(BATCH)
 
 
@@ -244,7 +244,7 @@ def test_bad_arguments_are_refused():
         kd.data_free.Disagreement("l1")
     with pytest.raises(ValueError, match="built Keras model"):
         kd.data_free.LatentReconstruction(layers.Dense(3))
-    with pytest.raises(ValueError, match="neighbouring pixels"):
+    with pytest.raises(ValueError, match="neighboring pixels"):
         kd.data_free.TotalVariation()(SyntheticBatch(ops.ones((2, 3)), None))
     with pytest.raises(ValueError, match="`weight` must be"):
         kd.data_free.ClassBalance(-1.0)

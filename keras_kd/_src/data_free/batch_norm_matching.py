@@ -9,22 +9,24 @@ from keras_kd._src.data_free.teacher_layers import paths_of
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class BatchNormMatching(SynthesisLoss):
-    """DeepInversion's feature loss: a batch has the data's statistics.
+    """DeepInversion's feature loss: a batch gets the data's statistics.
 
-    A `BatchNormalization` keeps mean and variance of what it was trained on.
-    Samples that have the same inside of the teacher resemble the data. The
-    batch stands for the data: 64 samples or more.
+    A `BatchNormalization` layer keeps the mean and variance of the features it
+    was trained on. Samples whose features have the same statistics resemble
+    the training data. The statistics are taken over the batch, so use batches
+    of 64 samples or more.
 
         value = sum over layers of |mean - moving_mean|_2
                                  + |variance - moving_variance|_2
 
     Args:
-        weight: 10 in the paper on CIFAR-10, 0.01 on ImageNet; 1 in CMI.
+        weight: non-negative number; 10 in the paper on CIFAR-10, 0.01 on
+            ImageNet; 1 in CMI.
         name: the name in the logs.
 
     Raises:
-        ValueError: the teacher has no `BatchNormalization`, or several of
-            one path.
+        ValueError: the teacher has no `BatchNormalization`, or several with
+            the same path.
 
     Example:
     >>> BatchNormMatching(weight=10.0).name
@@ -62,7 +64,7 @@ class BatchNormMatching(SynthesisLoss):
 
 
 def _distance(layer, features):
-    """How far a batch is from what a layer has seen in training."""
+    """How far a batch's statistics are from a layer's moving statistics."""
     features = ops.cast(features, "float32")
     channels = layer.axis % len(features.shape)
     others = [n for n in range(len(features.shape)) if n != channels]
@@ -75,5 +77,5 @@ def _distance(layer, features):
 
 
 def _length(vector):
-    # A root has no gradient at 0, where both agree.
+    # A square root has no finite gradient at 0, where both agree.
     return ops.sqrt(ops.sum(ops.square(vector)) + 1e-12)

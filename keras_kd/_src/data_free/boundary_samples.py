@@ -9,33 +9,35 @@ from keras_kd._src.arguments import integer
 def boundary_samples(predict, x, *, steps=10, seed=0):
     """Samples on both sides of a teacher's decision boundary, by bisection.
 
-    For teachers without gradients: a forest, a remote API, any function. What
-    a classifier knows is where its classes meet, and random rows seldom lie
-    there. Each row is paired with a random row of another class, and the line
-    between them is halved towards the point where the class changes:
+    For teachers without gradients: a random forest, a remote API, any function.
+    Samples near the boundary between classes tell most about a classifier, but
+    random rows are rarely there. Each row is paired with a random row of
+    another class, and the line between them is bisected towards the point where
+    the class changes:
 
         m = (a + b) / 2;  a = m  if class(m) = class(a),  else  b = m
 
-    so after `steps` steps the two are `2 ** -steps` times as far apart. It
-    calls the teacher `steps + 1` times with all rows. Add the samples to the
-    rows that they were made from: near the boundary alone a student sees
-    nothing that the teacher is sure of.
+    After `steps` steps the two are `2 ** -steps` times as far apart. The
+    teacher is called `steps + 1` times with all rows. Train on these samples
+    together with the rows that they were made from: near the boundary alone
+    there are no samples on which the teacher is confident.
 
     Args:
         predict: function from rows `(n, ...)`, a NumPy array, to scores of
             classes `(n, classes)`, such as a scikit-learn classifier's
             `predict_proba`, a `FunctionTeacher` or another Keras model.
         x: the rows to begin with, shape `(samples, ...)`, of two or more
-            classes, such as `noise` makes; numbers, whole ones become float32.
-        steps: how often the lines are halved.
-        seed: of the pairs, an integer.
+            classes, for example from `noise`; integers become float32.
+        steps: integer, how often the lines are bisected.
+        seed: integer, the seed of the random pairs.
 
     Returns:
         NumPy array of shape `(2 * samples, ...)`: row `i` is on the side of
-        `x[i]`, and row `samples + i` is the nearest found on the other.
+        `x[i]`, and row `samples + i` is the nearest one found on the other
+        side.
 
     Raises:
-        ValueError: `predict` gives no finite scores of shape
+        ValueError: `predict` doesn't return finite scores of shape
             `(n, classes)`, or all rows are of one class.
 
     Example:
@@ -46,11 +48,11 @@ def boundary_samples(predict, x, *, steps=10, seed=0):
     >>> pairs.round(4).tolist()
     [[0.15], [0.15], [0.15], [0.15]]
 
-    Reference: distillation with samples at the boundary is of Heo et al.,
+    Reference: distillation with samples at the boundary is from Heo et al.,
     2019, "Knowledge Distillation with Adversarial Samples Supporting Decision
-    Boundary", arXiv 1805.05532, who find them by gradients; the line search
-    between two samples of a teacher that is a function is as in Tramèr et
-    al., 2016, "Stealing Machine Learning Models via Prediction APIs", arXiv
+    Boundary", arXiv 1805.05532, who find them by gradients. The line search
+    between two samples, with a teacher that is only a function, is from Tramèr
+    et al., 2016, "Stealing Machine Learning Models via Prediction APIs", arXiv
     1609.02943.
     """
     x = np.asarray(x)
@@ -68,7 +70,7 @@ def boundary_samples(predict, x, *, steps=10, seed=0):
 
 
 def _partners(classes, random):
-    """For each row the index of a random one of another class."""
+    """For each row, the index of a random row of another class."""
     if len(np.unique(classes)) < 2:
         raise ValueError(
             "A boundary lies between rows of two classes. Received: "
@@ -90,7 +92,7 @@ def _classes_of(predict, x):
         raise ValueError(
             "`predict` must return finite scores of two or more classes, of "
             f"shape ({len(x)}, classes). Received: an array of shape "
-            f"{scores.shape} and type {scores.dtype}. Of a single probability "
+            f"{scores.shape} and type {scores.dtype}. For a single probability "
             "p, return the columns 1 - p and p."
         )
     return scores.argmax(axis=-1)

@@ -1,4 +1,4 @@
-"""What the teacher is to think of samples: one class, all, or a given."""
+"""Synthesis losses on the teacher's class predictions and features."""
 
 import keras
 from keras import ops
@@ -14,9 +14,9 @@ def _log_softmax(logits, temperature=1.0):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class ClassCertainty(SynthesisLoss):
-    """One-hot loss of DAFL: the teacher is sure of each sample's class.
+    """One-hot loss of DAFL: the teacher is certain of each sample's class.
 
-    What a network was trained on, it mostly names with certainty.
+    A network usually classifies its training data with high confidence.
 
         value = mean over samples of -log max softmax(teacher_logits)
 
@@ -41,10 +41,11 @@ class ClassCertainty(SynthesisLoss):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class ClassBalance(SynthesisLoss):
-    """Information entropy loss of DAFL: a batch has all classes alike.
+    """Information entropy loss of DAFL: a batch has equally many of each class.
 
-    Against a generator that makes one class only. It is over the batch, so
-    give batches of many times the number of classes.
+    It prevents a generator that makes one class only (mode collapse). The mean
+    is over the batch, so the batch size should be many times the number of
+    classes.
 
         p = mean over samples of softmax(teacher_logits)
         value = sum_classes p log p, in nats: -log(classes) at best, 0 at worst
@@ -75,7 +76,7 @@ def class_entropy(logits):
     """Entropy of the mean class probabilities of a batch, in nats."""
     log_probs = _log_softmax(logits)
     samples = ops.cast(ops.shape(logits)[0], "float32")
-    # The logarithm of the mean, without one of 0.
+    # The logarithm of the mean, which never takes the logarithm of 0.
     log_mean = ops.logsumexp(log_probs, axis=0) - ops.log(samples)
     return -ops.sum(ops.exp(log_mean) * log_mean)
 
@@ -84,14 +85,14 @@ def class_entropy(logits):
 class FeatureActivation(SynthesisLoss):
     """Activation loss of DAFL: the teacher's last features are large.
 
-    Filters that were trained respond more to what they know.
+    Trained filters respond more strongly to data like the training data.
 
         value = -mean |features|
 
     Args:
         weight: usual value 0.1.
         layer: tap of the teacher at which the features are read; by default
-            what its last `Dense` (or convolution) takes.
+            the input of its last `Dense` or convolution.
         name: the name in the logs.
 
     Raises:
@@ -124,7 +125,9 @@ class FeatureActivation(SynthesisLoss):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class TargetClasses(SynthesisLoss):
-    """The teacher gives samples the class probabilities that were chosen.
+    """Class loss: the teacher predicts given class probabilities (ZSKD).
+
+    It makes samples of chosen classes, as in ZSKD, KegNet and DeepInversion.
 
         value = mean of cross-entropy(targets, softmax(teacher_logits / T))
 

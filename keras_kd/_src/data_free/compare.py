@@ -1,4 +1,4 @@
-"""The table of ways to distil without data, with their baselines."""
+"""compare: a table of data-free methods and their baselines."""
 
 import time
 from typing import NamedTuple
@@ -22,14 +22,17 @@ BASELINES = "teacher", "noise", "unrelated", "real"
 
 
 class ComparisonRow(NamedTuple):
-    """What `compare` measured of one way.
+    """One row of a `Comparison`: what `compare` measured of one way.
 
     Args:
-        name: of the way.
-        accuracy: share of the test data that gets the right class, a tuple of
-            one number a seed; empty for a baseline that was not given.
-        agreement: share that gets the teacher's class, likewise.
-        seconds: how long training took, likewise; empty for the teacher.
+        name: the way's name.
+        accuracy: share of the test data classified correctly, from 0 to 1, a
+            tuple with one number for each seed; empty for a baseline that was
+            not given.
+        agreement: share of the test data for which the student predicts the
+            teacher's class, a tuple of the same kind.
+        seconds: training time in seconds, a tuple of the same kind; empty for
+            the teacher.
 
     Example:
     >>> ComparisonRow("noise", (0.3, 0.4), (0.3, 0.4), (1.0, 1.0)).name
@@ -45,8 +48,8 @@ class ComparisonRow(NamedTuple):
 class Comparison(list):
     """A list of `ComparisonRow`, one for each way; prints as a table.
 
-    The numbers are mean and standard deviation over the seeds (of a sample,
-    divided by n - 1).
+    Printed numbers are the mean and standard deviation over the seeds (sample
+    standard deviation, divided by n - 1).
 
     Args:
         rows: list of `ComparisonRow`.
@@ -92,46 +95,50 @@ def compare(
     optimizer="adam",
     temperature=1.0,
 ):
-    """Trains a student in each way, and in those that cost nothing.
+    """Compares ways to distill without data with simple baselines.
 
-    A number of distillation without data says little by itself: noise alone
-    teaches some teachers' students well, and unrelated data most. So they are
-    in the table, or it says that they are missing. Each row of arrays gets the
-    same number of steps and the teacher's soft targets, no labels; with a
-    seed, all students begin with the same weights. The last step is tested,
-    none is chosen by the test data.
+    The accuracy of a data-free method says little by itself: with some teachers
+    noise alone is enough to train a good student, and with most of them
+    unrelated data is. So these baselines are in the table, or it says that they
+    are missing.
+
+    Each row of arrays gets the same number of steps, and the teacher's soft
+    targets without labels. For each seed, all students begin with the same
+    weights. The weights of the last step are tested; none is chosen by the test
+    data.
 
     Args:
-        teacher: what a `Distiller` takes, of one output `(batch, classes)`.
+        teacher: any teacher that `Distiller` takes, with one output
+            `(batch, classes)`.
         build_student: function without arguments that returns a new, built
-            Keras model of the same inputs and classes.
-        ways: dict, name -> what a student learns from: an array of samples;
-            or a pair `(x, targets)` as `impressions` and `invert` return it,
-            of which `x` is used, as the teacher predicts anew; or a function
-            that is given the student and trains it, in as many steps as it
-            likes, such as one that fits a `DataFreeDistiller`.
+            Keras model with the same inputs and classes.
+        ways: dict, name -> what a student is trained on: an array of samples;
+            or a pair `(x, targets)` from `impressions` or `invert`, of which
+            only `x` is used, as the teacher predicts again; or a function of
+            the student that trains it, in any number of steps, for example
+            with a `DataFreeDistiller`.
         test_data: pair of samples and their classes, integers `(samples,)`.
-        steps: how many steps each student of arrays is trained.
-        batch_size: of a step, also in tests.
-        value_range: pair of the least and largest value of inputs, or of
-            arrays, as in `noise`: each batch of the row "noise" is new.
-        statistics: in its place, pair of mean and standard deviation.
-        unrelated: array of real samples of something else, scaled alike.
-        real: array of the teacher's own kind of samples: the upper bound.
-        seeds: the students' seeds; a row's spread is over these, and says
-            nothing of other samples or another teacher. It sets the global
-            seeds (`keras.utils.set_random_seed`).
-        optimizer: as in `compile`; each student gets a new one like it.
-        temperature: of the soft targets.
+        steps: integer, training steps of each student with arrays.
+        batch_size: integer, samples of a step, also for testing.
+        value_range: pair of the smallest and largest input value, numbers or
+            arrays as in `noise`. Each batch of the row "noise" is new.
+        statistics: instead of it, pair of mean and standard deviation.
+        unrelated: array of real samples of something else, in the same scale.
+        real: array of samples of the teacher's own kind: the upper bound.
+        seeds: list of the students' seeds. A row's spread is over these, and
+            tells nothing about other samples or another teacher. It sets the
+            global seeds (`keras.utils.set_random_seed`).
+        optimizer: as in `compile`; each student gets a new copy.
+        temperature: positive number, T of the soft targets.
 
     Returns:
         A `Comparison`: rows "teacher", "noise", "unrelated", the ways, and
         "real"; `print` shows it.
 
     Raises:
-        ValueError: arrays, labels or names can't be used, not exactly one of
-            `value_range` and `statistics` is given, the teacher or a student
-            gives no scores of classes, or `build_student` returns the same
+        ValueError: arrays, labels or names can't be used; not exactly one of
+            `value_range` and `statistics` is given; the output of the teacher
+            or a student is not class scores; `build_student` returns the same
             model twice.
 
     Example:
@@ -147,8 +154,8 @@ def compare(
     >>> [row.name for row in table]
     ['teacher', 'noise', 'unrelated', 'corners', 'real']
 
-    Reference: the baselines are those of Chen et al., 2019, "Data-Free
-    Learning of Student Networks", arXiv 1904.01186, and of Fang et al., 2019,
+    Reference: the baselines are from Chen et al., 2019, "Data-Free
+    Learning of Student Networks", arXiv 1904.01186, and Fang et al., 2019,
     "Data-Free Adversarial Distillation", arXiv 1912.11006.
     """
     x_test, labels = _test_data(test_data)
@@ -158,9 +165,9 @@ def compare(
     trainers = {"noise": training.on_noise(draw)}
     for name, way in _named(ways, unrelated, real).items():
         trainers[name] = _trainer(name, way, training, x_test.shape[1:])
-    taught = _classes(teacher, x_test, training.batch_size)
+    expected = _classes(teacher, x_test, training.batch_size)
     rows = [
-        ComparisonRow("teacher", (float(np.mean(taught == labels)),), (1.0,))
+        ComparisonRow("teacher", (float(np.mean(expected == labels)),), (1.0,))
     ]
     new_student = NewModels(build_student, "build_student")
     for name, train in trainers.items():
@@ -172,7 +179,7 @@ def compare(
             seconds = time.perf_counter() - start
             found = _classes(student, x_test, training.batch_size)
             trials.append(
-                (np.mean(found == labels), np.mean(found == taught), seconds)
+                (np.mean(found == labels), np.mean(found == expected), seconds)
             )
         rows.append(_row(name, trials))
     return Comparison(rows)
@@ -184,7 +191,7 @@ def _row(name, trials):
 
 
 class _Training:
-    """How a student is distilled: each row of arrays in the same way."""
+    """Distills a student, with the same settings in each row of arrays."""
 
     def __init__(self, teacher, steps, batch_size, optimizer, temperature):
         self.teacher = teacher
@@ -240,7 +247,7 @@ class _Batches(keras.utils.PyDataset):
 
 
 def _trainer(name, way, training, shape):
-    """A function of student and seed that trains; None if nothing is given."""
+    """A function of student and seed that trains; None for a missing row."""
     if way is None:
         return None
     if callable(way):
@@ -248,7 +255,7 @@ def _trainer(name, way, training, shape):
     x = np.asarray(way[0] if isinstance(way, tuple) else way)
     if x.ndim == 0 or x.shape[1:] != shape or not len(x):
         raise ValueError(
-            f"The way {name!r} must be samples as the test data has them, of "
+            f"The way {name!r} must be samples like those of the test data, of "
             f"shape (n, {', '.join(map(str, shape))}); a pair (samples, "
             "targets); or a function that trains the student it is given. "
             f"Received: samples of shape {x.shape}."
@@ -257,7 +264,7 @@ def _trainer(name, way, training, shape):
 
 
 def _named(ways, unrelated, real):
-    """All ways but noise by name, in the order of the rows."""
+    """All ways except noise, by name, in the order of the rows."""
     if not isinstance(ways, dict) or set(ways) & set(BASELINES):
         raise ValueError(
             "Argument `ways` must be a dict from names to samples or "
@@ -286,7 +293,7 @@ def _classes(model, x, batch_size):
     outputs = outputs_of(model, batches)
     if outputs.ndim != 2 or outputs.shape[1] < 2:
         raise ValueError(
-            "Teacher and students must give scores of two or more classes, "
+            "Teacher and students must output scores of two or more classes, "
             f"(batch, classes). Received: {as_teacher(model).name!r}, with an "
             f"output of shape {outputs.shape}."
         )

@@ -1,4 +1,4 @@
-"""DataFreeDistiller: a generator makes what the student learns from."""
+"""DataFreeDistiller: trains a student on samples that a generator makes."""
 
 import keras
 import numpy as np
@@ -40,19 +40,19 @@ from keras_kd._src.specs import output_spec
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class DataFreeDistiller(Distiller):
-    """Data-free (zero-shot) distillation by a generator of samples.
+    """Data-free (zero-shot) distillation with a generator of samples.
 
-    For a teacher whose data is gone or may not be used. A generator is trained
-    to make samples that the teacher is sure of, or on which the student is not
-    yet like the teacher; the student learns from the teacher on them. A step
-    is a round of both:
+    For a teacher whose training data is lost or may not be used. A generator is
+    trained to make samples on which the teacher is confident, or on which
+    student and teacher still differ. The student is distilled on these samples.
+    Each step of `fit` is a round of both:
 
         generator_steps times:  z ~ N(0, 1);  generator step on
                                 sum of synthesis losses(generator(z))
         student_steps times:    z ~ N(0, 1);  student step on
                                 sum of transfers(generator(z)), as `Distiller`
 
-    `dafl`, `dfad`, `zskt` and `kegnet` make it with the settings of these
+    `dafl`, `dfad`, `zskt` and `kegnet` create one with the settings of their
     papers. `fit` takes no data:
 
         distiller = dfad(teacher, student, generator)
@@ -61,45 +61,48 @@ class DataFreeDistiller(Distiller):
         distiller.fit(epochs=40, steps_per_epoch=50, batch_size=256,
                       validation_data=(x_test, y_test))
 
-    Metrics of labels count in validation only. The logs have
+    Metrics that need labels are computed in validation only. The logs have
     `generator_loss` (with the generator's regularizers), its parts, and
-    `class_entropy`, the entropy of the classes that the teacher sees in a
-    batch, in nats: near 0 the generator has collapsed to one class, which is
-    warned of. A loss that is not finite ends `fit` with an error, and student,
-    generator and optimizers are again as when the epoch began. Any choice made
-    by `validation_data` (of settings, or of the best epoch) is made on real
-    data: say so beside your numbers.
+    `class_entropy`, the entropy of the teacher's mean class probabilities over
+    a batch, in nats. If it is near 0, the generator has collapsed to one class,
+    and a warning says so. If a loss is not finite, `fit` raises an error and
+    restores student, generator and optimizers to the beginning of the epoch. A
+    choice made with `validation_data` (of settings, or of the best epoch) is
+    made on real data: say so when you report the result.
 
-    A round is compiled as one function; it takes as long to compile as its
-    steps together. In the generator's steps the student runs in training mode
-    and what it would write (moving statistics) is dropped. The student's
-    `BatchNormalization` layers have seen synthetic samples only.
+    A round is compiled as one function, which takes as long to compile as all
+    its steps together. In the generator's steps the student runs in training
+    mode, but its moving statistics are not updated. The student's
+    `BatchNormalization` layers get the statistics of synthetic samples only.
 
-    Published figures of such methods are often of the best epoch by test data,
-    and others have had far lower ones: put `compare`'s baselines beside yours.
+    Published results of such methods are often those of the best epoch on the
+    test data, and reproductions were far lower. Report the baselines of
+    `keras_kd.data_free.compare` beside yours.
 
     Args:
-        teacher: a built Keras model of one output `(batch, classes)`.
+        teacher: a built Keras model with one output `(batch, classes)`.
         student: a Keras model that takes the same inputs.
         generator: a Functional or Sequential Keras model from latents
-            `(batch, latent_size)` to what the teacher takes, such as
-            `image_generator`; one of two inputs is given one-hot classes, too.
+            `(batch, latent_size)` to the teacher's inputs, such as
+            `image_generator`. If it has a second input, that gets one-hot
+            classes.
         losses: list of synthesis losses of `keras_kd.data_free`.
         transfers: as in `Distiller`; `SoftTargets(temperature=1.0)` by
             default.
-        student_steps: steps of the student in each round.
-        generator_steps: steps of the generator in each round.
-        memory_size: how many earlier samples are kept, against forgetting
-            (PRE-DFKD, CMI): 10 to 100 batches; 0 for none.
-        replay: how many of them are added to each batch of the student.
-        seed: of latents, classes and memory; a random one by default.
+        student_steps: integer, steps of the student in each round.
+        generator_steps: integer, steps of the generator in each round.
+        memory_size: integer, how many earlier samples are kept against
+            forgetting (PRE-DFKD, CMI): usually 10 to 100 batches; 0 for none.
+        replay: integer, how many of them are added to each student batch.
+        seed: integer, the seed of latents, classes and memory; a random one
+            by default.
         name: the model's name.
 
     Raises:
-        ValueError: the generator does not make what the teacher takes, the
-            teacher is no Keras model of one output of classes or gives
-            probabilities without a softmax, a loss finds no layer that it
-            needs, or `fit` is given data.
+        ValueError: the generator's outputs don't fit the teacher; the teacher
+            is not a Keras model with one output of classes, or predicts
+            probabilities without a softmax; a loss does not find a layer that
+            it needs; `fit` is given data.
 
     Example:
     >>> import keras_kd as kd
@@ -174,7 +177,7 @@ class DataFreeDistiller(Distiller):
                 [*names, *self._synthesis.names], name="generator_parts"
             )
 
-    # --- which variables belong to whom -------------------------------------
+    # --- the variables of student and generator -----------------------------
 
     @property
     def _generator_variables(self):
@@ -205,7 +208,7 @@ class DataFreeDistiller(Distiller):
     # --- one round ----------------------------------------------------------
 
     def train_step(self, *args):
-        """One round; `(data)`, on JAX `(state, data)`: data has a size only."""
+        """One round; `(data)`, on JAX `(state, data)`: only its size counts."""
         *state, data = args
         size = ops.shape(keras.tree.flatten(data)[0])[0]
         with (
@@ -229,7 +232,7 @@ class DataFreeDistiller(Distiller):
         return _results([loss, *parts, *self._teacher_metrics.all])
 
     def get_metrics_result(self):
-        # In evaluation no generator runs; labels may not have been seen yet.
+        # No generator runs in evaluation; label metrics may not be built yet.
         left_out = {id(self._generator_parts)}
         compiled = keras_compat.compiled_metrics(self)
         if compiled is not None and not compiled.built:
@@ -257,7 +260,7 @@ class DataFreeDistiller(Distiller):
         return share_of_mean(total)
 
     def _draw(self, size):
-        """Random inputs of the generator, and the classes that are wanted."""
+        """Random inputs of the generator, and target class probabilities."""
         return drawn_for_replica(self._draw_all, size)
 
     def _draw_all(self, size):
@@ -290,7 +293,7 @@ class DataFreeDistiller(Distiller):
             self._teacher_metrics.update(targets, output, None)
 
     def _inspect_outputs(self, targets, predictions, sample_weight):
-        """Nothing: without labels there is no mistake to be found here."""
+        """Does nothing: without labels, these checks don't apply."""
 
     def _student_samples(self, size):
         with no_gradient():
@@ -323,27 +326,27 @@ class DataFreeDistiller(Distiller):
         monitor = GeneratorMonitor(self._synthesis.classes)
         arguments["callbacks"] = [monitor, *given]
         try:
-            # Of a batch a round needs the size alone.
+            # A round needs only the size of a batch.
             batch = np.zeros((size,), "float32")
             return super().fit(x=RepeatedBatch(batch, rounds), **arguments)
         except ValueError:
-            monitor.give_back()
+            monitor.restore()
             raise
 
     def train_on_batch(self, *args, **kwargs):
-        """Raises a `ValueError`: samples are made in `fit`."""
+        """Raises a `ValueError`, as samples are only made in `fit`."""
         raise _made_here("train_on_batch")
 
     def diagnose(self, *data, batch_size=32, batches=8, **more):
-        """Looks at what the generator makes now, as `Distiller` at its data.
+        """Runs the checks of `Distiller.diagnose` on generated samples.
 
-        Findings on labels, and on a cache, are left out: there are none.
+        Checks of labels and caches are left out, as there are none.
 
         Args:
-            *data: none.
+            *data: must be empty.
             batch_size: as in `fit`.
-            batches: integer, how many batches are made.
-            **more: none.
+            batches: integer, how many batches are generated.
+            **more: must be empty.
 
         Returns:
             A `keras_kd.diagnosis.Diagnosis`.
@@ -364,7 +367,7 @@ class DataFreeDistiller(Distiller):
     _samples_return = False
 
     def check_finite(self):
-        # The teacher was finite before training: it is what was made.
+        # The teacher was finite before training, so the samples are not.
         for transfer in self.transfers:
             batches, *_ = transfer.inspection.read()
             if batches:
@@ -392,14 +395,14 @@ class DataFreeDistiller(Distiller):
             )
 
     def _preprocessed_run(self, arguments):
-        return arguments  # Samples are made as the models take them.
+        return arguments  # Generated samples need no preprocessing.
 
     def generate(self, count, *, seed=0):
-        """Samples that the generator makes now, in training mode.
+        """Samples of the current generator, made in training mode.
 
         Args:
-            count: how many; they are made in one batch.
-            seed: of the latents (and of the classes).
+            count: integer, how many samples; they are made in one batch.
+            seed: integer, the seed of latents and classes.
 
         Returns:
             NumPy array of shape `(count, ...)`.
@@ -416,7 +419,7 @@ class DataFreeDistiller(Distiller):
             samples = self.generator(inputs, training=True)
         return ops.convert_to_numpy(samples)
 
-    # --- what Keras asks of a model -----------------------------------------
+    # --- compiling and saving -----------------------------------------------
 
     def compile(
         self,
@@ -429,24 +432,25 @@ class DataFreeDistiller(Distiller):
         """Sets both optimizers, and metrics.
 
         Args:
-            optimizer: of the student.
-            loss: None: what is made has no labels.
-            generator_optimizer: of the generator.
-            **arguments: as in `keras.Model.compile`; `metrics` of labels
-                count in validation.
+            optimizer: the student's optimizer.
+            loss: must be None, as generated samples have no labels.
+            generator_optimizer: the generator's optimizer.
+            **arguments: as in `keras.Model.compile`; `metrics` that need
+                labels are computed in validation.
 
         Raises:
-            ValueError: a loss is given, or one optimizer for both.
+            ValueError: a loss is given, or the same optimizer for both.
         """
         if loss is not None:
             raise ValueError(
-                "A DataFreeDistiller learns from the teacher alone: what it "
-                f"makes has no labels. Received: loss={loss!r}. Leave it out; "
-                "`metrics=['accuracy']` counts in validation."
+                "A DataFreeDistiller takes no loss, as the samples that it "
+                f"makes have no labels. Received: loss={loss!r}. Leave it "
+                "out; `metrics=['accuracy']` is computed in validation."
             )
         if generator_optimizer is optimizer and not isinstance(optimizer, str):
             raise ValueError(
-                "Student and generator need an optimizer each. Received: the "
+                "Student and generator each need their own optimizer. "
+                "Received: the "
                 f"same object {optimizer!r} twice. Make two of them."
             )
         self.generator_optimizer = keras.optimizers.get(generator_optimizer)
@@ -476,23 +480,23 @@ class DataFreeDistiller(Distiller):
 
 
 def _count(arguments, name, usual):
-    """Takes a positive integer out of arguments; the usual one for None."""
+    """Removes a positive integer from arguments; None becomes `usual`."""
     given = arguments.pop(name, None)
     return integer(usual if given is None else given, name)
 
 
 def _made_here(method):
-    """The error for data that a method was given to learn from."""
+    """The error for training data that was given to a method."""
     return ValueError(
         "A DataFreeDistiller makes its own samples. Received: data in "
-        f"`{method}`. Call `fit` with `steps_per_epoch` and `batch_size`; what "
-        "data there is to measure with is `validation_data`. To learn from "
-        "data, use `keras_kd.Distiller`."
+        f"`{method}`. Call `fit` with `steps_per_epoch` and `batch_size`; pass "
+        "data to measure accuracy on as `validation_data`. To train on data, "
+        "use `keras_kd.Distiller`."
     )
 
 
 def _results(metrics):
-    """The logs that metrics give."""
+    """The results of metrics as logs."""
     logs = {}
     for metric in metrics:
         value = metric.result()
@@ -505,10 +509,10 @@ def _memory(generator, seed, memory_size, replay):
     replay = integer(replay, "replay", least=0)
     if (memory_size == 0) != (replay == 0) or replay > memory_size:
         raise ValueError(
-            "A memory needs both its size and how many samples a step draws, "
-            f"not more than it holds. Received: memory_size={memory_size}, "
-            f"replay={replay}. Usual values are 10 to 100 batches, and half a "
-            "batch."
+            "A sample memory needs both `memory_size` and `replay`, the number "
+            "of samples that a step draws, and `replay` must not be larger. "
+            f"Received: memory_size={memory_size}, replay={replay}. Usual "
+            "values are 10 to 100 batches, and half a batch."
         )
     if not memory_size:
         return None

@@ -1,4 +1,4 @@
-"""Disagreement: samples on which the student is not yet like the teacher."""
+"""Disagreement: samples on which student and teacher predict differently."""
 
 import keras
 
@@ -11,21 +11,21 @@ from keras_kd._src.losses.distillation_loss import DistillationLoss
 class Disagreement(SynthesisLoss):
     """Adversarial loss: makes samples on which student and teacher differ.
 
-    They are what the student can still learn from. Any loss of logits says
-    how far both are apart: `FeatureMatching(distance="l1")` in DFAD,
+    The student can still improve on such samples. Any loss on logits can
+    measure the difference: `FeatureMatching(distance="l1")` in DFAD,
     `SoftTargets(temperature=1.0)` in ZSKT, `JensenShannon` in adaptive
     DeepInversion.
 
         value = -loss(teacher_logits, student_logits)
 
     Args:
-        loss: a loss of `keras_kd.losses` that compares logits. A schedule of
-            its temperature stays at its start.
+        loss: a loss of `keras_kd.losses` that compares logits. If its
+            temperature is a schedule, the first value is used throughout.
         weight: usual value 1.
         name: the name in the logs.
 
     Raises:
-        ValueError: `loss` is no such loss.
+        ValueError: `loss` is not a loss of `keras_kd.losses`.
 
     Example:
     >>> import keras_kd as kd

@@ -1,4 +1,4 @@
-"""What can go wrong with a generator, and is said."""
+"""Checks of a generator, and warnings while it is trained."""
 
 import math
 import warnings
@@ -11,16 +11,16 @@ from keras_kd._src.losses.probabilities import like_probabilities
 from keras_kd._src.specs import known_inputs
 from keras_kd._src.specs import same_shape
 
-# A share of the entropy of all classes alike: below it a generator makes
+# Below this share of the entropy of equally likely classes, a generator makes
 # little more than one class.
 LEAST_ENTROPY = 0.1
-# The share of values at the ends of the range above which they are saturated.
+# Above this share of values at the ends of their range, they are saturated.
 MOST_SATURATED = 0.95
-FEW = 8  # Samples that show whether a teacher gives probabilities.
+FEW = 8  # Samples on which the teacher's outputs are checked.
 
 
 def check_generator(generator, model):
-    """Raises a `ValueError` unless a generator makes what a model takes."""
+    """Raises a `ValueError` unless a generator's outputs fit a model."""
     if not isinstance(generator, keras.Model) or not getattr(
         generator, "inputs", None
     ):
@@ -33,7 +33,7 @@ def check_generator(generator, model):
     if len(generator.inputs) > 2 or len(generator.outputs) != 1:
         raise ValueError(
             "A generator takes latents, or latents and one-hot classes, and "
-            f"makes one output. Received: {generator.name!r}, of "
+            f"has one output. Received: {generator.name!r}, with "
             f"{len(generator.inputs)} inputs and {len(generator.outputs)} "
             "outputs."
         )
@@ -63,19 +63,19 @@ def check_classes(generator, classes):
 
 
 def check_logits(teacher, logits):
-    """Raises if the teacher gives probabilities, or what is not finite."""
+    """Raises a `ValueError` if outputs are probabilities, or not finite."""
     logits = ops.cast(logits, "float32")
     if not np.isfinite(ops.convert_to_numpy(logits)).all():
         raise ValueError(
             f"The teacher {teacher.name!r} predicts values that are not "
             "finite. Received: NaN or infinity, before any training. Check "
-            "its weights and the range of what is made."
+            "its weights and the range of the generated samples."
         )
     probable = ops.all(like_probabilities(logits))
     if bool(ops.convert_to_numpy(probable)):
         raise ValueError(
-            f"The teacher {teacher.name!r} gives probabilities, and is not "
-            "known to end in a softmax. Received: outputs that are 0 to 1 and "
+            f"The teacher {teacher.name!r} predicts probabilities, and is not "
+            "known to end in a softmax. Received: outputs from 0 to 1 that "
             "sum to 1. Give the teacher without what turns its logits into "
             "probabilities, or with a `keras.layers.Softmax` in its place."
         )
@@ -94,9 +94,9 @@ def not_finite(model, received):
     """The error of a run whose losses are not finite."""
     return ValueError(
         f"The losses of {model.name!r} are not finite. Received: {received}. "
-        "Lower the learning rates, or clip gradients (`clipnorm=`). Student, "
-        "generator and optimizers are as when the epoch began, if any of "
-        "their values was not finite."
+        "Lower the learning rates, or clip gradients (`clipnorm=`). If any "
+        "value in student, generator or optimizers was not finite, they are "
+        "restored to the beginning of the epoch."
     )
 
 
@@ -105,10 +105,10 @@ def _values(variables):
 
 
 class GeneratorMonitor(keras.callbacks.Callback):
-    """Looks at the generator after each epoch; warns of what is wrong, once.
+    """Checks the generator after each epoch, and gives each warning once.
 
     Args:
-        classes: how many the teacher has.
+        classes: integer, the teacher's number of classes.
     """
 
     def __init__(self, classes):
@@ -123,8 +123,8 @@ class GeneratorMonitor(keras.callbacks.Callback):
         variables = [variable for part in parts for variable in part.variables]
         self.kept = list(zip(variables, _values(variables)))
 
-    def give_back(self):
-        """Gives all what it had before, if anything is not finite."""
+    def restore(self):
+        """Restores the values of the epoch's begin if any is not finite."""
         values = _values(variable for variable, _ in self.kept)
         if not all(np.isfinite(value).all() for value in values):
             for variable, value in self.kept:

@@ -22,24 +22,26 @@ def image_generator(
 ):
     """A generator of images, as in DAFL, DFAD and ZSKT.
 
-    Two upsamplings by 2 and three convolutions. `width` is what it costs:
-    128 in the papers; 32 is about 16 times as fast. Say what the teacher's
-    inputs are like, by one of `value_range` and `statistics`. Its
+    It has two upsamplings by 2 and three convolutions. Its cost depends on
+    `width`: 128 in the papers; 32 is about 16 times as fast. Describe the
+    teacher's inputs by either `value_range` or `statistics`. The batch
     normalizations have Keras' epsilon of 1e-3; the authors' code of DAFL and
-    DFAD has 0.8 there, meant as a momentum.
+    DFAD passes 0.8 there, which was meant as the momentum.
 
     Args:
         image_shape: `(height, width, channels)`, as the teacher takes it
             (channels first if that is Keras' data format).
-        value_range: pair of the least and the largest value, such as
+        value_range: pair of the smallest and the largest value, such as
             `(0.0, 1.0)`: the last activation is a sigmoid, scaled to it.
-        statistics: pair of mean and standard deviation of the inputs, numbers
-            or one a channel; `(0.0, 1.0)` for standardized images. The last
-            layer is then a `BatchNormalization`, scaled to these.
-        latent_size: how many random numbers an image is made from.
-        width: channels of the first convolution; the second has half.
-        classes: for a generator of images of given classes, as in KegNet: how
-            many there are. Its second input is then the class, one-hot.
+        statistics: pair of mean and standard deviation of the inputs, each a
+            number or one for each channel; `(0.0, 1.0)` for standardized
+            images. The last layer is then a `BatchNormalization`, scaled to
+            these.
+        latent_size: integer, how many random numbers an image is made from.
+        width: integer, channels of the first convolution; the second has half.
+        classes: integer, the number of classes, for a generator of images of
+            given classes, as in KegNet. Its second input is then the class,
+            one-hot.
         name: the model's name.
 
     Returns:
@@ -48,7 +50,7 @@ def image_generator(
 
     Raises:
         ValueError: not exactly one of `value_range` and `statistics` is
-            given, or the sizes are no positive integers.
+            given, or a size is not a positive integer.
 
     Example:
     >>> model = image_generator((28, 28, 1), value_range=(0.0, 1.0), width=8)
@@ -91,7 +93,7 @@ def _normalized(x, first, **settings):
 
 
 def _in_range(x, value_range, statistics, first):
-    """Gives values the range, or the mean and deviation."""
+    """Scales values to the range, or to the mean and standard deviation."""
     if value_range is not None:
         low, high = checked_range(value_range)
         x = layers.Activation("sigmoid")(x)

@@ -1,4 +1,4 @@
-"""What images are like, whatever they show: smooth, and not too bright."""
+"""Image priors: losses that keep images smooth, and values small."""
 
 import keras
 from keras import ops
@@ -8,19 +8,19 @@ from keras_kd._src.data_free.synthesis_loss import SynthesisLoss
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class TotalVariation(SynthesisLoss):
-    """Total variation: neighbouring pixels are alike.
+    """Total variation (TV): makes neighboring pixels similar.
 
         value = mean |x[i + 1, j] - x[i, j]| + mean |x[i, j + 1] - x[i, j]|
 
-    A mean over pixels, so that a weight keeps its meaning for other sizes
-    and batches; published weights are of sums or norms.
+    It is a mean over pixels, so that a weight means the same for other image
+    and batch sizes. Published weights are for sums or norms.
 
     Args:
-        weight: 0 to 1; too much gives flat images.
+        weight: 0 to 1; a larger one makes images flat.
         name: the name in the logs.
 
     Raises:
-        ValueError: in a batch, the samples are no images.
+        ValueError: the samples of a batch are not images.
 
     Example:
     >>> from keras import ops
@@ -37,7 +37,7 @@ class TotalVariation(SynthesisLoss):
         images = ops.cast(batch.samples, "float32")
         if len(images.shape) != 4:
             raise ValueError(
-                "TotalVariation compares neighbouring pixels of images, of "
+                "TotalVariation compares neighboring pixels of images, of "
                 "shape (batch, height, width, channels). Received: samples of "
                 f"shape {tuple(images.shape)}. Leave it out."
             )
@@ -50,7 +50,7 @@ class TotalVariation(SynthesisLoss):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class SquaredNorm(SynthesisLoss):
-    """Squared L2 norm: values stay near 0, where inputs have the mean 0.
+    """Squared L2 norm: keeps values near 0, for inputs with a mean of 0.
 
         value = mean x^2
 

@@ -1,4 +1,4 @@
-"""Impressions (ZSKD): samples of the classes as the teacher relates them."""
+"""Data impressions (ZSKD): samples with targets that relate classes."""
 
 import numpy as np
 from keras import ops
@@ -28,47 +28,50 @@ def impressions(
     folder=None,
     verbose=1,
 ):
-    """Data impressions (ZSKD): what the teacher remembers of its classes.
+    """Data impressions (ZSKD): samples that the teacher assigns to its classes.
 
-    The simplest way without data, for any teacher that has a gradient: what
-    comes back is an ordinary data set, on which a `Distiller` trains with any
-    loss, cache or rule, and augmentation (shifts) helps. Half of the samples
-    have targets near their class, half ones that are more mixed.
+    The simplest data-free method, for any teacher with a gradient. The result
+    is an ordinary data set, on which a `Distiller` trains with any loss, cache
+    or rule; augmentation by shifts helps. One half of the samples have targets
+    close to a single class, the other half mix similar classes more.
 
         C = cosines between the classes' weights in the teacher's last layer,
             each row scaled to 0..1
         y ~ Dirichlet(concentration * C[class] + 1e-4)
         x = argmin cross-entropy(y, softmax(teacher(x) / T)), from noise
 
-    In the paper, 24,000 impressions of MNIST: 98.77 % for a LeNet-5 of half
-    the width whose teacher has 99.34; train at the same temperature of 20.
+    In the paper, 24,000 impressions of MNIST gave an accuracy of 98.77 % for a
+    LeNet-5 of half the width, with a teacher of 99.34 %. Train the student at
+    the same temperature of 20.
 
     Args:
-        teacher: a built Keras model of one input and one output
+        teacher: a built Keras model with one input and one output
             `(batch, classes)`.
-        samples: how many to make; rounded up to whole batches for the work.
-        value_range: the least and the largest value of the teacher's inputs.
+        samples: integer, how many samples to make. Whole batches are computed.
+        value_range: pair of the smallest and largest value of the teacher's
+            inputs.
         temperature: T, a positive number.
-        concentrations: of the Dirichlet distribution; samples have them in
-            turn. Smaller ones give targets nearer to a single class.
-        steps: Adam steps for each batch.
-        batch_size: how many are made at once.
-        learning_rate: of Adam, in units of the values.
-        class_similarity: array `(classes, classes)` of numbers 0 to 1 in the
+        concentrations: list of positive numbers, the concentrations of the
+            Dirichlet distribution, which samples take in turn. Smaller ones
+            give targets closer to a single class.
+        steps: integer, Adam steps for each batch.
+        batch_size: integer, how many samples are made at once.
+        learning_rate: positive number, Adam's, in units of the input values.
+        class_similarity: array `(classes, classes)` of numbers from 0 to 1 in
             place of C, for a teacher without a last `Dense` layer.
-        seed: a non-negative integer.
-        folder: where each batch is kept as a file; a run that was interrupted
-            goes on with the first one that is missing.
-        verbose: 1 for a bar of progress, 0 for none.
+        seed: non-negative integer.
+        folder: path of a folder that keeps each batch as a file, so that an
+            interrupted run continues with the first missing one; or None.
+        verbose: 1 for a progress bar, 0 for none.
 
     Returns:
-        `(x, y)`, NumPy arrays: samples, and the class probabilities that were
-        aimed at, of shape `(samples, classes)`.
+        `(x, y)`, NumPy arrays: samples `(samples, ...)`, and their target class
+        probabilities `(samples, classes)`.
 
     Raises:
-        ValueError: the teacher is no Keras model of this kind, gives
-            probabilities without a softmax, its last layer was not found,
-            `folder` holds other samples, or the samples are not finite.
+        ValueError: the teacher is not a Keras model of this kind, or predicts
+            probabilities without a softmax; its last layer was not found;
+            `folder` holds other samples; the samples are not finite.
 
     Example:
     >>> import keras
@@ -138,15 +141,15 @@ def _similarity(given, classes):
     fits = similarity.shape == (classes, classes)
     if not fits or not ((similarity >= 0) & (similarity <= 1)).all():
         raise ValueError(
-            "Argument `class_similarity` must hold numbers 0 to 1, of shape "
-            f"({classes}, {classes}). Received: an array of shape "
+            "Argument `class_similarity` must hold numbers from 0 to 1, of "
+            f"shape ({classes}, {classes}). Received: an array of shape "
             f"{similarity.shape}: {similarity}."
         )
     return similarity
 
 
 def dirichlet_targets(similarity, samples, concentrations, random):
-    """Class probabilities: classes in turn, and concentrations in turn."""
+    """Random class probabilities; classes and concentrations take turns."""
     classes = len(similarity)
     targets = [
         random.dirichlet(

@@ -1,4 +1,4 @@
-"""InputOptimizer: trains a batch of inputs by what a teacher makes of it."""
+"""InputOptimizer: optimizes a batch of inputs by losses on the teacher."""
 
 import keras
 import numpy as np
@@ -21,10 +21,10 @@ class InputOptimizer(keras_compat.Model):
 
     Args:
         teacher, losses, student: as in `Synthesis`.
-        batch_size: how many inputs.
-        value_range: the least and the largest value they may have.
-        jitter: up to how many pixels images are shifted in each step.
-        learning_rate: of Adam.
+        batch_size: how many inputs are optimized at once.
+        value_range: the smallest and the largest value they may have.
+        jitter: the most pixels that images are shifted by in a step.
+        learning_rate: Adam's learning rate.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class InputOptimizer(keras_compat.Model):
         ]
 
     def settings(self, steps, seed):
-        """What else they depend on, beside the targets."""
+        """What the samples depend on besides the targets and the models."""
         losses = [
             _without_names(keras.saving.serialize_keras_object(loss))
             for loss in self._synthesis.losses
@@ -92,12 +92,12 @@ class InputOptimizer(keras_compat.Model):
         """Trains a new batch.
 
         Args:
-            targets: the class probabilities that are wanted.
+            targets: the target class probabilities, `(batch, classes)`.
             steps: how many steps.
-            seed: list of integers, of the first values and the shifts.
+            seed: list of integers, the seed of first values and shifts.
 
         Returns:
-            NumPy array, and the loss of the last step.
+            The samples, a NumPy array, and the loss of the last step.
         """
         random = np.random.default_rng(seed)
         self.samples.assign(
@@ -126,11 +126,11 @@ class InputOptimizer(keras_compat.Model):
             return value, value
 
         value = minimize(self, loss, [self.samples], self.optimizer)
-        # Not "loss": Keras has a mean over the epoch of that name.
+        # Not "loss", which in Keras is a mean over the epoch.
         return {"last_loss": ops.stop_gradient(value)}
 
     def _shifted(self, images):
-        """The images shifted at random, what leaves one side enters another."""
+        """The images, shifted cyclically by a random number of pixels."""
         if not self.jitter:
             return images
         for axis in (1, 2):
@@ -145,7 +145,7 @@ class InputOptimizer(keras_compat.Model):
 
 
 def _without_names(config):
-    """A config without names: Keras counts objects, and names them by it."""
+    """A config without names, as Keras numbers the names of new objects."""
     if isinstance(config, dict):
         return {
             key: _without_names(value)
@@ -185,7 +185,7 @@ def _check_latents(losses):
     names = [loss.name for loss in losses if loss.needs_latents]
     if names:
         raise ValueError(
-            "Samples that are optimized themselves have no latents. Received: "
-            f"losses {names}, which compare with these. Leave them out, or "
-            "train a generator (`DataFreeDistiller`)."
+            "Samples that are optimized directly have no latents. Received: "
+            f"losses {names}, which need latents. Leave them out, or train a "
+            "generator (`DataFreeDistiller`)."
         )

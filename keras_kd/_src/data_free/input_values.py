@@ -1,4 +1,4 @@
-"""What values a teacher's inputs have: arguments that state it."""
+"""Arguments that describe the values of a teacher's inputs."""
 
 from keras_kd._src.arguments import received
 
@@ -8,7 +8,7 @@ def checked_range(value_range):
     pair = isinstance(value_range, (tuple, list)) and len(value_range) == 2
     if not pair or not value_range[0] < value_range[1]:
         raise ValueError(
-            "Argument `value_range` must be the least and the largest value "
+            "Argument `value_range` must be the smallest and the largest value "
             "of the teacher's inputs, such as `(0.0, 1.0)`. "
             f"{received('value_range', value_range)}"
         )
@@ -19,8 +19,8 @@ def check_one_stated(value_range, statistics):
     """Raises a `ValueError` unless exactly one of the two is given."""
     if (value_range is None) == (statistics is None):
         raise ValueError(
-            "State what values the teacher's inputs have, by one of "
-            "`value_range`, such as (0.0, 1.0), and `statistics`, their mean "
+            "Give either `value_range`, the smallest and largest value of the "
+            "teacher's inputs, such as (0.0, 1.0), or `statistics`, their mean "
             "and standard deviation, such as (0.0, 1.0). Received: "
             f"value_range={value_range}, statistics={statistics}."
         )

@@ -1,4 +1,4 @@
-"""Inversion (DeepInversion): images with the statistics that a teacher kept."""
+"""DeepInversion: images that match a teacher's moving statistics."""
 
 import numpy as np
 
@@ -32,48 +32,52 @@ def invert(
     folder=None,
     verbose=1,
 ):
-    """DeepInversion: images of given classes, as the teacher has seen them.
+    """DeepInversion: images of given classes, optimized by the teacher.
 
-    For teachers with `BatchNormalization`, whose moving statistics say much
-    about the data; the clearest images of all these ways, and the slowest:
-    each batch is optimized for itself. With `student`, its adaptive form (ADI)
-    makes images that this student, in inference mode, does not know yet:
-    train it, call again with another `folder` and seed, and so on.
+    For teachers with `BatchNormalization`, whose moving statistics tell much
+    about the data. It gives the clearest images of these methods, but is the
+    slowest, as each batch is optimized from noise. With a `student`, its
+    adaptive form (ADI) makes images on which this student, in inference mode,
+    still differs from the teacher: train the student, call this again with
+    another `folder` and seed, and repeat.
 
         x = argmin cross-entropy(class, softmax(teacher(x)))
                    + 10 * BatchNormMatching + 0.1 * TotalVariation
                    + 0.01 * SquaredNorm
                    + 0.2 * (-JensenShannon(teacher, student) at T = 3)
 
-    In the paper, on CIFAR-10: 95.42 % for a ResNet-18, of a ResNet-34 of
-    95.42, with 2,000 steps a batch.
+    In the paper, on CIFAR-10, a ResNet-18 student reached 95.42 % with a
+    ResNet-34 teacher of 95.42 %, with 2,000 steps for each batch.
 
     Args:
-        teacher: a built Keras model of one input and one output
+        teacher: a built Keras model with one input and one output
             `(batch, classes)`.
-        samples: how many to make, of all classes alike.
-        value_range: the least and the largest value of the teacher's inputs.
-        losses: list of synthesis losses; the sum above by default, without
-            the two of images if the inputs are none.
-        student: a Keras model, for the adaptive form.
-        steps: Adam steps for each batch.
-        batch_size: how many are made at once; the statistics are over these,
-            so 64 or more.
-        learning_rate: of Adam, in units of the values.
-        jitter: images are shifted at random in each step, by up to so many
-            pixels; 0 for none.
-        seed: a non-negative integer.
-        folder: where each batch is kept as a file; a run that was interrupted
-            goes on with the first one that is missing.
-        verbose: 1 for a bar of progress, 0 for none.
+        samples: integer, how many samples to make, the same number of each
+            class.
+        value_range: pair of the smallest and largest value of the teacher's
+            inputs.
+        losses: list of synthesis losses; by default the sum above, for inputs
+            that are not images without TotalVariation and SquaredNorm.
+        student: a Keras model, for the adaptive form; or None.
+        steps: integer, Adam steps for each batch.
+        batch_size: integer, how many samples are made at once; 64 or more, as
+            the statistics are taken over these.
+        learning_rate: positive number, Adam's, in units of the input values.
+        jitter: integer, the most pixels by which images are shifted at random
+            in each step; 0 for none.
+        seed: non-negative integer.
+        folder: path of a folder that keeps each batch as a file, so that an
+            interrupted run continues with the first missing one; or None.
+        verbose: 1 for a progress bar, 0 for none.
 
     Returns:
-        `(x, labels)`, NumPy arrays: samples, and the classes aimed at.
+        `(x, labels)`, NumPy arrays: samples `(samples, ...)`, and their target
+        classes, integers `(samples,)`.
 
     Raises:
-        ValueError: the teacher has no `BatchNormalization` (with the losses
-            by default) or is of another kind, no loss looks at `student`,
-            `folder` holds other samples, or the samples are not finite.
+        ValueError: the teacher has no `BatchNormalization` (for the default
+            losses), or is not a model of this kind; no loss uses `student`;
+            `folder` holds other samples; the samples are not finite.
 
     Example:
     >>> import keras
@@ -125,7 +129,7 @@ def _check_student(losses, student):
     check_losses(losses)
     if student is not None and not any(loss.needs_student for loss in losses):
         raise ValueError(
-            "None of the losses looks at the student. Received: losses "
+            "None of the losses uses the student. Received: losses "
             f"{[loss.name for loss in losses]}, student={student.name!r}. Add "
             "a `Disagreement`, or leave the student out."
         )

@@ -1,4 +1,4 @@
-"""What ties samples to the numbers that a generator makes them from."""
+"""Synthesis losses that relate samples to the generator's latents."""
 
 import keras
 from keras import ops
@@ -9,14 +9,15 @@ from keras_kd._src.specs import same_shape
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class LatentDiversity(SynthesisLoss):
-    """Diversity loss of KegNet: unlike latents give unlike samples.
+    """Diversity loss of KegNet: different latents give different samples.
 
-    Against a generator that makes few images of each class.
+    It prevents a generator that makes only a few images of each class.
 
         value = exp(-mean over pairs of mean (z_i - z_j)^2 * mean |x_i - x_j|)
 
-    The mean is over pairs of neighbours in the batch, whose order is random:
-    the same mean in expectation, at a batch's cost instead of its square.
+    The mean is over neighboring pairs in the batch, whose order is random. In
+    expectation it equals the mean over all pairs, but its cost grows only
+    linearly with the batch size.
 
     Args:
         weight: 1 in KegNet on MNIST, 10 on Fashion-MNIST.
@@ -50,19 +51,19 @@ def _shifted(rows):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class LatentReconstruction(SynthesisLoss):
-    """Decoder loss of KegNet: the latents can be read from a sample.
+    """Decoder loss of KegNet: a decoder finds the latents of a sample.
 
         value = mean (decoder(samples) - latents)^2
 
     Args:
-        decoder: a Keras model, from samples to latents; it is trained with
-            the generator.
+        decoder: a built Keras model from samples to latents; it is trained
+            with the generator.
         weight: usual value 1.
         name: the name in the logs.
 
     Raises:
-        ValueError: `decoder` is no built Keras model, or in a batch makes
-            what is not of the latents' shape.
+        ValueError: `decoder` is not a built Keras model, or its output doesn't
+            have the latents' shape.
 
     Example:
     >>> decoder = keras.Sequential([
@@ -95,7 +96,7 @@ class LatentReconstruction(SynthesisLoss):
         found = self.decoder(batch.samples, training=True)
         if not same_shape(found.shape, batch.latents.shape):
             raise ValueError(
-                f"The decoder {self.decoder.name!r} must make latents again. "
+                f"The decoder {self.decoder.name!r} must output latents. "
                 f"Received: values of shape {tuple(found.shape)}, expected "
                 f"{tuple(batch.latents.shape)}. Give it an output of that "
                 "shape."

@@ -1,4 +1,4 @@
-"""Data-free distillation by a generator, with the settings of the papers."""
+"""Data-free distillation with a generator, in the settings of the papers."""
 
 import math
 
@@ -15,15 +15,16 @@ from keras_kd._src.losses.soft_targets import SoftTargets
 
 
 def dafl(teacher, student, generator, **settings):
-    """DAFL: samples of which the teacher is sure, of all classes alike.
+    """DAFL: generates samples on which the teacher is confident.
 
-    The first such method, without an adversary: the student does not change
-    what is made. One step of each in a round; the losses are `ClassCertainty`
-    (1), `ClassBalance` (5 of base 10, so 2.17) and `FeatureActivation` (0.1),
-    the weights of the authors' code on MNIST.
+    Data-free learning of student networks was the first such method. It is not
+    adversarial: the student doesn't influence the samples. A round has one step
+    of generator and student. The losses are `ClassCertainty` (weight 1),
+    `ClassBalance` (5 with base 10, so 2.17) and `FeatureActivation` (0.1), as
+    in the authors' code on MNIST.
 
-    Usual: batches of 512; Adam of 2e-3 for the student and 2e-2 to 2e-1 for
-    the generator.
+    Usual settings: batches of 512; Adam with 2e-3 for the student, and 2e-2 to
+    2e-1 for the generator.
 
     Args:
         teacher: a built Keras model of one output `(batch, classes)`.
@@ -64,14 +65,15 @@ def dafl(teacher, student, generator, **settings):
 
 
 def dfad(teacher, student, generator, **settings):
-    """DFAD: samples on which student and teacher are furthest apart.
+    """DFAD: generates samples on which student and teacher differ most.
 
-    The strongest of the early methods on small images, and simple: generator
-    and student play against each other with the mean absolute difference of
-    their logits. Five steps of the student in a round.
+    Data-free adversarial distillation is simple, and the strongest of the early
+    methods on small images. The generator maximizes the mean absolute
+    difference of both models' logits, and the student minimizes it. A round has
+    five steps of the student.
 
-    Usual: batches of 256 to 512; SGD of 0.01 with momentum 0.9 for the
-    student, Adam of 1e-3 for the generator.
+    Usual settings: batches of 256 to 512; SGD with 0.01 and momentum 0.9 for
+    the student, Adam with 1e-3 for the generator.
 
     Args:
         teacher: a built Keras model of one output `(batch, classes)`.
@@ -107,14 +109,16 @@ def dfad(teacher, student, generator, **settings):
 
 
 def zskt(teacher, student, generator, **settings):
-    """ZSKT: as DFAD, by KL divergence, with ten steps of the student.
+    """ZSKT: like DFAD, with the KL divergence and ten steps of the student.
 
-    The paper adds attention transfer (weight 250 on CIFAR-10), which it says
-    gives about 2 % of accuracy there: pass it in `transfers`, with
-    `SoftTargets(temperature=1.0)`, as `Transfer(AttentionTransfer(), ...)`.
+    The paper on zero-shot knowledge transfer adds attention transfer (weight
+    250 on CIFAR-10), which it says gives about 2 % of accuracy there: pass
+    `Transfer(AttentionTransfer(), ...)` in `transfers`, together with
+    `SoftTargets(temperature=1.0)`.
 
-    Usual: batches of 128; Adam of 2e-3 for the student and 1e-3 for the
-    generator, both with a cosine decay, gradients clipped to the norm 5.
+    Usual settings: batches of 128; Adam with 2e-3 for the student and 1e-3 for
+    the generator, both with a cosine decay, and gradients clipped to a norm of
+    5.
 
     Args:
         teacher: a built Keras model of one output `(batch, classes)`.
@@ -151,23 +155,24 @@ def zskt(teacher, student, generator, **settings):
 
 
 def kegnet(teacher, student, generator, decoder, *, diversity=1.0, **settings):
-    """KegNet: samples of given classes, from which a decoder reads latents.
+    """KegNet: generates samples of given classes, with varied latents.
 
-    The generator is conditioned on the class; a decoder must find the latents
-    in the sample, and unlike latents must give unlike samples. The paper
-    trains five generators first and the student afterwards; here both are
-    trained at once, which needs no samples to be kept. Average several runs'
-    students, or train one on the samples of several (`generate`), for the rest.
+    The generator is conditioned on the class. A decoder must find the latents
+    of each sample, and different latents must give different samples. The paper
+    first trains five generators, then the student on the samples of all. Here a
+    generator and the student are trained together, so no samples are stored. To
+    use several generators, average the students of several runs, or train one
+    student on samples from several (`generate`).
 
-    Usual: batches of 256; Adam of 1e-3 for the generator, 1e-4 for the
-    student.
+    Usual settings: batches of 256; Adam with 1e-3 for the generator and 1e-4
+    for the student.
 
     Args:
         teacher: a built Keras model of one output `(batch, classes)`.
         student: a Keras model that takes the same inputs.
-        generator: of two inputs, latents and one-hot classes, such as
-            `image_generator(..., classes=10)`.
-        decoder: a Keras model, from samples to latents.
+        generator: a generator with two inputs, latents and one-hot classes,
+            such as `image_generator(..., classes=10)`.
+        decoder: a built Keras model from samples to latents.
         diversity: weight of `LatentDiversity`; 1 on MNIST, 10 on
             Fashion-MNIST.
         **settings: of `DataFreeDistiller`, in the place of the paper's.

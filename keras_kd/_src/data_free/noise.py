@@ -1,4 +1,4 @@
-"""Random inputs: the baseline of distillation without data."""
+"""noise: random inputs, the baseline of data-free distillation."""
 
 import keras
 import numpy as np
@@ -11,34 +11,36 @@ from keras_kd._src.specs import known_inputs
 def noise(
     teacher_or_shape, samples, *, value_range=None, statistics=None, seed=0
 ):
-    """Random inputs, the baseline of all that is made without data.
+    """Random inputs, the baseline of data-free distillation.
 
-    A method that is not better than noise has found nothing in the teacher. On
-    images noise teaches little. On rows of a table the range of each feature
-    may be all that is needed, or the teacher may see a single class in it
-    (`examples/forest_without_data.py` has both): count its classes.
+    A method that is not better than noise has extracted nothing from the
+    teacher. For images, students trained on noise are poor. For tabular data,
+    the range of each feature may be all that is needed; or the teacher may
+    predict a single class for all noise (`examples/forest_without_data.py`
+    shows both), so count the predicted classes first.
 
         x ~ U[low, high)             with `value_range=(low, high)`
         x ~ N(mean, deviation^2)     with `statistics=(mean, deviation)`
 
     Args:
-        teacher_or_shape: a Keras model of one input whose sizes are known, or
-            the shape of a sample, without the batch, such as `(28, 28, 1)`.
-        samples: how many are drawn.
-        value_range: pair of the least and the largest value. Each is a
-            number, or an array that broadcasts to a sample: of shape
-            `(features,)` for rows of a table.
-        statistics: in its place, pair of mean and standard deviation,
-            likewise.
-        seed: of the random numbers, an integer.
+        teacher_or_shape: a Keras model with one input whose sizes are known;
+            or the shape of a sample without the batch axis, such as
+            `(28, 28, 1)`.
+        samples: integer, how many samples are drawn.
+        value_range: pair of the smallest and the largest value. Each is a
+            number, or an array that broadcasts to a sample, such as one of
+            shape `(features,)` for tabular data.
+        statistics: instead of it, pair of mean and standard deviation, in the
+            same form.
+        seed: integer, the seed of the random numbers.
 
     Returns:
         float32 NumPy array of shape `(samples, ...)`.
 
     Raises:
         ValueError: not exactly one of `value_range` and `statistics` is
-            given, they are no pair, not finite, of another shape or in the
-            wrong order, or the shape of a sample is not known.
+            given; it is not a pair, not finite, of another shape, or in the
+            wrong order; the shape of a sample is not known.
 
     Example:
     >>> ages_and_incomes = noise(
@@ -48,8 +50,8 @@ def noise(
     ((100, 2), True)
 
     Reference: the baseline of Chen et al., 2019, "Data-Free Learning of
-    Student Networks", arXiv 1904.01186, and of Fang et al., 2019,
-    "Data-Free Adversarial Distillation", arXiv 1912.11006.
+    Student Networks", arXiv 1904.01186, and Fang et al., 2019, "Data-Free
+    Adversarial Distillation", arXiv 1912.11006.
     """
     shape = _sample_shape(teacher_or_shape)
     samples = integer(samples, "samples")
@@ -58,7 +60,7 @@ def noise(
 
 
 def noise_source(shape, value_range, statistics):
-    """A function of a NumPy generator and a count, after all checks."""
+    """A function of a NumPy generator and a count that draws samples."""
     check_one_stated(value_range, statistics)
     if value_range is not None:
         low, high = _pair(value_range, "value_range", shape)
@@ -97,8 +99,8 @@ def _check_values(fine, name, values, expected):
     if not np.all(fine):
         raise ValueError(
             f"Argument `{name}` must hold {expected}, for each feature. "
-            f"Received: {name}={values!r}. A feature of one value has no "
-            "range: set it afterwards."
+            f"Received: {name}={values!r}. If a feature has only one value, "
+            "give it any range, and set it in the samples afterwards."
         )
 
 
@@ -113,6 +115,6 @@ def _sample_shape(teacher_or_shape):
             "Random inputs are drawn for a model of one input whose sizes are "
             f"known. Received: the model {teacher_or_shape.name!r}, which "
             f"takes {taken if taken is not None else 'inputs of open sizes'}. "
-            "Give the shape of a sample in its place."
+            "Give the shape of a sample instead."
         )
     return tuple(inputs[0].shape[1:])

@@ -1,4 +1,4 @@
-"""RepeatedBatch: data for steps that make their samples themselves."""
+"""RepeatedBatch: data for steps that make their own samples."""
 
 import keras
 
@@ -7,12 +7,12 @@ class RepeatedBatch(keras.utils.PyDataset):
     """The same batch in each step.
 
     Args:
-        batch: an array, such as the targets of what a step makes, or of its
-            size alone.
-        steps: how many.
+        batch: an array, such as the targets of a step's samples, or one that
+            only has their number of rows.
+        steps: how many steps.
     """
 
-    holds_samples = False  # Nothing is to be built from it.
+    holds_samples = False  # So no model is built from it.
 
     def __init__(self, batch, steps):
         super().__init__()

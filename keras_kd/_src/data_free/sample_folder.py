@@ -1,4 +1,4 @@
-"""Batches of samples, made one after the other, and kept in a folder."""
+"""Batches of samples, made one after the other and stored in a folder."""
 
 import pathlib
 import zipfile
@@ -19,9 +19,9 @@ def make_batches(optimizer, targets, *, steps, seed, folder, verbose):
 
     Args:
         optimizer: an `InputOptimizer`.
-        targets: array (samples, classes), of whole batches.
-        steps: of each batch.
-        seed: an integer; each batch has a seed of its own.
+        targets: array `(samples, classes)`, of whole batches.
+        steps: steps for each batch.
+        seed: an integer, from which each batch gets a seed of its own.
         folder: path, or None.
         verbose: whether to show progress.
 
@@ -52,15 +52,15 @@ def make_batches(optimizer, targets, *, steps, seed, folder, verbose):
 
 
 def _run_of(optimizer, targets, steps, seed):
-    """What a batch depends on, as 32 bytes."""
+    """A fingerprint of all that a batch depends on, 32 bytes."""
     texts = [repr(optimizer.settings(steps, seed)).encode()]
     models = optimizer.models
     return digest(texts, [targets, *map(fingerprint, models)])
 
 
 def _kept(path, run, like):
-    """The samples of a batch that was made before; None if there are none."""
-    if not zipfile.is_zipfile(path):  # None yet, or half a file.
+    """The samples and loss of a batch that was stored, or None for both."""
+    if not zipfile.is_zipfile(path):  # No file yet, or half of one.
         return None, None
     damaged = f"The file {str(path)!r} is damaged. Remove it."
     with opened_arrays(path, damaged) as read:

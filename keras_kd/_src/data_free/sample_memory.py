@@ -1,4 +1,4 @@
-"""SampleMemory: some of the samples that a generator made before."""
+"""SampleMemory: samples that a generator made earlier."""
 
 import keras
 from keras import ops
@@ -8,12 +8,12 @@ from keras_kd._src.backend import part_of_replica
 
 
 class SampleMemory(keras.layers.Layer):
-    """A ring of earlier samples, of which a step draws some at random.
+    """A ring buffer of earlier samples, from which steps draw at random.
 
     Args:
-        shape: of one sample.
-        size: how many it holds.
-        replay: how many are written in a step, and how many drawn.
+        shape: the shape of one sample.
+        size: how many samples it holds.
+        replay: how many samples a step writes, and how many it draws.
         seed: a `keras.random.SeedGenerator`.
     """
 
@@ -34,10 +34,10 @@ class SampleMemory(keras.layers.Layer):
         self.built = True
 
     def exchange(self, samples):
-        """Writes the first of these samples, and returns as many of all.
+        """Writes the first of these samples, and returns as many stored ones.
 
-        Of several replicas (TensorFlow), all write the first of all samples,
-        and each gets its part of what is drawn.
+        With several replicas (TensorFlow), all write the same first samples of
+        all, and each gets its part of those that are drawn.
         """
         (samples,) = of_all_replicas(samples)
         written = ops.convert_to_tensor(self.written)
@@ -49,7 +49,8 @@ class SampleMemory(keras.layers.Layer):
                 ops.cast(samples[: self.replay], self.samples.dtype),
             )
         )
-        # Before the variable changes: on PyTorch `written` is the same memory.
+        # Computed before the variable changes, as on PyTorch `written` shares
+        # its memory.
         known = ops.minimum(written + self.replay, self.size)
         self.written.assign_add(self.replay)
         drawn = keras.random.uniform((self.replay,), seed=self.seed)

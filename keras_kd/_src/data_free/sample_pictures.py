@@ -1,4 +1,4 @@
-"""Looking at samples: a sheet of pictures by class, and one an epoch."""
+"""Pictures of samples: a sheet by class, and a callback for each epoch."""
 
 import importlib.util
 import pathlib
@@ -15,29 +15,30 @@ GAP = 2  # White pixels between two pictures.
 
 
 def sample_sheet(x, classes, *, columns=10, value_range=None):
-    """One picture of many samples: a row for each class.
+    """One picture of many samples, with a row for each class.
 
-    To see what a generator or an inversion makes: images that are alike
-    within a row are a generator that has collapsed, an empty row is a class
-    that is never made.
+    Use it to check the samples of a generator or of an inversion. If all images
+    in a row look alike, the generator has collapsed; an empty row is a class of
+    which there are no samples.
 
     Args:
-        x: images of shape `(samples, height, width, channels)` of 1 or 3
+        x: images of shape `(samples, height, width, channels)` with 1 or 3
             channels (channels first if that is Keras' data format), or
             `(samples, height, width)`.
-        classes: the class of each, integers of shape `(samples,)`, or scores
-            `(samples, classes)`, of which the largest counts, such as the
-            teacher's logits.
-        columns: how many samples of a class are shown, the first ones.
-        value_range: pair of the values that are black and white; the least
-            and the largest value of `x` by default.
+        classes: each sample's class, integers of shape `(samples,)`; or scores
+            `(samples, classes)`, such as the teacher's logits, whose largest
+            is the class.
+        columns: integer, how many samples of a class are shown at most.
+        value_range: pair of the values shown as black and white; by default
+            the smallest and the largest value of `x`.
 
     Returns:
-        uint8 NumPy array `(rows, columns, channels)` of pixels, channels
-        last, with white lines between the images; what is missing is white.
+        uint8 NumPy array `(rows, columns, channels)` of pixels, channels last,
+        with white lines between the images, and white for missing ones.
 
     Raises:
-        ValueError: `x` holds no images, or `classes` are not one a sample.
+        ValueError: `x` does not hold images, or `classes` doesn't have one
+            entry for each sample.
 
     Example:
     >>> x = np.random.default_rng(0).uniform(size=(6, 8, 8, 1))
@@ -62,24 +63,25 @@ def sample_sheet(x, classes, *, columns=10, value_range=None):
 
 
 class SamplePictures(keras.callbacks.Callback):
-    """Writes a picture of what a generator makes, after each epoch.
+    """Writes a picture of generated samples after each epoch.
 
-    For `DataFreeDistiller.fit`, on images: `epoch_0001.png` and so on in a
-    folder, each a `sample_sheet` with a row for each class that the teacher
-    sees. The latents are the same in each epoch. Needs Pillow.
+    For `DataFreeDistiller.fit` with images. It writes `epoch_0001.png` and so
+    on into a folder, each a `sample_sheet` with a row for each class that the
+    teacher predicts. The latents are the same in each epoch. It needs Pillow.
 
     Args:
-        folder: path of the folder, which is made if it is not there.
-        columns: how many samples of a class are shown.
-        samples: how many are made for a picture; by default ten times as many
-            as there is room for, as not every class is made as often.
-        value_range: pair of the values that are black and white; the least
-            and the largest value that are made by default.
-        seed: of the latents, an integer.
+        folder: path of the folder, which is created if it is missing.
+        columns: integer, how many samples of a class are shown.
+        samples: integer, how many samples are generated for a picture; by
+            default ten times as many as it can show, as some classes are
+            generated less often than others.
+        value_range: pair of the values shown as black and white; by default
+            the smallest and the largest value generated.
+        seed: integer, the seed of the latents.
 
     Raises:
         ValueError: Pillow is missing; in `fit`, the model has no generator,
-            or what that makes are no images.
+            or its samples are not images.
 
     Example:
     >>> import tempfile
@@ -110,7 +112,7 @@ class SamplePictures(keras.callbacks.Callback):
         generator = getattr(self.model, "generator", None)
         if generator is None:
             raise ValueError(
-                "SamplePictures shows what a generator makes. Received: `fit` "
+                "SamplePictures shows a generator's samples. Received: `fit` "
                 f"of {self.model.name!r}, a {type(self.model).__name__}. Use "
                 "it with a `data_free.DataFreeDistiller`."
             )
@@ -118,7 +120,7 @@ class SamplePictures(keras.callbacks.Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def on_epoch_end(self, epoch, logs=None):
-        # Only this property brings the weights up to date on JAX.
+        # On JAX the weights are updated by reading this property.
         model = self.model
         teacher = model.teacher
         samples = self.samples or 10 * self.columns * teacher.output_shape[-1]
@@ -163,7 +165,8 @@ def _classes(classes, samples):
     if classes.shape != (samples,) or not whole or classes.min() < 0:
         raise ValueError(
             f"Argument `classes` must be {samples} class numbers from 0 on, "
-            "one a sample, or scores of shape (samples, classes). Received: "
+            "one for each sample, or scores of shape (samples, classes). "
+            "Received: "
             f"an array of shape {classes.shape} and type {classes.dtype}."
         )
     return classes, int(classes.max()) + 1

@@ -1,4 +1,4 @@
-"""Synthesis: what samples that are made up lose, seen by the models."""
+"""Synthesis: the losses of synthetic samples, from teacher and student."""
 
 import contextlib
 import copy
@@ -23,9 +23,9 @@ class Synthesis:
     """Runs teacher and student on samples, and sums the losses.
 
     Args:
-        teacher: a built Keras model of one output, (batch, classes).
+        teacher: a built Keras model with one output `(batch, classes)`.
         losses: list of `SynthesisLoss`.
-        student: a Keras model; None if no loss looks at it.
+        student: a Keras model; None if no loss uses it.
         student_training: whether the student runs in training mode.
     """
 
@@ -38,7 +38,7 @@ class Synthesis:
             )
         self.student_training = student_training
         self.classes = _classes(teacher)
-        # Copies: a loss remembers the layers of the one teacher that it reads.
+        # Copies, as a loss stores the layers of the teacher that it reads.
         losses = [copy.copy(loss) for loss in losses]
         self.teacher, self.losses, self.student = teacher, losses, student
         self.names = distinct(loss.name for loss in losses)
@@ -57,12 +57,12 @@ class Synthesis:
             self._student_logits = _logits_tap(student)
 
     def run(self, samples, latents=None, targets=None):
-        """Runs the models; what they write to their variables is dropped.
+        """Runs the models without updating their variables.
 
         Args:
-            samples: shape (batch, ...).
-            latents: what the generator was given.
-            targets: the class probabilities that are wanted.
+            samples: shape `(batch, ...)`.
+            latents: the generator's latents.
+            targets: the target class probabilities.
 
         Returns:
             `SyntheticBatch`.
@@ -71,7 +71,7 @@ class Synthesis:
             _, features = run_tapped(
                 self.teacher, samples, self._taps, training=False
             )
-        learned = None
+        student_logits = None
         if self.needs_student:
             tap = self._student_logits
             with unchanged(self.student):
@@ -81,14 +81,18 @@ class Synthesis:
                     [tap],
                     training=self.student_training,
                 )
-            learned = found[tap.text]
-        taught = features[self._logits.text]
+            student_logits = found[tap.text]
         return SyntheticBatch(
-            samples, taught, learned, features, latents, targets
+            samples,
+            features[self._logits.text],
+            student_logits,
+            features,
+            latents,
+            targets,
         )
 
     def logits(self, samples):
-        """The teacher's logits alone, outside of a step."""
+        """Only the teacher's logits, outside of a training step."""
         with no_gradient(), unchanged(self.teacher):
             _, features = run_tapped(
                 self.teacher, samples, [self._logits], training=False
@@ -96,7 +100,7 @@ class Synthesis:
         return features[self._logits.text]
 
     def values(self, batch):
-        """The weighted value of each loss, for a `SyntheticBatch` batch."""
+        """The weighted value of each loss for a `SyntheticBatch`."""
         return [loss(batch) for loss in self.losses]
 
 
@@ -112,7 +116,7 @@ def check_losses(losses):
 
 
 def check_differentiable(teacher):
-    """Raises a `ValueError` unless samples can be trained through it."""
+    """Raises a `ValueError` unless the teacher has a gradient for samples."""
     layers = all_layers(teacher) if isinstance(teacher, keras.Model) else []
     if not layers or any(isinstance(one, FunctionTeacher) for one in layers):
         raise ValueError(
@@ -141,7 +145,7 @@ def _classes(teacher):
 
 
 def _logits_tap(model):
-    """Where a model's logits are: before a last softmax, if it has one."""
+    """The tap of a model's logits: before its last softmax, if it has one."""
     tap = Tap("")
     name = activation_at(model, tap, input_spec(model))
     return tap.before_activation() if name in PROBABILITIES else tap

@@ -1,4 +1,4 @@
-"""SynthesisLoss: what samples that are made up are to be like."""
+"""SynthesisLoss: base class of losses that train synthetic samples."""
 
 from typing import Any
 from typing import NamedTuple
@@ -10,17 +10,18 @@ from keras_kd._src.naming import snake_case
 
 
 class SyntheticBatch(NamedTuple):
-    """A batch that was made up, and what the models make of it.
+    """A batch of synthetic samples, with the models' outputs for them.
 
-    What the losses by which samples are made are given.
+    A `SynthesisLoss` gets it in `call`.
 
     Attributes:
-        samples: shape `(batch, ...)`.
+        samples: the synthetic samples, shape `(batch, ...)`.
         teacher_logits: shape `(batch, classes)`.
-        student_logits: the same of the student; None if no loss needs them.
+        student_logits: shape `(batch, classes)`; None if no loss needs them.
         features: dict, tap text -> the teacher's features there.
-        latents: what the generator was given, shape `(batch, latent_size)`.
-        targets: the class probabilities that are wanted, or None.
+        latents: the generator's latents, shape `(batch, latent_size)`, or
+            None.
+        targets: the target class probabilities `(batch, classes)`, or None.
 
     Example:
     >>> from keras import ops
@@ -38,20 +39,20 @@ class SyntheticBatch(NamedTuple):
 
 
 class SynthesisLoss:
-    """Base class of the losses by which samples are made without data.
+    """Base class of the losses that train synthetic samples, without data.
 
-    A generator, or the samples themselves, are trained to lower the weighted
-    sum of some of these; to write one, implement `call`. A positive weight
-    says how much it counts.
+    A generator, or the samples themselves, are trained to minimize the weighted
+    sum of such losses. To write one, implement `call`, and `taps` if it reads
+    features of the teacher.
 
     Args:
-        weight: non-negative number.
-        name: the name in the logs; that of the class by default.
+        weight: non-negative number, the loss's factor in the sum.
+        name: the name in the logs; by default that of the class.
 
     Attributes:
-        needs_student: whether it looks at the student's logits.
-        needs_targets: whether it looks at the wanted class probabilities.
-        needs_latents: whether it looks at what a generator was given.
+        needs_student: whether it uses the student's logits.
+        needs_targets: whether it uses the target class probabilities.
+        needs_latents: whether it uses the generator's latents.
         layers: Keras layers that are trained with the generator.
 
     Raises:
@@ -77,22 +78,21 @@ class SynthesisLoss:
         self.name = name or snake_case(type(self).__name__)
 
     def taps(self, teacher):
-        """The texts of the taps at which it reads the teacher.
+        """The taps at which the loss reads the teacher's features.
 
         Args:
             teacher: a Keras model.
 
         Returns:
-            List of texts; `call` finds the features by them.
+            List of tap texts, which are the keys of `features` in `call`.
         """
         return []
 
     def call(self, batch):
-        """Its value for a batch.
+        """The loss's value for a batch, without its weight.
 
         Args:
-            batch: a tuple of `samples`, `teacher_logits`, `student_logits`,
-                `features` (by tap), `latents` and `targets`.
+            batch: a `SyntheticBatch`.
 
         Returns:
             A scalar.

@@ -1,4 +1,4 @@
-"""Finds what the losses need of a teacher: its head, its normalizations."""
+"""Finds the layers of a teacher that losses need: its head and others."""
 
 import keras
 
@@ -13,7 +13,7 @@ HEADS = (
 
 
 def paths_of(layer, kind, prefix=""):
-    """Pairs of a path and a layer, of each layer of a kind below this one."""
+    """Pairs of path and layer, of all layers of a kind inside a layer."""
     found = []
     for child in sublayers(layer):
         path = prefix + child.name
@@ -28,7 +28,7 @@ def find_head(teacher):
     """The path and the layer that makes the teacher's logits.
 
     Raises:
-        ValueError: the last layer with a kernel does not make the classes.
+        ValueError: the last layer with a kernel does not output the classes.
     """
     found = paths_of(teacher, HEADS)
     path, head = found[-1] if found else (None, None)
