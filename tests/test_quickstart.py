@@ -51,9 +51,9 @@ def test_quickstart_tells_what_it_does_and_what_came_out(tmp_path):
     printed = result.stdout.splitlines()
     told = [
         "Handwritten digits, on ",
-        "teacher: a large network learns from 1000 labels",
+        "teacher: a large network, trained on 1000 labels",
         "1/4 teacher, seed 0: accuracy ",
-        "student alone: a small network learns from 50 labels",
+        "student alone: a small network, trained on 50 labels",
         "2/4 student alone, seed 0: accuracy ",
         "student distilled: ",
         "3/4 student distilled, seed 0: accuracy ",

@@ -1,1 +1,1 @@
-"""Whether a distillation was worth it: ways to train, compared."""
+"""Comparisons of training methods: was distillation worth it?"""

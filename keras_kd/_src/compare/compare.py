@@ -1,4 +1,4 @@
-"""compare: was it worth it? The teacher, the student alone and distilled."""
+"""compare: measures whether distillation was worth it."""
 
 import contextlib
 import pathlib
@@ -22,7 +22,7 @@ from keras_kd._src.compare.records import Records
 from keras_kd._src.compare.records import described
 from keras_kd._src.compare.records import without_numbers
 from keras_kd._src.compare.report import ComparisonReport
-from keras_kd._src.compare.scores import Examiner
+from keras_kd._src.compare.scores import Evaluator
 from keras_kd._src.compare.statistics import metric_text
 from keras_kd._src.compare.training import Progress
 from keras_kd._src.compare.training import Run
@@ -59,11 +59,11 @@ def compare(
     folder=None,
     verbose=1,
 ):
-    """Was distillation worth it? Trains in several ways, and reports.
+    """Measures whether distillation was worth it, and reports.
 
-    The teacher, the student alone, the student distilled (Hinton's soft
-    targets) and further ways get the same budget, over several seeds, and are
-    measured on the same test data:
+    It trains the teacher, the student alone, the student distilled (with
+    Hinton's soft targets), and in any further ways you give, all with the same
+    budget and several seeds. All are measured on the same test data:
 
         report = keras_kd.compare(
             teacher,
@@ -76,69 +76,69 @@ def compare(
         print(report)
         report.to_html("report.html")
 
-    With a seed, the students of all ways start from the same weights and, of
-    arrays, see the samples in the same order; nothing else is shared between
-    runs, and the order of ways changes nothing. The last step is tested: none
-    is chosen by the test data. What is reported is described in
-    `ComparisonReport`.
+    With the same seed, the students of all ways start from the same weights
+    and, with arrays, get the samples in the same order. Runs share nothing
+    else, so the order of ways doesn't matter. The weights of the last step are
+    tested; none is chosen by the test data. `ComparisonReport` describes what
+    is reported.
 
-    With a `folder`, each finished run is kept there. When it was interrupted,
-    run the same program again: only the unfinished runs are made, and the
-    result is that of a comparison that was not interrupted. Seeds and ways may
-    be added. A folder of other data, models or settings is refused, as far as
-    they can be told apart: a function's code can't be.
+    With a `folder`, each finished run is kept there. After an interruption, run
+    the same program again: only unfinished runs are made, and the result is
+    that of an uninterrupted comparison. Seeds and ways may be added. A folder
+    of a comparison with other data, models or settings is refused, as far as
+    these can be compared; a change in a function's code is not noticed.
 
     Args:
         teacher: a trained Keras model, or another trained teacher that a
             `Distiller` takes and that predicts the test data; or a function
-            without arguments that builds a model, which is then trained for
-            each seed, with the same settings.
+            without arguments that builds a Keras model, which is then trained
+            for each seed, with the same settings.
         build_student: function without arguments that returns a new, built
             Keras model. Its weights are drawn with the seed of the run.
-        train_data: `(x, y)` or `(x, y, sample_weight)`, or what else `fit`
-            takes and can be read again; or a function of the seed that returns
-            it, called for each run. Data that shuffles by a state of its own
-            (a `tf.data.Dataset`, a `DataLoader`) needs such a function to be
-            the same in each way and after an interruption.
+        train_data: `(x, y)` or `(x, y, sample_weight)`, or any other data that
+            `fit` takes and that can be read again; or a function of the seed
+            that returns it, called for each run. Data that shuffles with a
+            state of its own (a `tf.data.Dataset`, a `DataLoader`) needs such a
+            function to be the same for all ways and after an interruption.
         test_data: `(x, y)`, or a data set of such batches in a fixed order.
-            Labels are classes, one-hot vectors, yes and no (0 and 1), or
-            numbers.
+            Labels are class numbers, one-hot vectors, 0 and 1 for binary
+            classification, or real numbers for regression.
         compile: function without arguments that returns the arguments of
             `compile`, a dict with `"optimizer"`, `"loss"`, ...; called for
-            each run, so that no optimizer has a past.
-        epochs: the budget, for how many epochs each student is trained; or
-        steps: for how many steps; or
-        seconds: for how many seconds of training on this machine. The first
-            step, which compiles, is left out of it, and so are the last step
-            of the first epoch, which may compile for a smaller batch, and
-            validation.
-        batch_size: of arrays, in training and tests.
+            each run, so that each gets a new optimizer.
+        epochs: integer, the budget of each student in epochs; or
+        steps: integer, the budget in training steps; or
+        seconds: number, the budget in seconds of training on this machine.
+            Validation doesn't count, nor do steps that may compile: the first
+            one, and the last one of the first epoch, which may be smaller.
+        batch_size: integer, samples in a batch of arrays, for training and
+            testing.
         validation_data: as in `fit`, for the learning curves in the report's
             `runs`; none by default.
-        seeds: two to ten are usual; with one there is no spread.
-        ways: dict, name -> function of teacher and student that returns what
-            is fitted, such as a `Distiller`; or a `Way`, which may have other
-            training data, settings or budget. The names "teacher", "student
-            alone" and "student distilled" change these.
+        seeds: list of integers; two to ten are usual, and one gives no spread.
+        ways: dict, name -> function of teacher and student that returns the
+            model to fit, such as a `Distiller`; or a `Way`, which may also
+            have other training data, settings or budget. The names "teacher",
+            "student alone" and "student distilled" change these ways.
         metric: what is compared: a function of labels and outputs (NumPy
-            arrays) that returns a number, or a Keras metric or its name. The
-            accuracy by default; for regression there is no default.
-        lower_is_better: of a metric of your own, which must be said: True for
-            an error, False for a score.
-        task: "classification", "binary" or "regression"; found by outputs and
-            labels by default.
-        folder: path of this comparison's own folder; nothing is kept by
+            arrays) that returns a number; or a Keras metric or its name. The
+            accuracy by default; regression has no default.
+        lower_is_better: whether a smaller value of your own `metric` is
+            better: True for an error, False for a score. Needed with `metric`.
+        task: "classification", "binary" or "regression"; by default found from
+            outputs and labels.
+        folder: path of a folder for this comparison alone; nothing is kept by
             default.
-        verbose: 1 for progress, 0 for none: the description of each way, then
-            a line a run, with the seconds of training that are left. What
-            compiles and what tests is not part of these seconds.
+        verbose: 1 for progress, 0 for none. It prints each way's description,
+            and a line for each run with the seconds of training that are left,
+            without compiling and testing.
 
     Returns:
         A `ComparisonReport`.
 
     Raises:
-        ValueError: an argument is not of its kind, a function returns the
-            model or optimizer of an earlier run, or the folder holds another
+        ValueError: an argument is of the wrong kind; a function returns the
+            model or optimizer of an earlier run; the folder holds another
             comparison.
 
     Example:
@@ -166,10 +166,10 @@ def compare(
     >>> report.values("student alone").shape
     (2,)
 
-    Reference: of the setting, Hinton, Vinyals and Dean, 2015, "Distilling the
-    Knowledge in a Neural Network", arXiv 1503.02531; of what to report beside
-    the accuracy, Stanton et al., 2021, "Does Knowledge Distillation Really
-    Work?", arXiv 2106.05945.
+    Reference: for the setting, Hinton, Vinyals and Dean, 2015, "Distilling the
+    Knowledge in a Neural Network", arXiv 1503.02531; for what to report besides
+    accuracy, Stanton et al., 2021, "Does Knowledge Distillation Really Work?",
+    arXiv 2106.05945.
     """
     budget = checked_budget(epochs, steps, seconds)
     held_out = HeldOut(test_data, integer(batch_size, "batch_size"))
@@ -180,7 +180,7 @@ def compare(
         else function_that_makes(teacher, "teacher"),
         function_that_makes(build_student, "build_student"),
     )
-    examiner = Examiner(
+    evaluator = Evaluator(
         held_out, maker.any_teacher(), task, metric, lower_is_better
     )
     defaults = {
@@ -190,9 +190,9 @@ def compare(
     }
     comparison = _Comparison(
         maker,
-        examiner,
+        evaluator,
         {
-            name: way.completed(name, examiner.task, **defaults)
+            name: way.completed(name, evaluator.task, **defaults)
             for name, way in ways.items()
         },
         Records(folder, ways),
@@ -209,7 +209,7 @@ def compare(
         "samples": len(held_out.labels),
         "trained_teacher": is_trained(teacher),
         "machine": machine(),
-        **examiner.about(),
+        **evaluator.about(),
     }
     return ComparisonReport(about, comparison.runs, comparison.costs)
 
@@ -217,20 +217,20 @@ def compare(
 class _Comparison:
     """The runs of all ways, one seed after another."""
 
-    def __init__(self, maker, examiner, ways, records, fit):
-        self.maker, self.examiner, self.ways = maker, examiner, ways
+    def __init__(self, maker, evaluator, ways, records, fit):
+        self.maker, self.evaluator, self.ways = maker, evaluator, ways
         self.records, self.fit = records, fit
         self.runs, self.costs = [], {}
         self._measured = {}  # Costs by kind of model.
-        self._taught = None  # The classes that the teacher predicts.
-        self._texts = {}  # By function: what it described last, and the text.
+        self._teacher_classes = None  # The teacher's predicted classes.
+        self._texts = {}  # Each function's last argument and text.
 
     def run(self, seeds, verbose):
         """Makes all runs, or finds them in the folder."""
         ways = dict(self.ways)
         if self.maker.trained is not None:
             del ways[TEACHER]
-            self._examine_trained()
+            self._evaluate_trained()
         progress = Progress(ways, len(seeds), verbose)
         for seed in seeds:
             for name, way in ways.items():
@@ -240,15 +240,18 @@ class _Comparison:
                 text = self._result(run)
                 progress.finish(name, seed, text, run["seconds"])
 
-    def _examine_trained(self):
-        """Measures a teacher that was trained before."""
+    def _evaluate_trained(self):
+        """Measures a teacher that is trained already."""
         teacher = self.maker.trained
-        found, self._taught = self.examiner.examine(teacher)
+        found, self._teacher_classes = self.evaluator.evaluate(teacher)
         self.runs.append({"way": TEACHER, "seed": None, **found})
-        self.costs[TEACHER] = cost_of(teacher, self.examiner.inputs)
+        self.costs[TEACHER] = cost_of(teacher, self.evaluator.inputs)
 
     def _one(self, name, way, seed, show):
-        """One run, made or found; the teacher's is the next ones' teacher."""
+        """One run, made or found in the folder.
+
+        The model of the teacher's run is the teacher of the runs after it.
+        """
         data = data_of_seed(way.train_data, seed)
         keras.utils.set_random_seed(seed)
         student, model = self.maker.make(name, way)
@@ -258,14 +261,14 @@ class _Comparison:
         if run is None:
             model.compile(**arguments)
             run = {"way": name, "seed": seed}
-            # As for each way, whatever it drew when it was made.
+            # The same for each way, whatever was drawn when it was built.
             keras.utils.set_random_seed(seed)
             run |= self._train(model, way.budget, data, show)
-            run |= self._examine(name, student, model)
+            run |= self._evaluate(name, student, model)
             self.records.save(name, seed, settings, run, student_of(model))
         elif name == TEACHER:
             self.records.load(name, seed, model)
-            _, self._taught = self.examiner.examine(model)
+            _, self._teacher_classes = self.evaluator.evaluate(model)
         if name == TEACHER:
             self.maker.teacher = model
         cost = run.pop("cost")
@@ -294,34 +297,36 @@ class _Comparison:
             },
         }
 
-    def _examine(self, name, student, model):
-        taught = None if name == TEACHER else self._taught
-        found, predicted = self.examiner.examine(student_of(model), taught)
+    def _evaluate(self, name, student, model):
+        expected = None if name == TEACHER else self._teacher_classes
+        found, predicted = self.evaluator.evaluate(student_of(model), expected)
         if name == TEACHER:
-            self._taught = predicted
+            self._teacher_classes = predicted
         kind = _kind(name, student, model)
         if kind not in self._measured:
-            inputs = self.examiner.inputs
+            inputs = self.evaluator.inputs
             self._measured[kind] = cost_of(student_of(model), inputs)
         return {**found, "cost": self._measured[kind]}
 
     def _settings(self, way, data, model, arguments):
-        """By which another comparison is noticed in a folder."""
+        """The settings that tell comparisons in a folder apart."""
         if self.records.folder is None:
             return {}
         teacher = self.maker.teacher
-        taught = model is not teacher and teacher is not None
+        has_teacher = model is not teacher and teacher is not None
         return {
-            **self.examiner.about(),
+            **self.evaluator.about(),
             "backend": keras.backend.backend(),
             "budget": str(way.budget),
             "batch size": self.fit["batch_size"],
             "set of training data": self._text(data, description),
-            "set of test data": self.examiner.held_out.digest,
+            "set of test data": self.evaluator.held_out.digest,
             "set of compile arguments": described(arguments),
             "model": without_numbers(repr(model)),
             "set of initial weights": _fingerprint(student_of(model)),
-            "teacher": self._text(teacher, _fingerprint) if taught else None,
+            "teacher": (
+                self._text(teacher, _fingerprint) if has_teacher else None
+            ),
         }
 
     def _text(self, value, function):
@@ -331,13 +336,13 @@ class _Comparison:
         return known[1]
 
     def _result(self, run):
-        metric = self.examiner.metric
+        metric = self.evaluator.metric
         text = metric_text([run["metric"]], metric.percent)
         return f"{metric.name} {text}, {run['seconds']:.1f} s"
 
 
 def _kind(name, student, model):
-    """Ways that train the same student have one latency, not two."""
+    """The kind of a run's model: ways with the same student share its cost."""
     own = name == TEACHER or student_of(model) is not student
     return name if own else "student"
 

@@ -1,4 +1,4 @@
-"""What the JSON of a comparison holds, and what each entry must be."""
+"""What the JSON of a comparison holds, and which values entries may have."""
 
 from keras_kd._src.checked_json import all_of
 from keras_kd._src.checked_json import anything
@@ -74,7 +74,7 @@ REPORT = fields(
 
 
 def checked_report(content, damaged):
-    """What `to_json` of a report said; else a `ValueError`."""
+    """The content of a report's `to_json`, or a `ValueError` if not valid."""
 
     def must_be(value, place):
         REPORT(value, place)
@@ -82,6 +82,6 @@ def checked_report(content, damaged):
             classes = len(run.get("class_accuracy", ()))
             if classes != len(value["runs"][0].get("class_accuracy", ())):
                 where = f"runs[{number}].class_accuracy"
-                refuse(where, classes, "as many classes as the first run has")
+                refuse(where, classes, "the same number as in the first run")
 
     return checked(content, must_be, damaged)

@@ -1,4 +1,4 @@
-"""What a model costs: size, operations, and latency on this machine."""
+"""The cost of a model: size, operations, and latency on this machine."""
 
 import functools
 import os
@@ -17,18 +17,18 @@ from keras_kd._src.specs import inputs_for
 
 
 def cost_of(model, inputs):
-    """Measures a model.
+    """Measures the cost of a model.
 
     Args:
-        model: a built Keras model; of any other teacher nothing is measured.
-        inputs: a batch of what it takes, NumPy arrays.
+        model: a built Keras model; other teachers are not measured.
+        inputs: a batch of its inputs, NumPy arrays.
 
     Returns:
-        Dict: `"parameters"`; `"memory_bytes"` of the weights, `"disk_bytes"`
-        of a file of them; `"flops"` of one sample, and `"not_counted"`, types
-        of layers; `"latency"` of one sample and `"batch_latency"` of a batch
-        of `"batch"`, median seconds of `predict_on_batch`. Empty if nothing
-        was measured.
+        Dict: `"parameters"`; `"memory_bytes"` of the weights, and
+        `"disk_bytes"` of a file with them; `"flops"` of one sample, and
+        `"not_counted"`, types of layers; median seconds of `predict_on_batch`,
+        `"latency"` for one sample and `"batch_latency"` for a batch of size
+        `"batch"`. Empty if the model is not measured.
     """
     if not isinstance(model, keras.Model):
         return {}
@@ -61,7 +61,7 @@ def _disk_bytes(model):
 
 
 def machine():
-    """Where it is measured: processor, threads and versions."""
+    """What it is measured on: processor, threads and versions."""
     return {
         "backend": BACKEND,
         "keras": keras.__version__,

@@ -1,4 +1,4 @@
-"""The data of a comparison: for `fit`, and the samples of the test."""
+"""The data of a comparison: training data for `fit`, and test data."""
 
 import keras
 import numpy as np
@@ -39,10 +39,10 @@ def fit_arguments(data, batch_size):
 
 
 def description(data):
-    """A text by which other training data is noticed, as far as it can be.
+    """A text that shows whether training data has changed, where possible.
 
-    Arrays are compared in whole. Of other data the kind and the length are
-    known without reading it.
+    It covers all values of arrays; for other data only type and length, which
+    are known without reading it.
     """
     if isinstance(data, (tuple, list)):
         return _digest(data)
@@ -62,15 +62,15 @@ def _digest(data):
 
 
 class HeldOut:
-    """The test data, in batches; the labels, and a digest of all of it.
+    """The test data in batches, with its labels and a digest of all of it.
 
     Args:
         data: pair of inputs and labels, or a data set of such batches that
             has the same order each time.
-        batch_size: of batches of arrays.
+        batch_size: the size of batches of arrays.
 
     Raises:
-        ValueError: there are no labels, or there are weights.
+        ValueError: there are no labels, or there are sample weights.
     """
 
     def __init__(self, data, batch_size):
@@ -98,7 +98,7 @@ class HeldOut:
                 raise ValueError(
                     "The test data must come in the same order each time, so "
                     "that models are compared sample by sample. Received: "
-                    f"other labels from sample {start} on than at first. "
+                    f"from sample {start} on, other labels than at first. "
                     "Leave out the shuffling."
                 )
             start += len(y)
@@ -123,10 +123,10 @@ def _checked_inputs(inputs):
     kinds = {np.asarray(each).dtype.kind for each in keras.tree.flatten(inputs)}
     if kinds & set("OSU"):
         raise ValueError(
-            "Models are compared on what they are called with. Received: "
+            "Models are compared on preprocessed inputs. Received: "
             "`test_data` of texts or objects. Preprocess training and test "
-            "data first, such as by `model.preprocessor(x, y)` of a KerasHub "
-            "task."
+            "data first, for example by `model.preprocessor(x, y)` of a "
+            "KerasHub task."
         )
     return inputs
 
@@ -135,19 +135,19 @@ def _checked_pair(data):
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     if sample_weight is not None:
         raise ValueError(
-            "Each sample of the test counts alike. Received: `test_data` with "
-            "sample weights. Leave them out, or pass a function `metric` that "
-            "knows them."
+            "Each test sample counts equally. Received: `test_data` with "
+            "sample weights. Leave them out, or pass a function as `metric` "
+            "that applies them."
         )
     if y is None or isinstance(y, (dict, list, tuple)) and not len(y):
         raise ValueError(
             "Argument `test_data` must hold inputs and labels. Received: "
-            "inputs alone. Pass `(x, y)`, or a data set of such batches."
+            "only inputs. Pass `(x, y)`, or a data set of such batches."
         )
     if isinstance(y, (dict, tuple)):
         raise ValueError(
-            "Models of one output are compared. Received: labels in a "
+            "Models with a single output are compared. Received: labels in a "
             f"{type(y).__name__}, for several. Compare one output at a time, "
-            "by models that return it."
+            "with models that return only that one."
         )
     return x, np.asarray(y) if isinstance(y, list) else y

@@ -1,4 +1,4 @@
-"""Floating-point operations of one sample, counted by layers."""
+"""Floating-point operations for one sample, counted layer by layer."""
 
 import contextlib
 import functools
@@ -27,8 +27,8 @@ TRANSPOSED = (
     layers.Conv3DTranspose,
 )
 ATTENTION = layers.MultiHeadAttention, layers.GroupQueryAttention
-# Counted by the layer around them; or their weights are looked up, or scale
-# each value, which is next to nothing.
+# Counted by the layer around them; or the cost is negligible, as weights are
+# only looked up, or scale each value once.
 FREE = (
     layers.SimpleRNNCell,
     layers.GRUCell,
@@ -45,20 +45,19 @@ FREE = (
 
 
 def count_flops(model, inputs):
-    """Operations of one sample in inference, and which layers aren't counted.
+    """Operations for one sample in inference, and layers that aren't counted.
 
-    A multiplication and an addition are two operations. Counted are products
-    with weights and those of attention: dense layers, convolutions, recurrent
-    layers. Biases, activations, normalization and pooling are left out, as is
-    usual.
+    A multiplication and an addition are two operations. Dense layers,
+    convolutions, recurrent layers and attention are counted. Biases,
+    activations, normalization and pooling are left out, as is usual.
 
     Args:
         model: a Keras model.
-        inputs: what it takes, as `KerasTensor`s.
+        inputs: its inputs, as `KerasTensor`s.
 
     Returns:
-        A whole number, and a list of the types of layers with weights that are
-        not counted.
+        An integer, and a list of the types of layers with weights that are not
+        counted.
     """
     found, unknown = [], set()
     with contextlib.ExitStack() as stack:
@@ -76,7 +75,7 @@ def count_flops(model, inputs):
 
 
 def _counted(layer, found, unknown):
-    """The layer's call, which notes how many operations it makes."""
+    """The layer's call, which also records how many operations it takes."""
     original = getattr(layer, called_method(layer))
 
     @functools.wraps(original)
@@ -97,7 +96,7 @@ def _counted(layer, found, unknown):
 
 
 def _has_own_weights(layer):
-    """Whether weights are its own, and no layer's inside of it."""
+    """Whether a layer has weights that belong to no layer inside it."""
     inner = [e for e in all_layers(layer) if e is not layer]
     held = {id(weight) for each in inner for weight in each.weights}
     own = [weight for weight in layer.weights if id(weight) not in held]
@@ -105,13 +104,13 @@ def _has_own_weights(layer):
 
 
 def _operations(layer, given, result, inner, arguments):
-    """Of one call; None if the layer's type is not known."""
+    """The operations of one call; None if the layer's type is not known."""
     if isinstance(layer, layers.Dense):
         return 2 * math.prod(given.shape) * layer.units
     if isinstance(layer, layers.EinsumDense):
         return _of_einsum(layer, given)
     if isinstance(layer, layers.Embedding) and arguments[1].get("reverse"):
-        # The last layer of language models that tie it to the first.
+        # The tied output layer of a language model.
         return 2 * math.prod(given.shape) * layer.input_dim
     if isinstance(layer, ATTENTION):
         return inner + _of_attention(layer, *arguments)
@@ -121,7 +120,7 @@ def _operations(layer, given, result, inner, arguments):
 
 
 def _of_einsum(layer, given):
-    """Each letter of the equation is a loop."""
+    """The product of all sizes, as each letter of the equation is a loop."""
     terms, output = layer.equation.replace("...", "").split("->")
     data, weights = terms.split(",")
     sizes = dict(zip(weights, layer.kernel.shape))
@@ -132,7 +131,7 @@ def _of_einsum(layer, given):
 
 
 def _of_attention(layer, args, kwargs):
-    """Queries by keys, and weights by values."""
+    """The products of queries with keys, and of weights with values."""
     names = "query", "value"
     given = {**dict(zip(names, args)), **kwargs}
     queries, values = (given[name].shape[1:-1] for name in names)
@@ -160,7 +159,7 @@ def _of_convolution(layer, given, result):
     if isinstance(layer, DEPTHWISE):
         return 2 * math.prod(result.shape) * math.prod(layer.kernel_size)
     if isinstance(layer, TRANSPOSED):
-        # Each value of the input meets the whole kernel of its channel.
+        # Each input value is multiplied with the whole kernel of its channel.
         each = math.prod(layer.kernel_size) * layer.filters
         return 2 * math.prod(given.shape) * each
     if isinstance(layer, CONVOLUTIONS):

@@ -1,4 +1,4 @@
-"""A report as one HTML file, for a phone, too."""
+"""A report as one HTML file, readable on a phone, too."""
 
 import html
 
@@ -23,7 +23,7 @@ svg { display: block; width: 100%; max-width: 40rem; background: #f6f6f6; }
 circle { fill: #1f77b4; fill-opacity: 0.7; }
 path { stroke: #222; stroke-width: 2; }
 """
-WIDTH = 340  # Of the drawing, in its own units.
+WIDTH = 340  # The drawing's width, in its own units.
 
 
 def page_of(report):
@@ -70,7 +70,7 @@ def _all_runs(report):
 
 
 def _drawing(report):
-    """A dot for each seed and a bar at the mean, on one scale for all ways."""
+    """A dot for each seed and a bar at the mean, with the same scale."""
     values = {way: report.values(way) for way in report.ways}
     finite = np.concatenate(list(values.values()))
     finite = finite[np.isfinite(finite)]

@@ -1,4 +1,4 @@
-"""New teachers, students and optimizers, for each run."""
+"""New teachers, students and optimizers for each run."""
 
 import keras
 
@@ -19,14 +19,15 @@ def student_of(model):
 
 
 class NewModels:
-    """Calls a function that builds models; each must be a new one.
+    """Calls a function that builds models, each of which must be new.
 
     Args:
         build: the function.
         argument: its name in errors.
 
     Raises:
-        ValueError: it returns the model of the call before, or no built model.
+        ValueError: it returns the model of the previous call, or a value that
+            is not a built model.
     """
 
     def __init__(self, build, argument):
@@ -40,7 +41,7 @@ class NewModels:
                 f"`{self._argument}` must return a new Keras model each time. "
                 f"Received: {model!r}"
                 f"{', the model of the last call' if again else ''}."
-                " Build the model inside of it."
+                " Build the model inside the function."
             )
         unbuilt = unbuilt_layers(model)
         if unbuilt:
@@ -48,7 +49,7 @@ class NewModels:
                 f"`{self._argument}` must return a model that has its weights, "
                 f"as they are drawn with the seed. Received: {model.name!r}, "
                 f"whose layers {unbuilt[:5]} have none yet. Call it on a batch "
-                "inside of the function."
+                "inside the function."
             )
         self._last = model
         return model
@@ -70,11 +71,11 @@ class ModelMaker:
         self._optimizer = None
 
     def any_teacher(self):
-        """A teacher, trained or not, to see what it predicts."""
+        """A teacher, trained or not, to see its outputs."""
         return self._new_teacher() if self.trained is None else self.trained
 
     def make(self, name, way):
-        """The student of a run, and what is fitted to train it."""
+        """The student of a run, and the model that is fitted to train it."""
         if name == TEACHER:
             teacher = self._new_teacher()
             return teacher, teacher
@@ -89,7 +90,7 @@ class ModelMaker:
         return student, model
 
     def settings(self, name, way):
-        """The arguments of `compile`, with an optimizer that is new."""
+        """The arguments of `compile`, with a new optimizer."""
         arguments = way.compile()
         if not isinstance(arguments, dict):
             raise ValueError(
@@ -103,9 +104,9 @@ class ModelMaker:
         ):
             raise ValueError(
                 "The function `compile` must make a new optimizer each time, "
-                "as one that has trained begins with what it has summed up. "
-                f"Received: {optimizer!r} of the run before, for the way "
-                f"{name!r}. Make it inside of the function."
+                "as a used one begins with the state of its last run. "
+                f"Received: {optimizer!r} of the previous run, for the way "
+                f"{name!r}. Make it inside the function."
             )
         self._optimizer = optimizer
         return arguments

@@ -1,4 +1,4 @@
-"""The figure of a report, by matplotlib."""
+"""The figure of a report, drawn with matplotlib."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from keras_kd._src.compare.ways import TEACHER
 
 
 def figure_of(report):
-    """Each seed's metric by way; the differences with their intervals."""
+    """Each seed's metric by way, and the differences with their intervals."""
     from matplotlib.figure import Figure
 
     height = 1.5 + 0.45 * len(report.ways)

@@ -1,4 +1,4 @@
-"""Finished runs in a folder: each is there in whole or not at all."""
+"""Finished runs in a folder, each stored completely or not at all."""
 
 import json
 import pathlib
@@ -17,18 +17,19 @@ from keras_kd._src.specs import finalize
 
 
 class Records:
-    """What is known of finished runs, by way and seed.
+    """The records of finished runs, by way and seed.
 
-    A run's files are `student_alone_seed_0.npz`, its weights in the order of
-    `get_weights`, and `student_alone_seed_0.json`, which is written last.
+    A run has two files, such as `student_alone_seed_0.npz` with its weights in
+    the order of `get_weights`, and `student_alone_seed_0.json`, which is
+    written last.
 
     Args:
         folder: path, or None to keep nothing.
         ways: the names of all ways.
 
     Raises:
-        ValueError: two ways have one file name; `find`: a run in the folder
-            was made with other settings.
+        ValueError: two ways would have the same file name; in `find`, a run in
+            the folder was made with other settings.
     """
 
     def __init__(self, folder, ways):
@@ -36,7 +37,7 @@ class Records:
         names = {way: re.sub(r"\W+", "_", way).strip("_") for way in ways}
         if len(set(names.values())) < len(names):
             raise ValueError(
-                "The names of ways must differ by more than signs, as files "
+                "The names of ways must differ in letters or digits, as files "
                 f"are named after them. Received: {list(names)}."
             )
         self._names = names
@@ -54,25 +55,25 @@ class Records:
                     f"The folder {str(self.folder)!r} holds another "
                     f"comparison: {way!r}, seed {seed}, was made with another "
                     f"{key}, and a finished run is not made again. Received: "
-                    f"{key}: {now.get(key)!r}; in the folder: {before!r}. Put "
-                    "it back, or name another folder."
+                    f"{key}: {now.get(key)!r}; in the folder: {before!r}. "
+                    "Restore the earlier value, or give another folder."
                 )
         return found["run"]
 
     def save(self, way, seed, settings, run, model):
-        """Keeps a finished run: its weights first, then what was measured."""
+        """Stores a finished run: first its weights, then the measurements."""
         if self.folder is None:
             return
         weights = model.get_weights()
         arrays = {f"arr_{n}": each for n, each in enumerate(weights)}
         write_arrays(self._file(way, seed, ".npz"), arrays)
-        # By which weights and what was measured of them belong together.
+        # The digest shows that weights and measurements belong together.
         belongs = hexadecimal(digest([], weights))
         record = {"settings": settings, "weights": belongs, "run": run}
         write_json(self._file(way, seed, ".json"), record)
 
     def load(self, way, seed, model):
-        """Gives a model the weights of a finished run."""
+        """Loads the weights of a finished run into a model."""
         path = self._file(way, seed, ".npz")
         damaged = self._damaged(path)
         with opened_arrays(path, damaged) as read:
@@ -85,7 +86,7 @@ class Records:
         if hexadecimal(digest([], weights)) != belongs:
             raise ValueError(
                 f"{damaged} Received: other weights than those that "
-                f"{about.name} is about."
+                f"{about.name} was written for."
             )
         model.set_weights(weights)
         finalize(model)
@@ -93,7 +94,8 @@ class Records:
     def _damaged(self, path):
         return (
             f"The file {str(path)!r} is damaged, or of another comparison. "
-            "Delete it and the one beside it, and the run is made again."
+            "Delete it and the file of the same name with the other suffix "
+            "(.npz, .json), and the run is made again."
         )
 
     def _file(self, way, seed, ending):
@@ -103,7 +105,7 @@ class Records:
 
 
 def described(value):
-    """What `compile` was given, as values that are the same for the same."""
+    """The arguments of `compile` as values that can be compared."""
     if isinstance(value, dict):
         return {str(key): described(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -119,5 +121,5 @@ def described(value):
 
 
 def without_numbers(text):
-    """A text without what differs between two of a kind: numbers of names."""
+    """A text without the numbers that Keras appends to names."""
     return re.sub(r"(?<=[a-z])_\d+(?=\W|$)| at 0x[0-9a-f]+", "", text)

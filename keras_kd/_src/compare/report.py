@@ -1,4 +1,4 @@
-"""ComparisonReport: what a comparison found, as text, figure, HTML, JSON."""
+"""ComparisonReport: a comparison's results as text, figure, HTML or JSON."""
 
 import importlib.util
 import json
@@ -19,48 +19,49 @@ from keras_kd._src.compare.statistics import paired_difference
 from keras_kd._src.compare.table import text_table
 from keras_kd._src.compare.ways import ALONE
 
-FORMAT = 1  # Of the JSON.
+FORMAT = 1  # The version of the JSON format.
 
 
 class ComparisonReport:
-    """What `keras_kd.compare` found: prints as tables and plain sentences.
+    """The results of `keras_kd.compare`; prints as tables and sentences.
 
-    **Quality**, on the test data, mean and standard deviation over the seeds
-    (of a sample, n - 1): the metric; the agreement with the teacher (share of
-    the same class); the expected calibration error (15 bins of confidence,
-    Guo et al., 2017); the accuracy within each class. Agreement and
-    calibration are those of classes: regression has none.
+    **Quality** on the test data, as mean and standard deviation over the seeds
+    (sample standard deviation, with n - 1): the metric; the agreement with the
+    teacher (share of samples with the same predicted class); the expected
+    calibration error (ECE, with 15 bins of confidence, Guo et al., 2017); the
+    accuracy within each class. Regression has only the metric.
 
-    **Differences** are paired by seed, as ways start from the same weights
-    with the same seed, and are given with their 95 % t interval:
+    **Differences** are paired by seed, as all ways start from the same weights
+    with the same seed. They have a 95 % t interval:
 
         mean ± t(0.975, n - 1) * standard deviation of differences / sqrt(n)
 
-    A difference is called *beyond the spread* if 0 is outside of the
-    interval. That is about other seeds: it says nothing of other test
-    samples, and several ways are not corrected for.
+    A difference is called *beyond the spread* if 0 is outside the interval.
+    This is about other seeds only: it says nothing about other test samples,
+    and is not corrected for comparing several ways.
 
-    **Cost**: parameters, bytes of the weights in memory and in a file; FLOPs
-    of one sample, 2 for each multiplication and addition of dense layers,
-    convolutions, recurrent layers and attention, counted by layers (the types
-    of layers with weights that are not known are listed; the teacher's pass in
-    training isn't part of it); latency, the median of `predict_on_batch` on
-    this machine for one sample and for a batch; training: steps, seconds, and
-    seconds of all CPUs together, without what compiles (see
-    `keras_kd.compare`). A teacher that is no Keras model is not measured.
+    **Cost of the model**: parameters; bytes of the weights in memory and in a
+    file; FLOPs for one sample, counted layer by layer, as 2 for each
+    multiplication and addition in dense layers, convolutions, recurrent layers
+    and attention (unknown types of layers with weights are listed); latency,
+    the median of `predict_on_batch` on this machine, for one sample and for a
+    batch. A teacher that is not a Keras model is not measured.
+
+    **Cost of training**: steps, seconds, and seconds of all CPUs together,
+    without compiling (see `keras_kd.compare`).
 
     Args:
         about: dict of what was compared: budget, seeds, metric, machine.
-        runs: list of dicts, one a run: `"way"`, `"seed"` (None for a teacher
-            that was trained before), `"metric"`, `"agreement"`,
-            `"calibration_error"`, `"class_accuracy"` (a list, None for a
+        runs: list of dicts, one for each run: `"way"`, `"seed"` (None for a
+            teacher that was given trained), `"metric"`, `"agreement"`,
+            `"calibration_error"`, `"class_accuracy"` (a list, with None for a
             class without samples), `"steps"`, `"seconds"` and `"cpu_seconds"`
             of the `"timed_steps"`, `"compile_seconds"` of the others, and
             `"history"`, the logs of `fit` by epoch.
-        costs: dict, way -> dict of what its model costs.
+        costs: dict, way -> dict of its model's costs.
 
     Raises:
-        ValueError: there is no such way, or `plot` lacks matplotlib.
+        ValueError: there is no such way, or `plot` needs matplotlib.
 
     Example:
     >>> about = {
@@ -95,14 +96,15 @@ class ComparisonReport:
         return list(dict.fromkeys(run["way"] for run in self.runs))
 
     def values(self, way, key="metric"):
-        """What was measured of a way, one value a seed.
+        """The measurements of a way, one value for each seed.
 
         Args:
-            way: its name.
-            key: what of a run: `"metric"`, `"agreement"`, `"seconds"`, ....
+            way: the way's name.
+            key: which measurement: `"metric"`, `"agreement"`, `"seconds"`, or
+                another key of `runs`.
 
         Returns:
-            NumPy array `(seeds,)`, or `(seeds, classes)` of
+            NumPy array `(seeds,)`, or `(seeds, classes)` for
             `"class_accuracy"`; empty if it was not measured.
         """
         one_of(way, "way", self.ways)
@@ -116,18 +118,18 @@ class ComparisonReport:
 
         Args:
             way: name of a way.
-            other: name of another.
+            other: name of another way.
             key: as in `values`.
 
         Returns:
             A named tuple `(mean, low, high, n)`, with the limits of the 95 %
             interval and the number of seeds; its `beyond` is whether 0 is
-            outside of the interval.
+            outside the interval.
         """
         return paired_difference(self.values(way, key), self.values(other, key))
 
     def sentences(self):
-        """What was found, in two to four plain sentences.
+        """The result in one to four plain sentences.
 
         Returns:
             List of texts.
@@ -144,7 +146,7 @@ class ComparisonReport:
         return "\n\n".join([*tables, *wrapped])
 
     def plot(self):
-        """Draws each seed's metric by way, and the differences.
+        """Draws each seed's metric by way, and the differences to alone.
 
         Returns:
             A `matplotlib.figure.Figure`; `savefig(path)` writes it.
@@ -161,10 +163,10 @@ class ComparisonReport:
         return plot.figure_of(self)
 
     def to_html(self, path):
-        """Writes the report as one file, which loads nothing else.
+        """Writes the report as a single HTML file, which loads no others.
 
         Args:
-            path: of the file, such as "report.html".
+            path: the file's path, such as "report.html".
         """
         text = html.page_of(self)
         atomic_write(
@@ -172,7 +174,7 @@ class ComparisonReport:
         )
 
     def to_json(self):
-        """All that was measured as JSON, in a string; `from_json` reads it."""
+        """All measurements as a JSON string, which `from_json` reads."""
         whole = {
             "format": FORMAT,
             "about": self.about,
@@ -192,7 +194,7 @@ class ComparisonReport:
             A `ComparisonReport`.
 
         Raises:
-            ValueError: it is something else.
+            ValueError: the text is not what `to_json` returned.
         """
         damaged = (
             "A report is read from what `to_json` of this version returned."

@@ -1,4 +1,4 @@
-"""The tables of a report: titles and cells, for text and HTML alike."""
+"""The tables of a report: titles and cells, for both text and HTML."""
 
 import math
 
@@ -9,11 +9,11 @@ from keras_kd._src.compare.statistics import mean_and_spread
 from keras_kd._src.compare.ways import ALONE
 from keras_kd._src.compare.ways import TEACHER
 
-MOST_CLASSES = 10  # Of many, those that change most.
+MOST_CLASSES = 10  # If there are more, those that change most are shown.
 
 
 def tables(report):
-    """Triples of a title, the titles of columns, and rows of texts."""
+    """Tuples of a title, the titles of columns, and rows of texts."""
     found = [_quality(report), _model_cost(report), _training(report)]
     if report.about["task"] != "regression":
         found.append(_by_class(report))
@@ -42,7 +42,7 @@ def _known(report, key):
 
 
 def value_text(report, values):
-    """A metric, mean and spread, without its unit."""
+    """A metric's mean and spread, without its unit."""
     if report.about["percent"]:
         return mean_and_spread(values, 100.0)
     return mean_and_spread(values, digits=_digits(report))
@@ -114,7 +114,7 @@ def _training(report):
 
 
 def _by_class(report):
-    """The mean accuracy of each class, and its change against alone."""
+    """The mean accuracy of each class, and the change against alone."""
     if not _known(report, "class_accuracy"):
         return "Accuracy by class, %", [""], []
     means = {
@@ -151,7 +151,7 @@ def _class_cell(means, changes, place):
 
 
 def notes(report):
-    """List of texts: under which conditions, and what the signs mean."""
+    """List of texts: the conditions, and what the signs mean."""
     about, machine = report.about, report.about["machine"]
     count = len(about["seeds"])
     lines = [

@@ -1,4 +1,4 @@
-"""What is measured of a model's predictions on the test data."""
+"""Measures a model's predictions on the test data."""
 
 import math
 from typing import Any
@@ -21,24 +21,24 @@ TASKS = "classification", "binary", "regression"
 
 
 class Metric(NamedTuple):
-    """What models are compared by."""
+    """The metric that models are compared by."""
 
     name: str
-    function: Any  # Of labels and outputs; None for the accuracy.
+    function: Any  # A function of labels and outputs; None for the accuracy.
     lower_is_better: bool = False
 
     @property
     def percent(self):
-        """Whether it is a share, and shown in percent."""
+        """Whether it is a share, which is shown in percent."""
         return self.function is None
 
 
 def outputs_of(model, batches):
-    """What a teacher or a student predicts, in inference mode.
+    """The outputs of a teacher or student, in inference mode.
 
     Args:
         model: a built Keras model, or a `keras_kd.teachers.Teacher`.
-        batches: iterable of the inputs of a batch.
+        batches: iterable of batches of inputs.
 
     Returns:
         NumPy array `(samples, ...)`.
@@ -59,14 +59,14 @@ def _one_output(model, found):
             "Models that predict one output for the test data are compared. "
             f"Received: {model.name!r}, which returns "
             f"{'nothing' if output is None else type(output).__name__}. Wrap "
-            "a model of several outputs in one that returns one of them; give "
-            "the teacher itself in the place of its cached predictions."
+            "a model with several outputs in one that returns one of them; "
+            "give the teacher itself in place of its cached predictions."
         )
     return ops.convert_to_numpy(output)
 
 
 def find_task(outputs, labels, task):
-    """What kind of labels these are, if the user doesn't say."""
+    """The task, found from outputs and labels if the user doesn't give it."""
     if task is not None:
         return one_of(task, "task", TASKS)
     whole = np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool
@@ -84,8 +84,8 @@ def classes_of(labels, shape, task):
     """The labels as one class number for each prediction.
 
     Args:
-        labels: of all samples.
-        shape: of the outputs of some.
+        labels: the labels of all samples.
+        shape: the outputs' shape, `(some samples, ...)`.
         task: "classification" or "binary".
     """
     count = 2 if task == "binary" else shape[-1]
@@ -97,8 +97,8 @@ def classes_of(labels, shape, task):
             f"For the task {task!r} the labels must be classes from 0 to "
             f"{count - 1}, one for each of {expected} predictions (or one-hot "
             f"vectors). Received: labels of shape {labels.shape}, from "
-            f"{labels.min()} to {labels.max()}. If it is another one, say "
-            f"which `task`: {', '.join(map(repr, TASKS))}."
+            f"{labels.min()} to {labels.max()}. If it is another task, pass "
+            f"it as `task`: {', '.join(map(repr, TASKS))}."
         )
     return classes.astype(int)
 
@@ -133,8 +133,8 @@ def checked_metric(metric, task, lower_is_better):
         )
     if lower_is_better not in (True, False):
         raise ValueError(
-            "With a `metric` of your own, say which way is better: "
-            "`lower_is_better=True`, as of errors, or False. Received: "
+            "With a `metric` of your own, say which values are better: "
+            "`lower_is_better=True`, as for errors, or False. Received: "
             f"lower_is_better={lower_is_better!r}."
         )
     if isinstance(metric, keras.metrics.Metric):
@@ -144,7 +144,7 @@ def checked_metric(metric, task, lower_is_better):
 
 
 def _mean_of(function):
-    """A function's number; Keras' own return one a sample."""
+    """A function's mean value, as Keras' own return one for each sample."""
 
     def measure(labels, outputs):
         values = ops.convert_to_numpy(function(labels, outputs))
@@ -162,15 +162,15 @@ def _of_keras(metric):
     return measure
 
 
-class Examiner:
+class Evaluator:
     """Measures each model on the same test data.
 
     Args:
         held_out: the `HeldOut` data.
-        teacher: one that may be trained or not, to see what it predicts.
+        teacher: a teacher, trained or not, to see its outputs.
         task: one of `TASKS`; None to find it.
-        metric: what the user gave.
-        lower_is_better: of the metric.
+        metric: the user's argument.
+        lower_is_better: whether smaller values of the metric are better.
     """
 
     def __init__(self, held_out, teacher, task, metric, lower_is_better):
@@ -183,7 +183,7 @@ class Examiner:
             self._classes = classes_of(labels, outputs.shape, self.task)
 
     def about(self):
-        """What is measured, for a report."""
+        """The task and metric, for a report."""
         return {
             "task": self.task,
             "metric": self.metric.name,
@@ -191,16 +191,17 @@ class Examiner:
             "percent": self.metric.percent,
         }
 
-    def examine(self, model, taught=None):
+    def evaluate(self, model, teacher_classes=None):
         """Measures a model.
 
         Args:
             model: a built Keras model or a teacher.
-            taught: the teacher's classes, `(predictions,)`; None for itself.
+            teacher_classes: the teacher's predicted classes, `(predictions,)`;
+                None for the teacher itself.
 
         Returns:
-            Dict of numbers, NaN if predictions are not finite; and the classes
-            that it predicts (None in regression).
+            Dict of numbers, NaN if predictions are not finite; and the
+            predicted classes (None in regression).
         """
         outputs = outputs_of(model, self.held_out.batches())
         found = {}
@@ -210,14 +211,16 @@ class Examiner:
         if self.task == "regression":
             return found, None
         if not np.isfinite(outputs).all():
-            return self._not_finite(model, outputs.shape[-1], taught), None
+            failed = self._not_finite(model, outputs.shape[-1], teacher_classes)
+            return failed, None
         probabilities = probabilities_of(model, outputs, self.inputs, self.task)
         predicted = probabilities.argmax(axis=-1)
         right = predicted == self._classes
-        taught = predicted if taught is None else taught
+        if teacher_classes is None:
+            teacher_classes = predicted
         found.setdefault("metric", float(right.mean()))
         found |= {
-            "agreement": float(np.mean(predicted == taught)),
+            "agreement": float(np.mean(predicted == teacher_classes)),
             "calibration_error": calibration_error(
                 probabilities, self._classes
             ),
@@ -225,20 +228,21 @@ class Examiner:
         }
         return found, predicted
 
-    def _not_finite(self, model, classes, taught):
-        """What is known of a model whose training failed."""
-        if taught is None:
+    def _not_finite(self, model, classes, teacher_classes):
+        """The measurements of a model whose training failed."""
+        if teacher_classes is None:
             raise ValueError(
                 "There is nothing to compare with, as the teacher predicts "
-                f"what is not finite. Received: {as_teacher(model).name!r}. "
-                "Look at its weights, its learning rate and the test data."
+                "NaN or infinity for the test data. Received: "
+                f"{as_teacher(model).name!r}. Look at its weights, its "
+                "learning rate and the test data."
             )
         nothing = ("metric", "agreement", "calibration_error")
         known = dict.fromkeys(nothing, math.nan)
         return {**known, "class_accuracy": [math.nan] * max(2, classes)}
 
     def _by_class(self, right, classes):
-        """The accuracy on the samples of each class; None where none is."""
+        """The accuracy within each class; None for a class without samples."""
         counts = np.bincount(self._classes, minlength=classes)
         hits = np.bincount(self._classes, weights=right, minlength=classes)
         return [float(h / n) if n else None for h, n in zip(hits, counts)]

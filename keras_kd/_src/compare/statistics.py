@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-BINS = 15  # Of confidence, as in Guo et al., 2017.
+BINS = 15  # Bins of confidence, as in Guo et al., 2017.
 
 
 class Difference(NamedTuple):
@@ -18,12 +18,12 @@ class Difference(NamedTuple):
 
     @property
     def beyond(self):
-        """Whether 0 is outside of the interval; never so with one seed."""
+        """Whether 0 is outside the interval; False with one seed."""
         return self.n > 1 and (self.low > 0.0 or self.high < 0.0)
 
 
 def spread(values):
-    """Standard deviation of a sample, divided by n - 1; NaN for one value."""
+    """Sample standard deviation, divided by n - 1; NaN for one value."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
@@ -39,14 +39,14 @@ def mean_and_spread(values, factor=1.0, digits=1):
 
 
 def metric_text(values, percent):
-    """What models are compared by: "81.2 ± 0.7 %", or a number as it is."""
+    """A metric as text: "81.2 ± 0.7 %", or numbers that are no shares."""
     if percent:
         return f"{mean_and_spread(values, 100.0)} %"
     return mean_and_spread(values, digits=digits_of(values))
 
 
 def digits_of(values):
-    """Decimals by which the mean of some numbers has four digits."""
+    """How many decimals give the mean of some numbers four digits."""
     size = abs(float(np.mean(values)))
     if not size or not math.isfinite(size):
         return 4
@@ -54,7 +54,7 @@ def digits_of(values):
 
 
 def paired_difference(values, others):
-    """The `Difference` of two lists of one value a seed, in the same order.
+    """The `Difference` of two lists of one value for each seed, in order.
 
     mean ± t(0.975, n - 1) * standard deviation of the differences / sqrt(n)
     """
@@ -67,7 +67,7 @@ def paired_difference(values, others):
 
 
 def t_quantile(probability, degrees):
-    """Quantile of Student's t distribution, of a probability above 1/2."""
+    """Quantile of Student's t distribution for a probability above 1/2."""
     low, high = 0.0, 1.0
     while _t_within(high, degrees) < 2 * probability - 1:
         high *= 2
@@ -104,11 +104,11 @@ def calibration_error(probabilities, labels):
                 * |accuracy in the bin - mean confidence in it|
 
     Args:
-        probabilities: of the classes, NumPy array `(samples, classes)`.
-        labels: the classes, integers `(samples,)`.
+        probabilities: class probabilities, NumPy array `(samples, classes)`.
+        labels: the true classes, integers `(samples,)`.
 
     Returns:
-        A number from 0, best, to 1; 15 bins of equal width.
+        A number from 0 (best) to 1, over 15 bins of equal width.
 
     Reference: Guo et al., 2017, "On Calibration of Modern Neural Networks",
     arXiv 1706.04599.

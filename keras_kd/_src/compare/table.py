@@ -6,7 +6,7 @@ def text_table(titles, rows):
 
     Args:
         titles: list of the columns' titles.
-        rows: list of lists of texts, as many as titles or fewer.
+        rows: list of rows, each a list of at most as many texts as titles.
 
     Returns:
         The lines, joined.

@@ -1,4 +1,4 @@
-"""One training run: until its budget is spent, and what it cost."""
+"""A training run: it ends when its budget is spent, and is timed."""
 
 import shutil
 import sys
@@ -10,12 +10,12 @@ import keras
 from keras_kd._src.arguments import integer
 from keras_kd._src.arguments import number
 
-NEVER = 10**9  # Epochs; another budget ends the run.
-REDRAW = 0.2  # Seconds.
+NEVER = 10**9  # Epochs: the budget in steps or seconds ends the run earlier.
+REDRAW = 0.2  # Seconds between two updates of the progress line.
 
 
 class Budget(NamedTuple):
-    """For how long each student is trained: so many of one unit."""
+    """For how long each student is trained: an amount of one unit."""
 
     unit: str
     amount: float
@@ -45,10 +45,10 @@ def checked_budget(epochs, steps, seconds):
 
 
 class Run(keras.callbacks.Callback):
-    """Ends a run when its budget is spent; measures what training took.
+    """Ends a run when its budget is spent, and measures its time.
 
-    What may compile is counted apart: the first step, and the last one of the
-    first epoch, which may be of another size. Validation isn't counted.
+    Steps that may compile are timed apart: the first step, and the last one of
+    the first epoch, which may have another size. Validation isn't counted.
     """
 
     def __init__(self, budget, show):
@@ -80,14 +80,14 @@ class Run(keras.callbacks.Callback):
             self.compile_seconds += self.last[0]
 
     def _count(self, sign):
-        """Counts the last step, or takes it out again."""
+        """Adds the last step to the counts, or removes it again."""
         seconds, cpu_seconds, steps = self.last
         self.seconds += sign * seconds
         self.cpu_seconds += sign * cpu_seconds
         self.timed_steps += sign * steps
 
     def _look(self):
-        """Seconds since the last look, of the clock and of all CPUs."""
+        """Seconds since the last call, by the clock and of all CPUs."""
         now = time.perf_counter(), time.process_time()
         passed = [b - a for a, b in zip(getattr(self, "_then", now), now)]
         self._then = now
@@ -104,7 +104,7 @@ class Run(keras.callbacks.Callback):
 
 
 class TimeLeft:
-    """Seconds of training until all runs are made, by those that were.
+    """Estimates the seconds of training left, from the runs made so far.
 
     A way that was not trained yet counts as the mean of the others.
 
@@ -119,16 +119,16 @@ class TimeLeft:
     """
 
     def __init__(self, ways, seeds):
-        self.runs = dict.fromkeys(ways, seeds)  # Which are not made yet.
-        self.seconds = {}  # Of the way's last run.
+        self.runs = dict.fromkeys(ways, seeds)  # Runs that are left, by way.
+        self.seconds = {}  # Seconds of each way's last run.
 
     def finished(self, way, seconds):
-        """Takes a run off."""
+        """Counts a finished run."""
         self.runs[way] -= 1
         self.seconds[way] = seconds
 
     def __call__(self, way=None, seconds=0.0, share=0.0):
-        """The seconds left, where of a run of this way a share is done."""
+        """The seconds left, when a share of a run of this way is done."""
         known = dict(self.seconds)
         if seconds:
             known[way] = seconds / share
@@ -140,7 +140,7 @@ class TimeLeft:
 
 
 class Progress:
-    """Lines that say what is trained and why, how far, and how good so far."""
+    """Prints what is trained and why, the progress, and the metric so far."""
 
     def __init__(self, ways, seeds, verbose, stream=None):
         self.runs, self.verbose = len(ways) * seeds, verbose
@@ -150,13 +150,13 @@ class Progress:
         self._described = set()
 
     def begin(self, way, description):
-        """Says once what is trained in this way, and why."""
+        """Prints a way's description, once."""
         if self.verbose and description and way not in self._described:
             self._described.add(way)
             self._write(f"{way}: {description}")
 
     def of(self, way, seed):
-        """The function that a `Run` shows itself with."""
+        """The function with which a `Run` shows its progress."""
 
         def show(share, seconds, logs):
             now = time.perf_counter()
@@ -182,7 +182,7 @@ class Progress:
         self._width = 0
 
     def _live(self):
-        """Whether a line can be drawn anew: on a terminal."""
+        """Whether a line can be redrawn, as on a terminal."""
         return self.verbose and self.stream.isatty()
 
     def _line(self, way, seed, share, text):

@@ -16,8 +16,8 @@ BUDGETS = "epochs", "steps", "seconds"
 class Way:
     """How one row of `keras_kd.compare` is trained, where it differs.
 
-    What is not given is that of `compare`. For a way with nothing but a
-    function of its own, the function will do.
+    Arguments that are not given are those of `compare`. If a way only has a
+    function of its own, pass the function itself instead of a `Way`.
 
         ways = {
             "student distilled, T=1": lambda teacher, student: (
@@ -28,21 +28,21 @@ class Way:
         }
 
     Args:
-        make: function of the teacher and a new student that returns what is
-            compiled and fitted: the student itself, or a model that trains
-            it, such as a `Distiller`. By default, the student alone, and for
-            "student distilled" a `Distiller` of soft targets (of binary ones,
-            or in regression of squared errors, by the task).
+        make: function of the teacher and a new student that returns the model
+            to compile and fit: the student itself, or a model that trains it,
+            such as a `Distiller`. By default it is the student alone; for
+            "student distilled" a `Distiller` with soft targets (for binary
+            tasks `BinarySoftTargets`, for regression the squared error).
         train_data: as in `compare`.
-        compile: likewise, a function.
-        epochs: the way's own budget; or
-        steps: likewise; or
-        seconds: likewise.
-        description: what is trained and why, in a sentence, which `compare`
+        compile: function, as in `compare`.
+        epochs: integer, the way's own budget in epochs; or
+        steps: integer, in training steps; or
+        seconds: number, in seconds of training.
+        description: a sentence on what is trained and why, which `compare`
             prints before the first run of this way.
 
     Raises:
-        ValueError: an argument is not of its kind.
+        ValueError: an argument is of the wrong kind.
 
     Example:
     >>> way = Way(epochs=50)
@@ -71,7 +71,7 @@ class Way:
             self.budget = checked_budget(*given)
 
     def completed(self, name, task, **defaults):
-        """The way with what it leaves open."""
+        """The way, completed by the arguments of `compare`."""
         way = Way(self.make, description=self.description)
         way.make = self.make or default_make(name, task)
         for key, value in defaults.items():
@@ -81,7 +81,7 @@ class Way:
 
 
 def default_make(name, task):
-    """What a way fits if it doesn't say: the student, or a distiller."""
+    """The default of `make`: the student, or a distiller."""
     if name != DISTILLED:
         return lambda teacher, student: student
     losses = {"binary": BinarySoftTargets, "regression": FeatureMatching}

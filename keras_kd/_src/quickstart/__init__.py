@@ -1,1 +1,1 @@
-"""The quickstart: few labels, many images, and a teacher."""
+"""The quickstart: distillation with few labels and many images."""

@@ -10,22 +10,22 @@ from keras_kd._src.compare.ways import DISTILLED
 from keras_kd._src.compare.ways import TEACHER
 from keras_kd._src.compare.ways import Way
 
-FEW, ALL = 50, 1000  # Labels.
+FEW, ALL = 50, 1000  # Numbers of labels.
 ALL_LABELS = f"{ALONE}, {ALL} labels"
 WHY = {
-    TEACHER: f"a large network learns from {ALL} labels, to be distilled.",
-    ALONE: f"a small network learns from {FEW} labels. This is to be beaten.",
+    TEACHER: f"a large network, trained on {ALL} labels.",
+    ALONE: f"a small network, trained on {FEW} labels: the baseline.",
     DISTILLED: (
-        f"the same, and the teacher's soft targets for all {ALL} images."
+        f"the same, plus the teacher's soft targets for all {ALL} images."
     ),
-    ALL_LABELS: "the small network has every label: can it do more?",
+    ALL_LABELS: "the small network, trained on all labels, to compare with.",
 }
 
 
 def load_data():
-    """1000 digits to train on, 500 to test; each class in equal parts.
+    """1000 digits for training, 500 for testing, with all classes balanced.
 
-    Learning rates, epochs and models were chosen with the other 297.
+    Learning rates, epochs and models were chosen on the other 297.
     """
     from sklearn.datasets import load_digits
 
@@ -38,7 +38,7 @@ def load_data():
 
 
 def split(labels, indices, size, seed):
-    """Two parts of the indices, with the same share of each class."""
+    """Splits indices in two, with the same share of each class in both."""
     from sklearn.model_selection import train_test_split
 
     return train_test_split(
@@ -47,7 +47,7 @@ def split(labels, indices, size, seed):
 
 
 def build_teacher():
-    """85,066 parameters."""
+    """A convolutional network of 85,066 parameters."""
     return keras.Sequential(
         [
             keras.Input((8, 8, 1)),
@@ -63,7 +63,7 @@ def build_teacher():
 
 
 def build_student():
-    """2,410 parameters."""
+    """A dense network of 2,410 parameters."""
     return keras.Sequential(
         [
             keras.Input((8, 8, 1)),
@@ -75,7 +75,7 @@ def build_student():
 
 
 def settings(learning_rate):
-    """What `compile` takes; the label of an image without one is -1."""
+    """A function for `compile`; an image without a label has the label -1."""
     return lambda: {
         "optimizer": keras.optimizers.Adam(learning_rate),
         "loss": keras.losses.SparseCategoricalCrossentropy(
@@ -89,9 +89,9 @@ def run(train, test, **arguments):
     """Compares the student alone, distilled, and with all labels.
 
     Args:
-        train: images and labels.
-        test: likewise.
-        arguments: of `keras_kd.compare`.
+        train: images and labels for training.
+        test: images and labels for testing.
+        arguments: further arguments of `keras_kd.compare`.
 
     Returns:
         A `ComparisonReport`.
@@ -108,14 +108,14 @@ def run(train, test, **arguments):
         return images, partly
 
     def labeled_alone(seed):
-        # Repeated, so that the student makes as many steps in an epoch.
+        # Repeated, so that an epoch has as many steps as the other ways.
         few = np.tile(few_labels(seed), len(labels) // FEW)
         return images[few], labels[few]
 
     own = {
         TEACHER: {"compile": settings(1e-3)},
         ALONE: {"train_data": labeled_alone},
-        # Soft targets at temperature 4, weight 0.9; the labels, 0.1.
+        # Soft targets at temperature 4 have weight 0.9, the labels 0.1.
         DISTILLED: {"train_data": partly_labeled},
         ALL_LABELS: {},
     }
@@ -126,7 +126,7 @@ def run(train, test, **arguments):
         test,
         compile=settings(1e-2),
         batch_size=50,
-        validation_data=test,  # For the learning curves alone.
+        validation_data=test,  # Only for the learning curves.
         ways={way: Way(description=WHY[way], **own[way]) for way in own},
         **arguments,
     )

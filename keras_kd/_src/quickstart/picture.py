@@ -1,4 +1,4 @@
-"""The quickstart's picture: learning curves, and soft targets."""
+"""The quickstart's picture: learning curves and soft targets."""
 
 import textwrap
 
@@ -45,7 +45,10 @@ def soft_targets(teacher, images):
 
 
 def unsure(targets, labels):
-    """The least certain right prediction of each class, least certain first."""
+    """Each class's least confident correct prediction, least confident first.
+
+    They are given as sample indices.
+    """
     right = targets.argmax(axis=-1) == labels
     order = np.argsort(np.where(right, targets.max(axis=-1), 1.0))
     firsts = np.unique(labels[order], return_index=True)[1]

@@ -1,4 +1,4 @@
-"""The quickstart's story: what is done, what came out, what to read next."""
+"""The quickstart's text: what is run, the results, and what to read next."""
 
 import argparse
 import importlib.util
@@ -29,14 +29,16 @@ Read next, in the folder guides/ of the repository:
 
 
 def main():
-    """Runs the quickstart, as the command line says."""
+    """Runs the quickstart with the arguments of the command line."""
     parser = argparse.ArgumentParser(
         "python -m keras_kd.quickstart",
         description="Distill on handwritten digits, in about a minute.",
     )
     parser.add_argument("--smoke", action="store_true", help="a short test")
     parser.add_argument("--output", type=pathlib.Path, default="quickstart.png")
-    parser.add_argument("--folder", help="of finished runs, to go on with")
+    parser.add_argument(
+        "--folder", help="keeps finished runs, to continue from"
+    )
     arguments = parser.parse_args()
     stop_without_packages()
     seeds, epochs = (1, 2) if arguments.smoke else (5, 30)
@@ -57,7 +59,7 @@ def main():
 
 
 def stop_without_packages():
-    """Ends the process with what to install."""
+    """Ends the process if packages are missing, and says how to install."""
     missing = [
         package
         for module, package in PACKAGES.items()
@@ -71,7 +73,7 @@ def stop_without_packages():
 
 
 def beginning(trainings, smoke):
-    """What will be done."""
+    """The text printed before the runs."""
     duration = (
         "as a short test, whose numbers mean nothing"
         if smoke
@@ -80,14 +82,14 @@ def beginning(trainings, smoke):
     text = (
         f"Handwritten digits, on {keras.backend.backend()}. A small network "
         f"has {FEW} labels and {ALL} images. How much does a large one help? "
-        f"{trainings} trainings follow, {duration}. The time that is left is "
-        "training alone: compiling comes on top."
+        f"{trainings} training runs follow, {duration}. The time left that is "
+        "shown is for training only: compiling adds to it."
     )
     return f"{textwrap.fill(text, 80)}\n"
 
 
 def ending(report, output, page):
-    """What came out, what it means, and what to read next."""
+    """The results, what they mean, and what to read next."""
     _, titles, cells = tables(report)[0]
     texts = [
         *sentences(report),
@@ -100,7 +102,7 @@ def ending(report, output, page):
 
 
 def sentences(report):
-    """Three: does it help, compared with labels, and at which size."""
+    """Three sentences: does it help, compared with labels, at which size."""
     values = {way: 100 * report.values(way).mean() for way in report.ways}
     against = {way: values[way] - values[DISTILLED] for way in values}
     size = {way: report.costs[way]["parameters"] for way in report.ways}
@@ -108,9 +110,9 @@ def sentences(report):
         report.sentences()[0],
         f"With all {ALL} labels and no teacher it reaches "
         f"{values[ALL_LABELS]:.1f} %, {against[ALL_LABELS]:+.1f} points: "
-        f"that is what the {ALL - FEW} missing labels would still add.",
+        f"that much the {ALL - FEW} missing labels would still add.",
         f"The teacher reaches {values[TEACHER]:.1f} % with {size[TEACHER]:,} "
         f"parameters; the student has {size[DISTILLED]:,}, "
-        f"{size[TEACHER] / size[DISTILLED]:.0f} times fewer, and gives up "
-        f"{against[TEACHER]:.1f} points.",
+        f"{size[TEACHER] / size[DISTILLED]:.0f} times fewer, and is "
+        f"{against[TEACHER]:.1f} points below it.",
     ]
