@@ -18,7 +18,7 @@ class _EpochAnnealing(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         known = self.model.hyperparameters()
-        self._annealed = [known[key] for key in known if self.wants(key)]
+        self._annealed = [known[key] for key in known if self.matches(key)]
         if not self._annealed:
             raise ValueError(
                 f"{type(self).__name__} found nothing to anneal. Received: "
@@ -33,7 +33,7 @@ class _EpochAnnealing(keras.callbacks.Callback):
         for hyperparameter in self._annealed:
             hyperparameter.assign(value)
 
-    def wants(self, key):
+    def matches(self, key):
         """Whether to set the hyperparameter that has this key in the logs."""
         raise NotImplementedError
 
@@ -79,7 +79,7 @@ class TemperatureAnnealing(_EpochAnnealing):
             start, end, epochs=epochs, curve=curve, transfer=transfer
         )
 
-    def wants(self, key):
+    def matches(self, key):
         name, _, hyperparameter = key.rpartition("_")
         return hyperparameter == "temperature" and (
             self.transfer in (None, name)
@@ -128,5 +128,5 @@ class WeightAnnealing(_EpochAnnealing):
             start, end, epochs=epochs, curve=curve, transfer=transfer
         )
 
-    def wants(self, key):
+    def matches(self, key):
         return key == f"{self.transfer}_weight"
