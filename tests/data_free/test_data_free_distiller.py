@@ -358,7 +358,7 @@ def test_bad_input_is_refused():
     told = keras.Model(inputs, layers.Dense(INPUTS)(inputs[1]))
     with pytest.raises(ValueError, match="teacher has 3 classes"):
         make(teacher, student, told, losses)
-    with pytest.raises(ValueError, match="by one of"):
+    with pytest.raises(ValueError, match="Give either"):
         data_free.image_generator((8, 8, 1))
 
 

@@ -108,7 +108,8 @@ def _finished_part(path, folder):
         raise ValueError(
             f"The part {folder.name!r} is not finished. Received: {samples} "
             f"samples in {str(folder)!r}, of a writer that has not ended. Run "
-            "it again (it goes on where it was), or delete the part's folder."
+            "it again (it continues where it stopped), or delete the part's "
+            "folder."
         )
     return {"name": folder.name, **part}
 
@@ -207,7 +208,7 @@ def _check_none_lost(path, earlier, content):
         raise ValueError(
             f"The cache {str(path)!r} would lose samples. Received: {samples} "
             f"in the parts {there}; before it had {earlier['samples']}, in "
-            f"{before}. Put back what is missing, or write it again; if there "
+            f"{before}. Restore what is missing, or write it again; if there "
             f"are to be fewer: `merge(path, samples={samples})`."
         )
 

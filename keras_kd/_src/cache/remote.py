@@ -179,7 +179,8 @@ def _lacking(name, missing):
         f"{name} has no {missing}. Expected: a folder that "
         "`keras_kd.cache.write` or `keras_kd.cache.merge` has finished, with "
         f"all its files. Received: path={name!r}. Make the same call of "
-        "`write` again, which goes on where it ended, or copy the whole folder."
+        "`write` again, which continues where it stopped, or copy the whole "
+        "folder."
     )
 
 

@@ -35,7 +35,7 @@ def open(
 
     Args:
         path: the cache's folder, or a url of object storage that `fsspec`
-            knows, such as `"s3://bucket/cache"`. Remote files are copied to
+            supports, such as `"s3://bucket/cache"`. Remote files are copied to
             this machine when they are first used.
         teacher: the live teacher, to check that the predictions are its own;
             None skips that check. Weights are compared. Layers without

@@ -30,7 +30,7 @@ def dafl(teacher, student, generator, **settings):
         teacher: a built Keras model of one output `(batch, classes)`.
         student: a Keras model that takes the same inputs.
         generator: as in `DataFreeDistiller`.
-        **settings: of `DataFreeDistiller`, in the place of the paper's.
+        **settings: arguments of `DataFreeDistiller` that replace the paper's.
 
     Returns:
         A `DataFreeDistiller`.
@@ -79,7 +79,7 @@ def dfad(teacher, student, generator, **settings):
         teacher: a built Keras model of one output `(batch, classes)`.
         student: a Keras model that takes the same inputs.
         generator: as in `DataFreeDistiller`.
-        **settings: of `DataFreeDistiller`, in the place of the paper's.
+        **settings: arguments of `DataFreeDistiller` that replace the paper's.
 
     Returns:
         A `DataFreeDistiller`.
@@ -124,7 +124,7 @@ def zskt(teacher, student, generator, **settings):
         teacher: a built Keras model of one output `(batch, classes)`.
         student: a Keras model that takes the same inputs.
         generator: as in `DataFreeDistiller`.
-        **settings: of `DataFreeDistiller`, in the place of the paper's.
+        **settings: arguments of `DataFreeDistiller` that replace the paper's.
 
     Returns:
         A `DataFreeDistiller`.
@@ -175,7 +175,7 @@ def kegnet(teacher, student, generator, decoder, *, diversity=1.0, **settings):
         decoder: a built Keras model from samples to latents.
         diversity: weight of `LatentDiversity`; 1 on MNIST, 10 on
             Fashion-MNIST.
-        **settings: of `DataFreeDistiller`, in the place of the paper's.
+        **settings: arguments of `DataFreeDistiller` that replace the paper's.
 
     Returns:
         A `DataFreeDistiller`.

@@ -92,7 +92,7 @@ class Synthesis:
         )
 
     def logits(self, samples):
-        """Only the teacher's logits, outside of a training step."""
+        """Only the teacher's logits, outside a training step."""
         with no_gradient(), unchanged(self.teacher):
             _, features = run_tapped(
                 self.teacher, samples, [self._logits], training=False
