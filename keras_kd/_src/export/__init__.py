@@ -1,1 +1,1 @@
-"""Files of students for other runtimes, each run before it is left."""
+"""Export of students to other runtimes, with a check of each file."""

@@ -1,7 +1,7 @@
 """Writes a file in a process of another backend.
 
-The student goes there as a `.keras` file, all else as one pickle, in a folder
-that nobody else writes to.
+The student is passed as a `.keras` file, everything else as one pickle, in a
+private temporary folder.
 """
 
 import importlib
@@ -16,21 +16,21 @@ import zipfile
 
 import keras
 
-from keras_kd._src.export.explained import ConverterError
+from keras_kd._src.export.converter_errors import ConverterError
 from keras_kd._src.export.formats import write_and_run
 from keras_kd._src.own_functions import own_functions
 
 STUDENT, JOB, RESULT = "student.keras", "job.pickle", "result.pickle"
-# This process may have taken the accelerator's memory.
+# The parent process may have taken all of the accelerator's memory.
 ON_CPU = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
-# The caller's modules are found where the caller finds them.
+# The new process finds modules in the same places as its parent.
 START = """
 import pickle, sys
 folder, sys.path[:] = sys.argv[1], pickle.loads(bytes.fromhex(sys.argv[2]))
 from keras_kd._src.export.child import main
 main(folder)
 """
-# Keras finds what is in these itself.
+# Keras finds classes of these packages by itself.
 KNOWN = ("keras", "keras_hub", "keras_kd", "builtins")
 
 
@@ -66,14 +66,14 @@ def _save(student, path):
         raise ValueError(
             f"The student {student.name!r} is exported in a process of "
             "another backend, so it must be one that Keras can save. "
-            f"Received of Keras: {error}"
+            f"Received from Keras: {error}"
         ) from error
 
 
 def _own_objects(student, path):
-    """What another process has to import: names in configs, and their places.
+    """What the other process must import: `name in configs -> (module, name)`.
 
-    Keras itself imports from no module but its own.
+    Keras itself imports only from its own modules.
     """
     with zipfile.ZipFile(path) as file:
         config = json.loads(file.read("config.json"))
@@ -85,16 +85,16 @@ def _own_objects(student, path):
             raise ValueError(
                 f"The student {student.name!r} is exported in a process of "
                 "another backend, which imports classes and functions from "
-                f"modules. Received: {name!r}, which is not to be had from "
+                f"modules. Received: {name!r}, which can't be imported from "
                 f"the module {module!r}. Put it into a module of its own, "
-                "outside of any function, and import it from there."
+                "outside any function, and import it from there."
             )
         found[known] = module, name
     return found
 
 
 def _classes(config):
-    """Those of a config that are not of Keras: module, name, name in it."""
+    """Yields `(module, name, registered name)` of a config's own classes."""
     if isinstance(config, list):
         for each in config:
             yield from _classes(each)
@@ -113,7 +113,7 @@ def _is_known(module):
 
 
 def _result(path, ended, student, backend):
-    """What the process returned; else its error, raised here."""
+    """The result of the process; raises its error if there was one."""
     if not path.exists():
         last = "\n".join(ended.stdout.splitlines()[-20:])
         raise ValueError(
@@ -128,7 +128,7 @@ def _result(path, ended, student, backend):
 
 
 def main(folder):
-    """The other process."""
+    """Runs in the other process."""
     folder = pathlib.Path(folder)
     job, path, settings, objects = pickle.loads((folder / JOB).read_bytes())
     written = error = None
@@ -137,7 +137,7 @@ def main(folder):
             getattr(keras.config, f"set_{name}")(value)
         student = _loaded(folder / STUDENT, objects)
         written = write_and_run(student, job, path)
-    except OSError as raised:  # Raised again by the process that asked.
+    except OSError as raised:  # The parent process raises it again.
         error = raised
     except ConverterError as raised:
         error = ConverterError(str(raised))
@@ -147,7 +147,7 @@ def main(folder):
 
 
 def _loaded(path, objects):
-    """The student, which was saved just now: nothing in it is foreign."""
+    """The student; it is safe to load, as this program has just saved it."""
     custom = {
         known: getattr(importlib.import_module(module), name)
         for known, (module, name) in objects.items()
@@ -159,6 +159,6 @@ def _loaded(path, objects):
     except Exception as error:
         raise ValueError(
             "The student can't be loaded in a process of "
-            f"{keras.backend.backend()}, which exports it. Received of Keras: "
-            f"{type(error).__name__}: {error}"
+            f"{keras.backend.backend()}, which exports it. Received from "
+            f"Keras: {type(error).__name__}: {error}"
         ) from error

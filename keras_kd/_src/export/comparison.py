@@ -1,4 +1,4 @@
-"""How closely a file follows its student."""
+"""Compares the outputs of a file with those of its student."""
 
 import dataclasses
 
@@ -7,16 +7,16 @@ import numpy as np
 
 @dataclasses.dataclass
 class OutputComparison:
-    """How closely one output of a file follows the student's.
+    """How close one output of a file is to the student's.
 
     Args:
-        largest_difference: the largest of an entry.
+        largest_difference: the largest absolute difference of an entry.
         relative_difference: the same, divided by the student's largest entry.
         error: root mean square of the differences, divided by that of the
             student's entries.
         agreement: share of the rows along the last axis whose largest entry
-            is the same, or share of equal entries where they are integers;
-            None for one number a row.
+            is the same; for integers, share of equal entries; None if a row
+            has a single number.
     """
 
     largest_difference: float
@@ -24,8 +24,8 @@ class OutputComparison:
     error: float
     agreement: float | None
 
-    def in_words(self):
-        """What an error says of it."""
+    def description(self):
+        """The measures as text, for an error message."""
         agreed = ""
         if self.agreement is not None:
             agreed = f", and {self.agreement:.1%} of the rows agree"
@@ -40,12 +40,12 @@ def compare(name, expected, found):
     """Compares one output; raises a `ValueError` on another shape."""
     if expected.shape != found.shape:
         raise ValueError(
-            f"The file gives its output {name!r} another shape than the "
-            f"student. Received: {found.shape}, expected {expected.shape}."
+            f"The file's output {name!r} has another shape than the "
+            f"student's. Received: {found.shape}, expected {expected.shape}."
         )
     agreement = _agreement(expected, found)
     expected, found = (each.astype("float64") for each in (expected, found))
-    # The same infinity, or no number on both sides, is no difference.
+    # The same infinity, or NaN on both sides, is no difference.
     same = (expected == found) | (np.isnan(expected) & np.isnan(found))
     with np.errstate(invalid="ignore"):
         differences = np.where(same, 0.0, np.abs(found - expected))
@@ -76,14 +76,14 @@ def _root_mean_square(values):
 
 
 def too_far(compared, quantized, tolerance):
-    """Whether an output is further from the student's than is tolerated."""
+    """Whether an output differs from the student's by more than tolerated."""
     if not np.isfinite(compared.largest_difference):
         return True
     if not quantized:
         return compared.relative_difference > tolerance
-    # Logits of nearly equal classes may change places at any rounding.
+    # Rounding may swap classes whose logits are nearly equal.
     if compared.error <= tolerance:
         return False
     agreement = 0.0 if compared.agreement is None else compared.agreement
-    # Chance may agree: values that have nothing in common are no file's.
+    # Classes may agree by chance, so a large error is refused as well.
     return 1.0 - agreement > tolerance or compared.error > 5 * tolerance

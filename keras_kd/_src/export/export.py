@@ -1,4 +1,4 @@
-"""`keras_kd.export`: a student's file for another runtime, and its check."""
+"""`keras_kd.export`: writes a student for another runtime, and checks it."""
 
 import contextlib
 import pathlib
@@ -15,7 +15,7 @@ from keras_kd._src.distillation.distiller import Distiller
 from keras_kd._src.export.child import write_elsewhere
 from keras_kd._src.export.comparison import compare
 from keras_kd._src.export.comparison import too_far
-from keras_kd._src.export.explained import ConverterError
+from keras_kd._src.export.converter_errors import ConverterError
 from keras_kd._src.export.formats import FORMATS
 from keras_kd._src.export.formats import backends_for
 from keras_kd._src.export.formats import check_packages
@@ -51,67 +51,70 @@ def export(
     integer_only=False,
     threads=1,
 ):
-    """Writes a student for another runtime, and runs that file before it stays.
+    """Exports a student to another runtime, and checks the file by running it.
 
-    To deploy a student: exporters differ by backend, and can be silently wrong.
-    Here the samples go through the file, in the runtime that is to run it, and
-    what comes out is compared with the student. A file that is further off than
-    `tolerance` raises an error and is not left behind; whatever was at `path`
-    stays until the new file is known to be good.
+    For deployment. Exporters differ by backend, and some files are silently
+    wrong. So the samples are run through the file, in the runtime it is for,
+    and the outputs are compared with the student's. If they differ by more than
+    `tolerance`, an error is raised and no file is left; an earlier file at
+    `path` is replaced only by a new one that was found good.
 
-    Keras' own `model.export` writes the file wherever it can. The routes:
+    Keras' own `model.export` writes the file wherever it can. The formats:
 
         format         path       written by               batch of any size
         "litert"       .tflite    TensorFlow               no
         "onnx"         .onnx      each backend             yes
-        "openvino"     .xml       each, by way of ONNX     yes
+        "openvino"     .xml       each, through ONNX       yes
         "saved_model"  a folder   TensorFlow, JAX          yes
         "torch"        .pt2       PyTorch                  yes
 
-    On another backend, or where a backend's converter can't do it, the student
-    is saved, and loaded by one of these in a process of its own, if it is
-    installed: classes of one's own must then be importable from a module. The
-    report says which backend it was.
+    On another backend, or if a backend's converter fails, the student is saved,
+    and a new process with one of these backends, if it is installed, loads and
+    exports it. Your own classes must then be importable from a module. The
+    report says which backend was used.
 
-    Sizes other than the batch's are fixed to those of the samples. LiteRT files
-    have built-in operations only, which phones have without the Flex delegate.
+    All sizes except the batch size are fixed to those of the samples. LiteRT
+    files have only built-in operations, which phones run without the Flex
+    delegate.
 
-    `"int8"` computes in 8-bit integers, with ranges that the samples give; its
-    weights have a scale for each channel. A student that was trained as a
-    `keras_kd.quantization.QuantizationAwareModel` brings its own ranges along.
-    Operations that have no 8-bit version stay in float, and the report names
-    them. `"dynamic_int8"` stores the weights in 8 bits, and needs no ranges
-    beforehand; LiteRT leaves those of fewer than 1024 entries in float.
+    `"int8"` computes in 8-bit integers, with ranges measured on the samples,
+    and one scale for each channel of the weights. A student that was trained as
+    a `keras_kd.quantization.QuantizationAwareModel` has ranges of its own.
+    Operations without an 8-bit version stay in float, and the report names
+    them. `"dynamic_int8"` only stores weights in 8 bits, and needs no measured
+    ranges; LiteRT leaves weights of fewer than 1024 entries in float.
 
     Args:
-        student: built Keras model with layers of float32, or a `Distiller`,
-            whose student it is.
-        path: of the file, with the format's ending, or of the folder.
+        student: a built Keras model with float32 layers; or a `Distiller`,
+            whose student is exported.
+        path: the path of the file, with the format's suffix, or of the folder.
         format: `"litert"`, `"onnx"`, `"openvino"`, `"saved_model"` or
             `"torch"`.
-        samples: arrays of shape `(samples, ...)` as the student takes them, in
-            its structure; a few hundred that are typical for `"int8"`.
+        samples: arrays of shape `(samples, ...)`, in the structure of the
+            student's inputs; for `"int8"` a few hundred typical ones.
         quantize: None, `"int8"` (LiteRT, ONNX, OpenVINO) or `"dynamic_int8"`
             (LiteRT, ONNX).
-        batch_size: that the file is fixed to. Defaults to any where the format
-            can, else to 1.
-        tolerance: of a float file, how far an entry may be from the student's,
-            relative to the student's largest (1e-3). Of a quantized file (0.1),
-            which share of the rows may have another likeliest class; their
-            error (the root mean square of the differences, relative to that of
-            the student's outputs) may be five times as much. Where the error
-            is no more than the tolerance, classes don't matter.
-        integer_only: whether a LiteRT file of `"int8"` takes and gives int8,
-            too, and must leave no operation in float, as microcontrollers and
-            the Edge TPU want it.
-        threads: that run the file for the check and the latency.
+        batch_size: integer, the file's fixed batch size. By default any size
+            if the format allows it, else 1.
+        tolerance: number from 0. For a float file (default 1e-3) the largest
+            difference of an entry, relative to the student's largest entry. For
+            a quantized file (default 0.1) the share of rows whose largest entry
+            may be of another class, while the error (root mean square of the
+            differences, relative to that of the student's outputs) may be five
+            times the tolerance; if the error is within the tolerance, classes
+            are not compared.
+        integer_only: whether a LiteRT file with `"int8"` must also have int8
+            inputs and outputs, and no operation in float, as microcontrollers
+            and the Edge TPU require.
+        threads: integer, threads that run the file for the check and the
+            latency.
 
     Returns:
         An `ExportReport`.
 
     Raises:
-        ValueError: if an argument is wrong, a package is missing, the student
-            can't be exported, or the file differs from it.
+        ValueError: an argument is wrong; a package is missing; the student
+            can't be exported; the file differs from the student.
 
     Example:
     >>> import tempfile
@@ -159,7 +162,7 @@ def export(
 
 
 def _write(student, job, path, backends):
-    """Has the first backend whose converter can write the file and run it."""
+    """Writes with the first backend whose converter succeeds."""
     first, *others = backends
     try:
         return _write_by(first, student, job, path)
@@ -201,9 +204,9 @@ def _check_student(student, format):
             )
         if format == "litert" and layer.quantization_mode is not None:
             raise ValueError(
-                f"LiteRT has nothing of what `{student.name}.quantize` made. "
-                f"Received: {layer.name!r}, quantized to "
-                f"{layer.quantization_mode!r} by Keras. Export the student "
+                "LiteRT can't store layers that Keras' `model.quantize` has "
+                f"changed. Received: {layer.name!r} of {student.name!r}, "
+                f"quantized to {layer.quantization_mode!r}. Export the student "
                 "as it was before, with quantize='int8' or 'dynamic_int8'."
             )
 
@@ -254,13 +257,13 @@ def _check_integers(student, job, written):
         raise ValueError(
             f"The student {student.name!r} can't compute in integers only. "
             f"Received: a student whose operations {written.in_float} have no "
-            "8-bit version in LiteRT. Use others in their place, or leave "
+            "8-bit version in LiteRT. Use other operations, or leave "
             "`integer_only=False`."
         )
 
 
 def _compared(student, job, expected, written, tolerance):
-    """Comparisons by output; raises a `ValueError` if one is too far off."""
+    """Comparisons by output; a `ValueError` if one differs too much."""
     rows = np.concatenate(job.parts())
     comparisons = {}
     for name, values in expected.items():
@@ -270,7 +273,7 @@ def _compared(student, job, expected, written, tolerance):
             raise ValueError(
                 f"The {FORMATS[job.format].NAME} file differs from the "
                 f"student {student.name!r}, and was not kept. Received: "
-                f"for the output {name!r} {compared.in_words()}; "
+                f"for the output {name!r} {compared.description()}; "
                 f"tolerance={tolerance:g}. {_remedy(job)}"
             )
     return comparisons
@@ -279,12 +282,13 @@ def _compared(student, job, expected, written, tolerance):
 def _remedy(job):
     if job.quantize:
         return (
-            "Give more samples, typical ones; train the student with "
-            "quantization; or raise `tolerance`."
+            "Give more samples that are typical; train the student with "
+            "`keras_kd.quantization.QuantizationAwareModel`; or raise "
+            "`tolerance`."
         )
     if job.batch_size is None:
         return (
-            "Try `batch_size=1`, as exporters may bake a size in; and see "
-            "whether the student itself gives the same output twice."
+            "Try `batch_size=1`, as exporters may fix a size while tracing; "
+            "and check whether the student itself gives the same output twice."
         )
-    return "See whether the student itself gives the same output twice."
+    return "Check whether the student itself gives the same output twice."

@@ -1,9 +1,9 @@
-"""The formats, and the route to each.
+"""The formats, and how each is written.
 
-A format is a module: NAME, SUFFIX of its path, BACKENDS that can write it,
-PACKAGES that it needs (with what installs them), the RUNTIME that runs it,
-whether a batch can be DYNAMIC, how it can be QUANTIZED; `write`, `reader`,
-`operations` and `versions`.
+A format is a module with: its NAME; the SUFFIX of its path; the BACKENDS that
+can write it; the PACKAGES that it needs, with what installs them; the RUNTIME
+that runs it; whether the batch size can be DYNAMIC; how it can be QUANTIZED;
+and the functions `write`, `reader`, `operations` and `versions`.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from keras_kd._src.export import onnx
 from keras_kd._src.export import openvino
 from keras_kd._src.export import saved_model
 from keras_kd._src.export import torch_program
-from keras_kd._src.export.explained import explained
+from keras_kd._src.export.converter_errors import converter_errors
 from keras_kd._src.export.job import Written
 from keras_kd._src.latency import median_seconds
 
@@ -33,13 +33,13 @@ FORMATS = {
 
 
 def backends_for(name):
-    """The backends that write a format: this one first, others if installed."""
+    """The installed backends that write a format; the current one first."""
     able = FORMATS[name].BACKENDS
     there = [each for each in able if importlib.util.find_spec(each)]
     if not there:
         raise ValueError(
-            f"From {BACKEND}, a student gets into {FORMATS[name].NAME} by way "
-            f"of {' or '.join(able)}, in a process of its own. Received: an "
+            f"From {BACKEND}, a student is exported to {FORMATS[name].NAME} "
+            f"by {' or '.join(able)}, in a process of its own. Received: an "
             f"environment without it. Install it: `pip install "
             f"keras-kd[{able[0]}]`."
         )
@@ -58,13 +58,13 @@ def check_packages(name):
 
 
 def write_and_run(student, job, path):
-    """Writes a student's file, in this process, and runs the samples."""
+    """Writes a student's file in this process, and runs the samples."""
     check_packages(job.format)
     kind = FORMATS[job.format]
     with _quiet():
         kind.write(student, job, path)
         passes = [_take(job, rows) for rows in job.parts()]
-        with explained(student, job):
+        with converter_errors(student, job):
             run = kind.reader(path, job)
             outputs = [run(arrays) for arrays in passes]
         operations, in_float = kind.operations(path, job)
@@ -82,7 +82,7 @@ def write_and_run(student, job, path):
 
 @contextlib.contextmanager
 def _quiet():
-    """Whether what converters warn of matters, running the file shows."""
+    """Silences converters' warnings, as running the file shows any fault."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""What is to be written and run, and what came of it."""
+"""Job and Written: what to write and run, and the result."""
 
 import dataclasses
 import importlib.metadata
@@ -15,14 +15,14 @@ class Job:
 
     Args:
         format: name of the format.
-        samples: arrays in the structure that the student takes.
-        input_names: those in the file, in the order of `flat`.
-        output_names: likewise.
-        batch_size: that the file is fixed to, or None.
+        samples: arrays in the structure of the student's inputs.
+        input_names: the inputs' names in the file, in the order of `flat`.
+        output_names: the outputs' names, in the same order.
+        batch_size: the file's fixed batch size, or None.
         quantize: None, "int8" or "dynamic_int8".
         integer_only: whether inputs, outputs and all operations are integers.
-        threads: that run the file.
-        ranges: of a quantization-aware student's values, pairs.
+        threads: how many threads run the file.
+        ranges: pairs, the ranges of a quantization-aware student's values.
     """
 
     format: str
@@ -46,10 +46,10 @@ class Job:
         return len(flat(self.samples)[0])
 
     def parts(self):
-        """Rows of samples that make up one pass each.
+        """The rows of samples of each pass.
 
-        Where the batch is open, the first is alone: a size that was baked in
-        while tracing shows.
+        If the batch size is open, the first pass has one sample, to find a size
+        that was fixed while tracing.
         """
         size, count = self.batch_size, self.count
         if size is not None:
@@ -63,17 +63,17 @@ class Job:
 
 @dataclasses.dataclass
 class Written:
-    """What a process wrote and saw.
+    """What a process wrote, and what it measured.
 
     Args:
-        outputs: of the file by name, for the rows of `Job.parts` in a row.
+        outputs: the file's outputs by name, for all rows of `Job.parts`.
         operations: counts by name.
         in_float: names of the operations that a quantized file computes in
             float, or empty.
-        milliseconds: median of a pass.
-        runtime: package that ran it, with its version.
-        backend: of the process.
-        versions: of the packages that took part.
+        milliseconds: median time of a pass.
+        runtime: the package that ran the file.
+        backend: the process's backend.
+        versions: versions of the packages used, by name.
     """
 
     outputs: dict

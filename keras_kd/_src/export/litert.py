@@ -1,4 +1,4 @@
-"""LiteRT (.tflite), as TensorFlow's converter writes it."""
+"""LiteRT (.tflite), written by TensorFlow's converter."""
 
 import collections
 import re
@@ -6,14 +6,14 @@ import re
 import numpy as np
 
 from keras_kd._src.export import litert_int8
-from keras_kd._src.export.explained import explained
+from keras_kd._src.export.converter_errors import converter_errors
 from keras_kd._src.export.job import package_versions
 from keras_kd._src.export.signature import specs_of
 
 NAME = "LiteRT"
 SUFFIX = ".tflite"
-# Keras exports from PyTorch as well, by litert-torch, which has no place
-# beside current versions of what TensorFlow and JAX need.
+# Keras exports from PyTorch as well, by litert-torch, which can't be installed
+# with current versions of TensorFlow's and JAX's dependencies.
 BACKENDS = ("tensorflow",)
 PACKAGES = {"ai_edge_litert": "keras-kd[litert]"}
 RUNTIME = "ai-edge-litert"
@@ -30,15 +30,15 @@ def write(student, job, path):
 
 
 def _check_no_loops(student, job, path):
-    """Raises a `ValueError` where the converter would end the process."""
+    """Raises a `ValueError` for loops, at which the converter crashes."""
     plain = path.with_name(f"float_{path.name}")
     _convert(student, job, plain, {})
     if any(name == "WHILE" for name, types in _operators(plain)):
         raise ValueError(
             "LiteRT's converter can't quantize loops to int8. Received: the "
             f"student {student.name!r}, which has some. Build its recurrent "
-            "layers with `unroll=True` (and `set_weights` of this one), or "
-            "take quantize='dynamic_int8'."
+            "layers with `unroll=True` (and copy the weights by "
+            "`set_weights`), or use quantize='dynamic_int8'."
         )
     plain.unlink()
 
@@ -48,7 +48,7 @@ def _convert(student, job, path, options):
 
     operations = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
     try:
-        with explained(student, job):
+        with converter_errors(student, job):
             student.export(
                 path,
                 format="litert",
@@ -62,15 +62,15 @@ def _convert(student, job, path, options):
         if not missing:
             raise
         raise ValueError(
-            f"The student {student.name!r} needs operations that LiteRT has "
-            "not built in, and that phones lack without the Flex delegate. "
-            f"Received: a student that computes {', '.join(missing)}. Use "
-            "other layers or operations in their place."
+            f"The student {student.name!r} needs operations that are not "
+            "built into LiteRT, and that phones lack without the Flex "
+            f"delegate. Received: a student that computes "
+            f"{', '.join(missing)}. Use other layers or operations instead."
         ) from error
 
 
 def _missing_operations(text):
-    """Names of operations in the converter's complaint, or empty."""
+    """Names of the operations in the converter's error message, or empty."""
     if "Flex" not in text and "neither a custom op" not in text:
         return []
     return sorted(set(re.findall(r"\btf\.([A-Z]\w+)", text)))
@@ -112,7 +112,7 @@ def _real(values, detail):
 
 
 def operations(path, job):
-    """Counts of operations, and those of an int8 file left in float."""
+    """Counts of operations, and those that an int8 file leaves in float."""
     counts, in_float = collections.Counter(), set()
     for name, types in _operators(path):
         counts[name] += 1
@@ -122,7 +122,7 @@ def operations(path, job):
 
 
 def _operators(path):
-    """Pairs of an operation's name and the types of all that it uses."""
+    """Pairs of an operation's name and the types of its tensors."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(path.read_bytes(), 0)
@@ -139,5 +139,5 @@ def _operators(path):
 
 
 def versions():
-    """What wrote and ran the file."""
+    """Versions of the packages that wrote and ran the file."""
     return package_versions("tensorflow", "ai-edge-litert")

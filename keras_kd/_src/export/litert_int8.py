@@ -1,4 +1,4 @@
-"""8 bits for LiteRT: the settings of TensorFlow's converter."""
+"""int8 for LiteRT: the settings of TensorFlow's converter."""
 
 
 def converter_options(job):
@@ -7,7 +7,7 @@ def converter_options(job):
         return {}
     import tensorflow as tf
 
-    # Without representative samples, weights alone are quantized beforehand.
+    # Without representative samples, only weights are quantized beforehand.
     options = {"optimizations": [tf.lite.Optimize.DEFAULT]}
     if job.quantize == "int8":
         options["representative_dataset"] = lambda: _representative(job)
@@ -18,6 +18,6 @@ def converter_options(job):
 
 
 def _representative(job):
-    """The samples as passes of the file, by the names of its inputs."""
+    """Yields the samples of each pass, by the names of the file's inputs."""
     for rows in job.parts():
         yield {name: array[rows] for name, array in job.arrays.items()}

@@ -1,4 +1,4 @@
-"""ONNX (.onnx), as the converter of each backend writes it."""
+"""ONNX (.onnx), written by the converter of each backend."""
 
 import collections
 import contextlib
@@ -10,10 +10,10 @@ from keras_kd._src.backend import BACKEND
 from keras_kd._src.distillation.taps import replaced
 from keras_kd._src.export import onnx_int8
 from keras_kd._src.export import torch_program
-from keras_kd._src.export.explained import explained
+from keras_kd._src.export.converter_errors import converter_errors
 from keras_kd._src.export.job import package_versions
 from keras_kd._src.export.onnx_folding import drop_unused
-from keras_kd._src.export.onnx_pooling import mend_max_pooling
+from keras_kd._src.export.onnx_pooling import fix_max_pooling
 from keras_kd._src.export.signature import specs_of
 from keras_kd._src.keras_compat import all_layers
 from keras_kd._src.samples import flat
@@ -40,7 +40,7 @@ QUANTIZED = ("int8", "dynamic_int8")
 def write(student, job, path):
     """Writes the student as an `.onnx` file."""
     plain = path.with_name(f"float_{path.name}") if job.quantize else path
-    with explained(student, job):
+    with converter_errors(student, job):
         WRITE[BACKEND](student, job, plain)
         _rename(plain, job)
         if job.quantize:
@@ -62,15 +62,15 @@ def _write_from_jax(student, job, path):
 
     _write_by_keras(student, job, path)
     model = onnx.load(path)
-    mend_max_pooling(model)
+    fix_max_pooling(model)
     onnx.save(model, path)
 
 
 def _write_from_tensorflow(student, job, path):
     _add_erfc()
     with contextlib.ExitStack() as stack:
-        # Tensors that a layer keeps, as `Normalization` does its mean, would
-        # become inputs of the file.
+        # Tensors that are a layer's attributes, such as the mean of
+        # `Normalization`, would become inputs of the file.
         for layer in all_layers(student):
             for name, value in list(vars(layer).items()):
                 if keras.ops.is_tensor(value):
@@ -80,7 +80,7 @@ def _write_from_tensorflow(student, job, path):
 
 
 def _add_erfc():
-    """Teaches tf2onnx what Keras' exact GELU is made of on TensorFlow."""
+    """Adds an operation of Keras' exact GELU to tf2onnx."""
     from tf2onnx.handler import tf_op
 
     @tf_op("Erfc")
@@ -105,10 +105,10 @@ def _add_erfc():
 
 
 def _write_from_torch(student, job, path):
-    """By PyTorch's exporter itself.
+    """Calls PyTorch's exporter directly.
 
-    For a batch of any size Keras takes the older one, which bakes sizes in
-    and fails at some models with several outputs.
+    For a batch of any size Keras uses the older exporter, which fixes sizes
+    while tracing, and fails for some models with several outputs.
     """
     import torch
 
@@ -133,9 +133,10 @@ def _write_from_torch(student, job, path):
 
 
 def _aliases():
-    """Operations by the name that the exporter casts integers for.
+    """Aliases of operations, by names for which the exporter casts integers.
 
-    By another, `2 * x` multiplies an integer and a float, which ONNX can't.
+    With other names, `2 * x` multiplies an integer and a float, which ONNX
+    doesn't allow.
     """
     import torch
 
@@ -161,7 +162,7 @@ WRITE = {
 
 
 def _rename(path, job):
-    """Gives inputs and outputs their names; their order is that of `flat`."""
+    """Renames inputs and outputs, which are in the order of `flat`."""
     import onnx
 
     model = onnx.load(path)
@@ -170,11 +171,11 @@ def _rename(path, job):
     taken = [each.name for each in graph.input if each.name not in constants]
     given = [each.name for each in graph.output]
     names = dict(zip(taken + given, job.input_names + job.output_names))
-    # What bears one of these names inside makes room for it.
+    # Inner tensors that have one of these names are renamed, too.
     inner = set(names.values()) - set(names)
     names |= {name: f"{name}_inner" for name in inner}
     _rename_in(graph, names)
-    drop_unused(model)  # Of which onnxruntime warns each time.
+    drop_unused(model)  # Else onnxruntime warns about each.
     onnx.save(model, path)
 
 
@@ -208,7 +209,7 @@ def reader(path, job):
 
 
 def operations(path, job):
-    """Counts of operations, and those of an int8 file left in float."""
+    """Counts of operations, and those that an int8 file leaves in float."""
     import onnx
 
     model = onnx.load(path)
@@ -218,5 +219,5 @@ def operations(path, job):
 
 
 def versions():
-    """What wrote and ran the file."""
+    """Versions of the packages that wrote and ran the file."""
     return package_versions(BACKEND, CONVERTERS[BACKEND], "onnx", "onnxruntime")

@@ -1,4 +1,4 @@
-"""Makes one operation of several that 8 bits would round one by one.
+"""Fuses operations that int8 would otherwise round one by one.
 
 Some exporters write batch normalization and bounded activations as plain
 arithmetic.
@@ -8,9 +8,9 @@ import collections
 
 import numpy as np
 
-# They hand on values of their first input, each on its own or the largest.
+# Their outputs are values of their first input.
 MOVES = "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "MaxPool"
-# What each makes of a constant: a scale and a shift.
+# The scale and the shift that each applies, by its constant.
 ARITHMETIC = {
     "Add": lambda constant: (np.ones_like(constant), constant),
     "Sub": lambda constant: (np.ones_like(constant), -constant),
@@ -20,7 +20,7 @@ ARITHMETIC = {
 
 
 def fold_into_convolutions(model):
-    """Changes the model: fewer operations, the same values."""
+    """Folds arithmetic into the convolutions before it, in place."""
     from onnx import numpy_helper
 
     graph = model.graph
@@ -35,7 +35,7 @@ def fold_into_convolutions(model):
 
 
 def fuse_clips(model):
-    """Changes the model: a minimum and a maximum with numbers are a clip."""
+    """Replaces a minimum and a maximum with constants by a clip, in place."""
     graph = model.graph
     numbers = _numbers(graph)
     made = {name: node for node in graph.node for name in node.output}
@@ -55,7 +55,7 @@ def fuse_clips(model):
 
 
 def drop_unused(model):
-    """Changes the model: constants that nothing reads are gone."""
+    """Removes constants that nothing reads, in place."""
     used = _used(model.graph)
     kept = [each for each in model.graph.initializer if each.name in used]
     del model.graph.initializer[:]
@@ -63,7 +63,7 @@ def drop_unused(model):
 
 
 def _numbers(graph):
-    """Constants of one entry: their names, and those of them as scalars."""
+    """Constants of one entry: `name -> name of it as a scalar`."""
     from onnx import numpy_helper
 
     scalars = {}
@@ -80,10 +80,10 @@ def _numbers(graph):
 
 
 def move_activations_up(model):
-    """Changes the model: what bounds values comes before what moves them.
+    """Moves activations before operations that only move values, in place.
 
-    After one, onnxruntime's quantizer takes it for a part of the convolution
-    before, with the range from before it was applied.
+    Otherwise onnxruntime's quantizer fuses the activation into the convolution
+    before them, but with the range before the activation.
     """
     graph = model.graph
     outputs = {each.name for each in graph.output}
@@ -108,7 +108,7 @@ def move_activations_up(model):
 
 
 def _swap(nodes, first, second):
-    """Has two nodes in a row change places."""
+    """Swaps two successive nodes."""
     before, after = (type(nodes[0])() for _ in range(2))
     before.CopyFrom(nodes[second])
     after.CopyFrom(nodes[first])
@@ -120,7 +120,7 @@ def _swap(nodes, first, second):
 
 
 def _used(graph):
-    """Names of all that a graph's operations read, those inside included."""
+    """Names of all tensors that a graph and its subgraphs read."""
     names = {each.name for each in graph.output}
     for node in graph.node:
         names.update(node.input)
@@ -131,9 +131,9 @@ def _used(graph):
 
 
 def _pairs(graph, values):
-    """Convolutions, what gives their result, and the arithmetic after it.
+    """Yields a convolution, the node of its result, and arithmetic after it.
 
-    Some exporters have a `Transpose` between, to channels that come last.
+    Some exporters put a `Transpose` between, to move channels last.
     """
     outputs = {each.name for each in graph.output}
     readers = {name: [None] for name in outputs}
@@ -163,9 +163,9 @@ def _is(node, *kinds):
 
 
 def _constant(convolution, last, axis, node, values):
-    """The constant of each channel that a node computes with, else None."""
+    """The constant for each channel that a node applies, else None."""
     first, second = node.input
-    # A constant that is divided, or subtracted from, is another matter.
+    # In a division or subtraction, the constant must come second.
     if second not in values and node.op_type in ("Add", "Mul"):
         first, second = second, first
     if first != last.output[0] or second not in values:

@@ -1,4 +1,4 @@
-"""8 bits for ONNX: the settings of onnxruntime's quantizers."""
+"""int8 for ONNX: the settings of onnxruntime's quantizers."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 
 
 def quantize(source, target, job):
-    """Writes a float file with 8-bit weights, or with all in 8 bits."""
+    """Quantizes the weights of a float file, or all of its values."""
     from onnxruntime import quantization
 
     if job.quantize == "dynamic_int8":
@@ -36,9 +36,9 @@ def quantize(source, target, job):
 
 
 def _prepare(source, target, job):
-    """Fuses and folds what one operation can do, and infers shapes.
+    """Fuses operations, and infers shapes.
 
-    Returns what is known of the tensors' ranges beforehand.
+    Returns the ranges of tensors that are known beforehand.
     """
     import onnx
     from onnxruntime import quantization
@@ -50,17 +50,18 @@ def _prepare(source, target, job):
     move_activations_up(model)
     overrides = take_clips_out(model, job.ranges)
     drop_unused(model)
-    del model.graph.value_info[:]  # What was folded is still among them.
+    del model.graph.value_info[:]  # It still has tensors that were folded.
     onnx.save(onnx.shape_inference.infer_shapes(model), target)
     return overrides
 
 
 def _left_in_float(path, job):
-    """Arguments of `quantize_static`: what meets an infinity of some kind.
+    """Arguments of `quantize_static` that exclude very large values.
 
-    Such as what a mask adds to attention scores: a range that reaches so far
-    leaves one step of 8 bits to all else. At values that are not finite, the
-    quantizer fails as soon as it looks at operations of that type.
+    A mask adds such values to attention scores, for example. In a range that
+    includes them, all other values would fall into one step of int8. If a value
+    is infinite, the quantizer fails for its type of operation, so that all
+    operations of the type are excluded.
     """
     import onnx
     from onnxruntime.quantization import registry
@@ -79,7 +80,7 @@ def _left_in_float(path, job):
 
 
 def _largest_values(model, job):
-    """The largest magnitude of each tensor of floats, NaN if it has any."""
+    """The largest magnitude in each tensor of floats; NaN if it has NaN."""
     import onnx
     import onnxruntime
 
@@ -109,7 +110,7 @@ def _magnitude(values):
 
 
 class _Representative:
-    """The samples, pass by pass, as onnxruntime's calibration takes them."""
+    """The samples of each pass, in the form of onnxruntime's calibration."""
 
     def __init__(self, job):
         self.arrays, self.parts = job.arrays, iter(job.parts())
@@ -122,7 +123,7 @@ class _Representative:
 
 
 def in_float(model):
-    """Names of the operations on floats that no 8-bit value reaches."""
+    """Names of the operations on floats without any quantized input."""
     import onnx
 
     graph = onnx.shape_inference.infer_shapes(model).graph

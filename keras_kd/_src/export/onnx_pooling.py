@@ -1,11 +1,11 @@
-"""Maximum pooling, as ONNX' runtimes have it."""
+"""Max pooling in the form that ONNX runtimes support."""
 
 
-def mend_max_pooling(model):
-    """Changes the model: pooling is over the axes between batch and channels.
+def fix_max_pooling(model):
+    """Rewrites max pooling to run over spatial axes only, in place.
 
-    jax2onnx lets it be over all axes, with two more put before them, which is
-    ONNX, but no runtime computes it.
+    jax2onnx writes it over all axes, after adding two axes in front. That is
+    valid ONNX, but no runtime supports it.
     """
     graph = model.graph
     made = {name: node for node in graph.node for name in node.output}
@@ -26,7 +26,7 @@ def mend_max_pooling(model):
 
 
 def _pooled(source, node, output):
-    """The pooling of a tensor, with its channels moved to the second place."""
+    """Nodes that pool a tensor with its channels moved to the second axis."""
     from onnx import helper
 
     kernel = _integers(node, "kernel_shape", None)

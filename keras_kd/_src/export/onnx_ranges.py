@@ -1,7 +1,7 @@
-"""The ranges that a quantization-aware model has learned, in an ONNX file.
+"""The trained ranges of a quantization-aware model, in an ONNX file.
 
-Such a model is written with each value clipped to its range. The clips are
-taken out here, and their ends become the ranges of the tensors before them.
+Such a model is written with each value clipped to its range. Here the clips are
+removed, and their ends become the ranges of the tensors before them.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from keras_kd._src.export.onnx_folding import MOVES
 
 
 def take_clips_out(model, ranges):
-    """Changes the model; returns what onnxruntime is to quantize tensors by.
+    """Removes clips in place, and returns their ranges for onnxruntime.
 
     Args:
         model: an ONNX model in which bounded activations are `Clip` operations.
@@ -42,7 +42,7 @@ def take_clips_out(model, ranges):
 
 
 def _without(graph, clip):
-    """Takes a clip out of a graph; returns the name of what it clipped."""
+    """Removes a clip from a graph; returns the name of the tensor before."""
     before, after = clip.input[0], clip.output[0]
     graph.node.remove(clip)
     if any(each.name == after for each in graph.output):

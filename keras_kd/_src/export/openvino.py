@@ -1,13 +1,13 @@
-"""OpenVINO (.xml with its .bin), made of the student's ONNX file.
+"""OpenVINO (.xml with its .bin), converted from the student's ONNX file.
 
-Keras exports to it as well, but from JAX with no current version of JAX, from
-PyTorch with no dict of outputs, and from TensorFlow with no recurrent layer.
+Keras exports to it directly, too, but from JAX not with current versions, from
+PyTorch not with a dict of outputs, from TensorFlow not with recurrent layers.
 """
 
 import collections
 
 from keras_kd._src.export import onnx
-from keras_kd._src.export.explained import explained
+from keras_kd._src.export.converter_errors import converter_errors
 from keras_kd._src.export.job import package_versions
 
 NAME = "OpenVINO"
@@ -26,7 +26,7 @@ def write(student, job, path):
 
     source = path.with_suffix(onnx.SUFFIX)
     onnx.write(student, job, source)
-    with explained(student, job):
+    with converter_errors(student, job):
         model = openvino.convert_model(source)
         openvino.save_model(model, path, compress_to_fp16=False)
     source.unlink()
@@ -48,14 +48,14 @@ def _compiled(path, threads):
 
     settings = {
         "INFERENCE_NUM_THREADS": threads,
-        # Else a CPU with bfloat16 computes in it.
+        # Else a CPU that has bfloat16 uses it.
         "INFERENCE_PRECISION_HINT": "f32",
     }
     return openvino.Core().compile_model(path, "CPU", settings)
 
 
 def operations(path, job):
-    """Counts of operations; those of an int8 file that run in float here."""
+    """Counts of operations, and those of an int8 file that run in float."""
     import openvino
 
     model = openvino.Core().read_model(path)
@@ -64,7 +64,7 @@ def operations(path, job):
 
 
 def _in_float(path):
-    """Layers as the CPU runs them: OpenVINO decides when it loads a file."""
+    """Layers that this CPU runs in float, as OpenVINO decides on loading."""
     names = set()
     for each in _compiled(path, 1).get_runtime_model().get_ops():
         about = each.get_rt_info()
@@ -75,5 +75,5 @@ def _in_float(path):
 
 
 def versions():
-    """What wrote and ran the file."""
+    """Versions of the packages that wrote and ran the file."""
     return onnx.versions() | package_versions("openvino")

@@ -1,4 +1,4 @@
-"""Students that were trained with quantization, as exporters take them."""
+"""Prepares students of quantization-aware training for exporters."""
 
 from keras_kd._src.quantization.quantization_aware_model import (
     QuantizationAwareModel,
@@ -6,7 +6,7 @@ from keras_kd._src.quantization.quantization_aware_model import (
 
 
 def check_quantized_student(student, quantize):
-    """Raises a `ValueError` if what was trained is not what is written."""
+    """Raises a `ValueError` if a student was trained for another file."""
     if not isinstance(student, QuantizationAwareModel):
         return
     if quantize != "int8":
@@ -26,18 +26,18 @@ def check_quantized_student(student, quantize):
 
 
 def learned_ranges(student):
-    """The ranges of a student's values, if it was trained with them."""
+    """The ranges of a quantization-aware student's values, else empty."""
     if isinstance(student, QuantizationAwareModel):
         return tuple(student.ranges.values())
     return ()
 
 
 def for_exporter(student, format):
-    """The model that the exporter of a format is given for a student.
+    """The model that is passed to the exporter of a format.
 
-    LiteRT's converter recognizes the rounding of values and takes their ranges
-    from it; for ONNX they are clipped, and the clips replaced. Weights are on
-    their grid, which both find again.
+    LiteRT's converter recognizes the rounding of values, and takes their ranges
+    from it. For ONNX values are clipped, and the clips are replaced later.
+    Weights are on their grid, which both converters recover.
     """
     if not isinstance(student, QuantizationAwareModel):
         return student

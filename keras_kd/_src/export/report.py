@@ -1,4 +1,4 @@
-"""What an export came to."""
+"""ExportReport: the result of an export."""
 
 import dataclasses
 import json
@@ -7,31 +7,36 @@ import textwrap
 
 @dataclasses.dataclass
 class ExportReport:
-    """What `keras_kd.export` wrote, and how closely it follows the student.
+    """What `keras_kd.export` wrote, and how close it is to the student.
+
+    Print it for a summary.
 
     Args:
-        path: of the file or folder.
+        path: path of the file or folder.
         format: name of the format.
         quantize: None, `"int8"` or `"dynamic_int8"`.
-        size: of the file, in bytes, with all that belongs to it.
-        inputs: type and shape by name; None stands for any batch size.
-        outputs: likewise.
-        samples: how many were run.
-        agreement: share of rows with the student's likeliest class, the least
-            of the outputs that have classes; None if none has.
-        largest_difference: of an entry, the largest of all outputs.
-        relative_difference: divided by the student's largest entry, likewise.
-        comparisons: for each output by name, a dict of these three and of
+        size: size in bytes, with all files that belong to it.
+        inputs: dict, name -> type and shape; None stands for any batch size.
+        outputs: the same for outputs.
+        samples: how many samples were run.
+        agreement: share of rows with the student's most likely class, from 0
+            to 1, the smallest of all outputs with classes; None if no output
+            has classes.
+        largest_difference: the largest absolute difference of an entry, over
+            all outputs.
+        relative_difference: the largest difference divided by the student's
+            largest entry, over all outputs.
+        comparisons: dict, name of an output -> dict of these three and of
             `error`, the root mean square of the differences, divided by that
             of the student's entries.
-        operations: how often the file has each.
-        in_float: names of operations of an int8 file that compute in float.
+        operations: dict, name of an operation -> how often the file has it.
+        in_float: names of the operations that an int8 file computes in float.
         milliseconds: median time of a pass.
-        batch_size: of that pass.
-        threads: that ran it; None where the runtime decides.
-        written_by: backend that wrote the file.
-        runtime: package that ran it.
-        versions: of the packages that took part, by name.
+        batch_size: the batch size of that pass.
+        threads: how many threads ran it; None if the runtime decides.
+        written_by: the backend that wrote the file.
+        runtime: the package that ran the file.
+        versions: versions of the packages used, by name.
 
     Example:
     >>> report = ExportReport("student.onnx", "onnx", size=1200)

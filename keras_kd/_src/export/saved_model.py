@@ -1,9 +1,9 @@
-"""TensorFlow's SavedModel, a folder, as TensorFlow Serving takes it."""
+"""TensorFlow's SavedModel, a folder, which TensorFlow Serving runs."""
 
 import collections
 
 from keras_kd._src.backend import BACKEND
-from keras_kd._src.export.explained import explained
+from keras_kd._src.export.converter_errors import converter_errors
 from keras_kd._src.export.job import package_versions
 from keras_kd._src.export.signature import specs_of
 
@@ -20,7 +20,7 @@ SIGNATURE = "serving_default"
 
 def write(student, job, path):
     """Writes the student as a folder."""
-    with explained(student, job):
+    with converter_errors(student, job):
         student.export(
             path,
             format="tf_saved_model",
@@ -56,5 +56,5 @@ def operations(path, job):
 
 
 def versions():
-    """What wrote and ran the file."""
+    """Versions of the packages that wrote and ran the file."""
     return package_versions(*{"tensorflow", BACKEND})

@@ -1,4 +1,4 @@
-"""What a student takes and gives: names, sizes and types in a file."""
+"""The signature of a file: names, sizes and types of inputs and outputs."""
 
 import re
 
@@ -8,7 +8,7 @@ from keras_kd._src.samples import flat
 from keras_kd._src.samples import packed
 from keras_kd._src.specs import graph_inputs
 
-# Names that Keras gives where nobody did: others in each process.
+# Names that Keras makes up, which differ from process to process.
 UNNAMED = re.compile(r"(keras_tensor|input_layer|input)(_\d+)?")
 
 
@@ -37,7 +37,7 @@ def _names(structure, word, given):
 
 
 def specs_of(job):
-    """The one argument of the student, as `keras.InputSpec`s."""
+    """The student's argument as a structure of `keras.InputSpec`s."""
     specs = [
         keras.InputSpec(
             shape=(job.batch_size, *array.shape[1:]),

@@ -1,4 +1,4 @@
-"""Files and folders that take the place of earlier ones at once."""
+"""Replaces files and folders only when the new ones are complete."""
 
 import contextlib
 import os
@@ -9,9 +9,10 @@ import tempfile
 
 @contextlib.contextmanager
 def staged(path):
-    """A path of the same name to write to; on success it moves to `path`.
+    """A temporary path of the same name, which moves to `path` on success.
 
-    Whatever fails before leaves what was there, and nothing else.
+    If anything fails before, an earlier file at `path` remains, and the
+    temporary one is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     room = pathlib.Path(
@@ -22,7 +23,7 @@ def staged(path):
         yield unfinished
         for file in room.rglob("*"):
             _flush(file)
-        # What the file refers to (OpenVINO's weights) comes before it.
+        # Files that the main file refers to (OpenVINO's weights) move first.
         others = [each for each in room.iterdir() if each != unfinished]
         for each in [*others, unfinished]:
             _move(each, path.with_name(each.name), room)
@@ -31,7 +32,7 @@ def staged(path):
 
 
 def clear(folder):
-    """Removes all that a failed try has left in a folder."""
+    """Removes all that a failed attempt has left in a folder."""
     for each in folder.iterdir():
         if each.is_dir():
             shutil.rmtree(each)
@@ -40,14 +41,14 @@ def clear(folder):
 
 
 def _flush(file):
-    """A name that outlives a power cut must not stand for less."""
+    """Writes a file to disk, so that after a power cut it is complete."""
     if file.is_file():
         with file.open("rb+") as written:
             os.fsync(written.fileno())
 
 
 def _move(source, target, room):
-    if target.is_dir():  # Only an empty one could be replaced at once.
+    if target.is_dir():  # Only an empty folder can be replaced in one step.
         os.replace(target, room / "before")
         try:
             os.replace(source, target)

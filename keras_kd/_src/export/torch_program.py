@@ -1,11 +1,11 @@
-"""PyTorch's exported programs (.pt2), which ExecuTorch takes."""
+"""PyTorch's exported programs (.pt2), which ExecuTorch also takes."""
 
 import collections
 
 import keras
 import numpy as np
 
-from keras_kd._src.export.explained import explained
+from keras_kd._src.export.converter_errors import converter_errors
 from keras_kd._src.export.job import package_versions
 from keras_kd._src.export.signature import specs_of
 from keras_kd._src.samples import flat
@@ -22,7 +22,7 @@ QUANTIZED = ()
 
 def write(student, job, path):
     """Writes the student as a `.pt2` file."""
-    with explained(student, job):
+    with converter_errors(student, job):
         student.export(
             path,
             format="torch",
@@ -33,7 +33,7 @@ def write(student, job, path):
 
 
 def dynamic_shapes(job, one_by_one=False):
-    """Which sizes are open, as `torch.export` takes it of `forward(*args)`."""
+    """The open sizes, as `torch.export` takes them for `forward(*args)`."""
     if job.batch_size is not None:
         return None
     import torch
@@ -44,7 +44,7 @@ def dynamic_shapes(job, one_by_one=False):
 
 
 def example(job):
-    """Inputs to trace with: of two samples where any number will do."""
+    """Inputs to trace with; two samples if the batch size is open."""
     rows = np.arange(job.batch_size or 2) % job.count
     return keras.tree.map_structure(
         lambda array: keras.ops.convert_to_tensor(array[rows]), job.samples
@@ -82,5 +82,5 @@ def operations(path, job):
 
 
 def versions():
-    """What wrote and ran the file."""
+    """Versions of the packages that wrote and ran the file."""
     return package_versions("torch")

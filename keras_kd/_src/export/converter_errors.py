@@ -1,4 +1,4 @@
-"""What failed, where a converter or a runtime did."""
+"""Errors of converters and runtimes."""
 
 import contextlib
 
@@ -6,12 +6,15 @@ from keras_kd._src.backend import BACKEND
 
 
 class ConverterError(ValueError):
-    """A converter can't do it; another backend's may."""
+    """A converter failed; that of another backend may succeed."""
 
 
 @contextlib.contextmanager
-def explained(student, job):
-    """Says whose file it was, and what may help; not of a full disk."""
+def converter_errors(student, job):
+    """Turns errors into a `ConverterError` with the student and a remedy.
+
+    An `OSError`, such as that of a full disk, is raised as it is.
+    """
     try:
         yield
     except OSError:
@@ -19,9 +22,9 @@ def explained(student, job):
     except Exception as error:
         remedy = ""
         if job.batch_size is None:
-            remedy = "Try `batch_size=1`, as not all work at any size. "
+            remedy = "Try `batch_size=1`, as not all models can have any size. "
         raise ConverterError(
             f"The student {student.name!r} can't be exported to "
-            f"{job.format!r} from {BACKEND}. {remedy}Received of the "
+            f"{job.format!r} from {BACKEND}. {remedy}Received from the "
             f"converter or the runtime: {type(error).__name__}: {error}"
         ) from error
