@@ -83,9 +83,11 @@ class TeacherMetric(keras.metrics.Mean):
         if len(outputs) != 2 or outputs[0].shape[1:] != outputs[1].shape[1:]:
             raise ValueError(
                 f"{type(self).__name__} compares one output of the teacher "
-                "with one of the student, of the same shape; put it flat into "
-                "`Distiller.compile(metrics=[...])`. Received: outputs of the "
-                f"shapes {[tuple(output.shape) for output in outputs]}."
+                "with one of the student, of the same shape. Received: outputs "
+                "of the shapes "
+                f"{[tuple(output.shape) for output in outputs]}. Pass it in a "
+                "flat list, `Distiller.compile(metrics=[...])`, to models with "
+                "one output each."
             )
         mask = get_keras_mask(outputs[1])
         values = self._values_of(*outputs, labels)

@@ -19,7 +19,7 @@ CONVOLUTIONS = {
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class MaskedGeneration(keras.layers.Layer):
-    """Masked generative distillation (MGD): its mask and generator.
+    """Masked generative distillation (MGD): the mask and the generator.
 
     The student's map is masked at random positions, and a small generator has
     to predict the teacher's complete map from the rest. So each of the

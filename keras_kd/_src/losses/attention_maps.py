@@ -183,11 +183,12 @@ class AttentionMapMatching(AttentionMapLoss):
         value = mean_{heads, queries, keys} (teacher - student)^2
 
     The paper compares scores before the softmax (and finds that better), and so
-    does the authors' code, where scores of -100 or less (masked keys) count as
-    0. `keras.layers.MultiHeadAttention` returns maps after the softmax (tap
-    `"attention:scores"`), which are the default here. Their entries are about 1
-    / keys, so the squares are smaller by a factor of about keys^2.
-    `from_scores=True` is for layers that return scores before the softmax.
+    does the authors' code, in which masked keys (scores of -100 or less) count
+    as 0. By default the maps here are after the softmax, as
+    `keras.layers.MultiHeadAttention` returns them (tap `"attention:scores"`).
+    Their entries are about 1 / keys, so the squares are smaller by a factor of
+    about keys^2. `from_scores=True` is for layers that return scores before the
+    softmax.
 
     Args:
         from_scores: whether the maps are scores before the softmax.
@@ -220,9 +221,9 @@ class AttentionDivergence(AttentionMapLoss):
     """Attention divergence (MiniLM): KL of each query's attention.
 
     The paper transfers the last layer's maps only, which leaves the student's
-    depth free, together with the relation among the values: add a transfer of
-    `SelfAttentionRelation` between the two `"attention/value"`. Usual weight:
-    1 for each of the two.
+    depth free, together with the value relation: for that, add a transfer of
+    `SelfAttentionRelation` between the taps `"attention/value"` of both models.
+    Usual weight: 1 for each of the two.
 
         value = mean_{heads, queries} sum_keys p * (log p - log q)
 

@@ -156,7 +156,7 @@ class SelfAttentionRelation(DistillationLoss):
                 "SelfAttentionRelation splits the units of both sides into "
                 "`relation_heads`. Received: relation_heads="
                 f"{self.relation_heads}, {units[0]} units of the teacher, "
-                f"{units[1]} of the student. Both are divided by "
+                f"{units[1]} of the student. Both are divisible by "
                 f"{math.gcd(*units)} and its divisors: take one of these."
             )
 

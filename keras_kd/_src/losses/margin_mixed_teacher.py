@@ -69,7 +69,7 @@ def _corrected(teacher, is_target, margin):
 class MarginMixedTeacher(LogitDivergence):
     """Minifinetuning (MFT): the label is mixed in where the teacher is wrong.
 
-    For fine-tuning on little data, with the model as it was before as the
+    For fine-tuning on little data, with the model before fine-tuning as the
     teacher. Where the teacher is right by the margin, its probabilities are the
     target; elsewhere just enough of the label is mixed in that the true class
     leads by the margin. It needs labels and, as a rule, no task loss: usual

@@ -112,11 +112,11 @@ class MarginReLU(DistillationLoss):
     """Margin ReLU (OFD): the teacher's pre-activations, matched in part.
 
     Positive responses are matched in full. Where the teacher's is negative, the
-    student's need only be negative as well, down to a margin. Tap both sides
-    right before the activation (`"relu1:input"`), after the teacher's batch
-    normalization: `margin_of_batch_norm(layer)` computes its margin. The
-    authors' adapter is a 1x1 convolution and a batch normalization, on the
-    student's side.
+    loss is 0 if the student's is not above it, or not above a negative margin.
+    Tap both sides right before the activation (`"relu1:input"`), after the
+    teacher's batch normalization: `margin_of_batch_norm(layer)` computes its
+    margin. The authors' adapter is a 1x1 convolution and a batch normalization,
+    on the student's side.
 
         target = max(t, margin)
         value = sum of (s - target)^2 where s > target or target > 0

@@ -67,7 +67,8 @@ class ProbabilisticTransfer(SampleRelation):
         value = mean_ij p_ij log((p_ij + 1e-7) / (q_ij + 1e-7)),
             p of the teacher and q of the student
 
-    The authors' code; the paper sums over the pairs instead.
+    This is the form of the authors' code; the paper sums over the pairs
+    instead.
 
     Args:
         reduction, name, dtype: as in `DistillationLoss`.

@@ -53,7 +53,7 @@ class RelationalAngle(SampleRelation):
 
     A relation of higher order than a distance, which does not depend on the
     scale of the features. The sides may differ in size and need no adapter. It
-    takes `batch^3 + batch^2 * size` numbers of memory: for embeddings, and
+    needs memory for `batch^3 + batch^2 * size` numbers: for embeddings, and
     batches of up to a few hundred. Usual weight: 50, with `RelationalDistance`
     at 25.
 

@@ -60,8 +60,8 @@ class RelationalDistance(SampleRelation):
 
     The student need not reproduce the teacher's features, only which samples
     are near and which are far, so the sides may differ in size and need no
-    adapter. For embeddings; pool feature maps first, since the loss takes
-    `batch^2 * size` numbers of memory. Usual weight: 25, together with
+    adapter. For embeddings; pool feature maps first, since the loss needs
+    memory for `batch^2 * size` numbers. Usual weight: 25, together with
     `RelationalAngle` at 50. The value depends on which samples share a batch:
     use 64 or more.
 

@@ -78,7 +78,8 @@ class SoftTargets(LogitDivergence):
     count in the loss. The factor T^2 keeps the size of the gradient as the
     temperature changes, so the weights of the terms need not change with it.
     The loss is computed from log-probabilities throughout, so that a
-    confidently wrong student gets a full gradient.
+    confidently wrong student gets a full gradient. Usual weight: 0.9 at T = 4,
+    beside labels of weight 0.1.
 
     DeiT found the teacher's most likely class, used as a label, better than its
     probabilities: `HardLabels` in `examples/cnn_to_vision_transformer.py` is

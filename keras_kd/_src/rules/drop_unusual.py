@@ -35,10 +35,10 @@ class DropUnusual(Rule):
     of the data is compared with its own mean and deviation.
 
     Soft weights are the published form (the paper's formula with
-    `deviations=2.0`, the authors' code with 1.0). There the statistics are
-    moving averages of each batch's mean and variance, starting at 1 / classes
-    and 1. The mean of the losses is weighted, so only the proportions of the
-    weights within a batch matter.
+    `deviations=2.0`, the authors' code with 1.0). In this form the statistics
+    are moving averages of each batch's mean and variance, starting at 1 /
+    classes and 1. The mean of the losses is weighted, so only the proportions
+    of the weights within a batch matter.
 
     Args:
         deviations: how many standard deviations below the mean count as

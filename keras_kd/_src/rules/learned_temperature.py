@@ -14,11 +14,11 @@ from keras_kd._src.rules.rule import Rule
 class LearnedTemperature(Rule):
     """Trains the temperature adversarially: curriculum temperature (CTKD).
 
-    For long runs, and instead of tuning the temperature. It is trained with the
-    student, by the same optimizer and on the same loss, but with a reversed
-    gradient: the student minimizes the loss, the temperature maximizes it. The
-    strength of the reversal grows over the first epochs, so that the task is
-    easy at first:
+    For long runs, instead of tuning the temperature. The temperature is trained
+    with the student, by the same optimizer and on the same loss, but with a
+    reversed gradient: the student minimizes the loss, the temperature maximizes
+    it. The strength of the reversal grows over the first epochs, so that the
+    task is easy at first:
 
         LearnedTemperature(Annealing(0.0, 1.0, steps=10 * steps_per_epoch,
                                      curve="cosine"))

@@ -58,6 +58,6 @@ class WeighByLoss(Rule):
         logits = ops.stop_gradient(inputs.student_logits)
         student, labelled = label_cross_entropy(logits, inputs.labels)
         teacher, _ = label_cross_entropy(inputs.teacher_logits, inputs.labels)
-        behind = -ops.expm1(-student / (teacher + _LEAST))
-        factor = ops.where(labelled, behind, 1.0)
+        ratio = -ops.expm1(-student / (teacher + _LEAST))
+        factor = ops.where(labelled, ratio, 1.0)
         return inputs._replace(sample_weight=inputs.sample_weight * factor)
