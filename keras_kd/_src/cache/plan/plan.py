@@ -53,16 +53,19 @@ def plan(
         cached(e) = K * n * t
         pays from: the smallest e with live(e) > cached(e), so K + 1
 
-    t includes copying the predictions from the device. The time to read them
-    again, and the student's own step, are not counted: if the teacher is about
-    as fast as those, a cache is not worth it.
+    t includes copying the predictions from the device. The time of the disk, of
+    reading, and of the student's own step is not counted: if the teacher is
+    about as fast as those, a cache is not worth it.
 
     It recommends, in this order:
 
         "memory"  all classes are kept, in a quarter of the free memory at most
-        "disk"    all classes are kept, in half of the free disk at most
+        "disk"    all classes are kept
         "top-k"   the smallest k that is close enough
         "live"    no cache: none fits, or pays off within the epochs
+
+    The first three are written to disk, and take half of its free space at
+    most.
 
     "Close enough" is a mean KL divergence of 0.05 / T^2 nats from the full soft
     targets (0.05 in the loss, which has a factor T^2). float16 comes first;
