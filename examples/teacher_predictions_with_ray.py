@@ -1,6 +1,6 @@
 """Cache predictions on several machines: Ray Data, and a part for each shard.
 
-    pip install "keras-kd[ray]"
+    pip install ".[ray]"
     KERAS_BACKEND=jax python examples/teacher_predictions_with_ray.py
 
 For large data, the teacher's pass is split among many machines. Ray Data gives

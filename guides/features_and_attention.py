@@ -3,7 +3,7 @@ Title: Learning from features and attention
 Author: keras_kd developers
 Date created: 2026/11/21
 Last modified: 2026/11/30
-Description: Distill the features of a convolutional network into a transformer.
+Description: Distil the features of a convolutional network into a transformer.
 Accelerator: None
 Needs: pip install ".[jax,tensorflow,examples]"
 """

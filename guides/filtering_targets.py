@@ -212,7 +212,7 @@ samples. In which is the teacher wrong, in which the label?
 
 Several rules are applied in order: `rules=[DropWrong(), DropUnsure(0.8)]`.
 
-## Distill with rules
+## Distil with rules
 
 The student is small: one layer of 32 units. The temperature is 1, as the small
 probabilities of a teacher that has memorized its labels are of little use. A

@@ -23,7 +23,7 @@ without a label can be used, too.
 In this guide you will
 
 - train a teacher and a student, and see what the student can do alone;
-- distill in three lines, and read the logs;
+- distil in three lines, and read the logs;
 - choose a temperature, and use images that have no labels;
 - measure how closely a student follows its teacher, and save it;
 - make a usual mistake, and read what the library reports.

@@ -292,7 +292,7 @@ print_quality(from_old)
 This *hurts*. The old teacher is right on 63.4 % of the test, and the student
 follows it: they agree on 94 %. It ends 17 points below the student alone, and
 nine below with half the weight. A large network is not a good teacher for being
-large. Compare it with the student *alone* before you distill.
+large. Compare it with the student *alone* before you distil.
 
 (Three seeds are enough here, as the difference is so large.)
 

@@ -3,7 +3,7 @@ Title: Distilling language models
 Author: keras_kd developers
 Date created: 2026/11/29
 Last modified: 2026/11/30
-Description: Distill KerasHub models: masks, divergences, memory, own texts.
+Description: Distil KerasHub models: masks, divergences, memory, own texts.
 Accelerator: None
 Needs: pip install ".[jax,hub,quickstart]"
 """
@@ -13,7 +13,7 @@ Needs: pip install ".[jax,hub,quickstart]"
 
 A language model predicts, for each token of a text, how likely every token is
 to come next: thousands of numbers, where the text itself has one. In this guide
-you distill a KerasHub model in one line, choose a divergence, and train on the
+you distil a KerasHub model in one line, choose a divergence, and train on the
 student's own texts. Models and data are tiny, for a laptop's CPU. Read [Getting
 started](getting_started.ipynb) first.
 """
@@ -217,7 +217,7 @@ trained.compile(keras.optimizers.Adam(2e-3), hard_loss())
 trained.fit(train_data, epochs=10, verbose=2)
 
 """
-## Distill in one line
+## Distil in one line
 
 `kd.schemes.causal_lm(teacher, student)` is a `Distiller` with the usual
 settings of language models, compiled and fitted like any other:
@@ -369,8 +369,6 @@ model finds each piece. {py:class}`~keras_kd.losses.UniversalLogit` (ULD)
 compares the sorted probabilities.
 
 ## What we found
-
-One seed. Another version of Python has other texts, and other numbers.
 """
 
 figure, axis = plt.subplots(figsize=(8, 2.8))
@@ -385,7 +383,7 @@ plt.savefig("language_models.png", dpi=120)
 plt.show()
 
 """
-*Figure: Bits a byte of the students on test texts.*
+*Figure: Bits a byte of the students on test texts, one seed.*
 
 The teacher's predictions gain 0.19 bits a byte: 2.898 in place of 3.087. That
 is most of the 0.30 between the student alone and the teacher, at 2.784. Reverse

@@ -37,9 +37,7 @@ the second in `tf.distribute`. On PyTorch, `keras_kd.distribution.initialize`
 joins the processes that `torchrun` starts. `part=` is an argument of
 `kd.cache.write`: each worker writes a part of a cache. Any engine that starts
 workers will do; [an example](../examples/teacher_predictions_with_ray.md) takes
-Ray.
-
-A dash: not tried here.
+Ray. A dash: not tried here.
 """
 
 import json

@@ -3,7 +3,7 @@ Title: Ensembles and heterogeneous teachers
 Author: keras_kd developers
 Date created: 2026/11/21
 Last modified: 2026/11/30
-Description: Distill from several models at once, also of different kinds.
+Description: Distil from several models at once, also of different kinds.
 Accelerator: None
 Needs: pip install ".[jax,tensorflow,examples]"
 """
@@ -13,16 +13,16 @@ Needs: pip install ".[jax,tensorflow,examples]"
 
 Several models that were trained separately make different errors, and the mean
 of their predictions is right more often than most of them. But running five
-models costs five times as much as running one. So distill them into one
+models costs five times as much as running one. So distil them into one
 (*multi-teacher distillation*).
 
 The teachers need not be alike. One may be a random forest, one may take other
 images, one may know only some of the classes. For the student, such a group is
 a teacher like any other. In this guide you will
 
-- make an `Ensemble` of models, and distill from it;
+- make an `Ensemble` of models, and distil from it;
 - give good members a larger weight: a fixed one, or a learned one;
-- distill a random forest, and any other Python function;
+- distil a random forest, and any other Python function;
 - add a member that takes other images, and predicts only some of the classes.
 
 You should know [Getting started](getting_started.ipynb). The images are

@@ -434,7 +434,7 @@ class Transfer(keras.layers.Layer):
         return f"<{self.describe()}>"
 
     def describe(self):
-        """One line on what it distills: loss, taps, weight, adapters."""
+        """One line on what it distils: loss, taps, weight, adapters."""
         parts = [
             f"{self.name}: {type(self.loss).__name__}, "
             f"teacher {text_of(self.teacher_taps)} -> "

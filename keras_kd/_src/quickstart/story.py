@@ -32,7 +32,7 @@ def main():
     """Runs the quickstart with the arguments of the command line."""
     parser = argparse.ArgumentParser(
         "python -m keras_kd.quickstart",
-        description="Distill on handwritten digits, in about a minute.",
+        description="Distil on handwritten digits, in about a minute.",
     )
     parser.add_argument("--smoke", action="store_true", help="a short test")
     parser.add_argument("--output", type=pathlib.Path, default="quickstart.png")
