@@ -178,30 +178,28 @@ def as_loader(x, y, size):
 
 
 def as_tf_data(x, y, size):
-    import tensorflow as tf
-
+    tf = pytest.importorskip("tensorflow")
     return tf.data.Dataset.from_tensor_slices((x, y)).batch(size)
 
 
 @pytest.mark.one_backend
-def test_kinds_of_data():
+@pytest.mark.parametrize("kind", [as_py_dataset, as_loader, as_tf_data])
+def test_kinds_of_data(kind):
     x, y = (array[:40] for array in classes_data())
-    found = [
-        compare(train_data=kind(x, y, 40), test_data=kind(x, y, 10), seeds=(0,))
-        for kind in (as_py_dataset, as_loader, as_tf_data)
-    ]
+    report = compare(
+        train_data=kind(x, y, 40), test_data=kind(x, y, 10), seeds=(0,)
+    )
     arrays = compare(
         train_data=(x, y), test_data=(x, y), batch_size=40, seeds=(0,)
     )
-    for report in found:
-        assert report.about["samples"] == 40
-        np.testing.assert_allclose(
-            [run["history"]["loss"] for run in report.runs],
-            [run["history"]["loss"] for run in arrays.runs],
-            rtol=1e-5,
-        )
-        for way in report.ways:
-            assert report.values(way) == arrays.values(way)
+    assert report.about["samples"] == 40
+    np.testing.assert_allclose(
+        [run["history"]["loss"] for run in report.runs],
+        [run["history"]["loss"] for run in arrays.runs],
+        rtol=1e-5,
+    )
+    for way in report.ways:
+        assert report.values(way) == arrays.values(way)
 
 
 def fixed(weights, activation=None):
