@@ -4,6 +4,7 @@ import os
 import pathlib
 import signal
 import sys
+from importlib.util import find_spec
 
 import keras
 import numpy as np
@@ -19,6 +20,7 @@ import keras_kd as kd
 
 one_backend = pytest.mark.one_backend
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX")
+needs_onnx = pytest.mark.skipif(not find_spec("onnx"), reason="needs onnx")
 
 
 def write_earlier(path):
@@ -68,6 +70,7 @@ def test_a_full_disk(tmp_path):
 
 
 @posix
+@needs_onnx
 @one_backend
 def test_a_killed_process(tmp_path):
     path = write_earlier(tmp_path / "student.onnx")
@@ -199,6 +202,7 @@ def test_students_that_cannot_be_exported(tmp_path):
         export(path=tmp_path / "student.onnx")
 
 
+@needs_onnx
 @one_backend
 def test_a_distiller_exports_its_student(tmp_path):
     student = students.cnn()

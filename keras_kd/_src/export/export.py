@@ -133,8 +133,6 @@ def export(
     path = _checked_path(path, format)
     _check_quantize(format, quantize, integer_only)
     check_quantized_student(student, quantize)
-    check_packages(format)
-    backends = backends_for(format)
     samples = checked_samples(student, samples)
     expected = run_student(student, samples)
     job = Job(
@@ -148,10 +146,12 @@ def export(
         threads=integer(threads, "threads"),
         ranges=learned_ranges(student),
     )
-    exported = for_exporter(student, format)
     default = 0.1 if quantize else 1e-3
     tolerance = default if tolerance is None else tolerance
     tolerance = number(tolerance, "tolerance", least=0.0)
+    check_packages(format)
+    backends = backends_for(format)
+    exported = for_exporter(student, format)
     outputs = dict(zip(job.output_names, flat(expected)))
     with staged(path) as unfinished:
         written = _write(exported, job, unfinished, backends)
