@@ -23,7 +23,7 @@ def normalized_entropy(logits, temperature=1.0):
 
 
 def label_cross_entropy(logits, labels):
-    """`(nats, labelled)`, each `(batch,)`; 0 and False without a label."""
+    """`(nats, labeled)`, each `(batch,)`; 0 and False without a label."""
     log_p = log_probabilities(logits)
     is_true = true_class(labels, log_p)
     values = ops.sum(ops.where(is_true, -log_p, 0.0), axis=-1)

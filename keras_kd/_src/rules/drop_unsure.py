@@ -11,7 +11,7 @@ from keras_kd._src.rules.rule import Rule
 class DropUnsure(Rule):
     """Drops samples of low teacher confidence, or reduces their weight.
 
-    For unlabelled images, especially if some belong to none of the classes, and
+    For unlabeled images, especially if some belong to none of the classes, and
     for a teacher whose errors are mostly among its unsure predictions. Look at
     `audit` first: unsure predictions also hold much of what the student can
     learn from soft targets.

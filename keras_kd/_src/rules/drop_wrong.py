@@ -49,8 +49,8 @@ class DropWrong(Rule):
         right = ops.any(
             ops.logical_and(is_target, inputs.teacher_logits >= best), axis=-1
         )
-        unlabelled = ops.logical_not(ops.any(is_target, axis=-1))
-        kept = ops.where(ops.logical_or(right, unlabelled), 1.0, self.keep)
+        unlabeled = ops.logical_not(ops.any(is_target, axis=-1))
+        kept = ops.where(ops.logical_or(right, unlabeled), 1.0, self.keep)
         return inputs._replace(sample_weight=inputs.sample_weight * kept)
 
     def get_config(self):

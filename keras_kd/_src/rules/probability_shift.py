@@ -45,6 +45,6 @@ class ProbabilityShift(Rule):
         )
         swapped = ops.where(ops.equal(classes, first), of_target, logits)
         swapped = ops.where(is_target, best, swapped)
-        labelled = ops.any(is_target, axis=-1, keepdims=True)
-        logits = ops.where(labelled, swapped, logits)
+        labeled = ops.any(is_target, axis=-1, keepdims=True)
+        logits = ops.where(labeled, swapped, logits)
         return inputs._replace(teacher_logits=logits)

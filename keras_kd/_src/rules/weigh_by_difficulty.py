@@ -54,10 +54,10 @@ class WeighByDifficulty(Rule):
 
     def apply(self, inputs):
         logits = ops.stop_gradient(inputs.student_logits)
-        loss, labelled = label_cross_entropy(logits, inputs.labels)
+        loss, labeled = label_cross_entropy(logits, inputs.labels)
         # 1 - p = 1 - exp(-loss), precise also where p is almost 1.
         factor = ops.power(-ops.expm1(-loss), self.gamma)
-        factor = ops.where(labelled, factor, 1.0)
+        factor = ops.where(labeled, factor, 1.0)
         return inputs._replace(sample_weight=inputs.sample_weight * factor)
 
     def get_config(self):

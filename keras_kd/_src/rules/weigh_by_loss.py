@@ -56,8 +56,8 @@ class WeighByLoss(Rule):
 
     def apply(self, inputs):
         logits = ops.stop_gradient(inputs.student_logits)
-        student, labelled = label_cross_entropy(logits, inputs.labels)
+        student, labeled = label_cross_entropy(logits, inputs.labels)
         teacher, _ = label_cross_entropy(inputs.teacher_logits, inputs.labels)
         ratio = -ops.expm1(-student / (teacher + _LEAST))
-        factor = ops.where(labelled, ratio, 1.0)
+        factor = ops.where(labeled, ratio, 1.0)
         return inputs._replace(sample_weight=inputs.sample_weight * factor)
