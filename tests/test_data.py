@@ -91,6 +91,15 @@ def test_same_student_from_every_pipeline(pipeline, reference):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
+def test_grain_builds_a_student():
+    flat = [keras.layers.Flatten(), keras.layers.Dense(3)]
+    student = keras.Sequential(flat)
+    distiller = kd.Distiller(functional_model(8, name="teacher"), student)
+    distiller.compile("sgd", cross_entropy())
+    distiller.fit(**grain_dataset(X, Y, WEIGHT), shuffle=False, verbose=0)
+    assert student.built
+
+
 @pytest.mark.skipif(
     BACKEND != "tensorflow" or not os.environ.get("TFDS_DATA_DIR"),
     reason="reads MNIST from TFDS_DATA_DIR, on TensorFlow alone",

@@ -306,7 +306,8 @@ class Model(keras.Model):
         if getattr(adapter, "enqueuer", None):
             data_batch = adapter._standardize_batch(adapter.py_dataset[0])
         elif data_batch is None:
-            data_batch = next(adapter.get_numpy_iterator())
+            # Of Grain's data it is no iterator yet.
+            data_batch = next(iter(adapter.get_numpy_iterator()))
         if self.awaits_data:
             self.meet_data(data_batch)
         return data_batch
