@@ -20,7 +20,6 @@ NEEDS = {
     "export_and_int8": ["onnxruntime", "onnxscript"],
     "hugging_face": ["transformers"],
     "kerashub": ["keras_hub", "tensorflow_text"],
-    "quantization_aware_training": ["onnxruntime", "onnxscript"],
     "teachers_from_jax_and_flax": ["flax", "optax"],
     "teachers_from_onnx": ["onnxruntime", "onnxscript"],
 }
