@@ -63,7 +63,7 @@ def test_page_prints_what_it_shows(page, tmp_path):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_page_is_short_and_has_its_parts(page):
     text = page.read_text()
-    assert len([line for line in text.splitlines() if line.strip()]) <= 80
+    assert len([line for line in text.splitlines() if line.strip()]) <= 60
     assert "**You need**" in text and "## Common mistakes" in text
     assert "\nNext: " in text
 
