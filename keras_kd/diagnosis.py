@@ -1,4 +1,4 @@
-"""What `Distiller.diagnose` returns."""
+"""Diagnosis: the report that `Distiller.diagnose` returns."""
 
 from keras_kd._src.diagnosis.finding import Finding
 from keras_kd._src.diagnosis.report import Diagnosis

@@ -222,7 +222,7 @@ def test_values_and_gradients_are_those_of_the_formula():
     "weight, severity, text",
     [
         (1e-5, "look", "too little to matter. Received: weight=1e-05"),
-        (1e5, "look", "drowns the hard loss"),
+        (1e5, "look", "dominates the hard loss"),
         (0.0, "look", "has no effect"),
         (0.9, "fine", "times the hard loss's"),
     ],
@@ -601,7 +601,7 @@ def spoiled(kernel, bias):
         (np.nan, 0.0, "NaN or infinity"),
     ],
 )
-def test_features_that_tell_nothing(side, kernel, bias, text):
+def test_features_that_hold_no_information(side, kernel, bias, text):
     models = {
         "teacher": functional_model(4, name="teacher"),
         "student": functional_model(4, name="student"),
@@ -922,10 +922,10 @@ def test_data_of_any_kind():
     [
         ((iter([rows()]),), {}, "A generator gives each batch once"),
         ((3,), {}, "Argument `x` must be what `fit` takes.*Received: x=3"),
-        ((Batches(), rows()[1]), {}, "brings labels and weights along"),
+        ((Batches(), rows()[1]), {}, "contain its labels and weights"),
         ((rows()[0], rows(31)[1]), {}, r"Received: arrays of \[31, 32\] rows"),
         ((np.zeros((0, 4)), np.zeros(0)), {}, "data without samples"),
-        ((*rows(), np.zeros(32)), {}, "weights that are all 0"),
+        ((*rows(), np.zeros(32)), {}, "`sample_weight` of 0"),
         (rows(), {"batches": 0}, "`batches` must be a positive integer"),
         (rows(), {"batch_size": 0}, "`batch_size` must be a positive"),
         ((np.ones((8, 5)), np.ones(8)), {}, "takes inputs of shape"),

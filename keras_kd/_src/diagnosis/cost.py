@@ -1,4 +1,4 @@
-"""Checks of what the teacher costs, and when a cache of it pays."""
+"""Measures the teacher's time, and from when on a cache saves time."""
 
 import tempfile
 import time
@@ -13,17 +13,17 @@ from keras_kd._src.diagnosis.finding import Finding
 from keras_kd._src.distillation.batch import Predictions
 from keras_kd._src.distillation.teacher import Teacher
 
-# Of the predictions of a batch, which are held in memory.
+# Limit for the predictions of a batch, which are kept in memory.
 MOST_BYTES = 2**24
-# So many batches are written to measure it, or up to so many bytes.
+# How many batches, and at most how many bytes, are written for a measurement.
 BATCHES, MOST_WRITTEN = 32, 2**26
 
 
 class RecordedTeacher(Teacher):
-    """Gives what a teacher predicted before: a cache is written without it.
+    """Replays a teacher's predictions, to write a cache without running it.
 
     Args:
-        features: list of dicts, tap text -> array, one a batch.
+        features: list of dicts, tap text -> array, one per batch.
     """
 
     name = "recorded"
@@ -49,7 +49,7 @@ class RecordedTeacher(Teacher):
 
 
 def can_be_cached(features):
-    """Whether features are finite tensors, one a tap, and not too large."""
+    """Whether features are finite tensors, one per tap, and not too large."""
     flat = [each for batch in features for each in batch.values()]
     if not flat or any(keras.tree.is_nested(each) for each in flat):
         return False
@@ -60,19 +60,19 @@ def can_be_cached(features):
 
 
 def measured_cache(features):
-    """Seconds a batch to write and to read predictions, bytes a sample.
+    """Seconds per batch to write and to read predictions, bytes per sample.
 
     Args:
-        features: list of dicts, tap text -> array, one a batch.
+        features: list of dicts, tap text -> array, one per batch.
     """
-    # Beginning and ending a cache takes its time once.
+    # Repeated, so that opening and closing the cache counts little.
     held = sum(each.nbytes for each in keras.tree.flatten(features))
     times = min(BATCHES // len(features), MOST_WRITTEN // max(held, 1))
     features = features * max(times, 1)
     sizes = [len(next(iter(batch.values()))) for batch in features]
     ends = np.cumsum(sizes)
     keys = [np.arange(end - size, end) for end, size in zip(ends, sizes)]
-    # The inputs are not stored: one number a sample stands for them.
+    # A cache does not store the inputs: one number per sample will do.
     data = [(key.astype("float32"), {"sample_index": key}) for key in keys]
     outputs = {tap: Dense("float32") for tap in features[0]}
     with tempfile.TemporaryDirectory() as folder:
@@ -92,10 +92,10 @@ def measured_cache(features):
 
 
 def pays_from(teacher, writing, reading):
-    """The first epoch by whose end a cache has taken less time, or None.
+    """The first epoch after which a cache has saved time in total, or None.
 
-    A live teacher takes `e * teacher` in e epochs; a cache `teacher + writing
-    + e * reading`, all for the same samples.
+    A live teacher takes `e * teacher` in e epochs; a cache takes `teacher +
+    writing + e * reading`, all for the same samples.
     """
     if teacher <= reading:
         return None
@@ -103,12 +103,12 @@ def pays_from(teacher, writing, reading):
 
 
 def judge_cost(seconds, samples, cached):
-    """What is to be said of the teacher's time.
+    """The finding about the teacher's time.
 
     Args:
-        seconds: that the teacher takes for a batch.
-        samples: of a batch.
-        cached: what `measured_cache` returns; None if it can't be cached.
+        seconds: the teacher's time for a batch.
+        samples: the number of samples in a batch.
+        cached: the result of `measured_cache`; None if it can't be cached.
     """
     figures = {"seconds": seconds, "samples": samples}
     seen = f"The teacher takes {1e3 * seconds:.3g} ms a batch of {samples}"

@@ -1,4 +1,4 @@
-"""diagnose: looks at a distiller and some batches before training."""
+"""diagnose: checks a distiller with some batches before training."""
 
 from typing import Any
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from keras_kd._src.diagnosis.few_batches import unchanged_random_states
 from keras_kd._src.diagnosis.finding import Finding
 from keras_kd._src.diagnosis.inference_mode import judge_modes
 from keras_kd._src.diagnosis.input_range import AS_THEY_ARE
-from keras_kd._src.diagnosis.input_range import inflated
+from keras_kd._src.diagnosis.input_range import judge_largest
 from keras_kd._src.diagnosis.input_range import judge_moments
 from keras_kd._src.diagnosis.input_range import judge_ranges
 from keras_kd._src.diagnosis.input_range import judge_rescaling
@@ -43,25 +43,22 @@ from keras_kd._src.distillation.batch import teacher_inputs
 from keras_kd._src.distillation.preprocessing import Preprocessing
 from keras_kd._src.distillation.teacher import StudentAsTeacher
 
-TRIED = 4  # Batches on which inputs of another range are tried.
+TRIED = 4  # The number of batches on which other input ranges are tried.
 
 
 class Subject(NamedTuple):
-    """A distiller that is diagnosed, and what is not to be seen from outside.
-
-    Of a `Teacher` that others can't see: itself, and where it is read.
-    """
+    """The distiller that is diagnosed, with private parts that checks need."""
 
     distiller: Any
-    teacher: Any
+    teacher: Any  # A `Teacher`.
     teacher_taps: list
     loss: Any  # As it was given to `compile`.
-    labels_unused: bool  # If there are any.
-    samples_return: bool  # Or each is made anew.
+    labels_unused: bool  # Whether nothing would use labels.
+    samples_return: bool  # False if samples are generated, new in each epoch.
 
 
 def diagnose(subject, data, batch_size, batches):
-    """The findings of `Distiller.diagnose`, which see."""
+    """The `Diagnosis` that `Distiller.diagnose` returns; see there."""
     batches = integer(batches, "batches")
     if batch_size is not None:
         batch_size = integer(batch_size, "batch_size")
@@ -106,7 +103,7 @@ def _of_setup(subject, data, batches):
         *setup.quantized_student(student),
         *setup.rounded_head(student),
         *setup.ensemble_temperatures(subject.teacher.wrapped, transfers),
-        *setup.own_texts(subject.distiller, data),
+        *setup.texts_of_student(subject.distiller, data),
     ]
     if subject.labels_unused and batches[0][1] is not None:
         found += setup.unused_labels()
@@ -156,12 +153,12 @@ def _of_teacher(subject, seen, batches):
     tensors = [_tensors(each) for each in batches]
     first = run(tensors[0])  # Compiles, and is not timed.
     timed = [run.timed(each) for each in tensors]
-    taught = [each for each, _ in timed]
+    results = [each for each, _ in timed]
     found.append(_mode(run, first, batches[0]))
-    found += _input_ranges(run, taught, batches, seen)
+    found += _input_ranges(run, results, batches, seen)
     if not teacher.follows_student:
         seconds = float(np.median([each for _, each in timed]))
-        features = [each.features for each in taught]
+        features = [each.features for each in results]
         cached = subject.samples_return and can_be_cached(features)
         cached = measured_cache(features) if cached else None
         found.append(judge_cost(seconds, size_of(batches[0]), cached))
@@ -189,12 +186,12 @@ def _mode(run, first, batch):
     return judge_modes(run.teacher.name, first.sampled, again, halves)
 
 
-def _input_ranges(run, taught, batches, seen):
+def _input_ranges(run, results, batches, seen):
     found = [
         judge_moments(
-            run.watched[tap], tap, mean(t.moments[tap] for t in taught)
+            run.watched[tap], tap, mean(each.moments[tap] for each in results)
         )
-        for tap in taught[0].moments
+        for tap in results[0].moments
     ]
     inputs = [teacher_inputs(batch[0]) for batch in batches]
     if not _are_values(inputs[0]):
@@ -209,18 +206,18 @@ def _input_ranges(run, taught, batches, seen):
 
 
 def _are_values(inputs):
-    """Whether inputs are one array of values, such as images."""
+    """Whether inputs are one array of numbers to compute with, as images."""
     return hasattr(inputs, "dtype") and (
         inputs.dtype.kind == "f" or inputs.dtype == np.uint8
     )
 
 
 def _tried_ranges(run, batches, seen, low, high):
-    """What the teacher makes of inputs as they are, and of another range."""
+    """Findings from the teacher's outputs on inputs scaled to other ranges."""
     changes = {AS_THEY_ARE: lambda x: x, **other_ranges(low, high)}
     if len(changes) == 1:
         return
-    taught = {
+    results = {
         name: [
             run(_tensors((change(x.astype("float32")), *rest)))
             for x, *rest in batches
@@ -229,22 +226,22 @@ def _tried_ranges(run, batches, seen, low, high):
     }
     if set(seen[0].classes) == {""}:
         rows = [each.classes[""][0] for each in seen]
-        shares, count = _right(taught, np.concatenate(rows))
+        shares, count = _accuracies(results, np.concatenate(rows))
         if count:
             yield judge_ranges(low, high, shares, count)
     largest = {
-        name: max(np.abs(a).max() for t in each for a in t.sampled)
-        for name, each in taught.items()
+        name: max(np.abs(a).max() for r in each for a in r.sampled)
+        for name, each in results.items()
     }
-    yield from inflated(low, high, largest)
+    yield from judge_largest(low, high, largest)
 
 
-def _right(taught, labels):
-    """Name -> share of the labels that are right, and how many there are."""
+def _accuracies(results, labels):
+    """Dict, range -> share predicted correctly; and the number of labels."""
     known = labels >= 0
     classes = {
-        name: np.concatenate([t.classes[0].reshape(-1) for t in each])[known]
-        for name, each in taught.items()
+        name: np.concatenate([r.classes[0].reshape(-1) for r in each])[known]
+        for name, each in results.items()
     }
     count = int(known.sum())
     return {

@@ -1,4 +1,4 @@
-"""Checks of what is tapped: dead, constant, or not finite features."""
+"""Checks of the tapped features: all 0, constant, or not finite."""
 
 from typing import NamedTuple
 
@@ -10,8 +10,8 @@ from keras_kd._src.backend import all_finite
 from keras_kd._src.diagnosis.finding import Finding
 from keras_kd._src.naming import batches_text
 
-# The range over the samples, as a share of the largest value, below which it
-# is rounding.
+# A smaller range over the samples, as a share of the largest value, is taken
+# for rounding.
 LEAST_RANGE = 1e-6
 
 TO_BE_FINITE = (
@@ -20,49 +20,49 @@ TO_BE_FINITE = (
 )
 
 
-class FeatureLook(NamedTuple):
-    """What one batch shows of a feature; tensors of shape `()`."""
+class FeatureSummary(NamedTuple):
+    """A feature of one batch in three numbers; tensors of shape `()`."""
 
-    finite: object
-    largest: object  # Absolute value.
-    range: object  # The largest range that a value has over the samples.
+    finite: object  # 1 or 0.
+    largest: object  # The largest absolute value.
+    range: object  # The largest range of a value over the samples.
 
 
 def where_not_finite(batches, taps):
-    """What `fit` and the diagnosis say of values that are not finite."""
+    """Text about values that are not finite, for `fit` and the diagnosis."""
     return f"NaN or infinity in {batches_text(batches)}, at {taps}"
 
 
-def look_at(feature):
-    """What one batch shows of a tap, whatever its structure is."""
-    looks = [_look(each) for each in keras.tree.flatten(feature)]
-    return FeatureLook(
-        ops.min(ops.stack([each.finite for each in looks])),
-        ops.max(ops.stack([each.largest for each in looks])),
-        ops.max(ops.stack([each.range for each in looks])),
+def summary_of(feature):
+    """The `FeatureSummary` of a tap's value, a tensor or a structure."""
+    parts = [_summary(each) for each in keras.tree.flatten(feature)]
+    return FeatureSummary(
+        ops.min(ops.stack([each.finite for each in parts])),
+        ops.max(ops.stack([each.largest for each in parts])),
+        ops.max(ops.stack([each.range for each in parts])),
     )
 
 
-def _look(feature):
+def _summary(feature):
     feature = ops.stop_gradient(ops.cast(feature, "float32"))
     over_samples = ops.max(feature, axis=0) - ops.min(feature, axis=0)
-    return FeatureLook(
+    return FeatureSummary(
         ops.cast(all_finite(feature), "float32"),
         ops.max(ops.abs(feature)),
         ops.max(over_samples),
     )
 
 
-def judge_feature(side, text, looks, samples):
-    """What is to be said of a tap.
+def judge_feature(side, text, summaries, samples):
+    """The finding about the features at a tap.
 
     Args:
         side: `"teacher"` or `"student"`.
-        text: of the tap.
-        looks: list of `FeatureLook` as numbers, one a batch.
-        samples: how many samples a batch has.
+        text: the tap's text.
+        summaries: list of `FeatureSummary` as numbers, one per batch.
+        samples: the number of samples in a batch.
     """
-    finite, largest, ranges = map(np.array, zip(*looks))
+    finite, largest, ranges = map(np.array, zip(*summaries))
     check = f"features of the {side}, {text or 'output'}"
     figures = {"largest": float(largest.max()), "range": float(ranges.max())}
     where = f"{text or 'output'!r} of the {side}"
@@ -79,8 +79,9 @@ def judge_feature(side, text, looks, samples):
             check,
             "wrong",
             f"All features at {where} are 0.",
-            "They are dead: an activation that nothing passes, or weights of "
-            "0. Tap another layer, or the layer before its activation.",
+            "Either all inputs of an activation such as ReLU are negative, or "
+            "the weights are 0. Tap another layer, or the layer before its "
+            "activation.",
             figures,
         )
     if samples > 1 and figures["range"] <= LEAST_RANGE * figures["largest"]:
@@ -89,8 +90,8 @@ def judge_feature(side, text, looks, samples):
             "wrong",
             f"The features at {where} are the same for all samples (up to "
             f"{figures['largest']:.3g}).",
-            "They tell nothing of the input: check that the layer depends on "
-            "it, and that the inputs differ.",
+            "They hold no information about the input: check that the layer "
+            "depends on it, and that the inputs differ.",
             figures,
         )
     return Finding(

@@ -1,4 +1,4 @@
-"""The first batches of any data that `fit` takes; nothing of it is changed."""
+"""Reads a few batches of any data that `fit` takes, without changing it."""
 
 import contextlib
 import random
@@ -17,15 +17,15 @@ from keras_kd._src.cache.to_numpy import to_numpy
 def few_batches(x, y, sample_weight, batch_size, batches, preprocessing):
     """A list of batches `(x, y, sample_weight)` of NumPy arrays.
 
-    Of arrays they are drawn from all over the data, always the same ones; of
-    other data they are the first.
+    From arrays they are random rows, always the same ones; from other data
+    they are the first batches.
 
     Args:
-        x: what `fit` takes: arrays, or batches in any form.
-        y: labels, with arrays.
-        sample_weight: weights, with arrays.
-        batch_size: of arrays; 32 where it is None.
-        batches: how many at most.
+        x: as in `fit`: arrays, or batches in any form.
+        y: labels, if `x` is arrays.
+        sample_weight: weights, if `x` is arrays.
+        batch_size: batch size for arrays; 32 if None.
+        batches: the largest number of batches.
         preprocessing: a `Preprocessing`.
     """
     if _gives_batches(x):
@@ -39,8 +39,8 @@ def few_batches(x, y, sample_weight, batch_size, batches, preprocessing):
             found = [preprocessing.batch(*batch) for batch in found]
     if not found:
         raise ValueError(
-            "A diagnosis needs a batch at least. Received: data without "
-            "samples."
+            "A diagnosis needs at least one batch. Received: data without "
+            "samples. Give data with samples."
         )
     unpacked = map(keras.utils.unpack_x_y_sample_weight, found)
     found = [keras.tree.map_structure(_array, batch) for batch in unpacked]
@@ -52,9 +52,10 @@ def _check_weights(weights):
     given = [each for each in keras.tree.flatten(weights) if each is not None]
     if given and not any(each.any() for each in given):
         raise ValueError(
-            "Nothing counts in these batches. Received: weights that are all "
-            "0. Give data that has others; texts of "
-            "`keras_kd.text.GeneratedTexts` are written by `set_epoch(0)`."
+            "No sample counts in these batches. Received: `sample_weight` of "
+            "0 throughout. Give data with positive weights; for "
+            "`keras_kd.text.GeneratedTexts` call `set_epoch(0)` first, which "
+            "writes the texts."
         )
 
 
@@ -63,7 +64,7 @@ def _gives_batches(x):
         raise ValueError(
             "A generator gives each batch once, and `fit` would miss those "
             f"that are read here. Received: x of type {type(x).__name__}. "
-            "Give some batches of it as arrays, or data that can be read "
+            "Give some of its batches as arrays, or data that can be read "
             "again."
         )
     arrays = isinstance(x, (dict, list, tuple)) or hasattr(x, "shape")
@@ -85,7 +86,7 @@ def _check_alone(x, y, sample_weight, batch_size):
     given = [name for name, value in given.items() if value is not None]
     if given:
         raise ValueError(
-            "Data that comes in batches brings labels and weights along. "
+            "Data that comes in batches must contain its labels and weights. "
             f"Received: x of type {type(x).__name__}, and {given}. Leave "
             "them out."
         )
@@ -105,19 +106,19 @@ def _first(data, batches):
 
 
 def _of_arrays(data, batch_size, batches):
-    """Batches of rows from all over the arrays."""
+    """Batches of random rows of the arrays."""
     data = tuple(map(_columns, data))
     columns = keras.tree.flatten(data)
     lengths = {len(each) for each in columns if each is not None}
     if len(lengths) != 1:
         raise ValueError(
-            "All arrays must have one row a sample. Received: arrays of "
-            f"{sorted(lengths)} rows."
+            "All arrays must have one row per sample. Received: arrays of "
+            f"{sorted(lengths)} rows. Give arrays of the same length."
         )
     count = lengths.pop()
     size = min(batch_size, count)
     wanted = min(batches * size, count) // size * size if size else 0
-    # Not evenly spaced: the order of the data may have a period.
+    # Random, not evenly spaced, as the order of the data may be periodic.
     rows = np.random.default_rng(0).choice(count, wanted, replace=False)
     return [rows_at(data, part) for part in rows.reshape(-1, max(size, 1))]
 
@@ -129,7 +130,7 @@ def _columns(data):
 
 
 def _array(value):
-    """An array of the types that `fit` makes of it."""
+    """An array of the type that `fit` would convert it to."""
     if value is None:
         return None
     value = to_numpy(value)
@@ -140,10 +141,11 @@ def _array(value):
 
 @contextlib.contextmanager
 def unchanged_random_states(data=None):
-    """Gives all random generators their states back.
+    """A context that restores the states of all random generators.
 
     Args:
-        data: what is read; a generator of its own gets its state back, too.
+        data: the data that is read; the state of its own generator, if it has
+            one, is restored, too.
     """
     states = random.getstate(), np.random.get_state()
     torch = sys.modules.get("torch")

@@ -1,4 +1,4 @@
-"""Finding: what one check saw, how bad it is, and what to do."""
+"""Finding: the result of one check, with its severity and a remedy."""
 
 import dataclasses
 
@@ -7,14 +7,15 @@ SEVERITIES = "wrong", "look", "fine"
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What one check of a `Diagnosis` saw, and what to do about it.
+    """The result of one check of a `Diagnosis`, and what to do about it.
 
     Args:
-        check: what was looked at, such as `"teacher accuracy"` or
+        check: name of the check, such as `"teacher accuracy"` or
             `"term soft_targets"`.
-        severity: `"fine"`; `"look"`, where it may be meant; or `"wrong"`.
-        seen: sentences with what was seen, in figures.
-        remedy: sentences with what to do; empty where there is nothing.
+        severity: `"fine"`; `"look"`, for a setting that is unusual but may be
+            intended; or `"wrong"`.
+        seen: sentences with what was found, in figures.
+        remedy: sentences with what to do; empty if nothing.
         figures: dict of the numbers behind it, by name.
 
     Example:
@@ -31,5 +32,5 @@ class Finding:
 
     @property
     def text(self):
-        """What was seen, and the remedy: what `fit` warns of."""
+        """The result and the remedy in one text, as in warnings of `fit`."""
         return f"{self.seen} {self.remedy}".strip()

@@ -1,4 +1,4 @@
-"""Checks that the teacher predicts each sample alike, whatever the batch."""
+"""Checks that the teacher's predictions for a sample are always the same."""
 
 import keras
 import numpy as np
@@ -12,14 +12,14 @@ ROUNDING_16 = 3e-2
 
 
 def judge_modes(name, first, again, rearranged):
-    """What is to be said of predictions that should be the same.
+    """The finding about predictions that should be the same.
 
     Args:
-        name: the teacher's.
+        name: the teacher's name.
         first: its output for a batch, as arrays.
-        again: for the same batch, with other random numbers.
-        rearranged: of the first half of the samples, in a batch that holds
-            this half twice; None for a batch of one sample.
+        again: its output for the same batch, with other random numbers.
+        rearranged: its output for the first half of the samples, in a batch
+            that holds this half twice; None for a batch of one sample.
     """
     repeated = _difference(first, again)
     figures = {"repeated": repeated}
@@ -27,12 +27,12 @@ def judge_modes(name, first, again, rearranged):
         return Finding(
             "teacher mode",
             "wrong",
-            f"The teacher {name!r} predicts a batch twice, and the results "
-            f"differ by {100 * repeated:.2g} % of its largest value.",
-            "Something in it is random in inference mode, such as a dropout "
-            "that is called with `training=True`. Call its layers with the "
-            "`training` that its `call` is given, or leave this as it is if "
-            "an average over dropout masks is meant.",
+            f"Two predictions of the teacher {name!r} for the same batch "
+            f"differ by {100 * repeated:.2g} % of their largest value.",
+            "Some layer is random in inference mode, such as a dropout that "
+            "is called with `training=True`. Pass the `training` argument of "
+            "the teacher's `call` on to its layers, or leave this as it is if "
+            "you want an average over dropout masks.",
             figures,
         )
     if rearranged is None:
@@ -44,11 +44,11 @@ def judge_modes(name, first, again, rearranged):
         return Finding(
             "teacher mode",
             "wrong",
-            f"What the teacher {name!r} predicts for a sample depends on the "
-            f"others in its batch: by {100 * moved:.2g} % of its largest "
-            "value.",
-            "A BatchNormalization in training mode does that: call it with "
-            "the `training` that the teacher's `call` is given (its "
+            f"The teacher {name!r} predicts a sample differently when the "
+            f"others in its batch change: by {100 * moved:.2g} % of its "
+            "largest value.",
+            "A `BatchNormalization` in training mode can cause this: call it "
+            "with the `training` argument of the teacher's `call` (its "
             "`trainable` flags make no difference).",
             figures,
         )

@@ -1,11 +1,11 @@
-"""Checks of the inputs against what the teacher keeps of its training data.
+"""Compares the inputs with what the teacher shows of its training data.
 
-What can be seen: the moving statistics of the first `BatchNormalization`, the
-mean and variance of `Normalization` layers, what a `Rescaling` is made for,
-whether the teacher is right more often on inputs of another range, and whether
-its outputs are far larger on pixels of 0 to 255 than on divided ones. What a
-teacher without any of these, and data without labels, was trained on is not
-known.
+Five things show it: the moving statistics of the first `BatchNormalization`;
+the mean and variance of `Normalization` layers; the scale of a `Rescaling`;
+whether the teacher is right more often on inputs of another range; and whether
+its outputs are far larger on pixels of 0 to 255 than on the same divided by
+255. For a teacher with none of these layers, and data without labels, the
+training range can't be known.
 """
 
 import keras
@@ -15,15 +15,15 @@ from keras import ops
 from keras_kd._src.data_free.teacher_layers import paths_of
 from keras_kd._src.diagnosis.finding import Finding
 
-# Standard deviations between the means; factor between the variances.
+# Distance of the means in standard deviations; factor between the variances.
 LOOK = 1.0, 4.0
 WRONG = 10.0, 100.0
 AS_THEY_ARE = "as they are"
 DIVIDED = "divided by 255"
-# Outputs so many times larger than on divided inputs, and above this, are
-# those of a teacher that was trained on small values.
+# Outputs this many times larger than on divided inputs, and above this value,
+# suggest a teacher that was trained on small values.
 TIMES, LARGE = 50.0, 100.0
-# A `Rescaling` below this is made for pixels of 0 to 255.
+# A `Rescaling` with a smaller scale is made for pixels of 0 to 255.
 OF_PIXELS = 0.02
 REMEDY = (
     "Check the preprocessing: values of 0 to 255, 0 to 1, -1 to 1, or "
@@ -32,7 +32,7 @@ REMEDY = (
 
 
 def watched_layers(model):
-    """Tap text -> layer, of what keeps statistics of the inputs."""
+    """Dict, tap text -> layer, of layers with statistics of the inputs."""
     if not isinstance(model, keras.layers.Layer):
         return {}
     norms = paths_of(model, keras.layers.BatchNormalization)[:1]
@@ -43,7 +43,7 @@ def watched_layers(model):
 
 
 def moments_at(layer, features):
-    """Mean and mean square of features by the axis that a layer keeps."""
+    """Mean and mean square of features along a layer's channel axis."""
     features = ops.stop_gradient(ops.cast(features, "float32"))
     axes = list(range(len(features.shape)))
     if isinstance(layer, keras.layers.BatchNormalization):
@@ -54,12 +54,12 @@ def moments_at(layer, features):
 
 
 def judge_moments(layer, tap, moments):
-    """Compares what reaches a layer with its statistics.
+    """The finding about a layer's inputs compared with its statistics.
 
     Args:
         layer: a `BatchNormalization` or a `Normalization`.
-        tap: text of the tap.
-        moments: mean of what `moments_at` returns.
+        tap: the text of the tap.
+        moments: results of `moments_at`, averaged over the batches.
     """
     mean, square = np.asarray(moments, "float64")
     variance = np.maximum(square - mean**2, 0.0)
@@ -80,7 +80,7 @@ def judge_moments(layer, tap, moments):
     if isinstance(layer, keras.layers.BatchNormalization):
         remedy += (
             " Or the teacher was trained for too few steps for its moving "
-            "statistics to follow."
+            "statistics to be right."
         )
     return Finding(
         f"input range, {layer.name}",
@@ -101,11 +101,11 @@ def _severity(shift, ratio):
 
 
 def judge_rescaling(model, low, high):
-    """Where inputs of 0 to 1 go through a `Rescaling` that is for 0 to 255.
+    """Findings about inputs of 0 to 1 and a `Rescaling` made for 0 to 255.
 
     Args:
         model: the teacher.
-        low: the least value of the inputs.
+        low: the smallest value of the inputs.
         high: the largest.
     """
     if not isinstance(model, keras.layers.Layer):
@@ -121,13 +121,13 @@ def judge_rescaling(model, low, high):
             f"The teacher's {path!r} multiplies by {scale:.4g}, as for values "
             f"up to {1 / scale:.4g}. Received: inputs of {low:.4g} to "
             f"{high:.4g}.",
-            "Give it inputs that are not scaled yet." if small else "",
+            "Give the teacher inputs that are not scaled yet." if small else "",
             {"scale": float(scale), "low": low, "high": high},
         )
 
 
 def other_ranges(low, high):
-    """Name -> function: how inputs of a range may have been meant."""
+    """Dict, name -> function, to ranges that the inputs may need instead."""
     if high > 2.0 and low >= 0.0:
         return {
             DIVIDED: lambda x: x / 255.0,
@@ -150,11 +150,11 @@ def judge_ranges(low, high, shares, count):
     """Whether the teacher is right more often on inputs of another range.
 
     Args:
-        low: the least value of the inputs.
+        low: the smallest value of the inputs.
         high: the largest.
-        shares: name of a range -> share of labels that the teacher has right,
-            `AS_THEY_ARE` among them.
-        count: how many labels there are.
+        shares: dict, name of a range -> the teacher's accuracy, with
+            `AS_THEY_ARE` among the names.
+        count: the number of labels.
     """
     figures = {"low": low, "high": high, **shares}
     others = {name: v for name, v in shares.items() if name != AS_THEY_ARE}
@@ -180,13 +180,13 @@ def judge_ranges(low, high, shares, count):
     )
 
 
-def inflated(low, high, largest):
-    """Where pixels of 0 to 255 make outputs that divided ones do not.
+def judge_largest(low, high, largest):
+    """Findings where outputs on pixels of 0 to 255 are far too large.
 
     Args:
-        low: the least value of the inputs.
+        low: the smallest value of the inputs.
         high: the largest.
-        largest: name of a range -> the largest output.
+        largest: dict, name of a range -> the largest output.
     """
     if DIVIDED not in largest:
         return
@@ -198,19 +198,19 @@ def inflated(low, high, largest):
             f"The teacher's outputs are up to {now:.4g}, and up to "
             f"{divided:.4g} on inputs {DIVIDED}. Received: inputs of {low:.4g} "
             f"to {high:.4g}.",
-            "Softmax of such values is all or nothing: was the teacher "
-            "trained on inputs of 0 to 1?",
+            "A softmax of such values is nearly one-hot. Check whether the "
+            "teacher was trained on inputs of 0 to 1.",
             {"largest": float(now), "largest_if_divided": float(divided)},
         )
 
 
 def unknown_range(low, high):
-    """Where nothing shows what the teacher was trained on."""
+    """The finding where nothing shows the range of the training data."""
     return Finding(
         "input range",
         "fine",
         f"Inputs of {low:.4g} to {high:.4g}. Not judged: the teacher keeps no "
-        "statistics of its inputs, and there are too few labels to see where "
-        "it is right.",
+        "statistics of its inputs, and there are too few labels to compare "
+        "its accuracy on other ranges.",
         figures={"low": low, "high": high},
     )

@@ -1,4 +1,4 @@
-"""What a distiller's own step shows of some batches, with each gradient."""
+"""Runs a distiller's step on some batches, with the gradient of each term."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_kd._src.backend import part_gradients
-from keras_kd._src.diagnosis.features import look_at
+from keras_kd._src.diagnosis.features import summary_of
 from keras_kd._src.diagnosis.output_kinds import output_names
 from keras_kd._src.diagnosis.temperature import confidences
 from keras_kd._src.distillation.inspection import class_labels
@@ -18,23 +18,23 @@ from keras_kd._src.losses.chunked_logits import ChunkedLogits
 
 
 class Observed(NamedTuple):
-    """What was seen of one batch, as arrays."""
+    """The results for one batch, as arrays."""
 
     parts: list  # Weighted values: the hard loss, the terms, the student's own.
     gradients: list  # The norm of each one's gradient in the student.
-    features: dict  # "teacher" and "student" -> tap text -> `FeatureLook`.
-    mistaken: dict  # Number of a transfer -> of teacher and student.
+    features: dict  # "teacher" and "student" -> tap text -> `FeatureSummary`.
+    mistaken: dict  # Number of a transfer -> result of `mistaken_kinds`.
     kinds: dict  # Output of the student -> probable, outside.
-    classes: dict  # Output -> labels (-1 for none), predicted, their number.
-    confidences: dict  # Number of a transfer -> what `confidences` returns.
+    classes: dict  # Output -> labels (-1: none), predicted, number of classes.
+    confidences: dict  # Number of a transfer -> result of `confidences`.
 
 
 def observed(distiller, batches):
-    """An `Observed` of each batch; nothing of the distiller is changed.
+    """An `Observed` for each batch; the distiller is not changed.
 
     Args:
-        distiller: a compiled `Distiller` that has met its data.
-        batches: list of batches of tensors, as `fit` has them.
+        distiller: a compiled and built `Distiller`.
+        batches: list of batches of tensors, as `fit` gets them.
     """
     trained = distiller.student.trainable_variables
     ids = {id(variable) for variable in trained}
@@ -44,7 +44,7 @@ def observed(distiller, batches):
     take = part_gradients(
         trained,
         others,
-        lambda batch, pairs: _look(distiller, batch, pairs),
+        lambda batch, pairs: _observe(distiller, batch, pairs),
         distiller.supports_jit,
     )
     return [_as_arrays(*take(batch)) for batch in batches]
@@ -59,8 +59,8 @@ def _as_arrays(parts, gradients, more):
     )
 
 
-def _look(distiller, batch, pairs):
-    """The parts of the loss, and what is to be seen of a batch."""
+def _observe(distiller, batch, pairs):
+    """The parts of the loss, and the other fields of `Observed`."""
     step = distiller.observe(batch, pairs)
     transfers = distiller.transfers
     output = step.predictions.output
@@ -69,11 +69,11 @@ def _look(distiller, batch, pairs):
     classes = any(each.distills_classes for each in transfers)
     more = {
         "features": {
-            "teacher": _looks(
+            "teacher": _summaries(
                 [t for each in transfers for t in each.teacher_taps],
                 step.teacher_features,
             ),
-            "student": _looks(
+            "student": _summaries(
                 [t for each in transfers for t in each.student_taps],
                 step.predictions.features,
             ),
@@ -86,13 +86,13 @@ def _look(distiller, batch, pairs):
     return step.parts, keras.tree.map_structure(ops.stop_gradient, more)
 
 
-def _looks(taps, features):
+def _summaries(taps, features):
     found = {}
     for tap in taps:
         value = features[tap.text]
         flat = keras.tree.flatten(value)
         if all(map(_is_tensor, flat)):
-            found[tap.text] = look_at(value)
+            found[tap.text] = summary_of(value)
     return found
 
 
@@ -122,10 +122,10 @@ def _mistaken(transfers, step):
 
 
 def _classes(step, outputs):
-    """Label and teacher's class at each output of classes."""
-    taught = step.targets.teacher.output
+    """Labels and the teacher's classes, by the name of the output."""
+    teacher_output = step.targets.teacher.output
     found = {}
-    for name, labels, output in _pairs(step.targets.labels, taught):
+    for name, labels, output in _pairs(step.targets.labels, teacher_output):
         labels = class_labels(labels, output)
         if labels is not None:
             count = output.shape[-1]
@@ -138,7 +138,7 @@ def _classes(step, outputs):
 
 
 def _pairs(labels, output):
-    """Labels and teacher's output, by the output's name."""
+    """Triples of an output's name, its labels and the teacher's output."""
     if not keras.tree.is_nested(output):
         return [("", labels, output)]
     named = isinstance(output, dict) and isinstance(labels, dict)
@@ -166,7 +166,7 @@ def _confidences(transfers, step):
 
 
 def class_table(seen, output):
-    """Labels that count, the teacher's classes, and how many there are."""
+    """Labels that count, the teacher's classes, and the number of classes."""
     labels, predicted, counts = zip(*(each.classes[output] for each in seen))
     labels, predicted = np.concatenate(labels), np.concatenate(predicted)
     known = labels >= 0
@@ -174,5 +174,5 @@ def class_table(seen, output):
 
 
 def mean(values):
-    """The mean of what was seen of each batch, an array."""
+    """The mean of the batches' values, an array."""
     return np.mean(np.array(list(values), "float64"), axis=0)

@@ -1,4 +1,4 @@
-"""Checks of outputs: logits where probabilities are wanted, or otherwise."""
+"""Checks for logits where probabilities are expected, or the reverse."""
 
 import inspect
 
@@ -10,10 +10,11 @@ from keras_kd._src.distillation.last_activation import last_activations
 
 
 def mistaken_features(transfer, mistaken):
-    """Where a loss takes probabilities for logits, or the other way round.
+    """Findings about probabilities in place of logits, or the reverse.
 
-    Those of a last activation that is known by the model's graph are read
-    before it; others are recognized by their values, or specified wrongly.
+    If the model's graph shows a softmax or sigmoid at the end, its input is
+    compared, and the finding only says so. Otherwise the values show that the
+    outputs are of the other kind than the loss expects or was told.
 
     Args:
         transfer: a `Transfer`.
@@ -51,14 +52,14 @@ def _mistaken_texts(transfer, side, known, stated):
         return (
             f"{about} are probabilities: they come from a {known}. "
             f"Received: {name}, which compares logits, without "
-            f"`{argument}`. What the {known} is given is compared.",
-            f"To say so, {fix}",
+            f"`{argument}`. The inputs of the {known} are compared.",
+            f"To confirm this, {fix}",
         )
     if stated is False:
         return (
             f"{about} are no probabilities: some are below 0 or above 1. "
             f"Received: {name} with `{argument}=False`.",
-            "Leave it out for logits.",
+            f"If they are logits, leave out `{argument}`.",
         )
     return (
         f"{about} look like probabilities: of the first samples all "
@@ -69,15 +70,15 @@ def _mistaken_texts(transfer, side, known, stated):
 
 
 def mistaken_hard_loss(loss, student, names, probable, outside):
-    """Where the compiled loss expects another kind of output.
+    """Findings where the compiled loss expects another kind of output.
 
     Args:
-        loss: what was given to `compile`.
+        loss: the argument `loss` of `compile`.
         student: the student.
-        names: of its outputs, as `output_names` has them.
+        names: the names of its outputs, from `output_names`.
         probable: for each output, in how many batches it looked like
             probabilities.
-        outside: likewise, in how many some values were no probabilities.
+        outside: likewise, in how many it had values below 0 or above 1.
     """
     last = last_activations(student)
     probable = [
@@ -107,14 +108,14 @@ def mistaken_hard_loss(loss, student, names, probable, outside):
 
 
 def output_names(output):
-    """The names of a model's outputs, their numbers if they have none."""
+    """The names of a model's outputs, or their numbers if they have none."""
     names = list(output) if isinstance(output, dict) else []
-    # `keras.tree` goes through a dict in the order of its keys.
+    # `keras.tree` flattens a dict in the order of its sorted keys.
     return sorted(names) or list(range(len(keras.tree.flatten(output))))
 
 
 def each_output(loss, names):
-    """The loss of each output, of what was given to `compile`."""
+    """The loss of each output, from the argument `loss` of `compile`."""
     if isinstance(loss, dict):
         return [loss.get(name) for name in names]
     if isinstance(loss, (list, tuple)):

@@ -12,19 +12,19 @@ INDENT = 8  # Of the text under a finding's title.
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """What `Distiller.diagnose` found; `print` shows it as a table.
+    """The findings of `Distiller.diagnose`; `print` shows them as a table.
 
-    The worst comes first. A check that does not apply, such as the teacher's
-    accuracy without labels, is left out or says so.
+    The most severe come first. A check that does not apply, such as the
+    teacher's accuracy without labels, is left out or says so.
 
     Args:
-        name: of the distiller.
+        name: the distiller's name.
         findings: list of `Finding`.
-        batches: how many batches were read.
-        samples: how many samples they hold.
+        batches: the number of batches that were read.
+        samples: the number of samples in them.
 
     Attributes:
-        ok: whether nothing is wrong; there may be something to look at.
+        ok: whether no finding is `"wrong"`; some may be `"look"`.
 
     Example:
     >>> from keras_kd.diagnosis import Finding
@@ -46,14 +46,14 @@ class Diagnosis:
 
     @property
     def ok(self):
-        """Whether nothing is wrong."""
+        """Whether no finding is `"wrong"`."""
         return not any(each.severity == "wrong" for each in self.findings)
 
     def of(self, check):
-        """The finding of a check by its name, or None.
+        """The finding of a check, or None.
 
         Args:
-            check: such as `"teacher accuracy"`.
+            check: the check's name, such as `"teacher accuracy"`.
         """
         found = (each for each in self.findings if each.check == check)
         return next(found, None)

@@ -1,4 +1,4 @@
-"""Checks of what is known without a batch: teacher, student, transfers."""
+"""Checks of teacher, student and transfers that need no batch."""
 
 import math
 
@@ -14,7 +14,7 @@ INTEGERS = "int8", "int4", "gptq", "awq"
 
 
 def ensemble_temperatures(teacher, transfers):
-    """Where an ensemble averages at another temperature than a loss's."""
+    """Findings where an ensemble and a loss have different temperatures."""
     if getattr(teacher, "average", None) != "probabilities":
         return
     temperature = teacher.temperature
@@ -32,15 +32,16 @@ def ensemble_temperatures(teacher, transfers):
                 f"probabilities at temperature {temperature:g}, and transfer "
                 f"{transfer.name!r} softens the average at {loss:g}. Received: "
                 "two temperatures.",
-                "The soft targets are the mean of the members' at one only: "
-                f"make the teacher with `temperature={loss:g}`.",
+                "The soft targets are the mean of the members' soft targets "
+                "only if both are equal: make the teacher with "
+                f"`temperature={loss:g}`.",
                 {"ensemble": temperature, "loss": loss},
             )
 
 
-def own_texts(distiller, data):
-    """Where what the student writes itself counts as labels."""
-    data = getattr(data, "dataset", data)  # One that is mapped.
+def texts_of_student(distiller, data):
+    """Findings where texts that the student writes count as labels."""
+    data = getattr(data, "dataset", data)  # Of a `MappedDataset`.
     writer = getattr(data, "writer", None)
     hard = distiller.hyperparameters()["hard_weight"]
     counts = compiled_loss(distiller) is not None
@@ -51,20 +52,21 @@ def own_texts(distiller, data):
         yield Finding(
             "labels",
             "look",
-            "The compiled loss takes what the student writes itself for "
-            f"labels. Received: data of which it writes a share of "
+            "The compiled loss uses texts that the student writes as "
+            "labels. Received: data of which the student writes a share of "
             f"{data.share:g}, and a `hard_weight` of {hard.text}.",
-            "Pass `hard_weight=0.0` to the Distiller; or, to learn the given "
-            "responses, `ignore_class=-1` to the data and to the compiled "
-            "loss, and `ignore_class=False` to the transfers.",
+            "Pass `hard_weight=0.0` to the Distiller; or, to train on the "
+            "given responses as labels, pass `ignore_class=-1` to the data and "
+            "to the compiled loss, and `ignore_class=False` to the transfers.",
         )
 
 
 def rounded_head(student):
-    """Where the student's embedding makes logits in int8.
+    """Findings where the student's embedding computes the logits in int8.
 
-    Keras (3.15) rounds what it is given, and has no gradient for that there,
-    as it has in `Dense`: what comes before learns from a wrong one.
+    Keras (3.15) rounds the inputs of that layer without a gradient for the
+    rounding, which it has in `Dense`: the layers before it would train on a
+    wrong gradient.
     """
     for layer in last_parts(student):
         names = {kind.__name__ for kind in type(layer).__mro__}
@@ -73,8 +75,8 @@ def rounded_head(student):
             yield Finding(
                 "student quantized head",
                 "wrong",
-                f"The student's {layer.name!r} makes the logits, and Keras "
-                "gives a wrong gradient there once it is quantized. Received: "
+                f"The student's {layer.name!r} computes the logits, and Keras "
+                "has a wrong gradient for it once it is quantized. Received: "
                 f"a student with {layer.name!r} in {mode}.",
                 f"Leave it out: `student.quantize({mode!r}, filters=lambda "
                 "layer: isinstance(layer, keras.layers.Dense))`, with all "
@@ -83,10 +85,10 @@ def rounded_head(student):
 
 
 def quantized_student(student):
-    """Where the student's kernels are integers, which can't train.
+    """Findings where the student's kernels are integers, which can't train.
 
-    An error in `fit` if nothing but biases and scales is left to train; one
-    with a LoRA, or with other layers that train, may be meant.
+    An error in `fit` if only biases and scales are left to train. A student
+    with a LoRA, or with other layers that train, may be intended.
     """
     modes = {
         layer.name: layer.quantization_mode
@@ -106,7 +108,7 @@ def quantized_student(student):
     yield Finding(
         "student quantized",
         "look" if kernels else "wrong",
-        f"The student {student.name!r} has kernels of integers, which have no "
+        f"The student {student.name!r} has integer kernels, which have no "
         f"gradient: in {len(modes)} layers, such as {first!r} in {mode!r}; "
         f"{rest}.",
         "To train a student for 8 bits, distil the float model under "
@@ -117,13 +119,13 @@ def quantized_student(student):
 
 
 def unused_labels():
-    """Where labels are given, and no loss was compiled."""
+    """The finding for labels without a compiled loss."""
     yield Finding(
         "labels",
         "look",
         "The data has labels, and nothing uses them. Received: batches with "
         "`y`, in a Distiller that was compiled without a loss and metrics.",
-        "Compile with one to learn from the labels, too, such as "
+        "Compile with a loss to train on the labels, too, such as "
         "`loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)`, "
         "or fit on the inputs alone.",
     )

@@ -1,4 +1,4 @@
-"""Checks of the teacher against the labels: its accuracy, the class order."""
+"""Compares the teacher with the labels: its accuracy, the class order."""
 
 import math
 
@@ -6,22 +6,22 @@ import numpy as np
 
 from keras_kd._src.diagnosis.finding import Finding
 
-# So many samples distinguish a teacher from one that guesses.
+# The least number of samples to tell a trained teacher from guessing.
 ENOUGH_SAMPLES = 100
-# So many of a class show where its samples go.
+# The least number of samples of a class to say what it is predicted as.
 ENOUGH_OF_CLASS = 5
-PAIRS = 8  # That are named at most.
+PAIRS = 8  # The largest number of class pairs in a text.
 
 
 def no_better_than_chance(name, labelled, correct, chance, output=""):
-    """Where a teacher guesses.
+    """The finding about a teacher that is no better than guessing.
 
     Args:
-        name: the teacher's.
-        labelled: how many labels counted.
-        correct: how many of them the teacher has right.
-        chance: the share that one has right who guesses.
-        output: of several outputs, which one.
+        name: the teacher's name.
+        labelled: the number of labels that counted.
+        correct: how many of them the teacher predicted correctly.
+        chance: the accuracy of guessing.
+        output: the output's name, if there are several.
     """
     if labelled < ENOUGH_SAMPLES:
         return
@@ -33,22 +33,22 @@ def no_better_than_chance(name, labelled, correct, chance, output=""):
             f"labels. Received: {100 * correct / labelled:.1f} % right of "
             f"{labelled:,.0f} labeled samples, where guessing gives "
             f"{100 * chance:.1f} %.",
-            "Check that it is trained, that it takes "
-            "this preprocessing, and that its classes have the order of the "
+            "Check that it is trained, that the inputs have the preprocessing "
+            "of its training, and that its classes have the order of the "
             "labels.",
             _figures(labelled, correct, chance),
         )
 
 
 def teacher_accuracy(name, labels, predicted, classes, output=""):
-    """How often the teacher is right.
+    """The findings about the teacher's accuracy.
 
     Args:
-        name: the teacher's.
-        labels: those that count, shape `(labelled,)`.
-        predicted: the teacher's classes, likewise.
-        classes: how many there are.
-        output: of several outputs, which one.
+        name: the teacher's name.
+        labels: the labels that count, shape `(labelled,)`.
+        predicted: the teacher's classes, of the same shape.
+        classes: the number of classes.
+        output: the output's name, if there are several.
     """
     labelled, correct = len(labels), int((labels == predicted).sum())
     chance = 1.0 / classes
@@ -79,7 +79,7 @@ def _figures(labelled, correct, chance):
 
 
 def _spread(share, count):
-    """The standard deviation of a share of so many samples."""
+    """The standard deviation of a share measured on `count` samples."""
     return math.sqrt(share * (1.0 - share) / count)
 
 
@@ -89,10 +89,10 @@ def _spread(share, count):
 def class_order(labels, predicted, classes, output=""):
     """Whether the teacher's classes are the labels in another order.
 
-    Of each class with enough samples, the class that the teacher gives most of
-    them. If these differ from the labels, no two labels have the same one, and
-    more samples agree with them than with the labels, all of this by more than
-    chance would have it, then a permutation explains what it predicts.
+    For each label with enough samples, this takes the class that the teacher
+    predicts for most of them. These classes are the labels in another order if
+    some differ from their labels, no two are the same, and more samples agree
+    with them than with the labels, all beyond what chance explains.
     """
     check = _of_output("class order", output)
     moved = _moved(labels, predicted) or _shifted(labels, predicted, classes)
@@ -124,7 +124,7 @@ def class_order(labels, predicted, classes, output=""):
 
 
 def _moved(labels, predicted):
-    """Label -> teacher's class, where a permutation of them fits; or none."""
+    """Dict, label -> teacher's class, if a permutation fits; else empty."""
     values, counts = np.unique(labels, return_counts=True)
     judged = [int(v) for v in values[counts >= ENOUGH_OF_CLASS]]
     best = {}
@@ -135,7 +135,7 @@ def _moved(labels, predicted):
             best[label] = int(given[counts.argmax()])
     moved = {label: other for label, other in best.items() if label != other}
     distinct = len(set(best.values())) == len(best)
-    # Who has taken another's place has left its own.
+    # A permutation: each class that others are mapped to is mapped itself.
     closed = all(
         other in best or other not in judged for other in moved.values()
     )
@@ -144,7 +144,7 @@ def _moved(labels, predicted):
 
 
 def _shifted(labels, predicted, classes):
-    """The same for classes that are numbered from another number."""
+    """The same for classes that are numbered from 1 instead of 0, or back."""
     for step in (1, -1):
         moved = {
             int(label): int(label) + step
@@ -159,7 +159,7 @@ def _shifted(labels, predicted, classes):
 
 
 def _is_most(count, total):
-    """Whether more than half of all such samples are, beyond the spread."""
+    """Whether the share is above one half, by more than the spread."""
     return count / total > 0.5 + _spread(0.5, total)
 
 

@@ -1,4 +1,4 @@
-"""The teacher alone: what it predicts, how long it takes, how it is run."""
+"""Runs the teacher alone: its predictions, and the time that it takes."""
 
 import time
 from typing import NamedTuple
@@ -16,17 +16,17 @@ from keras_kd._src.distillation.batch import teacher_inputs
 from keras_kd._src.distillation.taps import Tap
 from keras_kd._src.distillation.taps import tapped
 
-# Of a sample's predictions so many values are compared.
+# About how many values of a sample's predictions are compared.
 COMPARED = 4096
-SEED = "seed_generator_state"  # What Keras calls the state of a generator.
+SEED = "seed_generator_state"  # Keras' name for the state of a generator.
 
 
-class Taught(NamedTuple):
-    """What a teacher made of a batch, as arrays."""
+class TeacherResult(NamedTuple):
+    """A teacher's results for a batch, as arrays."""
 
     sampled: list  # Some values of each output, shape `(batch, ...)`.
-    classes: list  # Of each output the likeliest class.
-    features: dict  # By tap, where they are small enough.
+    classes: list  # The most likely class of each output.
+    features: dict  # By tap, if they are small enough.
     moments: dict  # By tap of `watched_layers`.
 
 
@@ -35,7 +35,7 @@ class TeacherPass:
 
     Args:
         teacher: a `Teacher`.
-        taps: where it is read, besides its output.
+        taps: its taps, besides the output.
     """
 
     def __init__(self, teacher, taps):
@@ -55,7 +55,7 @@ class TeacherPass:
             seen = dict(seen)
         outputs = keras.tree.flatten(found.output)
         plain = [each for each in outputs if ops.is_tensor(each)]
-        # Where logits are made in chunks, what they are made of.
+        # Of logits in chunks, the hidden states that they come from.
         outputs = [getattr(each, "source", each) for each in outputs]
         return {
             "sampled": [_sampled(each) for each in outputs],
@@ -73,16 +73,16 @@ class TeacherPass:
 
     def __call__(self, batch):
         found = keras.tree.map_structure(ops.convert_to_numpy, self._run(batch))
-        return Taught(**found)
+        return TeacherResult(**found)
 
     def timed(self, batch):
-        """What it makes of a batch, and the seconds that this took."""
+        """The result for a batch, and the time in seconds."""
         begin = time.perf_counter()
         found = self(batch)
         return found, time.perf_counter() - begin
 
     def with_other_seeds(self, batch):
-        """The same with other random numbers, if any are drawn."""
+        """The result for a batch with other random numbers, if any."""
         seeds = [v for v in self.teacher.variables if v.name == SEED]
         states = [ops.convert_to_numpy(seed) for seed in seeds]
         try:
@@ -104,7 +104,7 @@ def first_half_twice(batch):
 
 
 def size_of(batch):
-    """How many samples a batch of arrays holds."""
+    """The number of samples in a batch of arrays."""
     given = [each for each in keras.tree.flatten(batch) if each is not None]
     return len(given[0])
 

@@ -1,4 +1,4 @@
-"""Checks of the terms of the loss: their sizes, and their gradients."""
+"""Checks of the terms of the loss: their values and their gradients."""
 
 from typing import NamedTuple
 
@@ -7,23 +7,23 @@ import numpy as np
 from keras_kd._src.diagnosis.finding import Finding
 from keras_kd._src.distillation.taps import text_of
 
-# A term below this share of the total changes nothing.
+# A term below this share of the total has no effect.
 LEAST_SHARE = 1e-3
-# What rounding leaves of a loss, before its weight, where both sides agree.
+# A loss (before its weight) below this is rounding: both sides agree.
 ROUNDING = 1e-6
-# So many times the hard loss's gradient leaves little of that.
+# A gradient this many times the hard loss's leaves it without effect.
 MOST_TIMES = 100.0
 
 
 def too_small(teacher, transfer, part, total):
-    """Where a term is too small a part of the loss to matter.
+    """The finding about a term that is too small a part of the loss.
 
-    Not where it may grow, and not where both sides agree.
+    None for a term that may grow, or whose two sides agree.
 
     Args:
         teacher: the `Teacher`.
         transfer: the `Transfer`.
-        part: its weighted value, over an epoch.
+        part: its weighted value, averaged over an epoch.
         total: the whole loss.
     """
     part, total = abs(part), abs(total)
@@ -34,7 +34,7 @@ def too_small(teacher, transfer, part, total):
 
 
 def _may_grow(teacher, transfer):
-    # A teacher that follows the student begins as it does.
+    # A teacher that follows the student starts equal to it.
     weight, *_ = transfer.hyperparameters()
     return weight.moves or teacher.follows_student
 
@@ -72,7 +72,7 @@ class Sizes(NamedTuple):
 
 
 def terms(teacher, transfers, hard, sizes, total):
-    """What each term, and the hard loss, gives the student.
+    """The findings about the hard loss and each term.
 
     Args:
         teacher: the `Teacher`.
@@ -99,12 +99,12 @@ def _hard(hard, total):
     severity, remedy = "fine", ""
     if not np.isfinite(hard).all():
         severity = "wrong"
-        remedy = "Look at the labels, the inputs and the student's weights."
+        remedy = "Check the labels, the inputs and the student's weights."
     elif hard.gradient == 0.0:
         severity = "look"
         remedy = (
-            "The labels teach the student nothing: check that the output that "
-            "they belong to depends on weights that train."
+            "The labels have no effect on the student: check that the output "
+            "that they belong to depends on trainable weights."
         )
     return Finding(
         "hard loss",
@@ -122,7 +122,7 @@ def _size_text(value, total):
 
 
 def _percent(share):
-    """A share with two digits that count, and no exponent above 1 %."""
+    """A share in percent with two significant digits."""
     percent = 100 * share
     return f"{percent:.0f} %" if abs(percent) >= 10 else f"{percent:.2g} %"
 
@@ -145,7 +145,7 @@ def _term(teacher, transfer, figures, hard, largest):
         of = f"{of}, by the gradient in the student"
         return _too_little(transfer, gradient / whole, of, figures)
     if hard.gradient > 0.0 and gradient > MOST_TIMES * hard.gradient:
-        return _drowning(transfer, figures)
+        return _dominating(transfer, figures)
     return _fine(transfer, figures, hard)
 
 
@@ -178,8 +178,8 @@ def _without_gradient(transfer, figures):
         "wrong",
         f"Transfer {transfer.name!r} gives the student no gradient, though "
         f"its value is {figures['value']:.4g}. {_received(transfer)}",
-        "Tap a place in the student that depends on weights that train, and "
-        "check that the loss depends on what is there.",
+        "Tap a place in the student that depends on trainable weights, and "
+        "check that the loss depends on the features there.",
         figures,
     )
 
@@ -190,19 +190,19 @@ def _not_finite(transfer, figures):
         "wrong",
         f"Transfer {transfer.name!r} has the value {figures['value']:.4g} and "
         f"a gradient of norm {figures['gradient']:.4g}. {_received(transfer)}",
-        "Look at what it compares: features that are not finite, all zero or "
-        "constant make some losses divide by 0.",
+        "Check the features that it compares: some losses divide by 0 if they "
+        "are all zero or constant.",
         figures,
     )
 
 
-def _drowning(transfer, figures):
+def _dominating(transfer, figures):
     return Finding(
         f"term {transfer.name}",
         "look",
-        f"Transfer {transfer.name!r} drowns the hard loss: its gradient in "
+        f"Transfer {transfer.name!r} dominates the hard loss: its gradient in "
         f"the student is {figures['times_hard']:.3g} times that of the "
         f"labels. {_received(transfer)}",
-        "Lower its weight, or raise `hard_weight`, if the labels are to count.",
+        "Lower its weight or raise `hard_weight` if the labels should count.",
         figures,
     )
