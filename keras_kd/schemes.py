@@ -1,4 +1,8 @@
-"""Schemes: published ways to train, in one `fit` or in a chain of several."""
+"""Schemes: published ways to train, in one `fit` or in a chain of several.
+
+Most functions return a list of `Transfer`s for a `Distiller` or a
+`SelfDistiller`; `Chain` trains several students, one after the other.
+"""
 
 from keras_kd._src.schemes.be_your_own_teacher import be_your_own_teacher
 from keras_kd._src.schemes.born_again import born_again

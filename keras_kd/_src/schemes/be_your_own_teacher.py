@@ -1,4 +1,4 @@
-"""BYOT: a model's last layers teach its first ones."""
+"""BYOT: a model's early layers learn from its last ones."""
 
 from keras_kd._src.distillation.transfer import Transfer
 from keras_kd._src.layers.feature_adapter import FeatureAdapter
@@ -12,8 +12,8 @@ def be_your_own_teacher(
 ):
     """Be Your Own Teacher (BYOT): transfers from the last exit to all others.
 
-    The exits' gradients reach the early layers, which learn to be of use
-    sooner; the model's own output gets better by that, and costs nothing more:
+    The gradients of the exits reach the early layers, which then learn better
+    features. This improves the model's own output, at no cost in inference:
 
         student = students.Exits(model, {"stage1": head1, "stage2": head2})
         distiller = SelfDistiller(
@@ -26,19 +26,20 @@ def be_your_own_teacher(
             + weight * sum_exits T^2 * KL(p_final || p_exit)
             + hint_weight * sum_exits mean((F_hint - adapter(F_exit))^2)
 
-    In the paper the labels' weight is 1 - `weight` for the exits and 1 for the
-    last; here `hard_weight` is one for all (`loss_weights` of `compile` set
-    each).
+    In the paper the labels have the weight 1 - `weight` at the early exits and
+    1 at the last one; here `hard_weight` holds for all (`loss_weights` of
+    `compile` can set each).
 
     Args:
         exits: a `students.Exits`.
         temperature: T, 3 in the authors' code.
-        weight: of each transfer of logits, a number or a
+        weight: weight of each transfer of logits, a number or a
             `LearningRateSchedule` over training steps; 0.3 in the authors'
             code.
-        hint: a tap of `exits.model`, whose features the exits' taps learn to
-            give through an adapter of their own; None for none.
-        hint_weight: of each of those; 0.03 in the authors' code.
+        hint: a tap of `exits.model` whose features the features at the exits
+            are trained to match, each through its own adapter; None for none.
+        hint_weight: weight of each of these transfers; 0.03 in the authors'
+            code.
 
     Returns:
         List of `Transfer`s, `final_to_<exit>` and `hint_to_<exit>`.

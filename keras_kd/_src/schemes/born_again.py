@@ -1,4 +1,4 @@
-"""Born-again networks: the same model, generation after generation."""
+"""Born-again networks: one architecture, trained in generations."""
 
 from keras_kd._src.arguments import integer
 from keras_kd._src.distillation.transfer import Transfer
@@ -18,9 +18,9 @@ def born_again(
 ):
     """Born-again networks (BAN): stages of one architecture, in generations.
 
-    For a model that should get better, not smaller: give the chain a trained
+    Use it to make a model more accurate, not smaller. Give the chain a trained
     teacher of the same architecture (or of another). Each generation starts
-    from new random weights, and its teacher is the one before:
+    from new random weights, and its teacher is the generation before:
 
         chain = Chain(
             teacher,
@@ -32,20 +32,20 @@ def born_again(
 
         loss_k = KL(softmax(generation_{k-1}) || softmax(generation_k))
 
-    The ensemble of the generations, in the last line, is at the end of the
-    paper, too, and `keras_kd.teachers.Ensemble` makes it. Generations resemble
-    their teachers, so it gains less than one of models trained independently.
+    The paper, too, ends with the ensemble of the generations (the last line of
+    code, `keras_kd.teachers.Ensemble`). Generations resemble their teachers, so
+    it gains less than an ensemble of models trained independently.
 
     Args:
-        student: function without arguments that makes the model.
-        generations: how many, a positive integer; 1 to 3 in the paper.
-        epochs: of each generation.
+        student: function without arguments that builds the model.
+        generations: their number, a positive integer; 1 to 3 in the paper.
+        epochs: the number of epochs of each generation.
         compile: function without arguments that returns the arguments of
             `compile`.
-        transfers: as in `Stage`; by default the paper's: soft targets at
-            temperature 1, of weight 1.
-        hard_weight: weight of the labels: 0 in the paper's formula, 1 where
-            it trains with labels, too.
+        transfers: as in `Stage`; by default as in the paper: soft targets at
+            temperature 1, with weight 1.
+        hard_weight: weight of the labels: 0 in the paper's formula, 1 in its
+            variant with labels.
         callbacks: as in `Stage`.
 
     Returns:

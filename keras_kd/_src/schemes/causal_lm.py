@@ -19,11 +19,11 @@ def causal_lm(
     probe_texts=(),
     name=None,
 ):
-    """A `Distiller` of causal language models (word-level KD).
+    """A `Distiller` for causal language models (word-level KD).
 
-    The teacher says for each token which ones may come next, and how likely.
-    Made for KerasHub's `CausalLM`s; any two models of tokens will do that end
-    in a `Dense` layer or a `ReversibleEmbedding`:
+    The student is trained on the teacher's probabilities of the next token, at
+    each position. It is made for KerasHub's `CausalLM`s, but takes any two
+    models of tokens that end in a `Dense` layer or a `ReversibleEmbedding`:
 
         distiller = causal_lm(teacher, student, losses.ReverseKL())
         distiller.compile(
@@ -39,39 +39,40 @@ def causal_lm(
              + weight * loss(teacher logits, student logits)
              + transfers
 
-    Texts become tokens, labels (the tokens shifted by one) and weights (0 at
-    padding) by the student's preprocessor. Batches of one's own bring
-    `({"token_ids", "padding_mask"}, next tokens, weights)`, with a weight of 0
-    at labels that are prompt or padding. That reduction takes the mean over
-    the tokens that count, as the other terms do, so that more padding changes
-    nothing. For texts that the student writes see `text.GeneratedTexts`, for
-    other tokenizers `text.PairedTexts`.
+    The student's preprocessor turns texts into tokens, labels (the tokens
+    shifted by one) and weights (0 at padding). Your own batches must be
+    `({"token_ids", "padding_mask"}, next tokens, weights)`, with weight 0
+    where the label is prompt or padding. The reduction above takes the mean
+    over the tokens that count, as the other terms do, so that more padding
+    changes nothing. For texts that the student writes see
+    `text.GeneratedTexts`, for unlike tokenizers `text.PairedTexts`.
 
-    No logits of all tokens (batch x length x vocabulary) are in memory: see
-    `losses.ChunkedLogits`.
+    The logits of all tokens (batch x length x vocabulary) are never in memory
+    at once: see `losses.ChunkedLogits`.
 
     Args:
         teacher: a KerasHub `CausalLM`, another model, its cached predictions,
             or a `keras_kd.teachers.Teacher`.
         student: a KerasHub `CausalLM`, or another model.
-        loss: of the logits, such as `losses.ReverseKL()` or
-            `losses.JensenShannon(0.5)`; forward KL, `losses.SoftTargets` at
-            temperature 1, by default. Or a `Transfer` of the logits, with a
-            weight, mask or `ignore_class` of its own.
+        loss: the loss between the logits, such as `losses.ReverseKL()` or
+            `losses.JensenShannon(0.5)`; by default forward KL,
+            `losses.SoftTargets` at temperature 1. Or a `Transfer` of the
+            logits, with its own weight, mask or `ignore_class`.
         transfers: further `Transfer`s, such as those of `schemes.layer_map`.
-        weight: of `loss`, non-negative.
-        hard_weight: of the compiled loss; 0 for texts that the student wrote.
-        chunk_size: how many positions of each sequence have logits at once;
-            None for all.
-        probe_texts: texts of one's own kind that both tokenizers are tried on,
-            beside the usual ones.
+        weight: weight of `loss`, non-negative.
+        hard_weight: weight of the compiled loss; 0 for texts that the student
+            wrote.
+        chunk_size: the number of positions of each sequence whose logits are
+            in memory at once; None for all.
+        probe_texts: examples of your texts, on which both tokenizers are
+            compared besides the built-in examples.
         name: the Distiller's name.
 
     Returns:
         A `Distiller`, to be compiled and fitted.
 
     Raises:
-        ValueError: the two tokenizers give unlike tokens, the vocabularies
+        ValueError: the two tokenizers give different tokens, the vocabularies
             differ, or a model's logits can't be computed in chunks.
 
     Example:
@@ -112,7 +113,7 @@ def causal_lm(
 
 
 def _shared_ids(teacher, student, texts):
-    """How many tokens the models share; None where there's a tokenizer less."""
+    """The number of tokens in common; None if a model has no tokenizer."""
     tokenizers = [_tokenizer(model) for model in (teacher, student)]
     if None in tokenizers:
         return None

@@ -1,4 +1,4 @@
-"""Chain: students trained in stages; each finished one teaches the next."""
+"""Chain: students trained in stages, each the teacher of the next."""
 
 import pathlib
 import random
@@ -33,14 +33,14 @@ from keras_kd._src.own_folder import inside
 from keras_kd._src.schemes.densely_guided import densely_guided
 from keras_kd._src.teachers.ensemble import Ensemble
 
-NAME = r"\w[\w.-]*"  # Of a stage, and of its files.
+NAME = r"\w[\w.-]*"  # The form of a stage's name, and of its files' names.
 
 
 def _hard_weight(value, place):
     (choice("schedule") if isinstance(value, str) else real)(value, place)
 
 
-# What `report.json` holds.
+# The content of `report.json`.
 FINGERPRINT = text(r"[0-9a-f]{64}", "hexadecimal digits")
 STAGE = fields(
     stage=text(NAME, "a stage's name"),
@@ -63,11 +63,11 @@ REPORT = fields(seed=whole(), teacher=FINGERPRINT, stages=all_of(STAGE))
 
 
 class Stage:
-    """One student of a `Chain`: what it is, its teachers, and for how long.
+    """One student of a `Chain`, with its teachers and training settings.
 
-    All that has a state of its own (the student, transfers, an optimizer,
-    callbacks) is given as a function that makes it. A stage then begins in
-    the same way in a new process as in the first one.
+    Everything with a state (the student, transfers, an optimizer, callbacks)
+    is given as a function that makes it. A stage then starts in the same way
+    in a new process as in the first one.
 
         stage = Stage(
             "assistant",
@@ -80,25 +80,25 @@ class Stage:
     Args:
         name: names the stage in the report, and its files: letters, digits,
             `_`, `-` and `.`; not "teacher".
-        student: function without arguments that makes the student, a built
+        student: function without arguments that returns the student, a built
             Keras model.
-        epochs: for how many epochs it is trained, a positive integer.
+        epochs: number of epochs, a positive integer.
         compile: function without arguments that returns the arguments of
             `compile`, a dict with `"optimizer"`, `"loss"`, `"metrics"` ....
-        transfers: function that makes the list of `Transfer`s. It is given
-            the list of the stage's teachers, oldest first. Hinton's soft
-            targets by default, or `keras_kd.schemes.densely_guided` for
+        transfers: function from the list of the stage's teachers, oldest
+            first, to the list of `Transfer`s. By default Hinton's soft
+            targets, or `keras_kd.schemes.densely_guided` for
             `teachers="all"`.
-        hard_weight: weight of the compiled loss, as the `Distiller` has it.
+        hard_weight: weight of the compiled loss, as in the `Distiller`.
         callbacks: function without arguments that returns a list of
             callbacks.
         teachers: `"previous"`, the student of the stage before (or the
-            chain's teacher), or `"all"`, that teacher and the students of all
-            stages before: the members of an `Ensemble`, at the taps
+            chain's teacher); or `"all"`, the chain's teacher and the students
+            of all stages before: the members of an `Ensemble`, at the taps
             "members/0", "members/1", ....
 
     Raises:
-        ValueError: an argument is not of its kind.
+        ValueError: an argument has the wrong type or value.
 
     Example:
     >>> def make_student():
@@ -138,10 +138,10 @@ class Stage:
 
 
 class Chain:
-    """Teacher assistants (TAKD): each finished student teaches the next.
+    """Teacher assistants (TAKD): each trained student is the next teacher.
 
     A student that is much smaller than its teacher may learn more from a
-    teacher assistant, a model in between, that learned from the teacher:
+    teacher assistant: a model of a size in between, distilled from the teacher:
 
         chain = Chain(
             teacher,
@@ -159,32 +159,33 @@ class Chain:
     The same loop makes born-again generations (`born_again`) and densely
     guided distillation (stages with `teachers="all"`).
 
-    All that a run needs to go on is in its folder. When it was interrupted,
-    run the same program again: finished stages are loaded, the one that was
-    being trained goes on after its last finished epoch, and the rest follows.
-    Over the same data the students end up the same, bit for bit (see
-    `keras_kd.callbacks.EpochBackup`, also for data whose order it can't know).
+    The folder holds everything that is needed to resume a run. After an
+    interruption, run the same program again: finished stages are loaded, the
+    stage that was in training continues after its last finished epoch, and the
+    remaining stages follow. With the same data the students are the same bit
+    for bit as without the interruption (see `keras_kd.callbacks.EpochBackup`,
+    also for data whose order it can't restore).
 
     The folder holds `report.json` (see `report`), the finished students as
     `1_assistant.keras`, `2_student.keras`, ..., and the backup of the stage
     in training.
 
-    Each stage begins by setting Keras' random seed, to a number made of the
-    chain's seed and the stage's place. Stages thus start from different
-    weights, and from the same ones after an interruption.
+    Each stage first sets Keras' random seed to a number computed from the
+    chain's seed and the stage's position. Stages thus start from different
+    weights, and from the same ones again after an interruption.
 
     Args:
         teacher: a built Keras model, the first teacher.
         stages: list of `Stage`, largest student first; names must differ.
-        folder: path of this run's own folder. An empty or a new one begins a
-            new run.
-        seed: of the run, a non-negative integer. By default one is drawn
-            from Python's `random` when the run begins, and kept.
+        folder: path of a folder for this run only. An empty or a new one
+            starts a new run.
+        seed: seed of the run, a non-negative integer. By default one is drawn
+            from Python's `random` when the run starts, and saved.
 
     Raises:
-        ValueError: an argument is not of its kind; `fit`: the folder is of
-            another run (teacher, seed, or a finished stage's settings), or
-            another process is at work in it.
+        ValueError: an argument has the wrong type or value; from `fit`: the
+            folder is of another run (another teacher, seed, or setting of a
+            finished stage), or another process is using it.
 
     Example:
     >>> import tempfile
@@ -236,28 +237,30 @@ class Chain:
 
     @property
     def report(self):
-        """What is known of each finished stage, as read from the folder.
+        """The report of the finished stages, read from the folder.
 
         Returns:
-            List of dicts: `"stage"`, the name; `"teachers"`, their names;
-            `"file"`, the student's; `"parameters"`, their number;
-            `"epochs"`, those made; `"seconds"`, of the epochs, over all
-            interruptions; `"metrics"`, of the finished student, on the
-            validation data if there is any; `"history"`, the logs of all
-            epochs; `"settings"`; and the student's `"fingerprint"`.
+            List of dicts, one per stage: `"stage"`, its name; `"teachers"`,
+            their names; `"file"`, the student's file; `"parameters"`, their
+            number; `"epochs"`, the number trained; `"seconds"`, the time of
+            the epochs, before and after interruptions; `"metrics"`, of the
+            finished student on the validation data, if there is any;
+            `"history"`, the logs of all epochs; `"settings"`; and the
+            student's `"fingerprint"`.
         """
         path = self.folder / "report.json"
         return self._read(path)["stages"] if path.exists() else []
 
     def _read(self, path):
-        """What the report's file says; else an error that names the entry."""
+        """The content of the report's file; an error names a wrong entry."""
         damaged = (
-            f"The report {str(path)!r} is damaged, or is none of a chain. Put "
-            "back the one of the run, or begin a new run in another folder."
+            f"The report {str(path)!r} is damaged or not that of a chain. "
+            "Restore the report of the run, or start a new run in another "
+            "folder."
         )
         report = read_json(path, REPORT, damaged)
         for place, stage in enumerate(report["stages"], start=1):
-            # Not a path: nothing outside of the folder is loaded.
+            # Never another path: nothing outside the folder is loaded.
             if stage["file"] != f"{place}_{stage['stage']}.keras":
                 raise ValueError(
                     f"{damaged} Received: stages[{place - 1}].file="
@@ -266,11 +269,11 @@ class Chain:
         return report
 
     def fit(self, x=None, y=None, **kwargs):
-        """Trains what is not finished yet.
+        """Trains the stages that are not finished yet.
 
         Args:
             x: as in `keras.Model.fit`, for every stage.
-            y: likewise.
+            y: labels, as in `keras.Model.fit`.
             **kwargs: further arguments of `keras.Model.fit`, such as
                 `validation_data` and `batch_size`; `epochs` and `callbacks`
                 belong to the stages.
@@ -281,8 +284,8 @@ class Chain:
         _check_fit_arguments(kwargs)
         if hasattr(x, "__next__") and len(self.stages) > 1:
             raise ValueError(
-                "Each stage needs the data anew. Received: a generator, which "
-                "is empty after the first one. Give `fit` arrays, a "
+                "Each stage reads the data again. Received: a generator, which "
+                "is empty after the first stage. Give `fit` arrays, a "
                 "`tf.data.Dataset`, a `DataLoader` or a "
                 "`keras.utils.PyDataset`."
             )
@@ -305,11 +308,11 @@ class Chain:
             else:
                 begun = _random_states(student)
                 entry = self._train(student, stage, x, y, kwargs)
-                # As of a student that is loaded: its file has none of them.
+                # As in a student that is loaded, whose file holds no states.
                 for variable, state in begun:
                     variable.assign(state)
                 report["stages"].append(entry)
-                # Only now the stage is finished: all its files are written.
+                # The stage counts as finished only once its files are written.
                 write_json(self.folder / "report.json", report)
                 shutil.rmtree(self._file(stage, "_backup"), ignore_errors=True)
             self.students.append(student)
@@ -335,9 +338,9 @@ class Chain:
         if before != now:
             raise ValueError(
                 f"The folder {str(self.folder)!r} holds another run: its "
-                f"{what} differs, and what is finished is not trained again. "
-                f"Received: {what} {now!r}; in the folder: {before!r}. Put it "
-                "back, or begin a new run in another folder."
+                f"{what} differs, and finished stages are not trained again. "
+                f"Received: {what} {now!r}; in the folder: {before!r}. Use the "
+                "one in the folder, or start a new run in another folder."
             )
 
     def _make_student(self, stage):
@@ -345,9 +348,8 @@ class Chain:
         if any(student is model for model in [self.teacher, *self.students]):
             raise ValueError(
                 f"The function `student` of stage {stage.name!r} must make a "
-                f"new model. Received: {student.name!r} once more, a model "
-                "that the chain has already. Build the model inside of the "
-                "function."
+                f"new model. Received: {student.name!r}, a model that the "
+                "chain has already. Build the model inside the function."
             )
         return student
 
@@ -407,7 +409,7 @@ class Chain:
 
 
 def _settings(stage):
-    """What must not change once a stage is finished."""
+    """The settings that must not change once a stage is finished."""
     number = isinstance(stage.hard_weight, (int, float))
     return {
         "name": stage.name,
@@ -418,7 +420,7 @@ def _settings(stage):
 
 
 def _random_states(model):
-    """Variables and values of what its random layers, as Dropout, draw by."""
+    """Pairs of variables and values: the random states, as of Dropout."""
     others = [*model.weights, *model.metrics_variables]
     known = {id(variable) for variable in others}
     return [
@@ -430,13 +432,13 @@ def _random_states(model):
 
 def _evaluate(distiller, fit_arguments):
     """The metrics of a finished student, on the validation data if any."""
-    # Those of the last epoch are not always its own: `EarlyStopping` may have
-    # put other weights back.
+    # Not those of the last epoch: `EarlyStopping` may have restored the weights
+    # of an earlier one.
     data = fit_arguments.get("validation_data")
     if data is None:
         return {}
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    # As `fit` does it.
+    # As in `fit`.
     size = fit_arguments.get("validation_batch_size")
     return distiller.evaluate(
         x,
@@ -457,9 +459,9 @@ def _checked_name(name):
     ok = isinstance(name, str) and re.fullmatch(NAME, name)
     if not ok or name == "teacher":
         raise ValueError(
-            "Argument `name` names the stage's files: letters, digits, '_', "
-            "'-' and '.', and not 'teacher', which is the chain's first. "
-            f"Received: name={name!r}."
+            "Argument `name` must consist of letters, digits, '_', '-' and "
+            "'.', as it names the stage's files, and must not be 'teacher', "
+            f"the chain's first teacher. Received: name={name!r}."
         )
     return name
 
@@ -471,7 +473,7 @@ def _checked_stages(stages):
     if not stages or odd or len(set(names)) < len(names):
         raise ValueError(
             "Argument `stages` must be a list of at least one "
-            "`keras_kd.schemes.Stage`, all of different names. Received: "
+            "`keras_kd.schemes.Stage`, with different names. Received: "
             f"{odd or names}."
         )
     return stages

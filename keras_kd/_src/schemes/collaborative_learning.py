@@ -1,4 +1,4 @@
-"""KDCL: one target, made of all peers' predictions, teaches each of them."""
+"""KDCL: all peers learn from one target made of their predictions."""
 
 from keras_kd._src.distillation.transfer import Transfer
 from keras_kd._src.losses.collaborative_targets import CollaborativeTargets
@@ -7,11 +7,12 @@ from keras_kd._src.losses.collaborative_targets import CollaborativeTargets
 def collaborative_learning(
     peers, *, combine="min_logit", temperature=2.0, weight=1.0
 ):
-    """Collaborative learning (KDCL): all peers' logits make one target for all.
+    """Collaborative learning (KDCL): one target from the logits of all peers.
 
-    Where peers differ much in size, a small one's predictions are of little use
-    to a large one (`schemes.mutual_learning`); the target here is at least as
-    good as the best of them:
+    If peers differ much in size, the predictions of a small one are of little
+    use to a large one, which learns from them in `schemes.mutual_learning`.
+    Here all learn from one target. By default its cross-entropy is at most
+    that of the best peer:
 
         student = students.peers({"small": small, "large": large})
         distiller = SelfDistiller(
@@ -24,15 +25,15 @@ def collaborative_learning(
     Args:
         peers: the model that `students.peers` made.
         combine: how the target is made, see `losses.CollaborativeTargets`.
-        temperature: T.
-        weight: of the transfer, a number or a `LearningRateSchedule` over
-            training steps; 1 in the paper.
+        temperature: T, positive.
+        weight: weight of the transfer, a number or a `LearningRateSchedule`
+            over training steps; 1 in the paper.
 
     Returns:
         List of one `Transfer`, `collaborative_targets`.
 
     Raises:
-        ValueError: a number is out of its range, `combine` is not known.
+        ValueError: a number is out of range, or `combine` is unknown.
 
     Example:
     >>> import keras

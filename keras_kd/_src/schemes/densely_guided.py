@@ -1,4 +1,4 @@
-"""Densely guided distillation: all earlier models teach, some are dropped."""
+"""Densely guided distillation: all earlier models are teachers, with drops."""
 
 from keras_kd._src.arguments import number
 from keras_kd._src.distillation.transfer import Transfer
@@ -9,11 +9,11 @@ from keras_kd._src.rules.drop_at_random import DropAtRandom
 def densely_guided(teachers, *, temperature=4.0, weight=0.9, rate=None):
     """Densely guided (DGKD): transfers from all earlier models to a stage.
 
-    In a plain chain of assistants, what one learned wrongly the next ones
-    learn from it. Here each stage learns from the first teacher and from all
-    assistants between, and in each batch some of them are left out, so that
-    the student does not settle on the predictions of one. It is what a
-    `Stage` with `teachers="all"` does by default; for other values:
+    In a plain chain of assistants, the errors of one assistant are passed on
+    to all that follow. Here each stage learns from the first teacher and from
+    all assistants in between. In each batch some of these teachers are left
+    out, so that the student does not overfit the predictions of one. A `Stage`
+    with `teachers="all"` does this by default; for other values:
 
         Stage(
             "student",
@@ -29,18 +29,18 @@ def densely_guided(teachers, *, temperature=4.0, weight=0.9, rate=None):
 
         kept_k = 0 with probability `rate`, else 1, drawn for each batch
 
-    That is the paper's loss divided by the number of teachers, so that the
-    labels count as in a plain stage. What is left is not scaled up for what is
-    dropped, as there. The authors' code leaves the labels out by default, and
-    drops exactly one teacher a batch; a rate of 1 / n drops one on average. A
-    single teacher is never dropped.
+    This is the paper's loss divided by the number of teachers, so that the
+    labels count as in a plain stage. As in the paper, the terms of the
+    remaining teachers are not scaled up for those dropped. The authors' code
+    uses no labels by default, and drops exactly one teacher per batch; a rate
+    of 1 / n drops one on average. A single teacher is never dropped.
 
     Args:
-        teachers: the models that teach the stage, oldest first: members of
-            the `Ensemble` that the `Chain` makes of them.
-        temperature: of the soft targets; 5 in the authors' code.
-        weight: of all teachers together.
-        rate: how probable it is for each to be left out of a batch, at least
+        teachers: the stage's teachers, oldest first: the members of the
+            `Ensemble` that the `Chain` makes of them.
+        temperature: temperature of the soft targets; 5 in the authors' code.
+        weight: weight of all teachers together.
+        rate: the probability that a teacher is left out of a batch, at least
             0 and less than 1; 1 / n by default.
 
     Returns:
@@ -48,7 +48,7 @@ def densely_guided(teachers, *, temperature=4.0, weight=0.9, rate=None):
         `assistant_1_loss`, `assistant_2_loss`, ....
 
     Raises:
-        ValueError: a number is out of its range.
+        ValueError: a number is out of range.
 
     Example:
     >>> import keras

@@ -1,4 +1,4 @@
-"""layer_map: each of a student's layers learns from one of the teacher's."""
+"""layer_map: transfers from the teacher's layers to the student's."""
 
 import keras
 
@@ -22,38 +22,38 @@ def layer_map(
 ):
     """Evenly spaced layer map (TinyBERT): transfers from layer to layer.
 
-    Saves naming the layers of two transformers one by one: layer i of the
-    student learns from layer round(i * L_t / L_s) of the teacher, so that its
-    last one learns from the last.
+    You need not name the layers of two transformers one by one. Layer i of the
+    student learns from layer round(i * L_t / L_s) of the teacher, so that the
+    last layer learns from the last (L_t and L_s are the numbers of layers):
 
         student, of 3:   1  2  3
         teacher, of 12:  4  8  12
 
-    Three things can be learned of a layer, each with a weight of its own:
+    Three kinds of features can be distilled, each with its own weight:
 
-        states     the hidden states that it gives; where the widths differ,
-                   through a `FeatureAdapter`
-        relations  how its queries, its keys and its values relate to each
-                   other (MiniLMv2); heads and widths are free
-        maps       the attention maps (TinyBERT, there before the softmax);
-                   where the heads differ, through an `AttentionAdapter`
+        states     the layer's output, its hidden states; if the widths
+                   differ, through a `FeatureAdapter`
+        relations  similarities between positions in its queries, its keys and
+                   its values (MiniLMv2); heads and widths may differ
+        maps       the attention maps (TinyBERT, there before the softmax); if
+                   the heads differ, through an `AttentionAdapter`
 
-    The layers are found in models of KerasHub, tasks and backbones alike, by
-    their `transformer_layers`; in others they are the blocks that the model
-    repeats. MiniLMv2 teaches the last layer alone:
+    In models of KerasHub, tasks and backbones alike, the layers are those of
+    `transformer_layers`; in other models they are the blocks that the model
+    repeats. MiniLMv2 distils only the last layer:
 
         layer_map(teacher, student, states=0.0, relations=1.0)[-1:]
 
     Args:
         teacher: a Keras model.
-        student: a Keras model, as deep as the teacher or less deep.
+        student: a Keras model with at most as many layers as the teacher.
         states: the weight of each layer's hidden states, 0 for none.
         relations: the weight of each layer's relations, 0 for none.
         maps: the weight of each layer's attention maps, 0 for none.
-        losses: dict, `"states"`, `"relations"` or `"maps"` -> the loss, in
-            the place of `FeatureMatching()`, `SelfAttentionRelation` (with as
-            many relation heads as leave 16 units to each, as in the paper)
-            and `AttentionMapMatching()`.
+        losses: dict, `"states"`, `"relations"` or `"maps"` -> a loss to use
+            in place of `FeatureMatching()`, `SelfAttentionRelation` (with the
+            largest number of relation heads that gives each at least 16 units,
+            as in the paper) and `AttentionMapMatching()`.
 
     Returns:
         List of `Transfer`s, in the logs as `states_1_loss`,
@@ -61,10 +61,10 @@ def layer_map(
         student's layer.
 
     Raises:
-        ValueError: a model repeats no blocks, or more than one kind; the
-            student is deeper than the teacher; an attention layer gives no
-            maps, or has no projections of its own; an argument is out of
-            range.
+        ValueError: a model has no repeated blocks, or several stacks of them;
+            the student has more layers than the teacher; an attention layer
+            has no maps to read, or no query, key and value layers; an argument
+            is out of range.
 
     Example:
     >>> layers = [keras.layers.Dense(8, name=f"layer_{n}") for n in range(4)]
@@ -88,18 +88,18 @@ def layer_map(
     teachers, students = map(transformer_blocks, (teacher, student))
     if len(students) > len(teachers):
         raise ValueError(
-            "Each layer of the student learns from one of the teacher's. "
+            "The student must not have more layers than the teacher. "
             f"Received: a student {student.name!r} of {len(students)} layers, "
-            f"and a teacher {teacher.name!r} of {len(teachers)}. Take a "
-            "student that is less deep, or name the layers in `Transfer`s."
+            f"and a teacher {teacher.name!r} of {len(teachers)}. Use a "
+            "student with fewer layers, or name the layers in `Transfer`s."
         )
     transfers = []
     for place, block in enumerate(students, start=1):
-        mine = round(place * len(teachers) / len(students))
+        source = teachers[round(place * len(teachers) / len(students)) - 1]
         for kind in KINDS:
             if weights[kind]:
-                made = _MAKE[kind](teachers[mine - 1], block, losses.get(kind))
-                arguments = {**made, "weight": weights[kind]}
+                arguments = _ARGUMENTS[kind](source, block, losses.get(kind))
+                arguments["weight"] = weights[kind]
                 name = f"{kind}_{place}"
                 transfers.append(Transfer(**arguments, name=name))
     return transfers
@@ -108,17 +108,17 @@ def layer_map(
 def _checked(weights, losses):
     if not any(weights.values()):
         raise ValueError(
-            "A layer map is of states, relations or maps. Received: a weight "
-            "of 0 for each. Give one of them a positive weight."
+            "A layer map needs states, relations or maps. Received: a weight "
+            "of 0 for each. Give at least one of them a positive weight."
         )
     unused = [kind for kind in losses if not weights.get(kind)]
     if unused or not all(
         isinstance(loss, keras.losses.Loss) for loss in losses.values()
     ):
         raise ValueError(
-            "Argument `losses` must hold a `keras.losses.Loss` for kinds of "
-            f"a positive weight, of {list(KINDS)}. Received: losses={losses}, "
-            f"weights={weights}."
+            "Argument `losses` must map kinds with a positive weight, among "
+            f"{list(KINDS)}, to a `keras.losses.Loss`. Received: "
+            f"losses={losses}, weights={weights}."
         )
     return losses
 
@@ -155,4 +155,4 @@ def _of_maps(teacher, student, loss):
     }
 
 
-_MAKE = dict(zip(KINDS, (_of_states, _of_relations, _of_maps)))
+_ARGUMENTS = dict(zip(KINDS, (_of_states, _of_relations, _of_maps)))

@@ -8,8 +8,9 @@ from keras_kd._src.losses.soft_targets import SoftTargets
 def mutual_learning(peers, *, temperature=1.0, weight=1.0):
     """Deep mutual learning (DML): transfers between any number of peers.
 
-    No teacher is needed, and the peers may be of any size: each learns from
-    the labels, and from what each other peer predicts for the same batch.
+    For training without a teacher. The peers may be of any size: each learns
+    from the labels, and from the predictions of every other peer for the same
+    batch.
 
         student = students.peers({"small": small, "large": large})
         distiller = SelfDistiller(student, schemes.mutual_learning(student))
@@ -18,21 +19,21 @@ def mutual_learning(peers, *, temperature=1.0, weight=1.0):
             + weight / (peers - 1) * sum_{j != i} T^2 * KL(p_j || p_i)
 
     The authors update one peer after the other, each against the predictions
-    of those that are already updated; here all learn from one batch's
-    predictions at once. For one target made of all peers' predictions in the
-    place of each one's own, see `schemes.collaborative_learning`.
+    of those that are already updated; here all peers are updated at once. To
+    train all peers on one target made of their predictions, see
+    `schemes.collaborative_learning`.
 
     Args:
         peers: the model that `students.peers` made.
-        temperature: T, 1 in the paper.
-        weight: of what a peer learns from all others together; 1 in the
+        temperature: T, positive; 1 in the paper.
+        weight: weight of the terms of all other peers together; 1 in the
             paper.
 
     Returns:
         List of `Transfer`s, one for each ordered pair: `<from>_to_<to>`.
 
     Raises:
-        ValueError: a number is out of its range.
+        ValueError: a number is out of range.
 
     Example:
     >>> import keras

@@ -1,4 +1,4 @@
-"""ONE: the ensemble of a model's branches teaches each of them."""
+"""ONE: each branch of a model learns from the ensemble of all branches."""
 
 from keras_kd._src.distillation.transfer import Transfer
 from keras_kd._src.losses.soft_targets import SoftTargets
@@ -8,7 +8,8 @@ from keras_kd._src.students.gated_branches import ENSEMBLE
 def native_ensemble(branches, *, temperature=3.0, weight=1.0):
     """Native ensemble (ONE): transfers from the gated sum to each branch.
 
-    A teacher made while training, for little more than one student costs:
+    For training without a teacher: the ensemble of a student's branches is the
+    teacher, and costs little more than the student alone.
 
         student = students.gated_branches(trunk, {"left": left, "right": right})
         distiller = SelfDistiller(student, schemes.native_ensemble(student))
@@ -18,15 +19,15 @@ def native_ensemble(branches, *, temperature=3.0, weight=1.0):
 
     Args:
         branches: the model that `students.gated_branches` made.
-        temperature: T, 3 in the paper.
-        weight: of each transfer, a number or a `LearningRateSchedule` over
-            training steps; 1 in the paper.
+        temperature: T, positive; 3 in the paper.
+        weight: weight of each transfer, a number or a `LearningRateSchedule`
+            over training steps; 1 in the paper.
 
     Returns:
         List of `Transfer`s, one for each branch: `ensemble_to_<branch>`.
 
     Raises:
-        ValueError: a number is out of its range.
+        ValueError: a number is out of range.
 
     Example:
     >>> import keras

@@ -1,4 +1,4 @@
-"""Finds the layers of a transformer, and what can be tapped in each."""
+"""Finds the layers of a transformer, and the taps in each."""
 
 import math
 from typing import NamedTuple
@@ -15,13 +15,13 @@ from keras_kd._src.students.shrinking.graph import is_model
 from keras_kd._src.students.shrinking.graph import nested_tap
 from keras_kd._src.students.shrinking.graph import tap_of
 
-# What attention layers call their three projections.
+# The names of the three projections in attention layers.
 PROJECTIONS = "{}", "{}_dense", "{}_proj"
-SMALLEST = 16  # Units of a relation head: MiniLMv2's 48 of 768.
+SMALLEST = 16  # Units of a relation head; MiniLMv2 has 48 heads for 768 units.
 
 
 class Block(NamedTuple):
-    """A layer of a transformer: where it ends, and the layers inside."""
+    """A layer of a transformer: the tap of its output, the layers inside."""
 
     state_tap: str
     layers: list  # Pairs of path and layer.
@@ -31,7 +31,7 @@ def transformer_blocks(model):
     """The `Block`s of a model, in their order; a `ValueError` if none."""
     if not isinstance(model, keras.Model):
         raise ValueError(
-            "The layers of a Keras model are looked for. Received: "
+            "A layer map needs Keras models, to find their layers. Received: "
             f"{model!r} (of type {type(model).__name__}). Name the layers of "
             "other teachers in `Transfer`s."
         )
@@ -43,14 +43,14 @@ def transformer_blocks(model):
             "No repeated blocks were found in a model. Received: "
             f"{model.name!r} (of type {type(model).__name__}), without "
             "`transformer_layers`, and without two layers or groups of layers "
-            "of the same config, one behind the other. Name its layers in "
+            "of the same config, one after the other. Name its layers in "
             "`Transfer`s."
         )
     return found
 
 
 def _listed(model, path):
-    """The blocks of the first model in there that lists its layers."""
+    """The blocks of the first model or inner model that lists its layers."""
     listed = getattr(model, "transformer_layers", None)
     if isinstance(listed, (list, tuple)) and all(map(_is_layer, listed)):
         pairs = [(_below(path, layer.name), layer) for layer in listed]
@@ -74,11 +74,12 @@ def _below(path, tap):
 
 
 def _repeated(model):
-    """The blocks of the one run that a graph of layers repeats."""
+    """The blocks of the only stack that a graph of layers repeats."""
     runs = list(_runs(Depth(model), ""))
     if len(runs) > 1:
         raise ValueError(
-            "A layer map is of one stack of layers. Received: the model "
+            "A layer map needs a model with one stack of layers. Received: "
+            "the model "
             f"{model.name!r}, which repeats several: "
             f"{described([run for _, _, run in runs])} (blocks by their last "
             "layer). Name the layers in `Transfer`s."
@@ -101,9 +102,10 @@ def _block_of(path, graph, segment):
     tap = tap_of(graph, segment.exit)
     if tap is None:
         raise ValueError(
-            "The end of each block is tapped. Received: the block of "
-            f"{segment.calls[-1].operation.name!r}, whose end no layer gives "
-            "or takes. Name other layers in `Transfer`s."
+            "The output of each block must be the output or input of a layer. "
+            "Received: the block that ends in "
+            f"{segment.calls[-1].operation.name!r}, whose output is neither. "
+            "Name other layers in `Transfer`s."
         )
     operations = [call.operation for call in segment.calls]
     layers = [
@@ -118,7 +120,7 @@ def _attention(block, wanted, what):
     found = [
         (path, layer) for path, layer in _inside(block.layers) if wanted(layer)
     ]
-    # A layer that holds an attention may give its maps, too: the inner one.
+    # A layer around an attention layer may have its maps, too: take the inner.
     found = [
         (path, layer)
         for path, layer in found
@@ -127,10 +129,10 @@ def _attention(block, wanted, what):
     own = [each for each in found if "cross" not in each[0]]
     if len(own) != 1:
         raise ValueError(
-            f"A block's {what} are those of its one self-attention. Received: "
+            f"A block's {what} must be in one self-attention layer. Received: "
             f"the block {block.state_tap!r}, where these layers have them: "
-            f"{[path for path, _ in own]}. Learn its hidden states, or name "
-            "the layers in `Transfer`s."
+            f"{[path for path, _ in own]}. Distil its hidden states "
+            "(`states`), or name the layers in `Transfer`s."
         )
     return own[0]
 
@@ -143,7 +145,7 @@ def _inside(layers):
 
 
 def _projections(layer):
-    """The query, key and value layers that a layer holds itself, or None."""
+    """The query, key and value layers directly in a layer, or None."""
     held = {each.name: each for each in sublayers(layer)}
     for form in PROJECTIONS:
         names = [form.format(name) for name in ("query", "key", "value")]
@@ -164,7 +166,7 @@ def projection_taps(block):
 
 
 def relation_heads(blocks):
-    """How many relation heads divide the units of some blocks' projections."""
+    """The most relation heads that divide the units of all projections."""
     units = [
         _units(layer) for block in blocks for layer in _projections_in(block)[1]
     ]
@@ -179,7 +181,7 @@ def relation_heads(blocks):
 
 def _units(layer):
     if isinstance(layer, keras.layers.EinsumDense):
-        # Of heads and their sizes; None stands for the positions.
+        # The sizes of the heads' axes; None stands for the positions.
         sizes = layer.get_config()["output_shape"]
         return math.prod(filter(None, sizes))
     return getattr(layer, "units", 1)
