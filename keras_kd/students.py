@@ -1,4 +1,8 @@
-"""Students that are made from a teacher, or of several models."""
+"""Students made from a teacher or from several models.
+
+Any Keras model can be the student of a `Distiller`. The functions here make a
+smaller one from the teacher, or join models for self-distillation.
+"""
 
 from keras_kd._src.students.exits import Exits
 from keras_kd._src.students.gated_branches import gated_branches

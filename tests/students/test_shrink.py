@@ -287,7 +287,7 @@ def test_a_second_input_is_no_block():
     given = [encoded, encoded, second]
     decoded = layers.Add()([layers.Dense(8)(each) for each in given])
     teacher = keras.Model([first, second], layers.Dense(3)(decoded))
-    with pytest.raises(ValueError, match="No blocks of the teacher repeat"):
+    with pytest.raises(ValueError, match="no repeated blocks"):
         shrink(teacher, depth=0.5)
 
 
@@ -321,7 +321,7 @@ def test_what_blocks_are_of_one_kind():
     alike = [{}, {"kernel_initializer": "zeros"}, {"kernel_regularizer": "l2"}]
     student, _ = shrink(model(*alike), depth=0.4)
     assert len(student.layers) == 1
-    with pytest.raises(ValueError, match="No blocks of the teacher repeat"):
+    with pytest.raises(ValueError, match="no repeated blocks"):
         shrink(model({}, {"activation": "tanh"}), depth=0.5)
 
 
@@ -606,12 +606,12 @@ BAKED = {
 
 
 @pytest.mark.parametrize("kind", BAKED)
-def test_a_width_that_is_baked_in(kind):
+def test_a_width_that_is_hard_coded(kind):
     inputs = keras.Input((6,))
     x = BAKED[kind](layers.Dense(32)(inputs))
     outputs = layers.Dense(3)(layers.Flatten()(x))
     name = "baked" if kind in ("reshape", "lambda") else "(get_item|add)"
-    match = r"(?s)baked into.*Received.*"
+    match = r"(?s)hard-coded in.*Received.*"
     with pytest.raises(ValueError, match=match) as error:
         shrink(keras.Model(inputs, outputs), width=0.5)
     assert re.search(rf"layer '{name}[_\d]*'", str(error.value))
@@ -807,7 +807,7 @@ def test_a_class_of_its_own_by_its_config(tmp_path):
 @pytest.mark.parametrize(
     "config, message",
     [
-        ({}, r"makes other layers.*no `config`"),
+        ({}, r"builds other layers.*no `config`"),
         ({"num_layers": 3}, r"Received: config=\{'num_layers': 3\}"),
         ({"layers": 2}, r"Received: 'layers', for the keys \['hidden_dim'"),
     ],
@@ -975,7 +975,7 @@ def test_arguments_that_make_no_sense(arguments):
 
 @pytest.mark.one_backend
 def test_a_depth_that_drops_nothing():
-    with pytest.raises(ValueError, match=r"drops no block.*0.95.*'block4'"):
+    with pytest.raises(ValueError, match=r"`depth`.*0.95.*'block4'"):
         shrink(stack(), depth=0.95)
 
 

@@ -17,29 +17,29 @@ class Exits(keras.Model):
     """A model with classifiers at earlier layers, named by taps (BYOT).
 
     For a model that is its own teacher (`schemes.be_your_own_teacher`): its
-    first layers learn from the last ones through exits that are needed in
-    training only. The model is used as it is, of whatever kind, and stays a
-    plain model, without the exits: `exits.model`.
+    early layers learn from its last ones through exits, which are needed only
+    in training. The model may be of any kind. It is not copied, and
+    `exits.model` is the plain model without the exits.
 
         output = {"final": model(inputs),
                   tap: head(features of the model at the tap), for each exit}
 
     Args:
-        model: a Keras model of known inputs.
+        model: a Keras model whose inputs are known.
         exits: dict, tap -> Keras layer or model from the features there to
-            logits, `(batch, classes)`, such as a small network that ends in as
-            many units as there are classes. See `keras_kd.Tap` for what a
-            tap can be.
+            logits, `(batch, classes)`, such as a small network that ends in
+            one unit per class. See `keras_kd.Tap` for the forms of a tap.
         name: the name of the model with its exits.
 
     Call arguments:
-        inputs: what the model takes.
+        inputs: the model's inputs.
 
     Returns:
-        Dict: the model's output by "final", each exit's logits by its tap.
+        Dict: the model's output under "final", each exit's logits under its
+        tap.
 
     Raises:
-        ValueError: there is no exit, or a tap does not exist; the model's
+        ValueError: there is no exit, a tap does not exist, or the model's
             inputs are not known.
 
     Example:
@@ -62,7 +62,7 @@ class Exits(keras.Model):
         if not isinstance(exits, dict) or not exits or FINAL in exits:
             raise ValueError(
                 "Argument `exits` must be a dict of taps and layers, such as "
-                "{'stage1': keras.layers.Dense(10)}, none of them called "
+                "{'stage1': keras.layers.Dense(10)}, with no tap called "
                 f"{FINAL!r}. Received: exits={exits!r}."
             )
         self.model = model
@@ -71,12 +71,12 @@ class Exits(keras.Model):
         inputs = input_spec(model)
         if inputs is None:
             raise ValueError(
-                "The shape of the inputs is not known. Received a model "
-                f"{model.name!r} that does not say what it takes. Give it a "
+                "The shape of the inputs is not known. Received: the model "
+                f"{model.name!r}, which is not built. Give it a "
                 "`keras.Input`, or call it on a batch first."
             )
         sizes = [n for x in keras.tree.flatten(inputs) for n in x.shape[1:]]
-        if None not in sizes:  # Else the heads are built by the data.
+        if None not in sizes:  # Otherwise the first data builds the heads.
             output_spec(lambda x: self.call(x, training=False), inputs)
         self.build(keras.tree.map_structure(lambda each: each.shape, inputs))
 
@@ -84,7 +84,7 @@ class Exits(keras.Model):
         self.built = True
 
     def known_inputs(self):
-        """What its model takes; None if that is known from data only."""
+        """The model's inputs; None if only data can show them."""
         return known_inputs(self.model)
 
     def call(self, inputs, training=None):
@@ -121,7 +121,7 @@ def _checked_tap(text):
     tap = Tap(text)
     if not tap.path or tap.key is not None:
         raise ValueError(
-            "An exit is at a layer's output or input, such as 'stage1' or "
+            "An exit must be at a layer's output or input, such as 'stage1' or "
             f"'stage1:input'. Received: the tap {text!r}."
         )
     return tap

@@ -1,4 +1,4 @@
-"""Branches of one trunk and a gate that joins them: the student of ONE."""
+"""ONE's student: branches on one trunk, and a gate that averages them."""
 
 import keras
 from keras import layers
@@ -11,33 +11,34 @@ ENSEMBLE = "ensemble"
 
 
 def gated_branches(trunk, branches, *, data_format=None, name="branches"):
-    """A student of several branches and their gated ensemble (ONE).
+    """A student with several branches and their gated ensemble (ONE).
 
     For on-the-fly native ensembles (`schemes.native_ensemble`): the first
-    layers are shared, the branches differ by their initial weights, and a gate
-    learns how to weigh them. The ensemble is a teacher that costs little more
+    layers are shared, the branches differ in their initial weights, and a gate
+    is trained to weight them. The ensemble is a teacher that costs little more
     than one student. After training, `keras.Sequential([trunk, branch])` is a
-    plain model of its own:
+    plain model that can be used alone:
 
         gate = softmax(relu(norm(dense(mean over positions of trunk))))
         ensemble = sum_k gate_k * branch_k(trunk(inputs))
 
     Args:
-        trunk: a Keras model of known inputs, whose output is one tensor.
+        trunk: a Keras model with known inputs, whose output is one tensor.
         branches: dict, key -> Keras model from the trunk's output to logits,
             `(batch, classes)`; two or more. The keys name the branches in the
             logs.
-        data_format: of a trunk whose output is a feature map,
-            `"channels_last"` or `"channels_first"`; Keras' setting by default.
+        data_format: `"channels_last"` or `"channels_first"`, if the trunk's
+            output is a feature map; Keras' setting by default.
         name: the model's name.
 
     Returns:
-        A Functional model whose output is a dict: each branch's logits by its
-        key, and theirs together by "ensemble", `(batch, classes)` each.
+        A Functional model whose output is a dict: each branch's logits under
+        its key, and their weighted sum under "ensemble", `(batch, classes)`
+        each.
 
     Raises:
-        ValueError: there are fewer than two branches; one is no Keras model,
-            or is there twice, or has the key "ensemble"; the trunk's inputs
+        ValueError: there are fewer than two branches; one is not a Keras
+            model, occurs twice, or has the key "ensemble"; the trunk's inputs
             are not known.
 
     Example:
@@ -55,8 +56,8 @@ def gated_branches(trunk, branches, *, data_format=None, name="branches"):
     branches = checked_parts(branches, "branches")
     if ENSEMBLE in branches:
         raise ValueError(
-            f"Argument `branches` must have no branch {ENSEMBLE!r}, as that "
-            f"names the output of all together. Received: {list(branches)}. "
+            f"Argument `branches` must have no key {ENSEMBLE!r}, which names "
+            f"the output of all together. Received: {list(branches)}. "
             "Choose another key."
         )
     inputs = first_inputs([trunk])

@@ -8,7 +8,7 @@ from keras_kd._src.specs import take_weights
 from keras_kd._src.students.shrinking.graph import Graph
 from keras_kd._src.students.shrinking.graph import is_model
 
-# A head that does not learn has nothing to be kept from overfitting.
+# Left out of a frozen head, which can't overfit.
 NOISE = (
     keras.layers.Dropout,
     keras.layers.AlphaDropout,
@@ -18,23 +18,23 @@ NOISE = (
 
 
 def head_of(model, name):
-    """The tensor behind a layer, and the model from there to the outputs."""
+    """A layer's output tensor, and the model from there to the outputs."""
     if not is_model(model):
         raise ValueError(
-            "A head is cut off a graph of layers, so the teacher must be a "
-            "built Functional or Sequential model. Received: teacher="
-            f"{model!r} (of type {type(model).__name__}). Make one of its "
-            "layers with `keras.Model(inputs, outputs)`."
+            "The teacher must be a built Functional or Sequential model, so "
+            "that its head can be cut off. Received: teacher="
+            f"{model!r} (of type {type(model).__name__}). Make such a model "
+            "from its layers with `keras.Model(inputs, outputs)`."
         )
     found, others = _ways_to(model, find_layer(model, name))
     at_the_end = {id(t) for t in found} & {id(t) for t in model.outputs}
     if others or len(found) != 1 or at_the_end:
         raise ValueError(
-            f"The outputs of the teacher {model.name!r} are no function of the "
+            f"The outputs of the teacher {model.name!r} must depend on the "
             f"output of {name!r} alone. Received: layer={name!r}, "
             f"{_why(found, others)}. Name a layer of the teacher itself, not "
-            "of a model inside of it, that everything passes, such as the last "
-            "one before the pooling."
+            "of a model inside it, that everything passes through, such as "
+            "the last one before the pooling."
         )
     single = isinstance(model, keras.Sequential)
     outputs = model.outputs[0] if single else model.output
@@ -42,7 +42,7 @@ def head_of(model, name):
 
 
 def _ways_to(model, layer):
-    """The layer's tensors that the outputs use, and inputs used past it."""
+    """The layer's tensors that the outputs use, and inputs that bypass it."""
     tensors = [t for t in Graph(model).tensors if producer(t)[0] is layer]
     head = Graph(model, inputs=tensors)
     found = [
@@ -58,14 +58,14 @@ def _why(found, others):
     if not found:
         return "on which the outputs don't depend"
     if others:
-        return f"past which the outputs depend on the inputs {others}"
+        return f"which the inputs {others} bypass on the way to the outputs"
     if len(found) > 1:
         return f"of which the outputs use {len(found)} tensors"
     return "which is an output itself"
 
 
 def frozen_copy(head, shape, name):
-    """A head with layers of its own, of equal values, that do not learn."""
+    """A copy of a head with the same weights, frozen and without dropout."""
     try:
         copy = keras.models.clone_model(
             head,
@@ -79,8 +79,8 @@ def frozen_copy(head, shape, name):
             f"The layers after the teacher's {name!r} can't be copied for the "
             f"student's features. Received: features of shape {tuple(shape)} "
             f"(without the batch), the teacher's are {head.input.shape[1:]}. "
-            "Where the teacher's layers take no other size, give the student "
-            "a backbone whose map is at least as large."
+            "If the teacher's layers take no other size, give the student "
+            "a backbone whose feature map is at least as large."
         ) from error
     copy.trainable = False
     return copy

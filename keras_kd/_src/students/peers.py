@@ -7,13 +7,13 @@ from keras_kd._src.students.parts import first_inputs
 
 
 def peers(students, *, name="peers"):
-    """Several students of the same inputs as one model (DML).
+    """Several students with the same inputs as one model (DML).
 
     For deep mutual learning (`schemes.mutual_learning`): a `SelfDistiller`
-    trains all of them, alike or not, in one `fit`.
-    Nothing is shared or copied: each student stays the model that it was, to
-    be saved and used alone. A peer's output is tapped as "[small]", its layers
-    below its model's own name, "cnn/stage2".
+    trains all of them in one `fit`, whether their architectures are the same
+    or not. Nothing is shared or copied: each student remains a model of its
+    own, to be saved and used alone. The tap of a peer's output is its key,
+    "[small]"; taps of its layers begin with its model's name, "cnn/stage2".
 
         output = {key: student(inputs) for each peer}
 
@@ -23,13 +23,13 @@ def peers(students, *, name="peers"):
         name: the model's name.
 
     Returns:
-        A Functional model whose output is a dict, each student's by its key;
-        it needs no `keras_kd` to be loaded.
+        A Functional model whose output is a dict, each student's output under
+        its key. It can be loaded without `keras_kd`.
 
     Raises:
-        ValueError: there are fewer than two students; one is no Keras model,
-            or is there twice; two models have one name; no model's inputs are
-            known.
+        ValueError: there are fewer than two students; one is not a Keras
+            model, or occurs twice; two models have the same name; no model's
+            inputs are known.
 
     Example:
     >>> together = peers({

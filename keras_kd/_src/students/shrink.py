@@ -1,4 +1,4 @@
-"""A student of the teacher's architecture, with fewer or narrower layers."""
+"""shrink: a student like the teacher, with fewer or narrower layers."""
 
 from keras_kd._src.arguments import integer
 from keras_kd._src.arguments import number
@@ -35,8 +35,8 @@ def shrink(
 ):
     """A smaller student made from the teacher (DistilBERT), and its transfers.
 
-    Saves the work of writing a student, and starts it from the teacher's
-    weights; DistilBERT is every second block of BERT:
+    You need not write a student, and it starts from the teacher's weights.
+    DistilBERT, for example, is every second block of BERT:
 
         student, transfers = kd.students.shrink(teacher, depth=0.5)
         distiller = kd.Distiller(
@@ -45,95 +45,98 @@ def shrink(
             [kd.Transfer(kd.losses.SoftTargets()), *transfers],
         )
 
-    `depth` drops blocks. A block is one layer or many that the model repeats,
-    with the same config, in the same connection: a residual block, an
-    attention and the MLP behind it, a layer that is a whole block. Of each
-    run of blocks a share is kept, evenly spaced, the first among them; a
-    block that changes the shape, as at the begin of a stage, is the first of
-    its run and always kept:
+    `depth` drops blocks. A block is one or more layers that the model repeats
+    with the same config and the same connections: a residual block, an
+    attention and the MLP after it, or a layer that is a whole block. A run is
+    a sequence of equal blocks. In each run a share of the blocks is kept,
+    evenly spaced and with the first one. A block that changes the shape, as at
+    the beginning of a stage, is the first of its run and is always kept:
 
-        keep 6 of 12:          0, 2, 4, 6, 8, 10
-        and learn the ends of: 1, 3, 5, 7, 9, 11
+        keep 6 of 12 blocks:         0, 2, 4, 6, 8, 10
+        and train them to match the
+        outputs of the teacher's:    1, 3, 5, 7, 9, 11
 
-    So a block of the student begins as the teacher's block of the same
-    layers, and learns to end where the teacher ends the span up to the next
-    block that is kept. Kept layers keep their names.
+    So a block of the student starts with the weights of one of the teacher's
+    blocks, and is trained to give the output of the last block that it
+    replaces, the one before the next block that is kept. Kept layers keep
+    their names.
 
-    `width` narrows Keras' own layers: `units`, `filters`, `output_dim`, the
-    number of attention heads (of the same size). Layers of other classes
-    follow the width of their inputs, and keep what is inside. The width of
-    the outputs stays, and all that is added to it. Weights are then evenly
-    spaced channels of the teacher's (weight selection). The outputs of a
-    narrowed model are not yet near to the teacher's; it learns faster from
-    there than from random weights.
+    `width` narrows Keras' own layers: `units`, `filters`, `output_dim`, and
+    the number of attention heads (whose size stays). Layers of other classes
+    take the width of their inputs, and their inner widths stay. The width of
+    the outputs stays, and so does the width of all that is added to them. The
+    weights are evenly spaced channels of the teacher's (weight selection). The
+    outputs of a narrowed model are not yet close to the teacher's, but it
+    learns faster from these weights than from random ones.
 
-    Models inside of the model are shrunk, too. The student is a Functional
-    model (a Sequential one of a Sequential teacher), also of a teacher of a
-    class of its own, such as a KerasHub backbone or classifier. To get that
-    class, pass in `config` what differs:
+    Models inside the model are shrunk, too. The student is a Functional model
+    (a Sequential one for a Sequential teacher), even if the teacher has a class
+    of its own, such as a KerasHub backbone or classifier. To get a student of
+    that class, pass the arguments that differ in `config`:
 
         shrink(bert_backbone, depth=0.5, config={"num_layers": 6})
         shrink(classifier, depth=0.5, config={"backbone": {"num_layers": 6}})
 
-    The class then makes the layers, and names them. Run with fewer blocks on
-    KerasHub 0.32, on backbones, classifiers and causal language models (which
-    generate as before; Gemma3's was not run):
+    The class then makes the layers, and names them. The following models of
+    KerasHub 0.32 were run with fewer blocks, as backbones, classifiers and
+    causal language models (which generate as before; Gemma3's was not run):
 
         Bert, DistilBert, Roberta,     in a plain model or in the class
         XLMRoberta, DebertaV3, GPT2,
         OPT, Mistral, Mixtral, Gemma,
         Gemma3, Qwen, Phi3, Bloom,
         Falcon
-        Llama, Llama3, Qwen3,          in the class, by `config`: KerasHub does
-        GPTNeoX                        not make their layers again from the
+        Llama, Llama3, Qwen3,          in the class, by `config`: KerasHub
+        GPTNeoX                        can't make their layers again from the
                                        layers' own configs
 
-    Of these `width` narrows classifiers of BERT (in their class, too, with
-    `config={"backbone": {"hidden_dim": 8}}`), the head alone of DistilBERT's
-    and RoBERTa's, and, as plain models, causal language models of Mistral,
-    Mixtral, Qwen, Bloom and Falcon. Other layers have their widths baked in,
-    which some don't say before they are run: a narrowed student is traced
-    layer by layer, and an error names the one that does not fit. Backbones
-    whose embeddings are their outputs have no width that is free. Drop blocks
-    of these, or make a narrower one by its class.
+    Of these, `width` narrows classifiers of BERT (in their class, too, with
+    `config={"backbone": {"hidden_dim": 8}}`), only the head of those of
+    DistilBERT and RoBERTa, and, as plain models, causal language models of
+    Mistral, Mixtral, Qwen, Bloom and Falcon. Other layers have hard-coded
+    widths, some of which show only when a layer runs: a narrowed student is
+    therefore traced layer by layer, and an error names the layer that does not
+    fit. Backbones whose outputs are their embeddings can't be narrowed. For
+    such models drop blocks, or make a narrower one with its class.
 
-    Layers that are called more than once, also in a model and in one inside of
-    it, such as an embedding that makes the logits, are shared in the student,
-    too. A head that is given an embedding as an argument (KerasHub's
-    `MaskedLMHead`) has one of its own in a plain model.
+    Layers that are called more than once are shared in the student, too, such
+    as an embedding that computes the logits; also if one call is in a model
+    and another in a model inside it. A head that gets an embedding as an
+    argument (KerasHub's `MaskedLMHead`) has its own embedding in a plain
+    model.
 
-    What is trainable in the teacher is in the student; all of it, if the
-    teacher was frozen as a whole.
+    Layers of the student are trainable if the teacher's are; all of them, if
+    the teacher was frozen as a whole.
 
     Args:
-        teacher: a Functional or a built Sequential model; it stays as it is.
-        depth: the share of each run's blocks to keep, in (0, 1]; of each run
-            one stays at least.
-        keep: in place of `depth`, which blocks: a list of indices if the
+        teacher: a Functional or a built Sequential model; it is not changed.
+        depth: the share of each run's blocks to keep, in (0, 1]; at least one
+            block of each run is kept.
+        keep: the blocks to keep, in place of `depth`: a list of indices if the
             model has one run, else a list of such lists.
         width: the share of channels to keep, in (0, 1].
-        divisor: narrower widths are rounded to a multiple of it, where they
-            are as large.
+        divisor: narrower widths are rounded to a multiple of it, unless they
+            are smaller than it.
         initializer: `"teacher"`, or `"random"` for new weights.
-        config: dict, what to change in the teacher's `get_config()` for a
-            student of its class; in a dict of its own for a model in there.
-            By default the student is a plain model.
-        name: the student's name, the teacher's and `"_student"` by default.
+        config: dict of the entries to change in the teacher's `get_config()`,
+            for a student of its class; for a model inside it, a dict in this
+            dict. By default the student is a plain model.
+        name: the student's name; by default the teacher's and `"_student"`.
 
     Returns:
         `(student, transfers)`. `transfers` is a list of one `Transfer` with
         `FeatureMatching` for each block that is kept, named `"block_1"` and
-        so on, with a `FeatureAdapter` where the shapes differ. Its weight is
+        so on, with a `FeatureAdapter` if the shapes differ. Its weight is
         1: compare the parts in the logs, and set `transfer.weight` (a large
-        one hinders a student that begins far from the teacher). There is none
-        for a block whose end can't be tapped, as that of a layer that is
-        called many times.
+        weight slows a student that starts far from the teacher). There is none
+        for a block whose output can't be tapped, such as that of a layer that
+        is called many times.
 
     Raises:
-        ValueError: the teacher is no graph of layers, nothing in it repeats,
-            no width is free, a layer can't be made again, has a width baked
-            in or does not fit those before it; `config` makes other layers;
-            or an argument is out of range.
+        ValueError: the teacher is not a graph of layers; it has no repeated
+            blocks, or no layer that can be narrowed; a layer can't be made
+            again, has a hard-coded width, or does not fit those before it;
+            `config` makes other layers; or an argument is out of range.
 
     Example:
     >>> import keras
@@ -163,11 +166,11 @@ def shrink(
     if width < 1.0:
         student = _narrowed(student, Narrower(width, divisor))
     if config is not None:
-        form = Graph(student) if width < 1.0 else graph
-        student = in_class_of(teacher, form, config, name)
+        template = Graph(student) if width < 1.0 else graph
+        student = in_class_of(teacher, template, config, name)
     transfer_weights(graph, student, copy_weights=initializer == "teacher")
     if teacher.weights and not teacher.trainable_weights:
-        # One by one: on TensorFlow a model's flag does not reach its layers.
+        # One by one: on TensorFlow a model's flag does not change its layers.
         for layer in all_layers(student):
             layer.trainable = True
     pairs = blocks.taps(kept, graph, student)
@@ -177,10 +180,10 @@ def shrink(
 def _check(teacher, depth, keep, width, divisor, initializer):
     if not is_model(teacher):
         raise ValueError(
-            "A student is made from a graph of layers, so the teacher must be "
-            "a Functional or a built Sequential model. Received: teacher="
-            f"{teacher!r} (of type {type(teacher).__name__}). Make one of its "
-            "layers with `keras.Model(inputs, outputs)`."
+            "The teacher must be a Functional or a built Sequential model, as "
+            "the student is made from its graph of layers. Received: teacher="
+            f"{teacher!r} (of type {type(teacher).__name__}). Make such a "
+            "model from its layers with `keras.Model(inputs, outputs)`."
         )
     number(depth, "depth", above=0, most=1)
     number(width, "width", above=0, most=1)
@@ -188,7 +191,7 @@ def _check(teacher, depth, keep, width, divisor, initializer):
     one_of(initializer, "initializer", ("teacher", "random"))
     if keep is not None and depth != 1.0:
         raise ValueError(
-            "Give either `depth` or `keep`. Received: "
+            "Give either `depth` or `keep`, not both. Received: "
             f"depth={depth}, keep={keep}."
         )
 
@@ -198,20 +201,20 @@ def _kept(runs, depth, keep):
         return [list(range(len(run))) for run in runs]
     if not runs:
         raise ValueError(
-            "No blocks of the teacher repeat, so none can be dropped. "
+            "The teacher has no repeated blocks that could be dropped. "
             f"Received: depth={depth}, keep={keep}, for a teacher without "
-            "two layers or groups of layers, one behind the other, of the "
+            "two layers or groups of layers, one after the other, of the "
             "same config, whose outputs have the shape of their inputs (those "
-            "inside of a single layer are not seen). Shrink it with `width`."
+            "inside a single layer are not found). Shrink it with `width`."
         )
     if keep is not None:
         return _checked_keep(runs, keep)
     kept = [evenly_spaced(len(run), depth) for run in runs]
     if sum(map(len, kept)) == sum(map(len, runs)):
         raise ValueError(
-            "The depth drops no block. Received: "
+            "Argument `depth` must be small enough to drop a block. Received: "
             f"depth={depth}, for the runs {described(runs)}. Give a smaller "
-            "share, or `keep`."
+            "`depth`, or `keep`."
         )
     return kept
 
@@ -223,9 +226,9 @@ def _checked_keep(runs, keep):
     fits = len(keep) == len(runs) and all(map(_fits, runs, keep))
     if not fits:
         raise ValueError(
-            "Argument `keep` must be a list of indices for each run of "
-            "blocks, rising, of one at least, with the first where it changes "
-            f"the shape. Received: keep={keep}, for the runs "
+            "Argument `keep` must be a list for each run of blocks: at least "
+            "one index, in rising order, and 0 among them if the first block "
+            f"changes the shape. Received: keep={keep}, for the runs "
             f"{described(runs)} (blocks by their last layer)."
         )
     return [list(kept) for kept in keep]
@@ -259,12 +262,14 @@ def _transfers(teacher, student, pairs):
     return [
         Transfer(
             FeatureMatching(),
-            teacher=mine,
-            student=its,
-            adapter=_adapter(shape_at(teacher, mine), shape_at(student, its)),
+            teacher=source,
+            student=target,
+            adapter=_adapter(
+                shape_at(teacher, source), shape_at(student, target)
+            ),
             name=f"block_{number}",
         )
-        for number, (mine, its) in enumerate(pairs, start=1)
+        for number, (source, target) in enumerate(pairs, start=1)
     ]
 
 

@@ -1,4 +1,4 @@
-"""A backbone of its own and the teacher's classifier: SimKD's student."""
+"""SimKD's student: its own backbone, with the teacher's classifier."""
 
 import keras
 
@@ -27,9 +27,9 @@ def with_teacher_head(
 ):
     """A student that ends in a frozen copy of the teacher's head (SimKD).
 
-    Much of what a good teacher knows is in its classifier. The student takes
-    that over as it is, and learns only the features in front of it, without
-    labels:
+    A good teacher owes much of its accuracy to its classifier. The student
+    reuses that classifier unchanged, and is trained only to match the features
+    in front of it, without labels:
 
         student = with_teacher_head(backbone, teacher, "stage3")
         Distiller(
@@ -45,32 +45,34 @@ def with_teacher_head(
             conv1x1(pool(features)))))))))
         outputs = head(projected)
 
-    `pool` averages a larger map of the backbone down to the teacher's size. A
-    smaller one stays, as in the authors' code: there `head` must take any
-    size, and the transfer needs `teacher_adapter=AveragePooling2D(...)`, which
-    brings the teacher's features to the student's size. The inner convolutions
-    have the teacher's channels divided by `reduction`; all three are `Dense`
-    for vectors.
+    `pool` averages the backbone's feature map down to the teacher's size, if it
+    is larger. A smaller map stays as it is, as in the authors' code: then
+    `head` must take any size, and the transfer needs
+    `teacher_adapter=AveragePooling2D(...)`, which brings the teacher's features
+    to the student's size. The inner convolutions have the teacher's number of
+    channels divided by `reduction`. For vectors all three are `Dense` layers.
 
-    The backbone is used, not copied; the teacher is copied, and left as it
-    is. Its copy is frozen with its statistics, and has no dropout layers
-    (dropout inside of other layers remains). The student has Keras' own
-    layers only, besides those of the two models: saved, it needs no
-    `keras_kd`. Usual weight of the transfer: 1, with no other loss.
+    The backbone is used directly, not copied. The teacher's head is a copy,
+    and the teacher is not changed. The copy is frozen, with its statistics, and
+    has no dropout layers (dropout inside other layers remains). Besides the
+    layers of the two models, the student has only Keras' own layers, so that a
+    saved student can be loaded without `keras_kd`. The usual weight of the
+    transfer is 1, with no other loss.
 
     Args:
         backbone: a built Keras model from inputs to one feature map,
             sequence or vector, such as a student without its classifier.
         teacher: a trained Functional or Sequential model.
-        layer: name of the teacher's layer whose output the student learns:
-            in the paper its last map, before the pooling. What comes after
-            must depend on it alone.
-        reduction: by what the teacher's channels are divided inside of the
-            projector, an integer: 2 in the paper. More saves parameters.
-        activation: of the projected features, `"relu"` in the paper; None
-            where the output of the teacher's layer has negative numbers.
-        data_format: of maps, `"channels_last"` or `"channels_first"`;
-            Keras' setting by default.
+        layer: name of the teacher's layer whose output the student is trained
+            to match: in the paper the last feature map, before the pooling.
+            The teacher's outputs must depend on this layer alone.
+        reduction: divisor of the teacher's channels inside the projector, a
+            positive integer; 2 in the paper. A larger one saves parameters.
+        activation: activation of the projected features, `"relu"` in the
+            paper; None if the output of the teacher's layer has negative
+            numbers.
+        data_format: format of feature maps, `"channels_last"` or
+            `"channels_first"`; Keras' setting by default.
         name: the student's name.
 
     Returns:
@@ -79,9 +81,9 @@ def with_teacher_head(
         `"projector"` and `"teacher_head"`.
 
     Raises:
-        ValueError: the teacher is no graph of layers; there is no such layer;
-            its outputs depend on more than the layer; the backbone is not
-            built, or its features can't be projected; `reduction` is no
+        ValueError: the teacher is not a graph of layers; there is no such
+            layer; the outputs depend on more than the layer; the backbone is
+            not built, or its features can't be projected; `reduction` is not a
             positive integer, or larger than the number of channels.
 
     Example:
@@ -122,8 +124,8 @@ def _inputs(backbone):
     inputs = fresh_inputs(backbone) if is_model else None
     if inputs is None:
         raise ValueError(
-            "Argument `backbone` must be a built Keras model, whose inputs "
-            f"are known. Received: backbone={backbone!r}. Give it a "
+            "Argument `backbone` must be a built Keras model with known "
+            f"inputs. Received: backbone={backbone!r}. Give it a "
             "`keras.Input`, or call it on a batch first."
         )
     return inputs
@@ -136,12 +138,12 @@ def _checked_shape(features, target, layer):
     )
     if not known or len(shapes[0]) != len(target) or len(target) > 5:
         raise ValueError(
-            "The output of the backbone must be one feature tensor of the rank "
-            "of the teacher's layer, 2 (vectors) to 5, with sizes that are "
-            "known where the teacher's are. Received: backbone outputs of "
+            "The output of the backbone must be one feature tensor of the same "
+            "rank as the teacher's layer, 2 (vectors) to 5, with known sizes "
+            "where the teacher's are known. Received: backbone outputs of "
             f"shape {shapes}, teacher layer {layer!r} of shape "
-            f"{tuple(target)}. Take another layer of the teacher, or end the "
-            "backbone in another."
+            f"{tuple(target)}. Name another layer of the teacher, or end the "
+            "backbone in another layer."
         )
     return shapes[0]
 
@@ -185,23 +187,22 @@ def _convolution(rank, units, size, data_format):
 
 
 def _pooling(shape, target, axis, data_format):
-    """A layer that averages a larger map down, in a list; or none."""
+    """A list of one layer that averages a larger map down; or an empty one."""
     source, target = (_positions(each, axis) for each in (shape, target))
     target = [min(s, t) for s, t in zip(source, target)]
     if source == target:
         return []
     dimensions = f"{len(source)}D"
     if any(s % t for s, t in zip(source, target)):
-        # Not there before Keras 3.13.
+        # New in Keras 3.13.
         name = f"AdaptiveAveragePooling{dimensions}"
         layer = getattr(keras.layers, name, None)
         if layer is None or None in shape[1:]:
             raise ValueError(
                 "The backbone's map can't be averaged down to the teacher's. "
                 f"Received: {tuple(source)} positions of the backbone, at "
-                f"most {tuple(target)} of the teacher. End the backbone in "
-                "layers that give a multiple of the teacher's size, all of "
-                "whose sizes are known."
+                f"most {tuple(target)} of the teacher. End the backbone in a "
+                "map of known size that is a multiple of the teacher's."
             )
     else:
         layer = getattr(keras.layers, f"AveragePooling{dimensions}")
@@ -212,5 +213,5 @@ def _pooling(shape, target, axis, data_format):
 def _positions(shape, axis):
     positions = list(shape)
     del positions[axis], positions[0]
-    # Unknown sizes are taken for equal ones.
+    # Unknown sizes are taken as equal.
     return [size or 1 for size in positions]

@@ -1,4 +1,4 @@
-"""Finds the blocks that a model repeats."""
+"""Finds the repeated blocks of a model."""
 
 import collections
 from typing import NamedTuple
@@ -6,25 +6,26 @@ from typing import NamedTuple
 import keras
 
 from keras_kd._src.students.shrinking.graph import Segment
-from keras_kd._src.students.shrinking.graph import is_same
+from keras_kd._src.students.shrinking.graph import keeps_shape
 from keras_kd._src.students.shrinking.graph import signature
 
 
 class Block(NamedTuple):
-    """One block of a run; fixed is one that changes the shape."""
+    """One block of a run; `is_fixed` if it changes the shape."""
 
     segment: Segment
     is_fixed: bool = False
 
 
 def find_runs(graph):
-    """The blocks that a graph repeats: lists of two `Block`s or more.
+    """The runs of repeated blocks in a graph: lists of two or more `Block`s.
 
-    Blocks of a run have the same layers, connected in the same way, and give
-    what they take in shape; so any of them can be left out. A block is one
-    layer or many: what lies between two tensors that everything passes. The
-    block before them, of the same kinds of layers, that changes the shape
-    (as at the begin of a stage of a ResNet), is the first of its run.
+    Blocks of a run have the same layers, connected in the same way, and their
+    outputs have the shape of their inputs, so any of them can be left out. A
+    block is one or more layers: all that lies between two tensors that every
+    path passes through. A block before them with the same kinds of layers that
+    changes the shape (as at the beginning of a stage of a ResNet) is the first
+    of its run.
     """
     runs, taken, forms = [], set(), {}
     for tensors in graph.chains():
@@ -50,7 +51,7 @@ def _runs_of(chain):
 
 
 def _pairs_of(chain):
-    """Runs of a block that changes the shape and one more."""
+    """Runs of just two blocks, the first of which changes the shape."""
     runs = []
     starts = sorted(range(len(chain)), key=lambda start: -chain.rank(start))
     for period in range(1, len(chain)):
@@ -62,7 +63,10 @@ def _pairs_of(chain):
 
 
 def _activations(chain, start, period):
-    """How many segments after a block are as those that it begins with."""
+    """How many segments without weights after a block belong to it.
+
+    The same ones, such as an activation, are in front of the block.
+    """
     before = 0
     while before < start and not chain.layers(start - before - 1, 1):
         before += 1
@@ -74,7 +78,7 @@ def _activations(chain, start, period):
 
 
 def _best(chain, start):
-    """`(start, period, count)` of the run that covers most from here on."""
+    """`(start, period, count)` of the longest run from here on."""
     best = None
     for period in range(1, (len(chain) - start) // 2 + 1):
         count = chain.repeats(start, period)
@@ -82,17 +86,17 @@ def _best(chain, start):
         is_best = count > 1 and period * count > covers
         if is_best and chain.layers(start, period):
             best = start, period, count
-    return best and _turned(chain, *best)
+    return best and _shifted(chain, *best)
 
 
-def _turned(chain, start, period, count):
-    """The same run, begun where its blocks begin best."""
-    turns = [
-        turn
-        for turn in range(start, start + period)
-        if chain.repeats(turn, period) >= count
+def _shifted(chain, start, period, count):
+    """The same run, shifted to the best start of its blocks."""
+    starts = [
+        shifted
+        for shifted in range(start, start + period)
+        if chain.repeats(shifted, period) >= count
     ]
-    return max(turns, key=chain.rank), period, count
+    return max(starts, key=chain.rank), period, count
 
 
 def _run(chain, start, period, count):
@@ -100,11 +104,11 @@ def _run(chain, start, period, count):
         Block(chain.joined(start + n * period, period)) for n in range(count)
     ]
     chain.take(start, count * period)
-    changer = _changer(chain, start, period)
+    length = _changing_length(chain, start, period)
     earlier = _block_before(chain.graph, blocks[0].segment)
-    if changer:
-        chain.take(start - changer, changer)
-        first = chain.joined(start - changer, changer)
+    if length:
+        chain.take(start - length, length)
+        first = chain.joined(start - length, length)
         blocks = [Block(first, is_fixed=True), *blocks]
     elif earlier and chain.taken.isdisjoint(map(id, earlier.calls)):
         chain.taken.update(map(id, earlier.calls))
@@ -116,26 +120,29 @@ def _is_second(chain, start, period):
     if not chain.is_free(start, period) or not chain.layers(start, period):
         return False
     block = chain.joined(start, period)
-    return is_same(block) and _changer(chain, start, period) > 0
+    return keeps_shape(block) and _changing_length(chain, start, period) > 0
 
 
-def _changer(chain, start, period):
-    """How many segments before are a block of the kind that changes shape."""
+def _changing_length(chain, start, period):
+    """The length of the shape-changing block of this kind before a block.
+
+    In segments; 0 if there is none.
+    """
     wanted = collections.Counter(chain.layers(start, period))
     found = collections.Counter()
     for length in range(1, start + 1):
         if not chain.is_free(start - length, length):
             return 0
         if not found and chain.only_reshapes(start - length):
-            return 0  # Such as the pooling behind a stem.
+            return 0  # Such as the pooling after a stem.
         found += collections.Counter(chain.layers(start - length, 1))
-        # A shortcut's layers come to those of the block, but not much more.
+        # A shortcut adds some layers to those of the block, but not many.
         if found.keys() - wanted.keys() or found.total() > 2 * wanted.total():
             return 0
         if not wanted - found:
             block = chain.joined(start - length, length)
             more = found.total() > wanted.total()
-            return length if more or not is_same(block) else 0
+            return length if more or not keeps_shape(block) else 0
     return 0
 
 
@@ -143,8 +150,8 @@ class _Chain:
     """The segments between the tensors of a chain of a graph."""
 
     def __init__(self, graph, tensors, taken, forms):
-        # `taken` are ids of calls that belong to blocks already, `forms`
-        # numbers the forms; both fill.
+        # `taken` are ids of calls that belong to blocks already, `forms` maps
+        # signatures to numbers; both are filled here.
         self.graph, self.tensors, self.taken = graph, tensors, taken
         self.segments = [
             graph.segment(*pair) for pair in zip(tensors, tensors[1:])
@@ -176,7 +183,7 @@ class _Chain:
         return Segment(entry, end, [c for part in parts for c in part.calls])
 
     def repeats(self, start, period):
-        """How often the segments from a start on come one after another."""
+        """How often the segments from a start on repeat, one after another."""
         pattern, count = self.forms[start : start + period], 0
         while (
             self.is_free(start, period)
@@ -186,7 +193,7 @@ class _Chain:
         return count
 
     def layers(self, start, length):
-        """The names of the classes of layers that have weights."""
+        """The class names of the layers that have weights."""
         return [
             type(layer).__name__
             for segment in self.segments[start : start + length]
@@ -196,10 +203,11 @@ class _Chain:
 
     def only_reshapes(self, start):
         """Whether a segment changes the shape without weights."""
-        return not is_same(self.segments[start]) and not self.layers(start, 1)
+        segment = self.segments[start]
+        return not keeps_shape(segment) and not self.layers(start, 1)
 
     def rank(self, start):
-        """How well a block begins here: a branch 2, a kernel 1, others 0."""
+        """How good a block's start is: at a branch 2, a kernel 1, others 0."""
         segment = self.segments[start]
         if len(self.graph.users[id(segment.entry)]) > 1:
             return 2
@@ -214,9 +222,10 @@ def _layers(segment):
 
 def _block_before(graph, block):
     """The block of the same form that ends where a block begins, or None."""
-    # A long skip around all blocks begins where the first of them does, so not
-    # everything from there passes the end of the first. It is found from its
-    # end: both blocks are walked against the flow, call by call.
+    # A long skip around all blocks starts where the first block does, so that
+    # not every path from there passes through the first block's end. That
+    # block is found from its end: both blocks are walked backwards in parallel,
+    # call by call.
     pairs, entry = {id(block.exit): block.entry}, None
     calls, inside = [], {id(call) for call in block.calls}
     for call in reversed(block.calls):
@@ -254,13 +263,13 @@ def _checked_before(graph, block, found):
 
 
 def evenly_spaced(blocks, depth):
-    """Which blocks of a run a share keeps: one at least, the first one."""
+    """The indices of the blocks to keep for a share: at least the first."""
     kept = max(1, int(blocks * depth + 0.5))
     return [index * blocks // kept for index in range(kept)]
 
 
 def described(runs):
-    """How an error names the runs: by the last layers of their blocks."""
+    """The runs as text for errors: the last layers of their blocks."""
     return str(
         [
             [block.segment.calls[-1].operation.name for block in run]

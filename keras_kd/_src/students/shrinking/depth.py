@@ -1,4 +1,4 @@
-"""Which blocks of a model are left out, also inside of models in it."""
+"""Leaves out blocks of a model, also inside models in it."""
 
 from keras_kd._src.students.shrinking.blocks import find_runs
 from keras_kd._src.students.shrinking.graph import Graph
@@ -8,7 +8,7 @@ from keras_kd._src.students.shrinking.graph import tap_of
 
 
 class Depth:
-    """A model's runs of blocks, and what is left of them in a student."""
+    """A model's runs of blocks, and the graph without some of the blocks."""
 
     def __init__(self, model):
         self.graph = Graph(model)
@@ -32,7 +32,7 @@ class Depth:
         return [*self.own_runs, *inner]
 
     def without(self, kept):
-        """The graph without blocks; kept are indices for each of `runs`."""
+        """The graph with some blocks; `kept` are indices for each of `runs`."""
         left_out = {
             id(block.segment.exit): block.segment.entry
             for run, indices in zip(self.runs, kept)
@@ -42,9 +42,9 @@ class Depth:
         return Graph(self.graph.model, left_out=left_out)
 
     def taps(self, kept, graph, student):
-        """Pairs of taps of the model and a student: where its blocks end.
+        """Pairs of taps of the model and a student, at the ends of its blocks.
 
-        The student is of the form of the graph, which is `without(kept)`.
+        The student has the form of the graph, which is `without(kept)`.
         """
         kept, student = iter(kept), Graph(student)
         pairs = self._own_taps(kept, graph, student)
@@ -53,26 +53,26 @@ class Depth:
             for old, new in zip(graph.calls, student.calls)
         }
         for key, depth in self.inner.items():
-            model, its = depth.graph.model, made[key]
-            inside = depth.taps(kept, graph.inside(model), its)
-            if self.graph.calls_of(model) == 1:
+            old, new = depth.graph.model, made[key]
+            inside = depth.taps(kept, graph.inside(old), new)
+            if self.graph.calls_of(old) == 1:
                 pairs += [
-                    (nested_tap(model.name, mine), nested_tap(its.name, tap))
-                    for mine, tap in inside
+                    (nested_tap(old.name, source), nested_tap(new.name, target))
+                    for source, target in inside
                 ]
         return pairs
 
     def _own_taps(self, kept, graph, student):
         tensors = {
             id(old): new
-            for call, its in zip(graph.calls, student.calls)
-            for old, new in zip(call.outputs, its.outputs)
+            for call, new_call in zip(graph.calls, student.calls)
+            for old, new in zip(call.outputs, new_call.outputs)
         }
         pairs = []
         for run, indices in zip(self.own_runs, kept):
             ends = [index - 1 for index in indices[1:]] + [len(run) - 1]
             for index, end in zip(indices, ends):
                 exit = tensors[id(run[index].segment.exit)]
-                mine = tap_of(self.graph, run[end].segment.exit)
-                pairs.append((mine, tap_of(student, exit)))
+                source = tap_of(self.graph, run[end].segment.exit)
+                pairs.append((source, tap_of(student, exit)))
         return [pair for pair in pairs if None not in pair]

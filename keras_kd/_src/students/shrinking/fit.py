@@ -9,22 +9,23 @@ from keras_kd._src.specs import same_shape
 from keras_kd._src.students.shrinking.graph import Graph
 from keras_kd._src.students.shrinking.graph import is_model
 
-# What a size that the model leaves open is tried with: tokens, then pixels.
+# Values to try for a size that the model leaves open: of tokens, of pixels.
 SIZES = (4, 64)
 
 
 def check_fit(student, teacher):
     """Raises a `ValueError` if a student fails where its teacher runs.
 
-    Layers may state what they return without looking at what they are given.
-    So both are traced, layer by layer, through what the layers do.
+    Layers may state their output shape without checking their inputs, so both
+    models are traced layer by layer through the layers' code.
     """
     ends = [[tensor.shape for tensor in m.outputs] for m in (teacher, student)]
     if not all(map(same_shape, *ends)):
         raise ValueError(
             "The student's outputs must be as wide as the teacher's. Received: "
-            f"outputs of shapes {ends[1]}, for the teacher's {ends[0]}: what "
-            f"a layer makes is not tied to what it is given. {INSTEAD}"
+            f"outputs of shapes {ends[1]}, for the teacher's {ends[0]}: the "
+            "width of a layer's output does not follow that of its input. "
+            f"{INSTEAD}"
         )
     for size in SIZES:
         found = _misfit(student, size)
@@ -34,10 +35,10 @@ def check_fit(student, teacher):
             raise misfit_error(*found)
 
 
-# What to do about a model that can't be narrowed.
+# The remedy for a model that can't be narrowed.
 INSTEAD = (
     "Shrink it with `depth` or `keep` at `width=1.0`, or make a narrower "
-    "student by its class."
+    "student with its class."
 )
 
 
@@ -46,23 +47,23 @@ def misfit_error(operation, shapes, reason):
     return ValueError(
         f"The student's layer {operation.name!r} (of type "
         f"{type(operation).__name__}) does not take its inputs: a "
-        "width is baked into it, or into a layer before it. Received: "
-        f"inputs of shapes {shapes}, of which it says: {_short(reason)} "
+        "width is hard-coded in it, or in a layer before it. Received: "
+        f"inputs of shapes {shapes}, with the error: {_short(reason)} "
         f"{INSTEAD}"
     )
 
 
 def _short(reason):
-    plain = re.sub(r"\x1b\[\d+m", "", str(reason))  # Keras prints it bold.
+    plain = re.sub(r"\x1b\[\d+m", "", str(reason))  # Keras prints errors bold.
     lines = [line for line in plain.splitlines() if line.strip()]
     lines = lines or [type(reason).__name__]
-    # Keras says where first, then what.
+    # Keras' first line says where, its second what.
     is_where = lines[0].startswith("Exception encountered")
     return lines[1 if is_where and len(lines) > 1 else 0]
 
 
 def _misfit(model, size):
-    """The call that fails: its operation, shapes and reason; None if none."""
+    """The call that fails: its operation, shapes and reason; else None."""
     found = []
 
     def run(values):
@@ -85,7 +86,7 @@ def _misfit(model, size):
 
 
 def _run(model, values, found):
-    """What a model returns, call by call; notes in `found` where it fails."""
+    """A model's outputs, run call by call; appends failures to `found`."""
     graph = Graph(model)
     values = dict(zip(map(id, graph.inputs), values))
     for call in graph.calls:

@@ -1,4 +1,4 @@
-"""A model as a graph of calls: its parts, their forms, and their taps."""
+"""A model as a graph of calls: its segments, their signatures, its taps."""
 
 import json
 import re
@@ -9,14 +9,14 @@ import keras
 
 from keras_kd._src.keras_compat import producer
 
-# What may differ from block to block: names, and what has no part in the
-# shapes and in the function that is trained (dropout often grows with depth).
+# Entries that may differ between equal blocks: names, and settings that change
+# neither shapes nor the function (dropout rates often grow with depth).
 _FREE = {"name", "trainable", "seed", "rate", "build_config"}
 _FREE_ENDINGS = ("initializer", "regularizer", "constraint")
 
 
 class Segment(NamedTuple):
-    """What a model does between two of its tensors: its calls, in order."""
+    """The part of a model between two of its tensors: its calls, in order."""
 
     entry: Any
     exit: Any
@@ -31,8 +31,8 @@ class Graph:
 
     def __init__(self, model, *, inputs=None, left_out=None):
         self.model = model
-        # By the id of the tensor at the end of a part that is left out: the
-        # tensor that takes its place.
+        # The id of the tensor at the end of a part that is left out -> the
+        # tensor that replaces it.
         self.left_out = left_out or {}
         self.inputs = list(model.inputs if inputs is None else inputs)
         self.outputs = [self._found(tensor) for tensor in model.outputs]
@@ -46,7 +46,7 @@ class Graph:
 
     @property
     def tensors(self):
-        """The inputs, and what the calls make, in order."""
+        """The inputs and the outputs of the calls, in order."""
         return [*self.inputs, *[t for c in self.calls for t in c.outputs]]
 
     def _found(self, tensor):
@@ -65,7 +65,7 @@ class Graph:
         )
 
     def _calls(self):
-        """What the outputs come from, each after those that it needs."""
+        """The calls that the outputs depend on, in topological order."""
         done = {id(tensor) for tensor in self.inputs}
         calls, pending = [], [(tensor, False) for tensor in self.outputs[::-1]]
         while pending:
@@ -95,10 +95,10 @@ class Graph:
         return sum(call.operation is operation for call in self.calls)
 
     def chains(self):
-        """Lists of tensors; whatever depends on one of a list passes the next.
+        """Lists of tensors, where all paths from one pass through the next.
 
-        So the model does one thing between the two. The chains from the inputs
-        come first; many end alike.
+        So the calls between the two form one segment. The chains from the
+        inputs come first; many have the same end.
         """
         gates = self._gates(self.tensors)
         within = {id(gate) for gate in gates.values()}
@@ -113,7 +113,7 @@ class Graph:
         return chains
 
     def _gates(self, tensors):
-        # Immediate post-dominators; a set of tensors is an integer's bits.
+        # Immediate post-dominators. A set of tensors is the bits of an integer.
         place = {id(tensor): n for n, tensor in enumerate(tensors)}
         ends = {id(tensor) for tensor in self.outputs}
         passed, gates = {}, {}
@@ -138,10 +138,10 @@ class Graph:
         return gates
 
     def segment(self, entry, end):
-        """The part of the graph between a tensor and one further on its chain.
+        """The part of the graph between a tensor and a later one of its chain.
 
-        Besides what depends on `entry`, it has what is made for that alone,
-        such as a block's own projection of a condition.
+        Besides the calls that depend on `entry`, it has those that are used
+        only there, such as a block's own projection of a condition.
         """
         reached, inside = {id(entry)}, set()
         for call in self.calls:
@@ -162,7 +162,7 @@ class Graph:
         return Segment(entry, end, calls)
 
     def is_open(self, segment):
-        """Whether a segment has an input or output of the model to itself."""
+        """Whether the segment alone has or uses an output or input."""
         ends = {id(tensor) for tensor in self.outputs} - {id(segment.exit)}
         made = [tensor for call in segment.calls for tensor in call.outputs]
         inside = {id(call) for call in segment.calls}
@@ -173,8 +173,8 @@ class Graph:
         )
 
 
-def is_same(segment):
-    """Whether a segment gives what it takes, in shape and type."""
+def keeps_shape(segment):
+    """Whether a segment's output has the shape and type of its input."""
     first, last = segment.entry, segment.exit
     return first.shape == last.shape and first.dtype == last.dtype
 
@@ -186,7 +186,7 @@ def is_model(operation):
 
 
 def config_of(operation):
-    """A layer's config, or what is known of an operation without one."""
+    """A layer's config; of an operation without one, its plain attributes."""
     try:
         return operation.get_config()
     except Exception as error:  # Whatever the class raises there.
@@ -202,15 +202,18 @@ def config_of(operation):
             f"Received: the layer {operation.name!r} (of type "
             f"{type(operation).__name__}), which has none: {error} Give its "
             "class a `get_config` with the arguments of its constructor, or "
-            "make a student of the teacher's class by `config`."
+            "make a student of the teacher's class with `config`."
         ) from error
 
 
-# --- forms ------------------------------------------------------------------
+# --- signatures -------------------------------------------------------------
 
 
 def signature(graph, segment=None):
-    """The form of a graph or a segment of it: equal ones take equal weights."""
+    """A description of the form of a graph or a segment, to be compared.
+
+    Parts with equal signatures can take each other's weights.
+    """
     inputs = [segment.entry] if segment else graph.inputs
     places = {id(tensor): ("input", n) for n, tensor in enumerate(inputs)}
     numbers, form = {}, [*map(_spec, inputs)]
@@ -228,12 +231,13 @@ def signature(graph, segment=None):
     return (*form, *[places.get(id(tensor)) for tensor in ends])
 
 
-def is_alike(first, second):
-    """Whether two signatures are of one form, as far as configs are known."""
-    # A class without a `get_config` has one or not by what it was made with.
+def same_form(first, second):
+    """Whether two signatures are equal, as far as configs are known."""
+    # Whether a layer without a `get_config` of its own has a config depends on
+    # its arguments.
     if isinstance(first, tuple) and isinstance(second, tuple):
         same_length = len(first) == len(second)
-        return same_length and all(map(is_alike, first, second))
+        return same_length and all(map(same_form, first, second))
     unknown = {type(first), type(second)} == {str, type(None)}
     return unknown or first == second
 
@@ -243,7 +247,7 @@ def _spec(tensor):
 
 
 def _arguments(graph, call, places):
-    # Tensors from elsewhere are distinguished by identity.
+    # Tensors from outside the segment are compared by identity.
     arguments = graph.arguments(
         call, lambda tensor: places.get(id(tensor), ("outside", id(tensor)))
     )
@@ -251,14 +255,14 @@ def _arguments(graph, call, places):
 
 
 def _plain(value):
-    # Numbers in an array are the block's own, like weights.
+    # An array's values may differ between blocks, like weights.
     shape = getattr(value, "shape", None)
     return value if shape is None else ("array", tuple(shape))
 
 
 def _operation(graph, operation):
     if is_model(operation):
-        # Of whatever class: it is rebuilt as its layers.
+        # Whatever its class, its layers are rebuilt.
         return "model", signature(graph.inside(operation))
     kind = f"{type(operation).__module__}.{type(operation).__name__}"
     weights = [tuple(w.shape) for w in getattr(operation, "weights", [])]
@@ -293,10 +297,10 @@ def _compared(config):
 
 
 def tap_of(graph, tensor):
-    """The text of a tap at which a tensor is read, or None.
+    """The text of a tap that reads a tensor, or None.
 
-    A layer that the model calls once gives it as its output, or takes it as
-    its first argument (an operation, such as `x + y`, is no layer).
+    It must be the output or the first argument of a layer that the model calls
+    once (an operation, such as `x + y`, is no layer).
     """
     call = graph.maker.get(id(tensor))
     if call and len(call.outputs) == 1 and _is_tappable(graph, call):
@@ -316,12 +320,12 @@ def _is_tappable(graph, call):
 
 
 def nested_tap(path, tap):
-    """A tap of a model inside of another, as a tap of the other."""
+    """A tap of a model inside another, as a tap of the outer model."""
     return f"{path}/{tap}" if tap else path
 
 
 def shape_at(model, tap):
-    """The shape, with the batch, of what a tap of `tap_of` reads."""
+    """The shape, with the batch axis, that a tap from `tap_of` reads."""
     name, separator, rest = re.match("([^/:]*)([/:]?)(.*)", tap).groups()
     graph = Graph(model)
     if not name:

@@ -1,4 +1,4 @@
-"""Rebuilds a graph of new layers, with the weights of the old ones."""
+"""Rebuilds a graph from new layers with the weights of the old ones."""
 
 from functools import partial
 
@@ -11,18 +11,18 @@ from keras_kd._src.specs import finalize
 from keras_kd._src.students.shrinking.fit import misfit_error
 from keras_kd._src.students.shrinking.graph import Graph
 from keras_kd._src.students.shrinking.graph import config_of
-from keras_kd._src.students.shrinking.graph import is_alike
 from keras_kd._src.students.shrinking.graph import is_model
+from keras_kd._src.students.shrinking.graph import same_form
 from keras_kd._src.students.shrinking.graph import signature
 
 
 def rebuild(graph, *, make=None, made=None, name=None):
-    """A model of the form of a graph, without the weights.
+    """A model with the form of a graph, without the weights.
 
-    `make` gives the new operation for an operation and the new `(args,
-    kwargs)` of its first call; one of the same config by default. `made` are
-    the new operations by the ids of the old ones, of models around this one,
-    too: what they share is shared again. It fills.
+    `make` returns the new operation for an operation and the new `(args,
+    kwargs)` of its first call; by default one with the same config. `made` maps
+    ids of old operations to new ones, of models around this one, too, so that
+    shared layers are shared again; it is filled here.
     """
     made = {} if made is None else made
     make = make or partial(_made_alike, graph, made)
@@ -52,7 +52,7 @@ def _new_input(tensor):
 
 
 def _note_parts(operation, made):
-    """Has the layers inside of a new layer called where the old ones were."""
+    """Notes which layers inside a new layer replace those of the old one."""
     if isinstance(operation, keras.layers.Layer):
         pairs = zip(all_layers(operation), all_layers(made[id(operation)]))
         for old, new in pairs:
@@ -91,13 +91,13 @@ def new_operation(operation, config=None):
         try:
             return type(operation).from_config(config or operation.get_config())
         except (NotImplementedError, TypeError):
-            # It has no state, so the two models can share it.
+            # It has no state, so both models can share it.
             return operation
     config = config or config_of(operation)
     try:
         if not isinstance(operation, keras.layers.Lambda):
             return type(operation).from_config(config)
-        # Its code is in this process already, with what it refers to.
+        # Safe, as its code is already in this process, with all it refers to.
         made = type(operation).from_config(config, safe_mode=False)
         made.function = operation.function
         return made
@@ -105,9 +105,9 @@ def new_operation(operation, config=None):
         raise ValueError(
             "The student's layers are made from the configs of the teacher's. "
             f"Received: the layer {operation.name!r} (of type "
-            f"{type(operation).__name__}), which its class's `from_config` "
-            f"does not make: {error} Or make a student of the teacher's class "
-            "by `config`."
+            f"{type(operation).__name__}), whose `from_config` fails: {error} "
+            "Correct its `get_config`, or make a student of the teacher's "
+            "class with `config`."
         ) from error
 
 
@@ -115,29 +115,29 @@ def new_operation(operation, config=None):
 
 
 def transfer_weights(graph, model, *, copy_weights=True):
-    """Gives a model of a graph's form the weights and flags of its layers.
+    """Copies the weights and flags of a graph's layers to a model of its form.
 
-    Without `copy_weights` only what was adapted to data (`Normalization`).
+    Without `copy_weights` only weights adapted to data (`Normalization`).
     """
     done = set()
-    for old, new in zip(graph.calls, Graph(model).calls):
-        layer, its = old.operation, new.operation
-        if not isinstance(layer, keras.layers.Layer) or id(layer) in done:
+    for call, new_call in zip(graph.calls, Graph(model).calls):
+        old, new = call.operation, new_call.operation
+        if not isinstance(old, keras.layers.Layer) or id(old) in done:
             continue
-        done.add(id(layer))
-        if layer.trainable != its.trainable:
-            its.trainable = layer.trainable
-        if is_model(layer):
-            inside = graph.inside(layer)
-            transfer_weights(inside, its, copy_weights=copy_weights)
+        done.add(id(old))
+        if old.trainable != new.trainable:
+            new.trainable = old.trainable
+        if is_model(old):
+            inside = graph.inside(old)
+            transfer_weights(inside, new, copy_weights=copy_weights)
             continue
-        _check_weights(layer, its)
+        _check_weights(old, new)
         if copy_weights:
-            _assign(layer, its)
+            _assign(old, new)
             continue
-        for part, its_part in zip(all_layers(layer), all_layers(its)):
-            if hasattr(part, "finalize_state"):
-                _assign(part, its_part)
+        for old_part, new_part in zip(all_layers(old), all_layers(new)):
+            if hasattr(old_part, "finalize_state"):
+                _assign(old_part, new_part)
 
 
 def _assign(source, target):
@@ -149,13 +149,13 @@ def _assign(source, target):
 def _selected(weight, shape):
     """A smaller array of a larger one's entries, evenly spaced on each axis.
 
-    Of equal sizes all take the same channels, so that what one layer makes is
-    what the next one was trained to take; also behind a `Flatten`, in the
-    gates of an `LSTM` and where parts of one rate are concatenated, as the
-    rule repeats itself with each part.
+    Axes of equal sizes keep the same channels, so that the outputs of a layer
+    are the channels that the next one was trained on. This also holds after a
+    `Flatten`, in the gates of an `LSTM`, and where parts narrowed by the same
+    share are concatenated, as the pattern repeats with each part.
     """
-    # Uniform element selection of Xu et al., whose code rounds between the
-    # first entry and the last where the sizes don't divide.
+    # Uniform element selection of Xu et al., whose code rounds positions
+    # between the first entry and the last where the sizes don't divide.
     for axis, (size, smaller) in enumerate(zip(weight.shape, shape)):
         if size != smaller:
             places = np.arange(smaller) * size // smaller
@@ -175,9 +175,10 @@ def _check_weights(source, target):
     if not fit:
         raise ValueError(
             f"The layer {source.name!r} (of type {type(source).__name__}), "
-            "made again from its config, has other weights. Received: "
-            f"weights of shapes {shapes[0]} and {shapes[1]}. Its `get_config` "
-            "must hold all that its weights depend on."
+            "made again from its config, has weights of other shapes. "
+            f"Received: weights of shapes {shapes[0]} and {shapes[1]}. Its "
+            "`get_config` must contain all arguments that its weights depend "
+            "on."
         )
 
 
@@ -185,19 +186,18 @@ def _check_weights(source, target):
 
 
 def in_class_of(teacher, graph, changes, name):
-    """A model of the teacher's class, of the form of a graph, or an error."""
+    """A model of the teacher's class with the form of a graph, or an error."""
     config = _changed(teacher.get_config(), changes, type(teacher).__name__)
     if "name" in config:
         config["name"] = name
     made = type(teacher).from_config(config)
-    if is_alike(signature(Graph(made)), signature(graph)):
+    if same_form(signature(Graph(made)), signature(graph)):
         return made
     raise ValueError(
-        "Argument `config` must hold what makes the student's layers with the "
-        f"teacher's class. Received: config={changes}, with which "
-        f"{type(teacher).__name__!r} makes other layers than those of the "
-        "teacher that are kept. Give all arguments that differ, or no "
-        "`config`, for a plain Functional student."
+        "Argument `config` must make the teacher's class build the layers that "
+        f"are kept. Received: config={changes}, with which "
+        f"{type(teacher).__name__!r} builds other layers. Give all arguments "
+        "that differ, or no `config`, for a plain Functional student."
     )
 
 

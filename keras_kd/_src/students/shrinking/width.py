@@ -1,7 +1,7 @@
 """Rebuilds a model with narrower layers.
 
-What is a width is read from Keras' own layers, and from the graph. Layers of
-other classes follow the widths of their inputs.
+The widths are arguments of Keras' own layers, tied to each other by the graph.
+Layers of other classes take the widths of their inputs.
 """
 
 import inspect
@@ -29,7 +29,7 @@ _CONVOLUTIONS = (
     layers.SeparableConv1D,
     layers.SeparableConv2D,
 )
-# The argument that is the width of what a layer makes.
+# The argument that is the width of a layer's output.
 _WIDTHS = {
     "units": (layers.Dense, layers.GRU, layers.LSTM, layers.SimpleRNN),
     "filters": _CONVOLUTIONS,
@@ -38,7 +38,7 @@ _WIDTHS = {
 
 
 class Narrower:
-    """Makes widths smaller: multiples of a divisor, where as large."""
+    """Computes smaller widths: multiples of a divisor, unless below it."""
 
     def __init__(self, share, divisor):
         self.share, self.divisor = share, divisor
@@ -55,8 +55,8 @@ class Narrower:
 def narrowed(model, narrower, fixed_width=None, made=None):
     """A model of the same layers with fewer channels, without the weights.
 
-    `fixed_width` are tensors among its inputs and outputs that stay as wide;
-    `made` are the new layers so far, as in `rebuild`.
+    `fixed_width` are those of its inputs and outputs whose width stays; `made`
+    are the new layers so far, as in `rebuild`.
     """
     graph, made = Graph(model), {} if made is None else made
     groups = width_groups(graph)
@@ -85,15 +85,15 @@ def narrowed(model, narrower, fixed_width=None, made=None):
 
 
 def width_groups(graph):
-    """The number of each tensor's group, by id: their channels correspond.
+    """The group of each tensor, by id; tensors of a group have one width.
 
-    What a layer with a width of its own makes is free of its inputs; anything
-    else ties the two.
+    A layer with its own width argument separates its output from its inputs;
+    any other operation ties the two.
     """
     groups = {id(tensor): number for number, tensor in enumerate(graph.tensors)}
     first = {}
     for call in graph.calls:
-        # One layer has one width, wherever it is called.
+        # A layer has the same width in all of its calls.
         before = first.setdefault(id(call.operation), call)
         for tensors in [*_tied(call), *zip(before.outputs, call.outputs)]:
             _join(groups, tensors)
@@ -116,14 +116,14 @@ def _tied(call):
         return []
     tensors = call.input_tensors
     if isinstance(operation, layers.Layer):
-        # Not masks and contexts, which come as further arguments.
+        # Not masks and contexts, which are further arguments.
         arguments = call.arguments
         tensors = _first(operation, arguments.args, arguments.kwargs)
     return [[*tensors, *outputs]]
 
 
 def _first(operation, args, kwargs):
-    """The tensors of a call's first argument, also where it has a keyword."""
+    """The tensors of a call's first argument, also given by keyword."""
     if args:
         return _tensors(args[0])
     name = next(iter(inspect.signature(operation.call).parameters))
@@ -150,7 +150,7 @@ def _tensors(arguments):
 
 
 def _has_width(operation):
-    """Whether a layer's config specifies how many channels it makes."""
+    """Whether a layer's config gives the number of its output channels."""
     return (
         _width_argument(operation) is not None
         or _has_output_shape(operation)
@@ -166,7 +166,7 @@ def _width_argument(layer):
 
 
 def _wrapped(layer):
-    """The layers inside of a wrapper, by their keys in its config."""
+    """The layers inside a wrapper, by their keys in its config."""
     if isinstance(layer, layers.Bidirectional):
         return {
             "layer": layer.forward_layer,
@@ -176,10 +176,10 @@ def _wrapped(layer):
 
 
 def _has_output_shape(layer):
-    """Whether its `output_shape` ends in a layer's width.
+    """Whether a layer's `output_shape` ends in its width.
 
-    So it is in attention, and in an `EinsumDense` that makes one axis, the
-    last.
+    True of attention, and of an `EinsumDense` whose last output axis is its
+    only new one.
     """
     if isinstance(layer, layers.MultiHeadAttention):
         return bool(config_of(layer)["output_shape"])
@@ -234,7 +234,7 @@ def _heads(layer, narrower):
         return {}
     queries, keys = config["num_query_heads"], config["num_key_value_heads"]
     fewer = narrower.heads(keys)
-    # As many queries share a key as before.
+    # The same number of query heads shares a key head as before.
     return {
         "num_query_heads": queries // keys * fewer,
         "num_key_value_heads": fewer,
@@ -242,7 +242,7 @@ def _heads(layer, narrower):
 
 
 def _groups(layer, config, given):
-    """As many groups as divide the channels that there are."""
+    """A number of groups that divides the channels."""
     is_grouped = isinstance(layer, (*_CONVOLUTIONS, layers.GroupNormalization))
     groups = config.get("groups") if is_grouped else None
     if groups is None or groups < 2 or not given:
@@ -257,7 +257,7 @@ def _groups(layer, config, given):
 
 
 def _reshaped(operation, config, call, before, after):
-    """The config of what may name a width in a shape, or is code."""
+    """The config with widths in its shape replaced, or an error."""
     # Of `layers.Reshape` and of `ops.reshape`.
     for key in ("target_shape", "newshape"):
         shape = getattr(operation, key, None)
@@ -268,18 +268,18 @@ def _reshaped(operation, config, call, before, after):
         if before[-1] == shape[-1]:
             config = config or config_of(operation)
             return {**config, key: (*shape[:-1], after[-1])}
-        raise ValueError(_baked(operation, before, after, f"{key}={shape}"))
+        raise _hard_coded(operation, before, after, f"{key}={shape}")
     if isinstance(operation, layers.Lambda):
-        raise ValueError(_baked(operation, before, after, "code of its own"))
+        raise _hard_coded(operation, before, after, "its own code")
     is_cut = call.outputs[0].shape[-1:] != before[-1:]
     if is_cut and type(operation).__name__ == "GetItem":
-        raise ValueError(_baked(operation, before, after, "a slice"))
+        raise _hard_coded(operation, before, after, "a slice")
     return config
 
 
-def _baked(operation, before, after, what):
-    return (
-        f"A width is baked into the teacher's layer {operation.name!r} (of "
+def _hard_coded(operation, before, after, what):
+    return ValueError(
+        f"A width is hard-coded in the teacher's layer {operation.name!r} (of "
         f"type {type(operation).__name__}), so its inputs can't be narrowed. "
         f"Received: a layer with {what}, and inputs of shape {before}, which "
         f"would be {after}. Shrink with `width=1.0`, or use a layer that takes "
