@@ -1,8 +1,9 @@
 """Teachers: ensembles, functions, models of other libraries, moving averages.
 
-Any built Keras model is a teacher as it is. These make one of several models,
-of a function or a model that is not Keras', and of the student's own past;
-`Teacher` is the base class for kinds of your own.
+Any built Keras model can be the teacher of a `Distiller` as it is. The classes
+here make a teacher from several models, from a function or a model of another
+library, or from the student's own past weights. `Teacher` is the base class for
+kinds of your own.
 """
 
 from keras_kd._src.distillation.teacher import Teacher

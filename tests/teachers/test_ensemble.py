@@ -555,7 +555,7 @@ def test_a_loaded_ensemble_of_integers_has_the_same_fingerprint(tmp_path):
         ({"weights": [1.0]}, "for 2 members"),
         ({"weights": [0.0, 0.0]}, "not all zero"),
         ({"weights": [-1.0, 2.0]}, "none negative"),
-        ({"weights": [float("nan"), 1.0]}, "one number a member"),
+        ({"weights": [float("nan"), 1.0]}, "one number per member"),
         ({"temperature": 0.0}, "temperature=0.0"),
         ({"temperature": "hot"}, "temperature='hot'"),
         ({"num_classes": "3"}, "ensemble of '3' classes"),
@@ -579,7 +579,7 @@ def test_member_errors():
         ([unbuilt], "'fresh' is not built.*call it on a batch"),
         ([model, model], "'large' twice.*weights"),
         ([model, small], r"'small' with 2 classes.*Member\(model, classes"),
-        ([Member(model, classes=[0, 1])], "one entry an output"),
+        ([Member(model, classes=[0, 1])], "one entry per output"),
         ([Member(model, classes=[0, 1, 3])], r"\[2\] are known to none"),
         ([image], r"\(batch, outputs\)"),
     ]:
@@ -599,7 +599,7 @@ def test_member_errors():
     "classes", [[0, 0, 1], [None] * 3, [-2, 0, 1], [0.5, 1, 2], "abc", 3]
 )
 def test_classes_must_be_class_numbers(classes):
-    with pytest.raises(ValueError, match="none twice"):
+    with pytest.raises(ValueError, match="different class numbers"):
         Member(model_of(), classes=classes)
 
 

@@ -205,7 +205,7 @@ def test_weights_in_half_precision_are_refused():
     student = keras.Sequential(
         [keras.Input((4,)), keras.layers.Dense(3, dtype="bfloat16")]
     )
-    with pytest.raises(ValueError, match="an average stands still"):
+    with pytest.raises(ValueError, match="an average never changes"):
         kd.teachers.MovingAverage(student)
 
 
@@ -302,5 +302,5 @@ def test_errors():
     with pytest.raises(ValueError, match="must be a built Keras model"):
         kd.teachers.MovingAverage(keras.Sequential([keras.layers.Dense(3)]))
     other = functional_model(6, name="other")
-    with pytest.raises(ValueError, match="follows another student"):
+    with pytest.raises(ValueError, match="average of another student"):
         kd.Distiller(kd.teachers.MovingAverage(other), student)

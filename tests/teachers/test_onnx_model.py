@@ -263,7 +263,7 @@ def test_files_and_outputs_that_are_not_there(tmp_path, monkeypatch):
         [value("words", text, ["n"])],
         [value("same", text, ["n"])],
     )
-    with pytest.raises(ValueError, match=r"whose inputs \['words'\] are none"):
+    with pytest.raises(ValueError, match=r"whose inputs \['words'\] are not"):
         OnnxModel(words)
     with monkeypatch.context() as patch:
         patch.setitem(__import__("sys").modules, "onnxruntime", None)

@@ -68,7 +68,7 @@ def test_a_sample_without_a_teacher():
 def test_names_and_numbers():
     teacher = by_sample()
     assert teacher.numbers(["c", "a", "c"]).tolist() == [2, 0, 2]
-    with pytest.raises(ValueError, match=r"Received: 'd', 'e'; the teachers"):
+    with pytest.raises(ValueError, match=r"Received: 'd', 'e'\. Use"):
         teacher.numbers(["a", "e", "d"])
 
 
@@ -100,7 +100,7 @@ def test_teachers_that_share_layers():
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: by_sample({"a": model()}), "a dict of two teachers or more"),
+        (lambda: by_sample({"a": model()}), "a dict of two or more teachers"),
         (
             lambda: by_sample(
                 {"a": model(), "b": kd.teachers.MovingAverage(model())}
@@ -120,7 +120,7 @@ def test_teachers_that_share_layers():
         ),
         (
             lambda: distiller_of(by_sample()).fit(inputs()["x"], verbose=0),
-            "by which teacher each sample is taught. Received: no dict",
+            "number of each sample's teacher. Received: no dict",
         ),
         (
             lambda: distiller_of(by_sample(column="subject")).fit(

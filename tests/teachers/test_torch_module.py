@@ -342,7 +342,7 @@ def test_what_it_is_given_is_checked():
     teacher = TorchModule(module())
     with pytest.raises(ValueError, match=r"'blocks/second'.*Closest names"):
         kd.Distiller(teacher, student(), squared(teacher="blocks/second"))
-    with pytest.raises(ValueError, match="Attention scores are read from"):
+    with pytest.raises(ValueError, match="Attention scores can only be read"):
         kd.Distiller(teacher, student(), squared(teacher="blocks:scores"))
     with pytest.raises(ValueError, match="blocks' was not|was not reached"):
         kd.Distiller(teacher, student(), squared(teacher="blocks"))
@@ -351,7 +351,7 @@ def test_what_it_is_given_is_checked():
     with pytest.raises(ValueError, match=r"\['x', 'scale'\].*entries \['y'\]"):
         kd.Distiller(teacher, pupil)
     wide = keras.Sequential([keras.Input((5,)), layers.Dense(3)])
-    with pytest.raises(ValueError, match=r"float32 \(1, 5\).*PyTorch says"):
+    with pytest.raises(ValueError, match=r"float32 \(1, 5\).*PyTorch's error"):
         kd.Distiller(teacher, wide)
 
 

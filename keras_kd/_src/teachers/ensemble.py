@@ -1,4 +1,4 @@
-"""Ensemble: several teachers as one, with one set of logits."""
+"""Ensemble: several teachers combined into one, with one set of logits."""
 
 import keras
 import numpy as np
@@ -24,8 +24,9 @@ from keras_kd._src.teachers.member import inputs_of
 class Ensemble(keras.Model):
     """An ensemble of teachers, as one teacher (multi-teacher distillation).
 
-    An ensemble is more often right than its members, and spreads what is
-    left of its probability better; a student can learn most of that.
+    An ensemble is usually more accurate than its members, and its
+    probabilities of the other classes are better estimates. A student can
+    learn most of that.
 
         teacher = Ensemble([first, second, third], temperature=4.0)
         distiller = Distiller(teacher, student)
@@ -33,13 +34,13 @@ class Ensemble(keras.Model):
         result = T * log(sum_k weight_k softmax(logits_k / T))  # the default
         result = sum_k weight_k logits_k                        # "logits"
 
-    At the `temperature` of the loss, the soft targets are the mean of the
-    members' soft targets exactly, as in Hinton's paper. A member's layers are
-    tapped below `members`, by its place: "members/0/stage3".
+    Set `temperature` to that of the loss: the soft targets are then exactly
+    the mean of the members' soft targets, as in Hinton's paper. Taps of a
+    member's layers begin with its position in `members`: "members/0/stage3".
 
-    The members run one after another, in inference mode always: a `Distiller`
-    that runs eagerly frees one's activations before the next begins. Their
-    weights and `trainable` flags are left as they are. Learned weights, one a
+    The members run one after another, always in inference mode: a `Distiller`
+    that runs eagerly frees the activations of one before the next runs. Their
+    weights and `trainable` flags are not changed. Learned weights, one per
     member, are trained beforehand, on data that no member was trained on, at
     temperature 1:
 
@@ -47,10 +48,10 @@ class Ensemble(keras.Model):
         teacher.compile("adam", SparseCategoricalCrossentropy(from_logits=True))
         teacher.fit(x_held_out, y_held_out)
 
-    A class that only some members know gets the weighted sum over those,
-    divided by their share of all members; the softmax adds up to 1 again.
+    A class that only some members know gets their weighted sum, divided by
+    their share of all members; the softmax makes the sum 1 again.
     Vongkulbhisal et al. (2019, arXiv 1904.06062) solve for the distribution
-    that agrees with all members, which takes classes in common.
+    that agrees with all members, which requires classes in common.
 
     Args:
         members: list of built Keras models that predict logits of shape
@@ -58,19 +59,20 @@ class Ensemble(keras.Model):
             predict something else.
         average: `"probabilities"`, or `"logits"`, as they are, of members
             that know all classes.
-        weights: None for equal ones; a list of one number a member (they are
-            divided by their sum); `"learned"`; or, for each sample anew,
-            `"confidence"` (`confidence_weights`, from the labels; equal
-            without them, which no cache stores) or `"entropy"`
+        weights: None for equal weights; a list of one number per member (they
+            are divided by their sum); `"learned"`; or, computed for each
+            sample, `"confidence"` (`confidence_weights`, from the labels;
+            equal without labels, and not possible in a cache) or `"entropy"`
             (`entropy_weights`).
-        temperature: of the probabilities that are averaged, positive.
-        num_classes: by default as many as the members' outputs show.
-        input_shape: shape of a sample, needed where each member has a
+        temperature: temperature of the averaged probabilities, positive.
+        num_classes: number of classes; by default that of the members'
+            outputs.
+        input_shape: shape of a sample, needed if every member has a
             `preprocess`.
         name: the model's name.
 
     Call arguments:
-        inputs: one tensor, what each member (or its `preprocess`) takes.
+        inputs: one tensor, the input of each member (or of its `preprocess`).
         labels: class numbers, shape `(batch,)`, -1 for none; a `Distiller`
             passes them. None if there are none.
 
@@ -78,7 +80,7 @@ class Ensemble(keras.Model):
         Logits in float32, shape `(batch, classes)`.
 
     Raises:
-        ValueError: a member is no built Keras model, or is there twice; the
+        ValueError: a member is not a built Keras model, or occurs twice; the
             members' classes do not agree; an argument is out of range.
 
     Example:
@@ -126,19 +128,19 @@ class Ensemble(keras.Model):
 
     @property
     def members(self):
-        """The models, without what a `Member` adds to them."""
+        """The members' models, without their `Member` layers."""
         return [part.model for part in self._parts]
 
     def build(self, input_shape):
         self.built = True
 
     def known_inputs(self):
-        """What it takes, as a `KerasTensor`; None if open."""
+        """The input as a `KerasTensor`; None if its sizes are open."""
         return self._inputs_spec if sizes_known(self._inputs_spec) else None
 
     def call(self, inputs, training=None, *, labels=None):
         if training:
-            # Only learned weights are trained: no gradient for the members.
+            # Only the learned weights are trained, so members need no gradient.
             with no_gradient():
                 logits = ops.stop_gradient(self._predictions(inputs))
         else:
@@ -160,7 +162,7 @@ class Ensemble(keras.Model):
     def _weights_for(self, logits, labels):
         if self.weighting == "learned":
             logits = ops.convert_to_tensor(self.member_logits)
-            # Keras' softmax warns where there is one member.
+            # Not Keras' softmax, which warns if there is only one member.
             return ops.exp(logits - ops.logsumexp(logits))
         if self.weighting == "confidence":
             return confidence_weights(logits, labels)
@@ -170,7 +172,7 @@ class Ensemble(keras.Model):
 
     @property
     def trainable_variables(self):
-        # The members keep their flags, and are not trained.
+        # The members are never trained, whatever their flags.
         learned = self.trainable and self.member_logits is not None
         return [self.member_logits] if learned else []
 
@@ -192,7 +194,7 @@ class Ensemble(keras.Model):
         return self.weighting == "confidence"
 
     def fingerprint_bytes(self):
-        """What distinguishes this ensemble from others of the same members."""
+        """Settings that distinguish ensembles of the same members, as bytes."""
         weights = self.weighting
         weights = weights if isinstance(weights, str) else list(weights)
         parts = [self.average, weights, self.temperature, self.num_classes]

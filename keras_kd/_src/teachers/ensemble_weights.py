@@ -1,4 +1,4 @@
-"""How an ensemble weighs its members, for a sample or for all."""
+"""The weights of an ensemble's members, for one sample or for all."""
 
 import math
 
@@ -9,8 +9,8 @@ from keras_kd._src.losses.distillation_loss import in_full_precision
 from keras_kd._src.losses.true_class import true_class
 from keras_kd._src.teachers.member import TINY
 
-# The cross-entropy of a member that does not know the true class is infinite:
-# all such members are given the same number, so that they share alike.
+# The cross-entropy of a member that does not know the true class is infinite.
+# All such members get the same number instead, and so the same weight.
 _LARGEST = 1e6
 NAMED = ("learned", "confidence", "entropy")
 
@@ -18,13 +18,14 @@ NAMED = ("learned", "confidence", "entropy")
 def mean_of_probabilities(logits, weights, temperature=1.0):
     """Logits whose softmax is the weighted mean of the members' softmax.
 
-    How an `Ensemble` averages; for teachers that you average yourself.
+    An `Ensemble` averages in this way; use it for teachers that you average
+    yourself.
 
         result = T * log(sum_k weight_k softmax(logits_k / T))
 
     Args:
         logits: shape `(batch, members, classes)`.
-        weights: of sum 1, shape `(members,)` or `(batch, members)`.
+        weights: weights with sum 1, shape `(members,)` or `(batch, members)`.
         temperature: T, positive.
 
     Returns:
@@ -46,8 +47,8 @@ def mean_of_probabilities(logits, weights, temperature=1.0):
 def confidence_weights(logits, labels):
     """Confidence-aware weights (CA-MKD): members that are right count more.
 
-    Where members are good at different samples, their mean is held back by
-    those that are wrong; the labels show which.
+    For members that are good at different samples: the wrong ones would spoil
+    the mean, and the labels show which these are.
 
         cross_entropy_k = -log(softmax(logits_k)[label])
         weight_k = (1 - softmax(cross_entropy)_k) / (members - 1)
@@ -84,13 +85,13 @@ def confidence_weights(logits, labels):
 
 
 def entropy_weights(logits):
-    """Entropy weights: members that are sure count more, without labels.
+    """Entropy weights: confident members count more, without labels.
 
         entropy_k = -sum_c p_k(c) log p_k(c),  p_k = softmax(logits_k)
         weight_k = (1 - softmax(entropy)_k) / (members - 1)
 
-    The form of `confidence_weights`, with the entropy for the cross-entropy:
-    right only as far as the members are sure where they are right.
+    This is `confidence_weights` with the entropy in place of the cross-entropy.
+    It helps only if the members are more confident where they are right.
 
     Args:
         logits: shape `(batch, members, classes)`.
@@ -133,15 +134,15 @@ def checked_weights(weights, members):
     if not fine or sum(numbers) == 0:
         raise ValueError(
             "Argument `weights` must be None, one of "
-            f"{', '.join(map(repr, NAMED))}, or a list of one number a member, "
-            "none negative, not all zero. Received: "
+            f"{', '.join(map(repr, NAMED))}, or a list of one number per "
+            "member, none negative, not all zero. Received: "
             f"weights={weights!r} for {members} members."
         )
     return [number / sum(numbers) for number in numbers]
 
 
 def check_known(table, average, weighting):
-    """Raises a `ValueError` if members lack classes that they must have."""
+    """Raises a `ValueError` if too few members know a class."""
     fixed = not isinstance(weighting, str)
     counts = np.array(weighting) > 0 if fixed else np.ones(len(table), bool)
     known = table >= 0
@@ -157,6 +158,6 @@ def check_known(table, average, weighting):
         raise ValueError(
             "Logits can be averaged only where all members know all classes. "
             "Received: average='logits', and members with the classes "
-            f"{[np.flatnonzero(row).tolist()[:9] for row in known]}. Take "
+            f"{[np.flatnonzero(row).tolist()[:9] for row in known]}. Use "
             "average='probabilities'."
         )

@@ -1,4 +1,4 @@
-"""What teachers of other libraries have in common."""
+"""ForeignTeacher: the base class of teachers from other libraries."""
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ class ForeignTeacher(Teacher):
 
     Args:
         name: the name in errors.
-        preprocess: from the batch's inputs to the model's, or None.
+        preprocess: function from the batch's inputs to the model's, or None.
         version: text that identifies `preprocess`, or None.
     """
 
@@ -34,24 +34,24 @@ class ForeignTeacher(Teacher):
         )
 
     def prepared(self, inputs):
-        """The model's inputs, of a batch's."""
+        """The model's inputs, from those of a batch."""
         return inputs if self.preprocess is None else self.preprocess(inputs)
 
     def feature_specs(self, taps, inputs):
         return keras.tree.map_structure(any_batch, self.try_out(inputs, taps))
 
     def try_out(self, inputs, taps):
-        """The features of one sample of ones: what the shapes are found by."""
+        """The features of one sample of ones, to find their shapes."""
         given = [x for x in keras.tree.flatten(inputs) if x is not None]
         sizes = [each.shape[1:] for each in given]
         if any(None in each for each in sizes):
             raise ValueError(
-                f"The teacher {self.name!r} needs its inputs' shapes, to find "
-                f"those of its outputs. Received: inputs of shapes {sizes}, of "
-                "which one is open. Give the student a `keras.Input` of that "
-                "size."
+                f"The teacher {self.name!r} needs the shapes of its inputs, to "
+                f"find those of its outputs. Received: inputs of shapes "
+                f"{sizes}, with an open size. Give the student a `keras.Input` "
+                "of a fixed size."
             )
-        # Ones are tokens, masks that hide nothing, and numbers.
+        # Ones are valid as tokens, as masks (that hide nothing), as numbers.
         ones = keras.tree.map_structure(
             lambda each: (
                 None
@@ -64,6 +64,6 @@ class ForeignTeacher(Teacher):
 
 
 def any_batch(value):
-    """What a tensor or array is, as a `KerasTensor` of any batch size."""
+    """A `KerasTensor` like a tensor or array, of any batch size."""
     dtype = keras.backend.standardize_dtype(value.dtype)
     return keras.KerasTensor((None, *value.shape[1:]), dtype)

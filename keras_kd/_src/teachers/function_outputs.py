@@ -1,4 +1,4 @@
-"""What a `FunctionTeacher`'s function returned, checked and as it is used."""
+"""Checks and converts what the function of a `FunctionTeacher` returns."""
 
 import keras
 import numpy as np
@@ -22,12 +22,12 @@ def logits_of_columns(teacher, outputs, samples):
 
 
 def _checked_columns(teacher, outputs, samples):
-    """The columns as float64; a `ValueError` if they won't do."""
+    """The columns as float64; a `ValueError` if they can't be used."""
     expected = (samples, len(teacher.classes))
     outputs = _numbers(teacher, outputs, expected, "(batch, classes)")
     if not teacher.from_logits:
         sums = outputs.sum(axis=-1)
-        # Half precision rounds each of many classes.
+        # With a tolerance, as half precision rounds each of many classes.
         if outputs.min() < 0.0 or np.abs(sums - 1.0).max() > 0.02:
             _refuse(
                 teacher,
@@ -39,7 +39,7 @@ def _checked_columns(teacher, outputs, samples):
 
 
 def values_of(teacher, outputs, samples, specs):
-    """The arrays of the shapes in `specs`, in its structure."""
+    """Arrays with the shapes and the structure of `specs`."""
     try:
         keras.tree.assert_same_structure(specs, _arrays(outputs, specs))
     except (TypeError, ValueError):
@@ -53,7 +53,7 @@ def values_of(teacher, outputs, samples, specs):
 
 def _arrays(outputs, specs):
     if isinstance(specs, keras.KerasTensor):
-        return np.asarray(outputs)  # Nested lists of numbers are one array.
+        return np.asarray(outputs)  # Nested lists of numbers make one array.
     if isinstance(specs, list) and isinstance(outputs, tuple):
         return list(outputs)
     return outputs
@@ -93,6 +93,6 @@ def _numbers(teacher, outputs, expected, axes):
 def _refuse(teacher, received, expected):
     raise ValueError(
         f"The function {teacher.name_of_function} of the teacher "
-        f"{teacher.name!r} returned what can't be used. Received: "
+        f"{teacher.name!r} returned values that can't be used. Received: "
         f"{received}. Expected: {expected}."
     )

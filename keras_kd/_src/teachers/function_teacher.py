@@ -23,51 +23,52 @@ from keras_kd._src.teachers.structures import specs_of
 class FunctionTeacher(keras.Model):
     """A teacher that is any Python function over NumPy arrays.
 
-    For teachers that are no Keras models: a remote API, a scikit-learn model,
+    For teachers that are not Keras models: a remote API, a scikit-learn model,
     a table of precomputed predictions. (`OnnxModel`, `TorchModule` and
     `JaxFunction` are for models of other libraries.) It works in compiled
-    steps on all backends: the function runs once a step, on the host, and no
+    steps on all backends: the function runs once per step, on the host, and no
     gradient flows through it.
 
     With `num_classes`, the teacher returns logits in the student's numbering
-    of classes:
+    of classes, with p and logits the values that the function returns:
 
-        logits        as they are; a class that the function does not know
-                      has log(floor) + logsumexp(logits)
-        probabilities log(q / sum(q)), q = max(p, floor), and floor for a
-                      class that the function does not know
+        from logits         the logits; for a class that the function does not
+                            know, log(floor) + logsumexp(logits)
+        from probabilities  log(q / sum(q)) with q = max(p, floor); for a class
+                            that the function does not know, q = floor
 
     The floor matters, as forests and nearest neighbors predict exact zeros:
-    at temperature T an excluded class keeps about `floor ** (1 / T)` of the
-    favorite's share. By default all floors together get 1% at most. Lower it
-    for a model whose small probabilities are meant, such as a logistic
-    regression.
+    at temperature T such a class keeps about `floor ** (1 / T)` of the
+    probability of the most likely class. By default all floors together are at
+    most 1%. Lower it for a model whose small probabilities are meaningful, such
+    as a logistic regression.
 
-    With `output_shape`, what the function returns is taken as it is: numbers
-    of a regression, or several outputs, of which transfers name one by a tap
+    With `output_shape`, the values are used as they are: numbers of a
+    regression, or several outputs, of which a transfer names one with a tap
     such as `"[box]"`.
 
-    A function has no weights for a fingerprint. State a `version`, and change
+    A function has no weights for a fingerprint. Give a `version`, and change
     it with the function: a cache of predictions, or the state of a training
-    run, then refuses the changed one. Without it there is a `UserWarning` where
-    a cache is written or a state saved, as any function will pass for this one.
+    run, then raises an error for a changed function. Without a version there
+    is a `UserWarning` when a cache is written or a state is saved, as a changed
+    function could not be noticed.
 
-    The teacher is never saved with a distiller. XLA can't compile the step on
-    TensorFlow. On JAX the function must not compute with JAX itself (that is
-    `JaxFunction`), should return the same for the same samples, and runs once
-    for each device.
+    The teacher is never saved with a distiller. On TensorFlow, XLA can't
+    compile the step. On JAX the function must not compute with JAX itself (use
+    `JaxFunction`), should return the same values for the same samples, and runs
+    once for each device.
 
     Args:
-        function: takes a NumPy array `(batch, *input_shape)`, or a dict or
-            list of them as `input_shape` is one; returns an array of shape
-            `(batch, number of columns)`, finite; with `output_shape`, arrays
-            of these shapes, `(batch,)` counting as `(batch, 1)`.
+        function: takes a NumPy array of shape `(batch, *input_shape)`, or a
+            dict or list of them if `input_shape` is one; returns a finite
+            array of shape `(batch, number of columns)`, or with `output_shape`
+            arrays of these shapes (`(batch,)` is taken as `(batch, 1)`).
         input_shape: shape of a sample, a tuple without the batch; or a dict
-            or list of them. Of a dict with more entries, the function gets
-            these.
-        num_classes: how many classes the student has.
-        output_shape: in place of `num_classes`: the shape of what a sample's
-            output is, a tuple without the batch, or a dict or list of them.
+            or list of them. If the data is a dict with more entries, the
+            function gets only these.
+        num_classes: the student's number of classes.
+        output_shape: in place of `num_classes`: the shape of the output for a
+            sample, a tuple without the batch, or a dict or list of them.
         from_logits: whether the function returns logits; False for
             probabilities.
         classes: the class of each column, in the student's numbering; by
@@ -75,7 +76,7 @@ class FunctionTeacher(keras.Model):
         floor: smallest probability of a class, in (0, 1/num_classes];
             `0.01 / num_classes` by default.
         input_dtype: type of the arrays that the function gets; or a dict or
-            list of types, as `input_shape` is one.
+            list of types if `input_shape` is one.
         version: text that identifies this function, and changes with it, such
             as `"2024-05"` or a model's checksum.
         name: the teacher's name.
@@ -89,9 +90,9 @@ class FunctionTeacher(keras.Model):
         shapes `(batch, *output_shape)`.
 
     Raises:
-        ValueError: an argument can't be used; or, when called, an input is
-            missing, or the function's array has another shape, is not finite,
-            or holds no distributions.
+        ValueError: an argument has the wrong type or value; when called, an
+            input is missing, or the function's array has another shape, is not
+            finite, or is not made of probabilities.
 
     Example:
     >>> import numpy as np
@@ -135,11 +136,11 @@ class FunctionTeacher(keras.Model):
             (num_classes,) if output_shape is None else output_shape,
             name="output_shape",
         )
-        # Out of reach of tracking: the function may be a module itself, and
-        # JAX has no rule for Keras' tracked dicts and lists.
+        # Hidden from Keras' tracking: the function may be a module itself, and
+        # JAX can't handle Keras' tracked dicts and lists.
         self._hidden = lambda: (function, inputs, outputs, input_dtype)
         self.trainable = False
-        # On the other backends a compiled step may leave the graph.
+        # On the other backends a compiled step can call a Python function.
         self.supports_jit = BACKEND != "tensorflow"
         if isinstance(inputs, keras.KerasTensor):
             self.input_spec = keras.layers.InputSpec(shape=inputs.shape)
@@ -160,19 +161,20 @@ class FunctionTeacher(keras.Model):
         Samples are flattened for it, to `(batch, features)`.
 
         Args:
-            classifier: has `predict_proba` and `classes_`.
+            classifier: a fitted classifier, with `predict_proba` and
+                `classes_`.
             input_shape: shape of a sample, a tuple without the batch.
-            classes: as above; `classifier.classes_` by default, which must
+            classes: as above; by default `classifier.classes_`, which must
                 then be integers.
-            num_classes: one more than the largest class by default.
+            num_classes: as above; by default the largest class plus 1.
             kwargs: other arguments of `FunctionTeacher`.
 
         Returns:
             A `FunctionTeacher`.
 
         Raises:
-            ValueError: it gives no probabilities, is not fitted, has several
-                outputs, or its classes are no integers.
+            ValueError: the classifier has no probabilities, is not fitted, has
+                several outputs, or its classes are not integers.
 
         Example:
         >>> import numpy as np
@@ -204,16 +206,16 @@ class FunctionTeacher(keras.Model):
         `keras.losses.MeanSquaredError`, or another loss of numbers.
 
         Args:
-            regressor: has `predict`.
+            regressor: a fitted regressor, with `predict`.
             input_shape: shape of a sample, a tuple without the batch.
-            outputs: how many numbers it predicts for a sample.
+            outputs: the number of values that it predicts for a sample.
             kwargs: other arguments of `FunctionTeacher`.
 
         Returns:
-            A `FunctionTeacher` of outputs `(batch, outputs)`.
+            A `FunctionTeacher` with outputs of shape `(batch, outputs)`.
 
         Raises:
-            ValueError: it is a classifier, or no model that predicts.
+            ValueError: the regressor is a classifier, or has no `predict`.
 
         Example:
         >>> class Mean:
@@ -234,14 +236,14 @@ class FunctionTeacher(keras.Model):
 
     @property
     def name_of_function(self):
-        """How errors name the function."""
+        """The function's name, for errors."""
         return getattr(self.function, "__name__", repr(self.function))
 
     def build(self, input_shape):
         self.built = True
 
     def known_inputs(self):
-        """What it takes, as `KerasTensor`s; None if open."""
+        """Its inputs as `KerasTensor`s; None if sizes are open."""
         inputs = self._hidden()[1]
         return inputs if sizes_known(inputs) else None
 
@@ -275,7 +277,7 @@ class FunctionTeacher(keras.Model):
         return logits_of_columns(self, function(arrays), samples)
 
     def fingerprint_bytes(self):
-        """What identifies this teacher: its settings and version."""
+        """The settings and version that identify this teacher, as bytes."""
         if self.version is None and not self._warned:
             self._warned = True
             warn_of_function(
@@ -308,9 +310,9 @@ class FunctionTeacher(keras.Model):
             raise ValueError(
                 f"The teacher {self.name!r} can't be saved: its function is "
                 f"plain Python. Received: {self.name_of_function}. A "
-                "Distiller saves without its teacher, so it needs not be; give "
-                "a loaded one its teacher by `set_teacher`. To save it alone, "
-                "decorate the function with "
+                "Distiller is saved without its teacher, so this is rarely "
+                "needed; after loading, call `set_teacher`. To save the "
+                "teacher alone, decorate the function with "
                 "`@keras.saving.register_keras_serializable()`."
             )
         function = keras.saving.serialize_keras_object(self.function)
@@ -338,8 +340,8 @@ def warn_of_function(what, example):
     warnings.warn(
         f"{what}, and has no version: a cache of its predictions, or the state "
         "of a training run with it, can't tell it from another function, and "
-        "would be used on with a changed one. State a version, and change it "
-        f"with the function: `{example}`.",
+        "would still be used after the function has changed. Give it a version "
+        f"that you change with the function: `{example}`.",
         UserWarning,
         stacklevel=3,
     )
@@ -358,8 +360,8 @@ def _checked_classes(classes, num_classes):
     different = len(set(numbers)) == len(numbers) > 0
     if not different or not set(numbers) <= set(range(num_classes)):
         raise ValueError(
-            "Argument `classes` must hold different class numbers from 0 to "
-            f"{num_classes - 1}. Received: classes={numbers}."
+            "Argument `classes` must be a list of different class numbers from "
+            f"0 to {num_classes - 1}. Received: classes={numbers}."
         )
     return tuple(int(each) for each in numbers)
 

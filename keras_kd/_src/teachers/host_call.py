@@ -1,4 +1,4 @@
-"""host_call: runs a NumPy function inside of a step, on each backend."""
+"""host_call: runs a NumPy function inside a step, on each backend."""
 
 import keras
 import numpy as np
@@ -7,21 +7,21 @@ from keras_kd._src.backend import BACKEND
 
 
 def host_call(function, inputs, outputs):
-    """What a NumPy function returns, inside of a step, compiled or not.
+    """The result of a NumPy function inside a step, compiled or not.
 
     Args:
-        function: takes one structure of arrays, and returns another.
-        inputs: the structure of tensors that it takes, a row a sample.
-        outputs: what it returns, as a structure of `keras.KerasTensor`s of any
+        function: function from one structure of arrays to another.
+        inputs: its inputs, a structure of tensors with one row per sample.
+        outputs: its outputs, as a structure of `keras.KerasTensor`s of any
             batch size.
     """
-    # The function runs on the host, outside of the graph and of the gradient;
-    # not while Keras only infers shapes. XLA can't compile such a call on
-    # TensorFlow; on JAX the function must not compute with JAX, whose device
-    # waits for it.
+    # The function runs on the host, outside the graph and without a gradient.
+    # It does not run while Keras infers shapes. On TensorFlow, XLA can't
+    # compile such a call. On JAX the function must not compute with JAX, as the
+    # device is waiting for its result.
 
     def run(*arrays):
-        # Copies: the backend's own memory is reused after the call.
+        # Copies, as the backend reuses its memory after the call.
         arrays = [np.array(array) for array in arrays]
         results = function(keras.tree.pack_sequence_as(inputs, arrays))
         return [
@@ -49,7 +49,7 @@ def _on_tensorflow(run, inputs, specs):
 
     types = [tf.as_dtype(spec.dtype) for spec in specs]
     results = tf.numpy_function(run, inputs, types)
-    if not isinstance(results, list):  # One, where it runs eagerly.
+    if not isinstance(results, list):  # A single result in eager mode.
         results = [results]
     for result, spec in zip(results, specs):
         result.set_shape(_shape(inputs, spec))
@@ -76,9 +76,9 @@ def _on_jax(run, inputs, specs):
 
 
 def _buffer_callback(device):
-    # On the CPU, pure_callback copies larger inputs on the very threads that
-    # the step holds: where there is one core, it never comes back. Buffers
-    # need no such copy. Elsewhere they are not the host's.
+    # On the CPU, pure_callback copies larger inputs on the threads that the
+    # step occupies: with one core it never returns. Buffers need no such copy.
+    # On other devices they are not in the host's memory.
     if device != "cpu":
         return None
     try:
@@ -107,7 +107,7 @@ def _on_torch(run, inputs, specs):
         return [torch.from_numpy(each).to(device) for each in results]
 
     if torch.compiler.is_compiling():
-        # It would trace NumPy's functions, too, and fail in others.
+        # The compiler would trace into NumPy, too, and fail in other code.
         run_on = torch.compiler.disable(run_on)
     return run_on(*inputs)
 

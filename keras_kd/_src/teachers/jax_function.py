@@ -1,4 +1,4 @@
-"""JaxFunction: a JAX function with its parameters as the teacher, on JAX."""
+"""JaxFunction: a JAX function and its parameters as the teacher, on JAX."""
 
 import keras
 from keras import ops
@@ -14,20 +14,20 @@ from keras_kd._src.teachers.structures import check_call
 class JaxFunction(ForeignTeacher):
     """A teacher that is a JAX function, compiled into the step, on JAX.
 
-    A model of Flax (`of_nnx` for its NNX modules), Equinox or your own:
+    For a model of Flax (`of_nnx` for its NNX modules), Equinox or your own:
 
         teacher = JaxFunction(linen_model.apply, variables)
         teacher = JaxFunction(lambda x: x @ matrix, version="1")
         teacher = JaxFunction.of_nnx(module)
 
-    There is no call to the host: the function is traced with the step. Its
-    parameters are the step's variables, not constants of it, and stay as they
-    are; they are copied, as a step gives away its buffers. The function must
-    be pure and in inference mode.
+    The function is traced with the step, without a call to the host. Its
+    parameters are variables of the step, not constants, and do not change.
+    They are copied, as JAX reuses the buffers of a step. The function must be
+    pure and in inference mode.
 
-    Its fingerprint is of its parameters, or of the `version` alone if it has
-    none. It is never saved with a distiller. Several outputs are a
-    dict, of which transfers name one by a tap such as `"[hidden]"`.
+    Its fingerprint is computed from its parameters, or from the `version` alone
+    if it has none. It is never saved with a distiller. Several outputs are a
+    dict, of which a transfer names one with a tap such as `"[hidden]"`.
 
     Args:
         function: `function(parameters, inputs)`, or `function(inputs)` without
@@ -59,20 +59,21 @@ class JaxFunction(ForeignTeacher):
         self._pytree = _Parameters(parameters)
         self.variables = self._pytree.variables
         self._has_parameters = parameters is not None
-        # Where it runs outside of a step, it is compiled, too.
+        # So that it is compiled outside a step, too.
         self._function = jax.jit(function)
 
     @classmethod
     def of_nnx(cls, module, output=None, *, version=None, name=None):
         """A Flax NNX module as the teacher, in evaluation mode.
 
-        The module itself is left as it is: what teaches is a copy. A batch
-        that is a dict gives it keyword arguments, a list positional ones.
+        The teacher is a copy of the module, which is not changed. If a batch's
+        inputs are a dict they become keyword arguments, if a list positional
+        ones.
 
         Args:
             module: a `flax.nnx.Module`.
-            output: function from what the module returns to the teacher's
-                output. As it is by default.
+            output: function from the module's result to the teacher's output;
+                by default the result as it is.
             version: as above.
             name: the teacher's name; by default that of the module's class.
 
@@ -80,7 +81,8 @@ class JaxFunction(ForeignTeacher):
             A `JaxFunction`.
 
         Raises:
-            ValueError: the backend is not JAX; or it is no NNX module.
+            ValueError: the backend is not JAX, or `module` is not an NNX
+                module.
         """
         _check_function(module)
         from flax import nnx
@@ -115,7 +117,7 @@ class JaxFunction(ForeignTeacher):
         return self._function(self._pytree.of(values), inputs)
 
     def run(self, arrays, taps):
-        """The predictions for NumPy arrays, as far as their shapes go."""
+        """The shapes of the predictions for NumPy arrays."""
         import jax
 
         values = [each.value for each in self.variables]
@@ -128,7 +130,7 @@ class JaxFunction(ForeignTeacher):
         return digest([repr(self.version).encode()], values)
 
     def warn_of_function(self):
-        """Warns once that a function alone can't be identified."""
+        """Warns once that a function without a version can't be identified."""
         if not self._warned:
             self._warned = True
             warn_of_function(
@@ -138,7 +140,7 @@ class JaxFunction(ForeignTeacher):
 
 
 class _Parameters:
-    """A pytree's numbers as Keras variables; its other leaves as they are."""
+    """A pytree with its arrays as Keras variables, other leaves as they are."""
 
     def __init__(self, tree):
         import jax
@@ -161,7 +163,7 @@ class _Parameters:
 def _is_array(leaf):
     import jax
 
-    # The keys of random generators are arrays of a type of their own.
+    # Not the keys of random generators, which are arrays of a special type.
     numbers = hasattr(leaf, "dtype") and hasattr(leaf, "shape")
     return numbers and not jax.dtypes.issubdtype(
         leaf.dtype, jax.dtypes.prng_key
@@ -179,10 +181,10 @@ def _variable(leaf):
 def _check_function(function):
     if BACKEND != "jax":
         raise ValueError(
-            "A JaxFunction is compiled into the training step of the JAX "
-            f"backend. Received: the backend {BACKEND!r}. Set "
-            "KERAS_BACKEND=jax, or write its predictions to a cache there "
-            "(`keras_kd.cache.write`), which is read on any backend."
+            "A JaxFunction needs the JAX backend, as it is compiled into the "
+            f"training step. Received: the backend {BACKEND!r}. Set "
+            "KERAS_BACKEND=jax, or write its predictions to a cache on JAX "
+            "(`keras_kd.cache.write`), which can be read on any backend."
         )
     if not callable(function) or isinstance(function, keras.layers.Layer):
         raise ValueError(

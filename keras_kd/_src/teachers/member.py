@@ -1,4 +1,4 @@
-"""Member: one model of an ensemble, what it takes and what it predicts."""
+"""Member: one model of an ensemble, with its preprocessing and classes."""
 
 import json
 import numbers
@@ -14,12 +14,13 @@ from keras_kd._src.specs import unbuilt_layers
 from keras_kd._src.teachers.function_teacher import checked_version
 from keras_kd._src.teachers.function_teacher import warn_of_function
 
-# The least number of float32 that is not denormal.
+# The smallest float32 that is not denormal.
 TINY = 1.2e-38
 # The logit of a class that a member does not know: its probability is 0.
 UNKNOWN = -1e9
-# What differs between two layers that do the same. Of a Lambda, its function
-# is known by a version, as its code differs from one Python to the next.
+# Entries of a config that don't change what a layer computes. The function of
+# a Lambda is identified by a version, as its code differs between versions of
+# Python.
 _INCIDENTAL = {
     "build_config",
     "compile_config",
@@ -33,10 +34,10 @@ _INCIDENTAL = {
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class Member(keras.layers.Layer):
-    """A model that takes or predicts something else than its ensemble does.
+    """A member of an ensemble, with other inputs or outputs than the ensemble.
 
-    For an `Ensemble` of models that were not trained alike: on other sizes of
-    image or scales of pixel, on other classes, or with a softmax at the end.
+    For an `Ensemble` of models that were trained differently: on other image
+    sizes or pixel ranges, on other classes, or with a softmax at the end.
 
         Member(
             model,
@@ -44,21 +45,21 @@ class Member(keras.layers.Layer):
             classes=[0, 1, 5, None],
         )
 
-    The model runs in inference mode always. Its weights and its `trainable`
-    flags are left as they are. A `preprocess` that is a layer counts in the
-    teacher's fingerprint by its configuration and weights. A function counts
-    by its `version` alone: without one there is a `UserWarning` where a cache
-    is written or a state saved, as any function will pass for this one.
+    The model always runs in inference mode. Its weights and its `trainable`
+    flags are not changed. In the teacher's fingerprint, a `preprocess` that is
+    a layer counts with its configuration and weights. A function counts only
+    with its `version`: without one there is a `UserWarning` when a cache is
+    written or a state is saved, as a changed function could not be noticed.
 
     Args:
         model: a built Keras model, from one input to one output of shape
             `(batch, outputs)`.
-        preprocess: from the ensemble's input to the model's: a Keras layer,
-            or a function of `keras.ops`. Only layers and registered functions
-            can be saved. None for the input as it is.
-        classes: what each of the model's outputs stands for: a class number
-            of the ensemble, or None (or -1) for an output that is left out
-            of the softmax. None if the outputs are the ensemble's classes.
+        preprocess: a Keras layer, or a function of `keras.ops`, from the
+            ensemble's input to the model's. Only layers and registered
+            functions can be saved. None for the input as it is.
+        classes: list with an entry for each of the model's outputs: a class
+            number of the ensemble, or None (or -1) for an output that is left
+            out of the softmax. None if the outputs are the ensemble's classes.
         from_logits: whether the model predicts logits; False for
             probabilities.
         version: text that identifies the function `preprocess`, and changes
@@ -66,15 +67,15 @@ class Member(keras.layers.Layer):
         name: the layer's name.
 
     Call arguments:
-        inputs: what the ensemble takes.
+        inputs: the ensemble's inputs.
 
     Returns:
         Logits in float32, shape `(batch, outputs that are not left out)`.
 
     Raises:
-        ValueError: the model is no built Keras model; `preprocess` can't be
-            called; `classes` are no class numbers, or one is there twice;
-            `version` is no text.
+        ValueError: the model is not a built Keras model; `preprocess` can't be
+            called; `classes` are not class numbers, or one occurs twice;
+            `version` is not a text.
 
     Example:
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
@@ -112,7 +113,7 @@ class Member(keras.layers.Layer):
 
     @property
     def class_numbers(self):
-        """The classes of the logits that it returns; None: as they come."""
+        """The class of each logit that it returns; None if 0, 1, 2, ...."""
         if self.classes is None:
             return None
         return [number for number in self.classes if number is not None]
@@ -147,24 +148,24 @@ class Member(keras.layers.Layer):
             return outputs
         if len(self.classes) != outputs.shape[-1]:
             raise ValueError(
-                "Argument `classes` must have one entry an output. Received: "
+                "Argument `classes` must have one entry per output. Received: "
                 f"{len(self.classes)} classes for member {self.model.name!r}, "
                 f"which has {outputs.shape[-1]} outputs. Write None for an "
-                "output that is to be left out."
+                "output that should be left out."
             )
         kept = [i for i, c in enumerate(self.classes) if c is not None]
         return ops.take(outputs, kept, axis=-1)
 
     def fingerprint_bytes(self):
-        """What distinguishes this member from others of the same model."""
+        """Settings that distinguish members of the same model, as bytes."""
         parts = [self.classes and list(self.classes), self.from_logits]
         if self.preprocess is not None:
             description = _description(self.preprocess)
             parts += [description, self.version]
-            self._warn_unless_told_apart(description)
+            self._warn_unless_identified(description)
         return repr(parts).encode()
 
-    def _warn_unless_told_apart(self, description):
+    def _warn_unless_identified(self, description):
         has_lambda = description and '"Lambda"' in description
         if self.version is None and (not description or has_lambda):
             if not self._warned:
@@ -195,7 +196,7 @@ class Member(keras.layers.Layer):
 
 
 def _description(preprocess):
-    """A layer's configuration as text, without names; None of a function."""
+    """A layer's configuration as text, without names; None for a function."""
     if not isinstance(preprocess, keras.layers.Layer):
         return None
     try:
@@ -209,7 +210,7 @@ def _description(preprocess):
 
 
 def _essential(config, places):
-    """A configuration without what is incidental, its names as places."""
+    """A configuration without incidental entries, names replaced by places."""
     if isinstance(config, dict):
         kept = {
             key: _essential(value, places)
@@ -240,7 +241,7 @@ def _check_model(model):
     if unbuilt:
         raise ValueError(
             f"The member {model.name!r} is not built, so it can't have been "
-            f"trained. Received a model whose layers {unbuilt[:5]} have no "
+            f"trained. Received: a model whose layers {unbuilt[:5]} have no "
             "weights yet. Train it, load its weights, or call it on a batch "
             "first."
         )
@@ -257,8 +258,8 @@ def _checked_classes(classes, model):
     known = [int(number) for number in given if number != -1]
     if not fine or not known or min(known) < 0 or len(set(known)) < len(known):
         raise ValueError(
-            "Argument `classes` must be a list of class numbers, 0 or more, "
-            "none twice, with None for outputs that are left out. Received: "
+            "Argument `classes` must be a list of different class numbers, 0 "
+            "or larger, with None for outputs that are left out. Received: "
             f"classes={classes!r} for member {model.name!r}."
         )
     return [None if number == -1 else int(number) for number in given]
@@ -278,15 +279,15 @@ def checked_members(members):
     for place, model in enumerate(models):
         if any(model is other for other in models[:place]):
             raise ValueError(
-                "Each member of an ensemble must be a model of its own. "
-                f"Received: {model.name!r} twice. Make it count more with "
+                "The members of an ensemble must be different models. "
+                f"Received: {model.name!r} twice. To give it more weight, use "
                 "`weights`."
             )
     return parts
 
 
 def inputs_of(parts, input_shape):
-    """What an ensemble of these `Member`s takes, as a `KerasTensor`."""
+    """The input of an ensemble of these `Member`s, as a `KerasTensor`."""
     for part in parts:
         spec = input_spec(part.model) if part.preprocess is None else None
         if isinstance(spec, keras.KerasTensor) and (
@@ -296,15 +297,18 @@ def inputs_of(parts, input_shape):
     if input_shape is not None:
         return keras.KerasTensor((None, *input_shape))
     raise ValueError(
-        "The shape of the ensemble's inputs is not known. Received members "
-        f"{[part.model.name for part in parts]} of which none shows the shape "
-        "of one input, or takes it without `preprocess`. Give the shape of a "
-        "sample, such as `input_shape=(32, 32, 3)`."
+        "The shape of the ensemble's inputs is not known. Received: members "
+        f"{[part.model.name for part in parts]}, none of which has one input "
+        "of known shape and no `preprocess`. Give the shape of a sample, such "
+        "as `input_shape=(32, 32, 3)`."
     )
 
 
 def class_table(parts, inputs, num_classes):
-    """Which of each `Member`'s logits is each class, or -1; builds them."""
+    """Table of the logit of each `Member` for each class, or -1; builds them.
+
+    The shape is `(members, classes)`.
+    """
     classes = [_classes_of(part, inputs) for part in parts]
     found = 1 + max(max(each) for each in classes)
     num_classes = found if num_classes is None else num_classes
@@ -318,7 +322,7 @@ def class_table(parts, inputs, num_classes):
 
 def _classes_of(part, inputs):
     part.build(inputs.shape)
-    # Also where its classes are known: this checks what it returns.
+    # Also if its classes are known, as this checks its output.
     logits = output_spec(lambda x: part(x, training=False), inputs)
     known = part.class_numbers
     return list(range(logits.shape[-1])) if known is None else known
@@ -331,8 +335,8 @@ def _check_classes(part, own, num_classes):
         raise ValueError(
             "The members' classes must agree. Received: member "
             f"{part.model.name!r} with {len(own)} classes, up to number "
-            f"{max(own)}, in an ensemble of {num_classes!r} classes. Say "
-            "which classes its outputs are: `Member(model, classes=[...])`"
+            f"{max(own)}, in an ensemble of {num_classes!r} classes. Give the "
+            "classes of its outputs: `Member(model, classes=[...])`"
             ", with one class number or None for each output."
         )
 

@@ -1,4 +1,4 @@
-"""MovingAverage: the average of a student's past weights, as its teacher."""
+"""MovingAverage: the moving average of a student's weights as its teacher."""
 
 import keras
 from keras import ops
@@ -19,12 +19,12 @@ HALF = {"float16", "bfloat16"}
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class MovingAverage(keras.Model):
-    """The average of a student's weights (EMA) as its teacher: Mean Teacher.
+    """The moving average (EMA) of a student's weights as teacher: Mean Teacher.
 
-    The averaged weights predict better, and change less, than the student of
-    any one step; where only few samples have labels, agreeing with the average
-    is all that the others are good for. The `Distiller` updates it at the end
-    of each training step, inside the compiled step:
+    The averaged weights predict better, and change less, than the student's at
+    any one step. Use it if only few samples have labels: the student is trained
+    to agree with the average on all others. The `Distiller` updates the average
+    at the end of each training step, inside the compiled step:
 
         teacher = MovingAverage(student, decay=0.999)
         distiller = Distiller(teacher, student, [...])
@@ -34,35 +34,36 @@ class MovingAverage(keras.Model):
         decay_t = min(decay, 1 - 1 / (t + 1)) with `warm_up`, else decay
         average = decay_t * average + (1 - decay_t) * student, after step t
 
-    t counts from 1. Averaged are all weights of floating type, the statistics
-    of normalization layers with the others; the rest is copied. As it moves,
-    its weights are saved and resumed with the distiller's state, where other
-    teachers leave a fingerprint: a loaded distiller is given
-    `MovingAverage(distiller.student, decay=0.999)`, with the same arguments as
-    before, and goes on. `EarlyStopping(restore_best_weights=True)` puts the
-    student back and not the average; `ModelCheckpoint(save_weights_only=True)`
-    keeps both. Its layers are tapped below "model": "model/stage3".
+    t counts from 1. All weights of floating type are averaged, including the
+    statistics of normalization layers; the others are copied. As the average
+    changes, its weights are saved and restored with the distiller's state (of
+    other teachers only a fingerprint is saved): set the teacher of a loaded
+    distiller to `MovingAverage(distiller.student, decay=0.999)`, with the same
+    arguments as before, to continue. `EarlyStopping(restore_best_weights=True)`
+    restores the student but not the average;
+    `ModelCheckpoint(save_weights_only=True)` saves both. Taps of its layers
+    begin with "model": "model/stage3".
 
     Args:
         student: a built Keras model, which is copied. Its weights must not be
             in half precision (mixed precision is fine).
-        decay: the share of the average that stays in a step, in [0, 1], or a
+        decay: the share of the average that is kept in a step, in [0, 1], or a
             `LearningRateSchedule` over training steps (BYOL's rises from 0.996
             to 1: `schedules.Annealing(0.996, 1.0, steps=..., curve="cosine")`).
             The usual values are 0.99 (short runs) to 0.9999.
-        warm_up: whether the first steps count as much as the last ones, and
-            not the weights that the student began with; as in Mean Teacher.
+        warm_up: whether the first steps are averaged equally, so that the
+            student's initial weights soon stop counting; as in Mean Teacher.
         name: the model's name.
 
     Call arguments:
-        inputs: what the student takes.
+        inputs: the student's inputs.
 
     Returns:
-        What the student predicts with its averaged weights, in inference mode.
+        The student's predictions with averaged weights, in inference mode.
 
     Raises:
-        ValueError: the student is no built Keras model, or can't be copied;
-            `decay` is not in its range.
+        ValueError: the student is not a built Keras model, or can't be copied;
+            `decay` is out of range.
 
     Example:
     >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
@@ -99,7 +100,7 @@ class MovingAverage(keras.Model):
         self.built = True
 
     def known_inputs(self):
-        """What its model takes; None if that is known from data only."""
+        """Its model's inputs; None if only data can show them."""
         return known_inputs(self.model)
 
     def call(self, inputs, training=None):
@@ -107,15 +108,15 @@ class MovingAverage(keras.Model):
         return self.model(inputs, training=False)
 
     def as_teacher(self):
-        """Itself as a `Teacher`, which a `Distiller` moves in each step."""
+        """Itself as a `Teacher`, which a `Distiller` updates in each step."""
         return _MovingTeacher(self)
 
     def follow(self, student, step):
-        """Moves the average; the `Distiller` does it at the end of a step.
+        """Updates the average; the `Distiller` does it at the end of a step.
 
         Args:
             student: the model that is averaged.
-            step: how many training steps were made, this one with them.
+            step: the number of training steps so far, including this one.
         """
         step = ops.cast(step, "float32")
         self._decay.advance(step)
@@ -147,16 +148,16 @@ class MovingAverage(keras.Model):
 
 
 class _MovingTeacher(LiveTeacher):
-    """A live teacher that is moved in each step, and saved as it is."""
+    """A live teacher that is updated in each step, and saved with weights."""
 
     def check_student(self, student):
         found, expected = _shapes(student), _shapes(self.model.model)
         if found != expected:
             raise ValueError(
-                f"The teacher {self.name!r} follows another student. Received: "
-                f"a student {student.name!r} with {len(found)} weights, and "
-                f"the average of a model with {len(expected)}, or of other "
-                "shapes. Make it of the student: "
+                f"The teacher {self.name!r} is the average of another student. "
+                f"Received: a student {student.name!r} with {len(found)} "
+                f"weights, and the average of a model with {len(expected)}, or "
+                "with other shapes. Make the teacher from the student: "
                 "`keras_kd.teachers.MovingAverage(student)`."
             )
 
@@ -182,9 +183,9 @@ class _MovingTeacher(LiveTeacher):
         expected = _shapes(self.model.model)
         if found != expected:
             raise ValueError(
-                f"The teacher {self.name!r} follows another student than the "
-                "one of this training state. Received: a teacher with weights "
-                f"of the shapes {expected}, expected {found}. Make it of the "
+                f"The teacher {self.name!r} is the average of another student "
+                "than this training state's. Received: a teacher with weights "
+                f"of the shapes {expected}, expected {found}. Make it from the "
                 "student: `keras_kd.teachers.MovingAverage(distiller.student)`."
             )
 
@@ -193,7 +194,7 @@ class _MovingTeacher(LiveTeacher):
             for number, weight in enumerate(self.model.model.weights):
                 weight.assign(state[f"{WEIGHT}{number}"])
             finalize(self.model)
-        return {}  # It is soon no more what was saved.
+        return {}  # Nothing to check later, as the weights change.
 
 
 def _shapes(model):
@@ -215,9 +216,9 @@ def _copy_of(student):
     if half:
         raise ValueError(
             f"The student {student.name!r} has weights of type {half[0]}, in "
-            "which an average stands still: what moves it is too small to be "
-            "added. Received: a student in half precision. Make it with the "
-            'policy "mixed_bfloat16" or "mixed_float16": its weights are then '
+            "which an average never changes, as rounding removes its small "
+            "updates. Received: a student in half precision. Make it with the "
+            'policy "mixed_bfloat16" or "mixed_float16", which keep weights in '
             "float32."
         )
     return copy
@@ -228,7 +229,8 @@ def _checked_decay(decay):
     start = float(checked.schedule(0) if checked.schedule else decay)
     if start > 1.0:
         raise ValueError(
-            "Argument `decay` must be at most 1, where nothing moves. "
-            f"Received: decay={start:g}. The usual values are 0.99 to 0.9999."
+            "Argument `decay` must be at most 1, which keeps the average "
+            f"constant. Received: decay={start:g}. The usual values are 0.99 "
+            "to 0.9999."
         )
     return checked

@@ -21,41 +21,41 @@ TYPES = {"float": "float32", "double": "float64"}
 class OnnxModel(ForeignTeacher):
     """A teacher that is a model in an ONNX file, run by onnxruntime.
 
-    For models of any library that exports to ONNX, on any backend: the file
-    is all that is needed of them. It runs once a step, on the host, and no
-    gradient flows through it; or once a sample, as the source of a cache
-    (`keras_kd.cache.write`), which is faster where the data stays the same.
+    For models of any library that exports to ONNX, on any backend: only the
+    file is needed. The model runs on the host, once per step, and no gradient
+    flows through it. If the data is the same in each epoch, it is faster to
+    write its predictions to a cache once (`keras_kd.cache.write`).
 
-    A graph with one input takes the batch's tensor; one with several a dict
-    by their names (a batch may have more entries), or a list in their order.
-    Integers are cast to the graph's types, and numbers to its precision. A
-    graph that was exported for a fixed size of batch is run as often as that
-    takes, the last time with copies of the last sample.
+    A graph with one input takes the batch's tensor. A graph with several takes
+    a dict by their names (a batch may have more entries), or a list in their
+    order. Integers are cast to the graph's types, and floats to its precision.
+    A graph with a fixed batch size runs several times for a larger batch; the
+    last part is filled up with copies of the last sample.
 
-    What the graph ends in is taken as it is: give a loss of logits
-    `teacher_from_logits=False` where that is a softmax.
+    The graph's outputs are used as they are: if they come from a softmax, give
+    a loss of logits `teacher_from_logits=False`.
 
-    Its fingerprint is of the bytes of the file (not of weights that it keeps
-    in others: state a `version`), and it is never saved with a distiller.
-    XLA can't compile the step on TensorFlow.
+    Its fingerprint is computed from the bytes of the file. (If weights are in
+    other files, give a `version`.) It is never saved with a distiller. On
+    TensorFlow, XLA can't compile the step.
 
     Args:
-        path: the file.
-        outputs: which of the graph's outputs are used: a name for one tensor,
-            or a list for a dict of them, of which transfers name one by a tap
-            such as `"[logits]"`. By default the only one, or a dict of all.
+        path: path of the file.
+        outputs: the graph's outputs to use: a name for one tensor, or a list of
+            names for a dict of them, of which a transfer names one with a tap
+            such as `"[logits]"`. By default the only output, or a dict of all.
         preprocess: function of NumPy arrays, from the batch's inputs to the
             graph's, such as `lambda x: np.moveaxis(x, -1, 1)` for images, or
             `lambda x: {"input_ids": x["token_ids"]}`.
         version: text that identifies `preprocess`, and changes with it, such
             as `"2024-05"`.
-        providers: where onnxruntime runs it, in order of preference.
+        providers: onnxruntime's execution providers, in order of preference.
         name: the teacher's name; by default the file's.
 
     Raises:
         ValueError: onnxruntime is not installed; there is no such file; an
-            output is not there, or is no tensor; the inputs have other names,
-            types or shapes than the graph's.
+            output does not exist, or is not a tensor; the inputs have other
+            names, types or shapes than the graph's.
 
     Example:
     >>> import pathlib, tempfile
@@ -73,7 +73,7 @@ class OnnxModel(ForeignTeacher):
     'identity'
     """
 
-    # XLA can't compile a call to the host there.
+    # XLA can't compile a call to the host on TensorFlow.
     supports_jit = BACKEND != "tensorflow"
 
     def __init__(
@@ -96,16 +96,16 @@ class OnnxModel(ForeignTeacher):
         self._digest = digest([self.path.read_bytes(), settings], [])
         sizes = {spec.shape[0] for spec in self._taken.values()}
         self.batch_size = next((size for size in sizes if size), None)
-        self._shapes = {}  # Of the outputs, where the inputs' decide.
+        self._shapes = {}  # Output specs by the inputs' specs, as found.
 
     def _check_inputs(self):
         others = [name for name, spec in self._taken.items() if spec is None]
         if others:
             raise ValueError(
-                "An OnnxModel takes tensors of numbers. Received: "
-                f"{self.path.name!r}, whose inputs {others} are none. Export "
-                "the model without what comes before its numbers, such as a "
-                "tokenizer."
+                "The inputs of an OnnxModel must be tensors of numbers. "
+                f"Received: {self.path.name!r}, whose inputs {others} are not. "
+                "Export the model without the steps before these tensors, such "
+                "as a tokenizer."
             )
 
     def _chosen(self, outputs):
@@ -120,9 +120,9 @@ class OnnxModel(ForeignTeacher):
             raise ValueError(
                 f"Argument `outputs` must name outputs of {self.path.name!r} "
                 f"that are tensors: {tensors}. Received: outputs={outputs!r}, "
-                f"of which {unknown} are none."
+                f"of which {unknown} are not."
             )
-        # Keras' own types: what a step computes with.
+        # In Keras' own types, with which a step computes.
         specs = {name: _for_keras(known[name]) for name in names}
         return specs[names[0]] if single or len(known) == 1 else specs
 
@@ -163,7 +163,7 @@ class OnnxModel(ForeignTeacher):
             inputs = entries_for(names, inputs, who)
             return dict(zip(names, inputs))
         if len(names) > 1:
-            return entries_for(self._taken, inputs, who)  # Refuses it.
+            return entries_for(self._taken, inputs, who)  # Raises an error.
         return {names[0]: inputs}
 
     def _checked(self, name, array):
@@ -174,13 +174,13 @@ class OnnxModel(ForeignTeacher):
             raise ValueError(
                 f"The ONNX model {self.name!r} takes {spec.dtype} of shape "
                 f"{shape} as {name!r}. Received: {array.dtype} of shape "
-                f"{array.shape}. Give the data that type and shape, or bring "
-                "them about by `OnnxModel(..., preprocess=function)`."
+                f"{array.shape}. Give data of that type and shape, or convert "
+                "it with `OnnxModel(..., preprocess=function)`."
             )
         return array.astype(spec.dtype)
 
     def _parts(self, feed):
-        """The feed in batches of the size that the graph takes."""
+        """The feed, split into batches of the graph's batch size."""
         size, count = self.batch_size, len(next(iter(feed.values())))
         if size is None:
             yield feed
@@ -200,7 +200,7 @@ class OnnxModel(ForeignTeacher):
         return specs if len(specs) > 1 else next(iter(specs.values()))
 
     def _output_specs(self, inputs):
-        """What it returns for such inputs; JAX needs it beforehand."""
+        """The specs of its outputs for such inputs, which JAX needs first."""
         outputs = keras.tree.flatten(self._returned)
         if BACKEND != "jax" or all(None not in o.shape[1:] for o in outputs):
             return self._returned
@@ -224,7 +224,7 @@ def _session(path, providers):
         import onnxruntime
     except ImportError as error:
         raise ValueError(
-            "An OnnxModel is run by onnxruntime. Received: an environment "
+            "An OnnxModel needs onnxruntime. Received: an environment "
             f"without it ({error}). Install it: `pip install keras-kd[onnx]`."
         ) from error
     if not path.is_file():
@@ -235,7 +235,7 @@ def _session(path, providers):
 
 
 def _specs(arguments):
-    """The specs of a session's inputs or outputs; None for no tensors."""
+    """The specs of a session's inputs or outputs; None for other values."""
     return {each.name: _spec(each) for each in arguments}
 
 
@@ -250,7 +250,7 @@ def _spec(argument):
 
 
 def _for_keras(spec):
-    """The type in a step: that of Keras' own floats and integers."""
+    """The spec with the type in a step: int32, float32 or bool."""
     dtype = "int32" if "int" in spec.dtype else "float32"
     dtype = "bool" if spec.dtype == "bool" else dtype
     return keras.KerasTensor((None, *spec.shape[1:]), dtype, name=spec.name)

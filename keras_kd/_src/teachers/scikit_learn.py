@@ -4,7 +4,7 @@ import numpy as np
 
 
 class Probabilities:
-    """A classifier's probabilities, of samples of any shape."""
+    """A classifier's probabilities, for samples of any shape."""
 
     def __init__(self, classifier):
         self.classifier = classifier
@@ -15,15 +15,15 @@ class Probabilities:
 
 
 class Targets:
-    """A regressor's predictions, of samples of any shape."""
+    """A regressor's predictions, for samples of any shape."""
 
     def __init__(self, regressor):
         classes = getattr(regressor, "classes_", None)
         if classes is not None or not hasattr(regressor, "predict"):
             raise ValueError(
                 "Argument `regressor` must be a fitted scikit-learn regressor, "
-                f"whose `predict` gives numbers. Received: {regressor!r}. A "
-                "classifier is a teacher by `FunctionTeacher.of_classifier`."
+                f"whose `predict` gives numbers. Received: {regressor!r}. For "
+                "a classifier use `FunctionTeacher.of_classifier`."
             )
         self.regressor = regressor
         self.__name__ = f"{type(regressor).__name__}.predict"
@@ -36,13 +36,13 @@ def classes_of(classifier, numbers):
     """The class number of each column: `numbers`, or the classifier's own."""
     known = getattr(classifier, "classes_", None)
     kind = type(classifier).__name__
-    # scikit-learn hides predict_proba where the settings exclude it.
+    # scikit-learn hides predict_proba if the settings exclude it.
     if not hasattr(classifier, "predict_proba") or known is None:
         raise ValueError(
             "Argument `classifier` must be a fitted scikit-learn classifier "
             f"that gives probabilities. Received: {classifier!r}, without "
-            "`predict_proba` or `classes_`. Fit it, or calibrate it; a "
-            "regressor is a teacher by `FunctionTeacher.of_regressor`."
+            "`predict_proba` or `classes_`. Fit it, or calibrate it; for a "
+            "regressor use `FunctionTeacher.of_regressor`."
         )
     if isinstance(known, list):
         raise ValueError(
@@ -51,8 +51,8 @@ def classes_of(classifier, numbers):
         )
     if numbers is None and np.asarray(known).dtype.kind not in "iu":
         raise ValueError(
-            f"The classes of {kind} are no integers, so the student's "
+            f"The classes of {kind} are not integers, so the student's "
             f"numbering is not known. Received: {list(known[:5])}. Give "
-            "`classes=`, the student's number of each, in this order."
+            "`classes`, the student's number of each class, in this order."
         )
     return known if numbers is None else numbers

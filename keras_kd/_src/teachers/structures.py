@@ -1,4 +1,4 @@
-"""Structures: what a foreign model takes and gives, one tensor or several."""
+"""Inputs and outputs of models of other libraries: one tensor or several."""
 
 import inspect
 import numbers
@@ -9,7 +9,7 @@ from keras_kd._src.arguments import received
 
 
 def specs_of(shape, dtype="float32", name="shape"):
-    """Shapes of a sample, or a dict or list of them, as `KerasTensor`s."""
+    """A sample's shape, or a dict or list of them, as `KerasTensor`s."""
     if isinstance(shape, dict):
         return {
             key: specs_of(each, _entry(dtype, key), name)
@@ -38,15 +38,15 @@ def _entry(dtype, key):
 
 
 def entries_for(expected, inputs, who):
-    """The inputs in the structure of `expected`; of a dict its keys only."""
+    """The inputs in the structure of `expected`; of a dict only its keys."""
     if isinstance(expected, dict):
         given = sorted(inputs) if isinstance(inputs, dict) else None
         missing = [key for key in expected if given is None or key not in given]
         if missing:
             raise ValueError(
                 f"The {who} takes a dict of inputs with the entries "
-                f"{list(expected)}. Received: {_text(inputs)}. Give the data "
-                "these names."
+                f"{list(expected)}. Received: {_text(inputs)}. Name the "
+                "entries of the data in this way."
             )
         return {key: inputs[key] for key in expected}
     if isinstance(expected, list):
@@ -54,13 +54,13 @@ def entries_for(expected, inputs, who):
         if not several or len(inputs) != len(expected):
             raise ValueError(
                 f"The {who} takes a list of {len(expected)} inputs. Received: "
-                f"{_text(inputs)}. Give as many, in its order."
+                f"{_text(inputs)}. Give the same number, in its order."
             )
         return list(inputs)
     if keras.tree.is_nested(inputs):
         raise ValueError(
-            f"The {who} takes one input. Received: {_text(inputs)}. Say which "
-            "it takes, as a dict or list."
+            f"The {who} takes one input. Received: {_text(inputs)}. Give one "
+            "tensor, or make `input_shape` a dict or list."
         )
     return inputs
 
@@ -74,7 +74,7 @@ def _text(inputs):
 
 
 def call_with(function, inputs):
-    """Calls a function: a dict by its names, a list by position."""
+    """Calls a function: a dict gives keyword arguments, a list positional."""
     if isinstance(inputs, dict):
         return function(**inputs)
     if isinstance(inputs, (list, tuple)):
@@ -90,6 +90,6 @@ def check_call(function, inputs, who):
     except TypeError as error:
         raise ValueError(
             f"The {who} takes {list(signature.parameters)}. Received: "
-            f"{_text(inputs)}: {error}. Give the data these names, or have "
-            "them given by a function."
+            f"{_text(inputs)}: {error}. Name the entries of the data in this "
+            "way, or wrap the model in a function that renames them."
         ) from error

@@ -1,4 +1,4 @@
-"""TeacherBySample: several teachers, of which each sample has its own."""
+"""TeacherBySample: several teachers, one of which is used for each sample."""
 
 import keras
 import numpy as np
@@ -14,11 +14,11 @@ from keras_kd._src.specs import same_shape
 
 
 class TeacherBySample(Teacher):
-    """Several teachers, of which each sample is taught by one (multi-teacher).
+    """Several teachers, one of which is used for each sample (multi-teacher).
 
-    For teachers that each know a part of the task, such as languages or
-    subjects: each sample goes to the one that knows it, and one student learns
-    it all. The data says which, by a number in its inputs:
+    For teachers that are each trained on a part of the task, such as a language
+    or a subject: each sample uses the teacher of its part, and one student
+    learns the whole task. A number in the inputs selects the teacher:
 
         teacher = TeacherBySample({"code": first, "prose": second})
         x["teacher"] = teacher.numbers(["code", "prose", "code"])
@@ -26,24 +26,24 @@ class TeacherBySample(Teacher):
 
         features = features of teachers[x["teacher"]]
 
-    In the compiled step every teacher runs on every batch, and what is not
-    wanted is dropped: n teachers take the time of n, and the memory of two of
-    their outputs. A tap names a layer that all teachers have. For the mean of
-    teachers at each sample, see `Ensemble`.
+    In the compiled step every teacher runs on every batch, and the predictions
+    that are not selected are discarded: n teachers take n times the time of
+    one, and memory for two of their outputs. A tap must name a layer that all
+    teachers have. To average the teachers on each sample, see `Ensemble`.
 
     Args:
-        teachers: dict of at least two teachers by name: whatever `Distiller`
-            takes and does not follow the student. All must take the same
-            inputs, and give features of the same shapes.
-        column: key of the inputs, a dict, which holds for each sample the
-            number of its teacher: its place in `teachers`, counted from 0;
-            integers of shape `(batch,)` or `(batch, 1)`. No model is given
-            it, unless it takes an input of that name.
+        teachers: dict of at least two teachers by name, of any kind that a
+            `Distiller` takes, but not one that follows the student. All must
+            take the same inputs, and have features of the same shapes.
+        column: key of the inputs (a dict) with the number of each sample's
+            teacher: its position in `teachers`, counted from 0; integers of
+            shape `(batch,)` or `(batch, 1)`. The models don't get this entry,
+            unless they have an input of that name.
         name: the name in errors.
 
     Raises:
-        ValueError: `teachers` are not of that kind; in training, the column is
-            missing, or holds another number than those of the teachers.
+        ValueError: `teachers` is not such a dict; in training, the column is
+            missing, or has a number that is not a teacher's.
 
     Example:
     >>> import keras_kd as kd
@@ -64,8 +64,8 @@ class TeacherBySample(Teacher):
         several = isinstance(teachers, dict) and len(teachers) > 1
         if not several:
             raise ValueError(
-                "Argument `teachers` must be a dict of two teachers or more, "
-                "by name. A single one is a teacher as it is. "
+                "Argument `teachers` must be a dict of two or more teachers, "
+                "by name (a single one is a teacher by itself). "
                 + received("teachers", teachers)
             )
         self.teachers = {k: as_teacher(each) for k, each in teachers.items()}
@@ -74,15 +74,15 @@ class TeacherBySample(Teacher):
             if each.follows_student:
                 raise ValueError(
                     "A teacher that follows the student can't be one of "
-                    f"several. Received: {key!r}, {each.describe()}. Give it "
-                    "to a `Distiller` alone."
+                    f"several. Received: {key!r}, {each.describe()}. Use it "
+                    "alone, as the teacher of a `Distiller`."
                 )
 
     def numbers(self, names):
-        """The numbers of teachers, for the data's column.
+        """The numbers of teachers, for the column of the data.
 
         Args:
-            names: list of the teachers' names, one a sample.
+            names: list of teachers' names, one per sample.
 
         Returns:
             int32 array of shape `(samples,)`.
@@ -94,8 +94,8 @@ class TeacherBySample(Teacher):
         unknown = sorted({repr(each) for each in names if each not in known})
         if unknown:
             raise ValueError(
-                f"There is no such teacher. Received: {', '.join(unknown)}; "
-                f"the teachers are {list(known)}."
+                f"There is no such teacher. Received: {', '.join(unknown)}. "
+                f"Use the teachers' names: {list(known)}."
             )
         return np.array([known[each] for each in names], "int32")
 
@@ -121,10 +121,10 @@ class TeacherBySample(Teacher):
             keys = list(inputs) if isinstance(inputs, dict) else "no dict"
             came = f"it of type {dtype}" if has else f"{keys} as inputs"
             raise ValueError(
-                f"The data must say by which teacher each sample is taught. "
+                "The inputs must contain the number of each sample's teacher. "
                 f"Received: {came}, expected integers under {self.column!r}, "
-                f"the places of the names among {list(self.teachers)}. Make "
-                "them by `teacher.numbers(names)`."
+                f"the positions of the teachers in {list(self.teachers)}. Make "
+                "them with `teacher.numbers(names)`."
             )
         return ops.reshape(number, (-1,))
 
@@ -134,7 +134,7 @@ class TeacherBySample(Teacher):
             found = dict(zip(self.teachers, names))
             raise ValueError(
                 "All teachers must end in the same activation, so that one "
-                f"loss takes them. Received: {found} at {tap.text!r}."
+                f"loss fits all. Received: {found} at {tap.text!r}."
             )
         return names[0]
 
@@ -165,8 +165,8 @@ class TeacherBySample(Teacher):
             if not all(_same(shapes[0], other) for other in shapes):
                 found = dict(zip(self.teachers, shapes))
                 raise ValueError(
-                    "Teachers among which the samples choose must have "
-                    f"features of the same shapes. Received: {found} at "
+                    "The teachers of a TeacherBySample must have features of "
+                    f"the same shapes. Received: {found} at "
                     f"{tap.text or 'output'!r}."
                 )
         return specs[0]
@@ -210,7 +210,7 @@ class TeacherBySample(Teacher):
 
 
 def _taken(found, wanted, chosen):
-    """Values of the samples that are wanted, and else those before, or NaN."""
+    """Values where wanted, elsewhere those chosen so far, or NaN."""
 
     def take(value, before):
         value = ops.convert_to_tensor(value)

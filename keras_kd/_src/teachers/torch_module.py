@@ -20,34 +20,34 @@ from keras_kd._src.teachers.structures import check_call
 class TorchModule(ForeignTeacher):
     """A teacher that is a `torch.nn.Module`, on the PyTorch backend.
 
-    A model of Hugging Face or timm, or your own. It runs in the training step,
-    on its device, and is compiled with it where Keras compiles:
+    For a model of Hugging Face, timm, or your own. It runs in the training
+    step, on the same device, and is compiled with it if Keras compiles:
 
         teacher = TorchModule(bert, output=lambda o: o.logits)
         distiller = Distiller(teacher, student)
 
     It runs in evaluation mode and without a gradient; its own mode and
-    `requires_grad` are left as they were. Its fingerprint is of its
+    `requires_grad` are not changed. Its fingerprint is computed from its
     `state_dict`, and it is never saved with a distiller.
 
-    A batch that is a dict gives it keyword arguments, a list positional ones.
-    Where the student's inputs have other names or another order of axes,
-    `preprocess` brings them to the module's:
+    If a batch's inputs are a dict they become keyword arguments, if a list
+    positional ones. If the student's inputs have other names or another order
+    of axes, convert them with `preprocess`:
 
         preprocess=lambda x: {"input_ids": x["token_ids"]}
         preprocess=lambda images: images.movedim(-1, 1)
 
-    A transfer reads a submodule by its path, written with "/" or ".":
-    `"encoder/layer/0"`, `"encoder.layer.0:input"`; of one that returns a
-    tuple it names the place: `"encoder/layer/0[0]"`. Of an output that is a
-    dict, or one of Hugging Face's, it names the entry: `"[logits]"`. Maps have
-    their channels first: `Transfer(..., teacher_adapter=Permute((2, 3, 1)))`,
-    with `keras.layers.Permute`, puts them last.
+    Taps are the paths of submodules, written with "/" or ".":
+    `"encoder/layer/0"`, `"encoder.layer.0:input"`. If a submodule returns a
+    tuple, add the position: `"encoder/layer/0[0]"`. If the output is a dict, or
+    one of Hugging Face's outputs, a tap names the entry: `"[logits]"`. Feature
+    maps have their channels first: to put them last, use `Transfer(...,
+    teacher_adapter=Permute((2, 3, 1)))` with `keras.layers.Permute`.
 
     Args:
         module: a `torch.nn.Module` on the device that Keras uses.
-        output: function from what the module returns to the teacher's output:
-            a tensor, or a dict or list of them. As it is by default.
+        output: function from the module's result to the teacher's output, a
+            tensor, or a dict or list of them; by default the result as it is.
         preprocess: function of tensors, from the batch's inputs to the
             module's.
         version: text that identifies `preprocess`, and changes with it, such
@@ -55,9 +55,9 @@ class TorchModule(ForeignTeacher):
         name: the teacher's name; by default that of the module's class.
 
     Raises:
-        ValueError: the backend is not PyTorch; it is no module, or on another
-            device; it takes other inputs; a tap names no submodule, or one
-            that was not run.
+        ValueError: the backend is not PyTorch; `module` is not a module, is on
+            another device, or takes other inputs; a tap names no submodule, or
+            one that does not run.
 
     Example:
     >>> import keras_kd as kd
@@ -79,7 +79,7 @@ class TorchModule(ForeignTeacher):
 
     @property
     def sharded(self):
-        # In a pass the parameters are whole, and may stay so after it.
+        # Not from the parameters, which may be whole during and after a pass.
         return is_sharded(self.module.state_dict().values())
 
     def describe(self):
@@ -102,7 +102,7 @@ class TorchModule(ForeignTeacher):
             output = call_with(self.module, inputs)
         output = output if self.output is None else self.output(output)
         if isinstance(output, dict):
-            output = dict(output)  # Of Hugging Face, it is a class of its own.
+            output = dict(output)  # Hugging Face's outputs are special dicts.
         outer = {tap.text: tap.select(output) for tap in taps if not tap.path}
         return Predictions(output, {**features, **outer})
 
@@ -134,9 +134,10 @@ class TorchModule(ForeignTeacher):
             )
         if tap.end == "scores":
             raise ValueError(
-                "Attention scores are read from Keras' layers. Received: the "
-                f"tap {tap.text!r} of the teacher {self.name!r}. Have the "
-                "module return them, and name them in its output."
+                "Attention scores can only be read from Keras' layers. "
+                f"Received: the tap {tap.text!r} of the teacher {self.name!r}. "
+                "Let the module return them, and name their entry in its "
+                "output."
             )
         return known[path]
 
@@ -155,7 +156,7 @@ class TorchModule(ForeignTeacher):
                 self._submodule(tap)
 
     def run(self, arrays, taps):
-        """The predictions for NumPy arrays; its errors give the reason."""
+        """The predictions for NumPy arrays, with errors that explain."""
         self.check_taps(taps)
         inputs = _tensors(arrays)
         who = f"module {self.name!r}"
@@ -170,9 +171,9 @@ class TorchModule(ForeignTeacher):
                 inputs,
             )
             raise ValueError(
-                f"The {who} can't be run on such data. Received: {received}; "
-                f"PyTorch says: {error}. Give the student inputs of the type "
-                "and shape that the module takes, or `preprocess=`."
+                f"The {who} can't be run on such data. Received: {received}, "
+                f"with PyTorch's error: {error}. Give the student inputs of "
+                "the type and shape that the module takes, or use `preprocess`."
             ) from error
         self._check_features(taps, found.features)
         return found
@@ -188,10 +189,10 @@ class TorchModule(ForeignTeacher):
             for value in keras.tree.flatten(features[tap.text]):
                 if not hasattr(value, "shape"):
                     raise ValueError(
-                        f"The teacher {self.name!r} must give tensors. "
+                        f"The teacher {self.name!r} must return tensors. "
                         f"Received: {type(value).__name__} at "
-                        f"{tap.text or 'output'!r}. Say which part of it, such "
-                        "as `output=lambda o: o.logits`."
+                        f"{tap.text or 'output'!r}. Select a tensor of it, "
+                        "such as `output=lambda o: o.logits`."
                     )
 
     def _check_device(self):
@@ -227,10 +228,11 @@ class TorchModule(ForeignTeacher):
 def _check_module(module):
     if BACKEND != "torch":
         raise ValueError(
-            "A TorchModule runs in the training step of the PyTorch backend. "
-            f"Received: the backend {BACKEND!r}. Set KERAS_BACKEND=torch, or "
-            "export the module to ONNX (`keras_kd.teachers.OnnxModel`), or run "
-            "it on the host (`keras_kd.teachers.FunctionTeacher`)."
+            "A TorchModule needs the PyTorch backend, as it runs in the "
+            f"training step. Received: the backend {BACKEND!r}. Set "
+            "KERAS_BACKEND=torch, or export the module to ONNX "
+            "(`keras_kd.teachers.OnnxModel`), or run it on the host "
+            "(`keras_kd.teachers.FunctionTeacher`)."
         )
     import torch
 
@@ -252,7 +254,7 @@ def _tensors(inputs):
 
 @contextlib.contextmanager
 def _in_evaluation_mode(module):
-    """Leaves each submodule in the mode in which it was."""
+    """A context in evaluation mode, which restores each submodule's mode."""
     training = [each for each in module.modules() if each.training]
     for each in training:
         each.training = False
