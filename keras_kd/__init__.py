@@ -1,6 +1,11 @@
-"""Knowledge distillation for Keras 3 on TensorFlow, JAX and PyTorch."""
+"""Knowledge distillation for Keras 3 on TensorFlow, JAX and PyTorch.
 
-# First, as it says what to do where Keras finds no backend.
+A `Distiller` is a Keras model that trains a student on a teacher's outputs and
+on labels. Each of its distillation terms is a `Transfer`: a loss of
+`keras_kd.losses` between a layer of the teacher and one of the student.
+"""
+
+# First, as it explains the error if Keras finds no backend.
 from keras_kd._src import keras_import as keras_import
 
 # isort: split

@@ -176,7 +176,9 @@ def test_logits_that_are_not_found():
     shaped = layers.Reshape((3, 1))(layers.Dense(3, "softmax")(inputs))
     recurrent = layers.LSTM(3)(layers.Reshape((2, 2))(inputs))
     for output in (shaped, recurrent):
-        with pytest.raises(ValueError, match="not what a layer's activation"):
+        with pytest.raises(
+            ValueError, match="not come from a layer's activation"
+        ):
             kd.extract_features(keras.Model(inputs, output), X, ":logits")
     with pytest.raises(ValueError, match="has an output and no layers"):
         kd.teachers.Teacher().at_output(X, [kd.Tap(":logits")])

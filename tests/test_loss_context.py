@@ -239,7 +239,7 @@ def test_one_trained_adapter_is_not_copied():
         student=taps,
         adapter=adapter,
     )
-    with pytest.raises(ValueError, match="built.*a list with one for each"):
+    with pytest.raises(ValueError, match="built.*one adapter for each"):
         transfer.match([(None, 4), (None, 4)], [(None, 3), (None, 3)])
 
 

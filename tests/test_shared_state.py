@@ -116,7 +116,7 @@ def test_the_memory_of_another_student_is_refused():
     with pytest.warns(UserWarning, match="memory of PastPredictions"):
         made(student)
     for refused in (lambda: made(model()), lambda: late.fit(X, labels)):
-        with pytest.raises(ValueError, match="what another student predicted"):
+        with pytest.raises(ValueError, match="predictions of another student"):
             refused()
 
 

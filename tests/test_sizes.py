@@ -116,7 +116,7 @@ def test_sizes_stated_by_hand_build_at_once(tmp_path):
     loading.load_weights(tmp_path / "run.weights.h5")
     for a, b in zip(stated.get_weights(), loading.get_weights()):
         np.testing.assert_array_equal(a, b)
-    with pytest.raises(ValueError, match="has not met its data.*input_shape"):
+    with pytest.raises(ValueError, match="is not built yet.*input_shape"):
         open_sizes.load_weights(tmp_path / "run.weights.h5")
 
 

@@ -488,7 +488,7 @@ def test_scores_of_an_attention_that_fuses():
     inputs = keras.Input((5, 6))
     layer = OwnAttention(fused=True, name="own")
     model = keras.Model(inputs, layer(inputs))
-    message = "'own'.*OwnAttention.*fuses.*SelfAttentionRelation"
+    message = "'own'.*OwnAttention.*fused.*SelfAttentionRelation"
     with pytest.raises(ValueError, match=message):
         read(model, "own:scores", inputs=SEQUENCE)
     assert "call" not in vars(layer) and "call" not in vars(layer.softmax)

@@ -1,4 +1,4 @@
-"""Checks of arguments: one wording for each kind of mistake."""
+"""Checks of arguments, with the same wording for the same mistake."""
 
 import math
 import numbers
@@ -56,14 +56,14 @@ def one_of(value, name, choices):
 
 def function_that_makes(value, name):
     """The argument, if it is a function and no model; else a `ValueError`."""
-    # Layers can be called, too, but make nothing.
+    # Layers can be called, too, but don't make models.
     if callable(value) and not isinstance(value, keras.layers.Layer):
         return value
     raise ValueError(
-        f"Argument `{name}` must be a function that makes it anew, so that "
-        "each run, and one that was interrupted, begins in the same way. "
-        f"{received(name, value)} Write `{name}=lambda: ...`, or pass the "
-        "name of your function without calling it."
+        f"Argument `{name}` must be a function that makes a new one, so that "
+        "each run, also after an interruption, begins in the same way. "
+        f"{received(name, value)} Write `{name}=lambda: ...`, or pass your "
+        "function without calling it."
     )
 
 
@@ -74,11 +74,11 @@ def checked_seeds(seeds):
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(
             "Argument `seeds` must be a list of one or more integers, all "
-            f"different. Received: {seeds or 'an empty one'}."
+            f"different. Received: {seeds or 'an empty list'}."
         )
     return seeds
 
 
 def received(name, value):
-    """The sentence of an error with what was received."""
+    """The sentence of an error that says what was received."""
     return f"Received: {name}={value!r} (of type {type(value).__name__})."

@@ -1,4 +1,4 @@
-"""Arrays in a `.npz` file of anyone: none is larger than it must be."""
+"""Reads arrays from `.npz` files that are not trusted, at a bounded cost."""
 
 import contextlib
 import io
@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_kd._src.atomic_write import atomic_write
 
-# What `zipfile` raises for a file that is none, damaged or hostile.
+# Errors that `zipfile` raises for a file that is no zip, damaged or hostile.
 UNREADABLE = (
     EOFError,
     KeyError,
@@ -33,14 +33,14 @@ def write_arrays(path, arrays, shared=False):
 
 @contextlib.contextmanager
 def opened_arrays(path, damaged):
-    """Gives `read(name, shape, dtype)`, of what `write_arrays` has written.
+    """Yields `read(name, shape, dtype)`, for a file of `write_arrays`.
 
-    NumPy would allocate what a header says, whatever there is. Here the
-    header must be that of the shape and type that are expected.
+    NumPy would allocate as much memory as a header claims. Here the header
+    must be that of the expected shape and type.
 
     Args:
         path: the file.
-        damaged: what the error begins with: which file, and what to do.
+        damaged: the beginning of the error: which file, and what to do.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -63,7 +63,7 @@ def opened_arrays(path, damaged):
 
 
 def _read(file, name, shape, dtype):
-    """An array, or None."""
+    """An array; None if it is not whole and of this shape and type."""
     header, count = _header(shape, dtype), math.prod(shape)
     size = len(header) + count * dtype.itemsize
     try:
@@ -82,7 +82,7 @@ def _read(file, name, shape, dtype):
 
 
 def _header(shape, dtype):
-    """What the file of such an array begins with."""
+    """The header of the file of such an array."""
     header = io.BytesIO()
     about = {"descr": np.lib.format.dtype_to_descr(dtype)}
     about |= {"fortran_order": False, "shape": shape}

@@ -1,4 +1,4 @@
-"""All that depends on the backend in a training step."""
+"""The code of training steps that depends on the backend."""
 
 import contextlib
 import functools
@@ -24,11 +24,11 @@ def all_finite(values):
     if BACKEND == "torch" and values.numel():
         import torch
 
-        # A sum needs a scaled copy; elsewhere the compiler needs none, but
-        # XLA's maximum forgets what is no number.
+        # A sum would need a scaled copy here. Compilers avoid that copy, and
+        # XLA's maximum can't be used, as it ignores NaN.
         return torch.isfinite(torch.stack(torch.aminmax(values.detach()))).all()
-    # A sum is finite only if all its terms are, and sums of the lowest number,
-    # which masks classes, must not overflow.
+    # A sum is finite only if all its terms are. It is scaled down, as sums of
+    # the lowest float, which masks classes, must not overflow.
     total = keras.ops.sum(keras.ops.cast(values, "float32") * 2.0**-64)
     return keras.ops.isfinite(total)
 
@@ -36,8 +36,8 @@ def all_finite(values):
 def state_mapping(model, *state):
     """Pairs of a model's variables and their values in a step, on JAX.
 
-    There the variables are empty in a step, and their values travel in its
-    first argument. On other backends there is none, and this is None.
+    On JAX variables are empty in a step, and their values are in its first
+    argument. On other backends this is None.
     """
     if not state:
         return None
@@ -47,12 +47,12 @@ def state_mapping(model, *state):
 
 
 def update_after_step(model, results, update):
-    """Calls `update` after a training step; what it assigns is kept.
+    """Calls `update` after a training step, and keeps what it assigns.
 
     Args:
-        model: whose step it was.
-        results: what the step returned: the logs, and on JAX the state.
-        update: assigns to non-trainable variables of the model.
+        model: the model of the step.
+        results: the results of the step: the logs, and on JAX the state.
+        update: function that assigns to non-trainable variables of the model.
     """
     if BACKEND != "jax":
         update()
@@ -69,7 +69,7 @@ def update_after_step(model, results, update):
 
 
 def with_logs(results, change):
-    """What a step returned, with its logs changed by a function."""
+    """The results of a step, with the logs changed by a function."""
     if BACKEND != "jax":
         return change(results)
     logs, state = results
@@ -77,17 +77,17 @@ def with_logs(results, change):
 
 
 def per_replica(loss):
-    """A replica's loss as if it were alone: Keras divides by their number."""
+    """A replica's loss times the number of replicas, as Keras divides by it."""
     return loss * replicas() if replicas() > 1 else loss
 
 
 def share_of_mean(loss):
-    """A replica's share of a mean over all of them: Keras sums gradients."""
+    """A replica's share of a mean over all, as Keras sums the gradients."""
     return loss / replicas() if replicas() > 1 else loss
 
 
 def replicas():
-    """How many replicas share a batch, on TensorFlow; elsewhere it is whole."""
+    """The number of replicas that share a batch on TensorFlow; elsewhere 1."""
     if BACKEND != "tensorflow":
         return 1
     import tensorflow as tf
@@ -107,11 +107,11 @@ def _this_replica():
 def of_all_replicas(*tensors):
     """The samples of all replicas, on TensorFlow, where each has a part.
 
-    What a step keeps is to be that of the whole batch. All replicas then keep
-    the same, so its variables have `aggregation="only_first_replica"`.
+    For state that a step keeps of the whole batch. All replicas then keep the
+    same values, in variables with `aggregation="only_first_replica"`.
 
     Args:
-        tensors: each of samples on the first axis, or None.
+        tensors: tensors with the samples on the first axis, or None.
     """
     context = _this_replica()
     if context is None:
@@ -123,7 +123,7 @@ def of_all_replicas(*tensors):
 
 
 def part_of_replica(tensor):
-    """A replica's part of the samples of all, in order."""
+    """A replica's part of the samples of all replicas, in order."""
     context = _this_replica()
     if context is None:
         return tensor
@@ -136,9 +136,9 @@ def part_of_replica(tensor):
 
 
 def shared_out(batch):
-    """A batch in parts, one for each replica, in the scope of a strategy.
+    """A batch split into parts, one for each replica of a strategy.
 
-    There, on TensorFlow, Keras' `predict_on_batch` gives each all of it.
+    Keras' `predict_on_batch` would give each replica the whole batch.
     """
     if replicas() == 1:
         return batch
@@ -160,10 +160,10 @@ def shared_out(batch):
 
 
 def drawn_for_replica(draw, size):
-    """What `draw(size)` draws, other samples for each replica.
+    """The samples of `draw(size)`, different ones for each replica.
 
-    Their random generators have the same state: each takes its part of what
-    is drawn for all.
+    The replicas' random generators have the same state, so each draws the
+    samples of all and takes its part.
     """
     if _this_replica() is None:
         return draw(size)
@@ -174,10 +174,10 @@ def drawn_for_replica(draw, size):
 
 
 def with_shared_symbol(specs):
-    """`KerasTensor`s, on JAX with one symbol for all sizes that are open.
+    """`KerasTensor`s, on JAX with the same symbol for all open sizes.
 
-    Keras makes a new symbol in each trace: JAX then caches each trace anew,
-    and keeps them.
+    Keras makes a new symbol in each trace, so that JAX would cache, and keep,
+    every trace.
     """
     size = _open_size() if BACKEND == "jax" else None
     if size is None:
@@ -204,10 +204,15 @@ def _open_size():
 
 
 def put_in_rows(rows, places, values):
-    """Rows with values put at places, shapes `(n, width)` and twice `(n, k)`.
+    """Rows with values written at places, row by row.
 
-    On JAX row by row: of a scatter that names the rows, too, each device would
-    be sent all devices' places and values.
+    On JAX by `vmap`: with a scatter over rows and places, all devices would
+    exchange their places and values.
+
+    Args:
+        rows: tensor of shape `(n, width)`.
+        places: integers, shape `(n, k)`.
+        values: tensor of shape `(n, k)`.
     """
     if BACKEND == "jax":
         import jax
@@ -224,10 +229,11 @@ def put_in_rows(rows, places, values):
 
 
 def separate_buffers(variables):
-    """Gives each variable a buffer of its own.
+    """Gives each variable its own buffer.
 
-    On JAX, `student_variable.assign(teacher_variable.value)` shares one, and
-    a step, which gives its buffers away, can't give one away twice.
+    On JAX, variables share a buffer after
+    `student_variable.assign(teacher_variable.value)`, but a step donates its
+    buffers, and can't donate one twice.
     """
     if BACKEND != "jax":
         return
@@ -239,9 +245,10 @@ def separate_buffers(variables):
 
 
 def kept_value(variable):
-    """A variable's value, to be assigned again: on the host, if it can be.
+    """A variable's value, to be assigned again later; on the host if possible.
 
-    Of what JAX shards over several hosts, none holds all; it does not change.
+    If JAX shards it over several hosts, none has all of it, and the JAX array
+    itself, which never changes, is returned.
     """
     if getattr(variable.value, "is_fully_addressable", True):
         return keras.ops.convert_to_numpy(variable)
@@ -249,7 +256,7 @@ def kept_value(variable):
 
 
 def random_states():
-    """States of the random generators that are no Keras variables, by name.
+    """States of random generators that are not Keras variables, by name.
 
     On PyTorch, Keras' dropout draws from PyTorch's own generators.
     """
@@ -264,7 +271,7 @@ def random_states():
 
 
 def set_random_states(states):
-    """Puts back what `random_states` returned."""
+    """Restores the states that `random_states` returned."""
     if BACKEND != "torch":
         return
     import torch
@@ -276,9 +283,9 @@ def set_random_states(states):
 
 
 def current_values(variables):
-    """Pairs of variables and their values inside of `own_step`, on JAX.
+    """Pairs of variables and their values inside `own_step`, on JAX; else None.
 
-    There another scope inside of the step has to be given them; else None.
+    Another stateless scope inside the step needs them.
     """
     if BACKEND != "jax":
         return None
@@ -286,16 +293,17 @@ def current_values(variables):
 
 
 def own_step(model, state, take):
-    """A training step that is written anew; its assignments are kept.
+    """Runs a custom training step, and keeps what it assigns.
 
     Args:
-        model: whose step it is.
-        state: on JAX, a list of what the step was given first, else empty.
-        take: takes the step, by `minimize` and by assigning to variables of
-            the model, and returns the logs.
+        model: the model of the step.
+        state: on JAX, a list with the state that the step was given, else an
+            empty list.
+        take: function that takes the step, with `minimize` and by assigning to
+            variables of the model, and returns the logs.
 
     Returns:
-        What Keras expects of `train_step`.
+        The value that Keras expects of `train_step`.
     """
     if not state:
         return take()
@@ -308,7 +316,7 @@ def own_step(model, state, take):
 
 
 def _state_groups(model):
-    """The variables of a step on JAX, in the groups and order of Keras."""
+    """The variables of a step on JAX, in Keras' groups and order."""
     return [
         model.trainable_variables,
         model.non_trainable_variables,
@@ -318,14 +326,14 @@ def _state_groups(model):
 
 
 def minimize(model, loss, variables, optimizer):
-    """Updates variables by the gradient of a loss; inside of `own_step`.
+    """Updates variables by the gradient of a loss; inside `own_step`.
 
     Args:
-        model: whose step it is.
-        loss: function without arguments; returns the loss, and any other
+        model: the model of the step.
+        loss: function without arguments that returns the loss, and any other
             tensors.
-        variables: which are updated.
-        optimizer: by which.
+        variables: the variables to update.
+        optimizer: the optimizer.
 
     Returns:
         The other tensors.
@@ -345,7 +353,7 @@ def minimize(model, loss, variables, optimizer):
 
 
 def _apply_stateless(optimizer, gradients, variables):
-    # `apply` of an optimizer that scales the loss assigns inside of a branch.
+    # `apply` of an optimizer that scales the loss would assign inside a branch.
     both = variables, optimizer.variables
     updated = optimizer.stateless_apply(
         [variable.value for variable in optimizer.variables],
@@ -404,16 +412,16 @@ def _torch_gradient(model, loss, variables, optimizer):
 
 
 def unchanged(*models):
-    """A scope in which models run, and what they write is dropped."""
+    """A scope in which models run, and all that they write is discarded."""
     variables = [v for model in models for v in model.variables]
     return keras.StatelessScope(state_mapping=current_values(variables))
 
 
 def tensorflow_copy(data):
-    """A `tf.data.Dataset` that can be read without the other noticing.
+    """A copy of a `tf.data.Dataset`; reading it doesn't change the original.
 
-    One that shuffles has another order each time that it is read. Anything
-    else is returned as it is.
+    A data set that shuffles has another order each time that it is read.
+    Other data is returned as it is.
     """
     if not hasattr(data, "element_spec"):
         return data
@@ -425,11 +433,11 @@ def tensorflow_copy(data):
             input_dataset=experimental.to_variant(data)
         )
     except tf.errors.OpError:
-        return data  # It can't be copied.
+        return data  # Not all data sets can be copied.
     graph = tf.compat.v1.GraphDef.FromString(graph.numpy())
     for node in graph.node:
         if node.op == "ShuffleDatasetV3":
-            # This one would draw its seeds from where the other does.
+            # The copy would draw its seeds from the original's generator.
             node.op = "ShuffleDataset"
             del node.input[4:]
     variant = tf.raw_ops.DatasetFromGraph(graph_def=graph.SerializeToString())
@@ -437,18 +445,18 @@ def tensorflow_copy(data):
 
 
 def part_gradients(variables, others, parts, compiled=True):
-    """A function of a batch: the parts of a loss, their gradients' norms.
+    """A function that computes the parts of a loss, and their gradient norms.
 
     Args:
-        variables: what the gradients are taken of.
+        variables: the variables of the gradients.
         others: the other variables that are read.
         parts: function of a batch and of pairs of variables and their values
-            (None but on JAX); returns a list of scalars, and any other
-            tensors. It runs in a scope that drops what it assigns.
+            (None except on JAX) that returns a list of scalars, and any other
+            tensors. It runs in a scope that discards what it assigns.
         compiled: whether it may be compiled.
 
     Returns:
-        Function of a batch; returns the parts, the norm of the gradient of
+        Function of a batch that returns the parts, the norm of the gradient of
         each, and the other tensors.
     """
     run = {
@@ -521,8 +529,8 @@ def _torch_part_gradients(parts, trained):
 
 
 def _norm(gradients):
-    """The norm of gradients together; None stands for 0."""
-    # Of embeddings TensorFlow has the rows that were looked up.
+    """The norm of all gradients together; None counts as 0."""
+    # Converted, as TensorFlow's gradients of embeddings are sparse.
     squares = [
         keras.ops.sum(
             keras.ops.square(
@@ -539,9 +547,9 @@ def compiled_pass(function, variables, compiled=True):
     """A function of a batch as one compiled pass without gradients.
 
     Args:
-        function: of a batch, and of pairs of variables and their values (None
-            but on JAX).
-        variables: what it reads.
+        function: function of a batch, and of pairs of variables and their
+            values (None except on JAX).
+        variables: the variables that it reads.
         compiled: whether it may be compiled.
     """
     if BACKEND == "jax":
@@ -565,7 +573,7 @@ def compiled_pass(function, variables, compiled=True):
 
 
 def process_number():
-    """The number of this process among the hosts of JAX; 0 elsewhere."""
+    """The number of this process among JAX's processes; 0 elsewhere."""
     if BACKEND != "jax":
         return 0
     import jax

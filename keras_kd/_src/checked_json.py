@@ -1,27 +1,28 @@
-"""JSON of anyone: read at a bounded cost, and checked against what it must be.
+"""Reads JSON that is not trusted, at a bounded cost, and checks its content.
 
-What a value must be is a function of the value and its place, such as
-`parts[0].name`, that raises a `ValueError`; those below make such functions.
+A check is a function of a value and its place, such as `parts[0].name`, that
+raises a `ValueError`. The functions below are checks, or return them.
 """
 
 import json
 import re
 
-MOST_BYTES = 2**25  # Parsed, up to some thirty times as much.
-MOST_DEPTH = 100  # Of what may hold anything, as a layer's config.
-MOST = 2**62  # Sums of some such numbers still fit into 64 bits.
+MOST_BYTES = 2**25  # Once parsed, it takes up to some thirty times as much.
+MOST_DEPTH = 100  # The deepest nesting of free values, as a layer's config.
+MOST = 2**62  # A sum of a few such integers still fits into 64 bits.
 
 
 def read_json(path, must_be, damaged):
-    """The value in a file, if it is what it must be.
+    """The value in a file, checked.
 
     Args:
-        path: of a file that is there.
-        must_be: one of the functions of this module.
-        damaged: what the error begins with: which file, and what to do.
+        path: path of the file.
+        must_be: a check of this module.
+        damaged: the beginning of the error: which file, and what to do.
 
     Raises:
-        ValueError: it is no JSON, too large, or something else.
+        ValueError: there is no file, it is not JSON, is too large, or fails
+            the check.
     """
     if not path.is_file():
         raise ValueError(f"{damaged} Received: no file {path.name}.")
@@ -30,16 +31,16 @@ def read_json(path, must_be, damaged):
 
 
 def parse_json(data, damaged):
-    """The value in bytes or a text; else a `ValueError`."""
+    """The value of JSON in bytes or a text; else a `ValueError`."""
     check_size(len(data), damaged)
     try:
         return json.loads(data if isinstance(data, str) else data.decode())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{damaged} (Received: no such JSON.)") from error
+        raise ValueError(f"{damaged} (Received: no valid JSON.)") from error
 
 
 def check_size(size, damaged):
-    """Raises a `ValueError` about JSON that would cost too much."""
+    """Raises a `ValueError` about JSON that is too large."""
     if size > MOST_BYTES:
         raise ValueError(
             f"{damaged} Received: {size} bytes of JSON, expected at most "
@@ -48,7 +49,7 @@ def check_size(size, damaged):
 
 
 def checked(value, must_be, damaged):
-    """The value, if it is what it must be; else a `ValueError`."""
+    """The value, if it passes a check; else a `ValueError`."""
     try:
         must_be(value, "")
     except ValueError as error:
@@ -57,7 +58,7 @@ def checked(value, must_be, damaged):
 
 
 def refuse(place, value, expected):
-    """Raises the error about a value, without what it begins with."""
+    """Raises the error about a value, without its beginning."""
     raise ValueError(
         f"Received: {place.lstrip('.') or 'all'}={short(value)}, expected "
         f"{expected}."
@@ -65,7 +66,7 @@ def refuse(place, value, expected):
 
 
 def short(value):
-    """A value as JSON, cut to what an error has room for."""
+    """A value as JSON, shortened for an error."""
     try:
         text = json.dumps(value)
     except RecursionError:
@@ -73,7 +74,7 @@ def short(value):
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-# --- what a value must be ----------------------------------------------------
+# --- checks ------------------------------------------------------------------
 
 
 def whole(least=0, most=MOST):
@@ -87,7 +88,7 @@ def whole(least=0, most=MOST):
 
 
 def real(value, place):
-    """A number, not a finite one: of a training that failed, there are none."""
+    """A number; it may be infinite or NaN, as after training that failed."""
     small = type(value) is int and abs(value) <= MOST
     if not small and type(value) is not float:
         refuse(place, value, "a number")
@@ -101,7 +102,7 @@ def positive(value, place):
 
 
 def text(pattern=r"(?s:.*)", expected="a text"):
-    """A text of a pattern."""
+    """A text that matches a pattern."""
     pattern = re.compile(pattern)
 
     def must_be(value, place):
@@ -122,7 +123,7 @@ def choice(*values):
 
 
 def nothing_or(other):
-    """None, or something else."""
+    """None, or a value that passes another check."""
 
     def must_be(value, place):
         if value is not None:
@@ -132,11 +133,11 @@ def nothing_or(other):
 
 
 def all_of(other, least=0):
-    """A list of things of a kind."""
+    """A list whose entries pass a check."""
 
     def must_be(value, place):
         if not isinstance(value, list) or len(value) < least:
-            refuse(place, value, f"a list of at least {least}")
+            refuse(place, value, f"a list of at least {least} entries")
         for number, each in enumerate(value):
             other(each, f"{place}[{number}]")
 
@@ -144,7 +145,7 @@ def all_of(other, least=0):
 
 
 def by_name(other):
-    """A dict of things of a kind."""
+    """A dict whose values pass a check."""
 
     def must_be(value, place):
         if not isinstance(value, dict):
@@ -156,7 +157,7 @@ def by_name(other):
 
 
 def fields(optional=None, **known):
-    """A dict of these fields, each something; `optional` ones may be there."""
+    """A dict with these fields, each with a check; some may be `optional`."""
     optional = optional or {}
     every = {**optional, **known}
 
@@ -171,7 +172,7 @@ def fields(optional=None, **known):
 
 
 def anything(value, place):
-    """Anything that is not nested too deep."""
+    """Any value that is not nested too deeply."""
     level, depth = [value], 0
     while level:
         depth += 1

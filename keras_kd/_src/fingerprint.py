@@ -1,4 +1,4 @@
-"""A teacher's fingerprint: the same for the same teacher."""
+"""fingerprint: a hash that is the same only for the same teacher."""
 
 import functools
 import hashlib
@@ -9,17 +9,17 @@ import numpy as np
 
 from keras_kd._src.keras_compat import all_layers
 
-CHUNK = 2**16  # Entries that stay near to the processor.
+CHUNK = 2**16  # The number of entries at a time, which fit into a CPU's cache.
 
 
 def fingerprint(model):
     """SHA-256 over a model's weights: the same for the same teacher.
 
-    Stored with a cache of predictions, and in a training state in the place of
-    the weights of a teacher that never changes. The shapes, types and values
-    of the weights count, and of a layer that is more than its weights what its
-    `fingerprint_bytes()` returns. Names do not: they differ from one process
-    to the next.
+    It is stored with a cache of predictions, and in a training state in place
+    of the weights of a teacher that never changes. It depends on the shapes,
+    types and values of the weights, and on `fingerprint_bytes()` of layers that
+    have this method, as their weights are not all that matters. It does not
+    depend on names, which differ from one process to the next.
 
     Args:
         model: a built Keras model, or a `keras_kd.teachers.Teacher`, which
@@ -48,8 +48,8 @@ def fingerprint(model):
 def digest(texts, arrays):
     """SHA-256 over texts (bytes), and the shapes, types, values of arrays.
 
-    Of each array count two sums over its entries, which are mixed with their
-    places. So each device can add up what it holds, in any order: an array that
+    Each array counts by two sums over its entries, each mixed with its
+    position. So each device can sum its own part, in any order: an array that
     is sharded over devices or hosts is neither gathered nor copied, and has the
     same digest as one that is not.
 
@@ -83,7 +83,7 @@ def _is_elsewhere(array):
 
 
 def _sums_of_processes(array):
-    """Of a `DTensor` of PyTorch, which each process holds some rows of."""
+    """The sums of PyTorch's `DTensor`, of which each process has some rows."""
     import torch
     import torch.distributed as dist
 
@@ -104,7 +104,7 @@ def _words_of_entry(tensor):
 
 
 def is_sharded(tensors):
-    """Whether processes of PyTorch hold a part each of some tensors."""
+    """Whether some tensors are sharded over processes of PyTorch."""
     return any(hasattr(each, "to_local") for each in tensors)
 
 
@@ -121,13 +121,13 @@ def _sums_on_host(array, begin=0):
 
 def _words(array):
     """The entries of an array as unsigned integers of at most 32 bits."""
-    if hasattr(array, "detach"):  # NumPy lacks types that PyTorch has.
+    if hasattr(array, "detach"):  # PyTorch has types that NumPy lacks.
         import torch
 
         flat = array.detach().cpu().contiguous().reshape(-1)
         data, size = flat.view(torch.uint8).numpy(), flat.element_size()
     else:
-        if hasattr(array, "read_value"):  # What TensorFlow does not copy.
+        if hasattr(array, "read_value"):  # Without a copy on TensorFlow.
             array = array.read_value()
         array = np.ascontiguousarray(array)
         data, size = array.reshape(-1).view("uint8"), array.itemsize
@@ -136,7 +136,7 @@ def _words(array):
 
 @functools.cache
 def _compiled_sums():
-    """For JAX: by shard, and the sums alone travel among the devices."""
+    """The sums for JAX, by shard: devices exchange only the sums."""
     import jax
     from jax import numpy as jnp
 
@@ -162,9 +162,9 @@ def _sums_on_devices(array):
 
 
 def _mixed(words, places):
-    """Yields two numbers for each word and its place, as if drawn at random.
+    """Yields two pseudo-random numbers for each word and its place.
 
-    A multiplication spreads a bit to those above it, a shift to those below
+    A multiplication spreads each bit to higher ones, a shift to lower ones
     (Appleby, 2011: the last step of MurmurHash3).
     """
     words = words ^ (places * np.uint32(0x9E3779B9))
@@ -177,5 +177,5 @@ def _mixed(words, places):
 
 
 def hexadecimal(fingerprint):
-    """A fingerprint as text."""
+    """A fingerprint as hexadecimal text."""
     return bytes(fingerprint).hex()

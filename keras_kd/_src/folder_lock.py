@@ -1,4 +1,4 @@
-"""FolderLock: one run at a time in a folder, whichever process it is in."""
+"""FolderLock: a lock that allows one run at a time in a folder."""
 
 import contextlib
 import json
@@ -18,13 +18,13 @@ _held = {}  # Path of a lock of this process -> process, file, holder.
 class FolderLock:
     """A folder for one process at a time; the kernel frees it after a kill.
 
-    It is a POSIX record lock: a process has it, and no child of it, so that
-    neither a killed process nor what it has forked holds on to it, and a
-    number of a process that is in use again means nothing. In one process the
-    last to take it has it: a run that ended by an error is no hindrance (what
-    ends with a block of code is better held by `own_folder.held`). What
-    the file says of the holder is for the error's text only. Where the file
-    system (or Windows) knows no such locks, nothing is locked.
+    It is a POSIX record lock, which belongs to a process and not to its
+    children: neither a killed process nor the processes that it forked keep it,
+    and reused process numbers don't matter. Within one process the last run to
+    take it has it, so that a run that ended with an error blocks no other (to
+    hold a folder for a `with` block, use `own_folder.held`). The file's content
+    names the holder, for the error only. On file systems without such locks,
+    and on Windows, nothing is locked.
     """
 
     def __init__(self, folder):
@@ -32,13 +32,13 @@ class FolderLock:
         self.file = self.holder = None
 
     def take(self):
-        """Locks the folder, which is made where it is missing."""
+        """Locks the folder, and makes it if it does not exist."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.file = str(inside(self.folder, LOCK).resolve())
         self.holder = uuid.uuid4().hex
         process, file, _ = _held.get(self.file, (None, None, None))
         if process != os.getpid():
-            # Through no link.
+            # Never through a link.
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
             file = os.open(self.file, flags, 0o666)
             self._hold(file)
@@ -46,7 +46,7 @@ class FolderLock:
         weakref.finalize(self, _release, self.file, self.holder)
 
     def release(self):
-        """Frees the folder, unless another one has taken it since."""
+        """Frees the folder, unless another run has taken it since."""
         _release(self.file, self.holder)
 
     def _hold(self, file):
@@ -60,10 +60,10 @@ class FolderLock:
             holder = os.read(file, 1000).decode(errors="replace")
             os.close(file)
             raise ValueError(
-                f"Another process is at work in the folder {str(self.folder)!r}"
-                f", and two would mix up its files. Received: a folder that "
-                f"is held by {holder or 'a process that is about to begin'}. "
-                "Wait for it, end it, or give this run a folder of its own."
+                f"Another process is using the folder {str(self.folder)!r}, "
+                "and two would mix up its files. Received: a folder that is "
+                f"held by {holder or 'a process that is starting'}. Wait for "
+                "that process, stop it, or give this run another folder."
             ) from error
         except OSError as error:
             if error.errno not in NO_LOCKS:

@@ -1,7 +1,7 @@
-"""All that is private in Keras and used here: one small function for each.
+"""The private names of Keras that this package uses: one function for each.
 
-Nothing else in the project touches a private name of Keras; a test greps for
-them. Each docstring gives the reason why.
+No other module uses a private name of Keras; a test searches for them. Each
+docstring gives the reason why the name is needed.
 """
 
 import contextlib
@@ -10,18 +10,18 @@ import inspect
 
 import keras
 
-# Masks travel beside tensors, which can't hold attributes on JAX. Some versions
-# of Keras have these in `keras.src.backend` as well.
+# Masks are kept apart from tensors, which have no attributes on JAX. Some
+# versions of Keras have these in `keras.src.backend` as well.
 from keras.src.backend.common.masking import get_keras_mask
 from keras.src.backend.common.masking import set_keras_mask
 
-# What `keras.Model(inputs, outputs)` makes; Keras exports no name for it.
+# The class that `keras.Model(inputs, outputs)` makes; Keras doesn't export it.
 from keras.src.models.functional import Functional
 
-# What draws for `keras.random` where no seed is given.
+# The generator of `keras.random` where no seed is given.
 from keras.src.random.seed_generator import global_seed_generator
 
-# Keras calls it on labels that are one array only.
+# Keras calls it only for labels in a single array.
 from keras.src.trainers.data_adapters.data_adapter_utils import (
     class_weight_to_sample_weights,
 )
@@ -66,61 +66,61 @@ __all__ = [
 
 # The attribute of a tensor that holds its mask, where it can have attributes.
 MASK = "_keras_mask"
-# While it is True, attention layers fuse, and keep no scores to read.
+# If True, attention layers use fused attention, and keep no scores to read.
 FLASH_ATTENTION = "_flash_attention"
-# What KerasHub's attention layers ask, each module by this name, before they
-# fuse; there is no argument for it.
+# The function by which KerasHub's attention layers, each module by this name,
+# decide whether to use fused attention; there is no argument for it.
 FUSED_ATTENTION = "fused_attention_op_available"
 
 
 def class_weight_map(class_weight):
-    """What Keras maps a `tf.data.Dataset` of `(x, y)` by for class weights."""
+    """Keras' map function for class weights in a `tf.data.Dataset`."""
     from keras.src.trainers.data_adapters import tf_dataset_adapter
 
     return tf_dataset_adapter.make_class_weight_map_fn(class_weight)
 
 
 def all_layers(model):
-    """A model's layers at any depth, itself included.
+    """A model's layers at any depth, including itself.
 
-    `layers` is missing from layers that are no models, and `_layers` alone
-    does not descend.
+    Layers that are not models have no `layers`, and `_layers` has only the
+    first level.
     """
     return model._flatten_layers()
 
 
 def sublayers(layer):
-    """The layers that a layer holds itself, whether or not it is a model."""
+    """The layers directly in a layer, whether or not it is a model."""
     return layer._flatten_layers(include_self=False, recursive=False)
 
 
 def makes_weights(layer):
     """Whether a layer makes weights when it is built: it has a `build`.
 
-    Comparing methods can't show that one inherits Keras' own, as Keras wraps
-    each class's.
+    Comparing it with Keras' `build` can't show this, as Keras wraps the method
+    of each class.
     """
     return not getattr(layer.build, "_is_default", False)
 
 
 def made_non_trainable(layer):
-    """A layer's own weights that were made to be none of the trained ones.
+    """A layer's own weights that were created as non-trainable.
 
-    `non_trainable_weights` also has those that are frozen, and of sublayers.
+    `non_trainable_weights` also has frozen weights, and those of sublayers.
     """
     return list(layer._non_trainable_variables)
 
 
 @contextlib.contextmanager
 def other_moments(layers, moments):
-    """Has layers of batch normalization take other moments in a pass.
+    """Makes layers of batch normalization use other moments in a pass.
 
-    On PyTorch Keras can't take those of several processes.
+    On PyTorch Keras can't compute them over several processes.
 
     Args:
         layers: the layers.
-        moments: function of a layer's own `moments(inputs, mask)`, of its
-            inputs and its mask; returns a mean and a variance.
+        moments: function of a layer's own `moments(inputs, mask)`, its inputs
+            and its mask that returns a mean and a variance.
     """
     for layer in layers:
         own = functools.partial(moments, layer._moments)
@@ -133,19 +133,22 @@ def other_moments(layers, moments):
 
 
 def was_called(layer):
-    """Whether a layer was called, on data or on symbols; `built` may be set."""
+    """Whether a layer was called, also symbolically.
+
+    `built` does not show it, as it may be set without a call.
+    """
     return layer._called
 
 
 def is_symbolic(tensor):
-    """Whether a tensor was made by a call in a Functional model."""
+    """Whether a tensor is part of a Functional model."""
     return hasattr(tensor, "_keras_history")
 
 
 def producer(tensor):
-    """The operation that made a symbolic tensor, and the node of that call.
+    """The operation that returned a symbolic tensor, and the node of its call.
 
-    A Functional model's graph can't be walked by public names.
+    No public name gives access to a Functional model's graph.
     """
     operation, index, _ = tensor._keras_history
     return operation, operation._inbound_nodes[index]
@@ -166,53 +169,53 @@ def additional_losses(model, parts):
 
 
 def compiled_loss(model):
-    """What `compile(loss=...)` became, which is called on a batch; or None.
+    """The compiled form of `compile(loss=...)`, called on a batch; or None.
 
-    `compute_loss` gives its sum with all other losses only, and each part is
-    to be logged.
+    `compute_loss` returns only its sum with all other losses, but each part is
+    logged here.
     """
     return model._compile_loss
 
 
 def compiled_metrics(model):
-    """What `compile(metrics=...)` became, which is given a batch; or None.
+    """The compiled form of `compile(metrics=...)`, called on a batch; or None.
 
-    `compute_metrics` updates it with all predictions at once only.
+    `compute_metrics` can update it only with all predictions at once.
     """
     return model._compile_metrics
 
 
 def overrides(model, method):
-    """Whether a model has a method of its own in the place of Keras'."""
+    """Whether a model overrides a method of `keras.Model`."""
     return getattr(type(model), method) is not getattr(keras.Model, method)
 
 
 def student_loss(student, compiled, x, y, y_pred, sample_weight, training):
-    """What a model's own `compute_loss` makes of a batch.
+    """The result of a model's own `compute_loss` for a batch.
 
     Args:
         student: the model.
-        compiled: what another model's `compile(loss=...)` became; in the call
-            it is the student's own. None: the student's own compiled loss.
+        compiled: the compiled loss of another model, used in place of the
+            student's in this call; None for the student's own.
         x: the inputs.
         y: the labels.
-        y_pred: what the student predicts.
+        y_pred: the student's predictions.
         sample_weight: the weights.
         training: whether it is a training step.
     """
     own = student._compile_loss
     object.__setattr__(student, "_compile_loss", compiled or own)
     try:
-        # Not `compute_loss`: one of before Keras 3.3 takes no `training`.
+        # Not `compute_loss`: overrides for Keras before 3.3 lack `training`.
         return student._compute_loss(x, y, y_pred, sample_weight, training)
     finally:
         object.__setattr__(student, "_compile_loss", own)
 
 
 def saves_own_state(layer):
-    """Whether a layer saves more than its variables, as far as can be seen.
+    """Whether a layer may save more than its variables.
 
-    Layers of Keras and KerasHub that save in their own way save no more.
+    Layers of Keras and KerasHub with their own way of saving don't.
     """
     module = type(layer).save_own_variables.__module__
     of_variables = "keras.src.layers.", "keras.src.models.", "keras_hub."
@@ -220,16 +223,16 @@ def saves_own_state(layer):
 
 
 def begin_with_epoch(model, epoch):
-    """Has a `fit` that is about to begin begin with an epoch; None: as given.
+    """Sets the first epoch of a `fit` about to begin; None for its argument.
 
-    A callback has no other way to say it, and Keras keeps it for each `fit`
+    A callback has no other way to set it, and Keras keeps it for each `fit`
     that follows.
     """
     model._initial_epoch = epoch
 
 
 def knows_loss(model):
-    """Whether a model's compiled loss has made its metrics, if there is one."""
+    """Whether a model's compiled loss, if any, has created its metrics."""
     loss = model._compile_loss
     return loss is None or loss.built
 
@@ -237,8 +240,8 @@ def knows_loss(model):
 def own_metrics(student, compiled):
     """The metrics that a model keeps, and those of its own compiled loss.
 
-    `metrics` leaves them out for a model in another one, and for one alone
-    has its loss tracker among them.
+    `metrics` of a model inside another leaves them out, and that of a model
+    alone contains its loss tracker.
     """
     metrics = list(student._metrics)
     if compiled is None and student._compile_loss is not None:
@@ -247,7 +250,7 @@ def own_metrics(student, compiled):
 
 
 def change_metrics(model, change):
-    """Changes what `compile(metrics=...)` was given, before it is used."""
+    """Changes the argument of `compile(metrics=...)` before its first use."""
     own = model._compile_metrics
     if own is not None and not own.built:
         model._compile_metrics = type(own)(
@@ -258,14 +261,15 @@ def change_metrics(model, change):
 
 
 def forget_compiled_loss(model):
-    """Makes `compile(loss=None)` mean it: Keras would keep an earlier loss."""
+    """Removes the compiled loss, which Keras keeps on `compile(loss=None)`."""
     model._compile_loss = None
 
 
 def as_in_keras(method):
-    """Gives a method that takes names only the signature it has in Keras.
+    """Gives a method with keyword arguments the signature it has in Keras.
 
-    It differs between versions, and anyone may pass arguments by position.
+    The signature differs between versions, and users may pass arguments by
+    position.
     """
     of_keras = getattr(keras.Model, method.__name__)
     signature = inspect.signature(of_keras)
@@ -281,7 +285,7 @@ def as_in_keras(method):
 
 
 class Model(keras.Model):
-    """`keras.Model` that can meet its data, with four faults fixed."""
+    """`keras.Model` that can be built with data, with four faults fixed."""
 
     # Whether `meet_data` is to be called with the first batch of the data.
     awaits_data = False
@@ -290,19 +294,19 @@ class Model(keras.Model):
         """Builds what depends on the data; called before the first step."""
 
     def _symbolic_build(self, iterator=None, data_batch=None):
-        # Keras takes a batch from the iterator. All that a `PyDataset`'s
-        # workers have prepared by then would come once more later, in the
-        # place of other samples.
+        # Keras takes a batch from the iterator. All batches that a
+        # `PyDataset`'s workers have prepared by then would be repeated later,
+        # in place of other samples.
         adapter = getattr(iterator, "data_adapter", None)
         dataset = getattr(adapter, "py_dataset", None)
         if not getattr(dataset, "holds_samples", True):
-            return  # The step makes them; all is built already.
+            return  # The step generates the samples; all is built already.
         if self.awaits_data or getattr(adapter, "enqueuer", None):
             data_batch = self._first_batch(adapter, data_batch)
         super()._symbolic_build(iterator=iterator, data_batch=data_batch)
 
     def _first_batch(self, adapter, data_batch):
-        """The first batch of the data, shown to the model if it awaits it."""
+        """The first batch of the data; builds the model if it needs it."""
         if getattr(adapter, "enqueuer", None):
             data_batch = adapter._standardize_batch(adapter.py_dataset[0])
         elif data_batch is None:
@@ -315,7 +319,7 @@ class Model(keras.Model):
     if keras.backend.backend() == "tensorflow":
 
         def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-            # Without a strategy, Keras leaves all building to the trace.
+            # Without a strategy, Keras builds everything during the trace.
             if self.awaits_data and self._distribute_strategy is None:
                 adapter = getattr(iterator, "data_adapter", None)
                 self._first_batch(adapter, data_batch)
@@ -324,9 +328,9 @@ class Model(keras.Model):
     if keras.backend.backend() == "jax":
 
         def _get_jax_state(self, **wanted):
-            # `purge_model_variables` empties the model, and Keras notes what
-            # goes back into it after the first step only: a step that refuses
-            # its batch would leave the model empty.
+            # `purge_model_variables` empties the model, and Keras keeps the
+            # values to restore only after the first step: if that step raises
+            # an error, the model would stay empty.
             state = super()._get_jax_state(**wanted)
             if wanted.pop("purge_model_variables", False):
                 names = [name for name in wanted if wanted[name]]
@@ -341,17 +345,18 @@ class Model(keras.Model):
                 _keep_weights(self._compile_loss)
 
         def zero_grad(self, set_to_none=True):
-            # Keras holds parameters by path: of two variables of one path
-            # PyTorch knows one, and would let the other's gradients pile up.
+            # Keras registers parameters by path: of two variables with one
+            # path PyTorch knows only one, and never resets the other's
+            # gradient.
             for variable in self.trainable_variables:
                 variable.value.grad = None
 
 
 def _keep_weights(loss):
-    """Leaves weights as they are on PyTorch.
+    """Protects the sample weights from a loss on PyTorch.
 
-    Keras' losses multiply those that they are given by their mask
-    (`ignore_class`), in place: what follows would have those.
+    Keras' losses multiply them by their mask (`ignore_class`) in place, and
+    all that follows would use the changed weights.
     """
     own = loss.call
     loss.call = lambda y, y_pred, sample_weight=None: own(
@@ -361,9 +366,9 @@ def _keep_weights(loss):
 
 @contextlib.contextmanager
 def another_compiled_loss(model):
-    """Gives a model a new compiled loss like its own meanwhile; yields it.
+    """Replaces a model's compiled loss by a new one like it; yields that.
 
-    Keras' own makes metrics when it is called first, and how `fit` begins
+    The original creates metrics when it is first called, and how `fit` begins
     depends on whether it has.
     """
     own = model._compile_loss
@@ -388,25 +393,25 @@ def _copied(tensors):
 
 
 def untrack(layer, part):
-    """Makes a layer forget a part that it holds no more.
+    """Makes a layer stop tracking a part that was replaced.
 
-    Keras forgets what leaves a list, and no attribute that is set anew.
+    Keras stops tracking parts that leave a list, but not replaced attributes.
     """
     layer._tracker.untrack(part)
 
 
 @contextlib.contextmanager
 def usable_after_errors(model):
-    """Leaves a model usable if a batch is refused in `fit` and its like.
+    """Leaves a model usable if a batch raises an error in `fit` and its like.
 
     On JAX its variables get their values back, unless a step fails while it
-    runs: it was given the values' memory. On TensorFlow a step that was traced
-    by half is dropped.
+    runs, as the step has taken over their memory. On TensorFlow a step that was
+    traced halfway is discarded.
     """
     jax = keras.backend.backend() == "jax"
     if jax:
         model.jax_state_sync()
-        model._jax_state = None  # What was noted of earlier steps.
+        model._jax_state = None  # Kept from earlier steps.
     try:
         yield
     except BaseException:
@@ -420,7 +425,7 @@ def usable_after_errors(model):
 
 @contextlib.contextmanager
 def without_fused_attention(layer):
-    """Has an attention layer of KerasHub make its scores while it runs."""
+    """Makes an attention layer of KerasHub compute scores in the block."""
     namespaces = {
         id(method.__globals__): method.__globals__
         for kind in type(layer).__mro__
@@ -438,8 +443,8 @@ def without_fused_attention(layer):
 
 
 def weight_attribute(layer, name):
-    """Where a layer keeps the weight that it is run with.
+    """The name of the attribute in which a layer keeps a weight.
 
-    Some layers have a property of that name, which can't be replaced.
+    In some layers the weight's own name is a property, which can't be replaced.
     """
     return f"_{name}" if f"_{name}" in vars(layer) else name

@@ -1,4 +1,4 @@
-"""Imports Keras first, and says what to do where its backend isn't there."""
+"""Imports Keras first, with advice in the error if its backend is missing."""
 
 import importlib.util
 
@@ -6,7 +6,7 @@ BACKENDS = "jax", "tensorflow", "torch"
 
 
 def advice(backend):
-    """What to do where this backend, which Keras is set to, is missing."""
+    """The advice if this backend, which Keras is set to, is not installed."""
     installed = [
         each for each in BACKENDS if importlib.util.find_spec(each) is not None
     ]

@@ -1,13 +1,17 @@
-"""How long a call takes."""
+"""Measures the time of a call."""
 
 import statistics
 import time
 
-MOST = 50  # Calls.
+MOST = 50  # The largest number of calls.
 
 
 def median_seconds(run, seconds=1.0, least=1):
-    """The median of up to 50 calls, or of those in some time, after one."""
+    """The median time of a call, in seconds.
+
+    Over up to 50 calls within the given time, after a first one that is not
+    counted.
+    """
     times = []
     run()  # It may compile.
     while len(times) < least or (len(times) < MOST and sum(times) < seconds):

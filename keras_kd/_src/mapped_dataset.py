@@ -1,13 +1,13 @@
-"""MappedDataset: a `PyDataset` whose batches go through a function."""
+"""MappedDataset: a `PyDataset` with a function applied to its batches."""
 
 import keras
 
 
 class MappedDataset(keras.utils.PyDataset):
-    """Another `PyDataset`, each of its batches as a function returns it.
+    """A `PyDataset` with a function applied to each of its batches.
 
-    The function must be one that can be pickled, for data sets that load in
-    several processes.
+    For data sets that load in several processes, it must be possible to pickle
+    the function.
     """
 
     def __init__(self, dataset, function):
@@ -29,12 +29,12 @@ class MappedDataset(keras.utils.PyDataset):
         return self.function(self.dataset[index])
 
     def set_epoch(self, epoch, logs=None):
-        """Sets the other one's epoch, if it has one."""
+        """Sets the epoch of the original data set, if it has one."""
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(epoch)
 
     def epoch_logs(self):
-        """What the other one has for the logs of an epoch, if anything."""
+        """The original data set's entries for the logs of an epoch."""
         return epoch_logs(self.dataset)
 
     def on_epoch_begin(self):
@@ -45,5 +45,5 @@ class MappedDataset(keras.utils.PyDataset):
 
 
 def epoch_logs(data):
-    """What data has for the logs of an epoch: a dict, empty for most."""
+    """The data's entries for the logs of an epoch: a dict, often empty."""
     return data.epoch_logs() if hasattr(data, "epoch_logs") else {}

@@ -1,15 +1,15 @@
-"""What things are called in logs, summaries and errors."""
+"""Names in logs, summaries and errors."""
 
 import re
 
 
 def snake_case(name):
-    """A class's name as Keras spells the names of layers."""
+    """A class name in the form of Keras' layer names: snake_case."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def distinct(names):
-    """The names, later ones numbered where they repeat an earlier one."""
+    """The names, with a number added to those that repeat an earlier one."""
     found = []
     for first in names:
         name, number = first, 2
@@ -26,12 +26,12 @@ def model_text(model):
 
 
 def batches_text(count):
-    """So many batches, in words."""
+    """A number of batches, in words."""
     return f"{count} batch" if count == 1 else f"{count} batches"
 
 
 def loss_text(loss):
-    """The name of what was given to `compile` as the loss."""
+    """The name of the argument `loss` of `compile`."""
     if isinstance(loss, (dict, list, tuple)):
         values = loss.values() if isinstance(loss, dict) else loss
         return ", ".join(loss_text(each) for each in values)

@@ -1,4 +1,4 @@
-"""A folder of files: what leads out of it, and which process holds it."""
+"""Paths inside a folder, and a lock on the folder."""
 
 import contextlib
 import errno
@@ -12,30 +12,30 @@ except ImportError:  # Windows has none.
     fcntl = None
 
 LOCK = "lock"
-# What a file system without locks says.
+# The errors of a file system without locks.
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 def inside(folder, relative_path):
-    """The path in a folder; refuses one that leads out of it."""
+    """The path in a folder; a `ValueError` if it leads out of it."""
     path = folder / relative_path
     if _is_plain(folder, pathlib.PurePath(relative_path)):
         return path
-    # Of links in a circle, unlike `pathlib`'s, it makes no error.
+    # Unlike `pathlib`'s, it raises no error about circular links.
     real = pathlib.Path(os.path.realpath(path))
     if not real.is_relative_to(os.path.realpath(folder)):
         raise ValueError(
-            "The files of a folder must be in it, which links must not leave. "
-            f"Received: {os.fspath(relative_path)!r} in {str(folder)!r}, which "
-            f"leads to {str(real)!r}. Copy what a link shows into "
-            "the folder; if the path is no link, what names it was not written "
-            "by this library: don't use it."
+            "The files of a folder must be inside it, without links that lead "
+            f"out. Received: {os.fspath(relative_path)!r} in {str(folder)!r}, "
+            f"which leads to {str(real)!r}. Replace a link by a copy of its "
+            "target; if the path is not a link, the file that names it was not "
+            "written by this library: don't use it."
         )
     return path
 
 
 def _is_plain(folder, relative_path):
-    """Whether a path has no link and no `..` below a folder: most have none."""
+    """Whether a path below a folder has no link and no `..`, as usual."""
     parts = relative_path.parts
     if relative_path.is_absolute() or ".." in parts:
         return False
@@ -46,14 +46,14 @@ def _is_plain(folder, relative_path):
 
 @contextlib.contextmanager
 def held(folder, taken):
-    """Holds a folder against other processes, by its file `lock`.
+    """Locks a folder against other processes, with its file `lock`.
 
-    The system frees it when the process ends, also when it is killed. Windows
-    and file systems without locks hold nothing.
+    The system frees it when the process ends, also if it is killed. On Windows
+    and on file systems without locks, nothing is locked.
 
     Args:
-        folder: path; it is made where it is missing.
-        taken: the error about a folder that is held, without what was received.
+        folder: path of the folder, which is made if it does not exist.
+        taken: the beginning of the error about a folder that is locked.
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = _opened(inside(folder, LOCK))
@@ -65,7 +65,7 @@ def held(folder, taken):
 
 
 def _opened(path):
-    """The lock's descriptor; what is there already is left as it is."""
+    """The descriptor of the lock's file, whose content is not changed."""
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise ValueError(
             "A lock must be a plain file. Received: a link or a folder "

@@ -1,4 +1,4 @@
-"""Resizing of one axis, for maps and token sequences of any rank."""
+"""Resizes one axis of feature maps or token sequences of any rank."""
 
 import numpy as np
 from keras import ops
@@ -6,9 +6,9 @@ from keras import ops
 
 def resize_matrix(length, size):
     """The linear map of `length` positions to `size`; its columns sum to 1."""
-    # Down, each new position is the mean of the old ones that it covers
-    # (adaptive average pooling, with PyTorch's windows); up, the linear
-    # interpolation between the two nearest.
+    # To a smaller size, each new position is the mean of the old ones that it
+    # covers (adaptive average pooling, with PyTorch's windows); to a larger
+    # size, the linear interpolation between the two nearest.
     matrix = np.zeros((length, size), "float32")
     for new in range(size):
         if size <= length:
@@ -26,7 +26,7 @@ def resize_matrix(length, size):
 
 
 def area_matrix(length, size):
-    """Each of `size` positions as the mean of what it covers of `length`."""
+    """The linear map that averages `length` positions by area to `size`."""
     edges = np.arange(size + 1) * length / size
     old = np.arange(length)[:, None]
     covered = np.minimum(old + 1, edges[1:]) - np.maximum(old, edges[:-1])
@@ -36,8 +36,8 @@ def area_matrix(length, size):
 
 def resize_axis(tensor, axis, size, matrix=resize_matrix):
     """Resizes one axis of known length, averaging down or interpolating up."""
-    # A product with a small constant matrix: one operation that every backend,
-    # precision and rank has, and that has a gradient everywhere.
+    # A product with a small constant matrix: one operation that works with
+    # every backend, precision and rank, and has a gradient everywhere.
     length = tensor.shape[axis]
     if length == size:
         return tensor

@@ -1,4 +1,4 @@
-"""Samples that a model is run on outside of training."""
+"""Samples on which a model runs outside training."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from keras_kd._src.specs import inputs_for
 from keras_kd._src.specs import same_shape
 from keras_kd._src.specs import untracked
 
-# How many are run at a time.
+# How many samples run at a time.
 MANY = 32
 
 
@@ -61,14 +61,14 @@ def _of_one_length(samples):
     if not sizes or len(set(sizes)) > 1 or sizes[0] in ((), (0,)):
         shapes = [np.shape(array) for array in flat(samples)]
         raise ValueError(
-            "Argument `samples` must hold one or more samples, as many for "
-            f"each input. Received: arrays of shapes {shapes}."
+            "Argument `samples` must hold one or more samples, the same number "
+            f"for each input. Received: arrays of shapes {shapes}."
         )
     return samples
 
 
 def run_student(student, samples):
-    """What the student predicts for samples, as arrays in its structure."""
+    """The student's predictions for samples, as arrays in its structure."""
     count, parts = len(flat(samples)[0]), []
     for start in range(0, count, MANY):
         part = keras.tree.map_structure(

@@ -1,4 +1,4 @@
-"""What models take and give, found without data."""
+"""Finds the inputs and outputs of models without data, and checks them."""
 
 import contextlib
 
@@ -16,7 +16,7 @@ from keras_kd._src.keras_compat import was_called
 
 
 class _Traced(keras.Operation):
-    """A function as an operation: Keras then infers what it returns."""
+    """A function as an operation, so that Keras infers its output."""
 
     def __init__(self, function):
         super().__init__()
@@ -30,12 +30,12 @@ class _Traced(keras.Operation):
 
 
 def output_spec(function, inputs):
-    """What a function of `KerasTensor`s returns; nothing is computed."""
+    """The result of a function of `KerasTensor`s; nothing is computed."""
     return _Traced(function)(inputs)
 
 
 def input_spec(model):
-    """What a model takes, as `KerasTensor`s of any batch size, or None."""
+    """A model's inputs, as `KerasTensor`s of any batch size, or None."""
     if isinstance(model, keras.Sequential) and model.built:
         return _any_batch(model.inputs[0])
     if getattr(model, "inputs", None):
@@ -52,11 +52,11 @@ def input_spec(model):
 
 
 def known_inputs(model):
-    """What a model takes, or None if that is known from data only.
+    """A model's inputs as `KerasTensor`s; None if only data can show them.
 
-    Returned are the sizes and types of all inputs of a Functional or Sequential
-    model, unless a size besides the batch is open or an input is optional.
-    Other models are known by the shapes alone that they were built for.
+    They are known for a Functional or Sequential model, unless a size besides
+    the batch is open or an input is optional. Other models may define them in
+    a method `known_inputs`.
     """
     if hasattr(model, "known_inputs"):
         return model.known_inputs()
@@ -71,7 +71,7 @@ def known_inputs(model):
 
 
 def sizes_known(spec):
-    """Whether all sizes of inputs are known but the batch's."""
+    """Whether all sizes of inputs except the batch size are known."""
     return all(None not in each.shape[1:] for each in keras.tree.flatten(spec))
 
 
@@ -85,7 +85,7 @@ def graph_inputs(model):
 
 
 def output_structure(model):
-    """What a model returns, in its structure; None if only a run shows it."""
+    """A model's outputs in their structure; None if only a run shows them."""
     if isinstance(model, keras.Sequential):
         return model.outputs[0] if model.built else None
     if getattr(model, "outputs", None):
@@ -94,7 +94,7 @@ def output_structure(model):
 
 
 def data_spec(inputs):
-    """What a batch's inputs are, as `KerasTensor`s; None for what is None."""
+    """A batch's inputs as `KerasTensor`s; None for those that are None."""
     return keras.tree.map_structure(_spec_of, untracked(inputs))
 
 
@@ -102,7 +102,7 @@ def _spec_of(array):
     if array is None:
         return None
     dtype = keras.backend.standardize_dtype(array.dtype)
-    if dtype == "float64":  # Which Keras casts before any layer has it.
+    if dtype == "float64":  # Keras casts it before any layer.
         dtype = keras.config.floatx()
     return keras.KerasTensor(tuple(array.shape), dtype)
 
@@ -110,7 +110,7 @@ def _spec_of(array):
 def stated_spec(input_shape, model):
     """The argument `input_shape` as `KerasTensor`s, checked.
 
-    Types that it does not specify are those of the model's own inputs.
+    Types that are not given are those of the model's own inputs.
     """
     if input_shape is None:
         return None
@@ -118,9 +118,9 @@ def stated_spec(input_shape, model):
     for each in keras.tree.flatten(spec):
         if not each.shape or None in each.shape[1:]:
             raise ValueError(
-                "Argument `input_shape` must state all sizes but the batch's, "
-                "such as `(None, 128)`, in the structure of the data's inputs. "
-                f"Received: input_shape={input_shape!r}."
+                "Argument `input_shape` must give all sizes except the batch "
+                "size, such as `(None, 128)`, in the structure of the data's "
+                f"inputs. Received: input_shape={input_shape!r}."
             )
     return spec
 
@@ -142,27 +142,27 @@ def _stated(stated, taken):
         return [_stated(*pair) for pair in zip(stated, entries)]
     raise ValueError(
         "Argument `input_shape` must be a shape with the batch axis, such as "
-        "`(None, 128)`, a `keras.Input` if its type is to be said, too, or a "
-        f"dict or list of them. Received: input_shape={stated!r}."
+        "`(None, 128)`, a `keras.Input` to give the type, too, or a dict or "
+        f"list of them. Received: input_shape={stated!r}."
     )
 
 
 def of_batch_size(spec, size):
-    """The same inputs, of a batch of this size (None: of any)."""
+    """The same inputs with this batch size (None for any)."""
     return keras.tree.map_structure(
         lambda each: None if each is None else _resized(each, size), spec
     )
 
 
 def batch_size_of(spec):
-    """The batch size that inputs are fixed to, or None."""
+    """The fixed batch size of inputs, or None."""
     given = [each for each in keras.tree.flatten(spec) if each is not None]
     sizes = [each.shape[0] for each in given if each.shape]
     return next((size for size in sizes if size is not None), None)
 
 
 def any_batch(features, size):
-    """Features that were found for one batch size, as those of any."""
+    """Features found for one batch size, as features of any batch size."""
     return keras.tree.map_structure(
         lambda each: (
             _resized(each, None) if each.shape[:1] == (size,) else each
@@ -176,10 +176,10 @@ def _resized(spec, size):
 
 
 def inputs_for(role, model, inputs):
-    """What a model takes of a batch's inputs, which may bring more.
+    """The inputs of a model, selected from a batch's, which may have more.
 
-    Keras takes a dict's entries by their order, not by their names, as soon as
-    there is one too many.
+    If a dict has too many entries, Keras would take them by their order, not by
+    their names.
     """
     taken = graph_inputs(model)
     if taken is None or not isinstance(inputs, dict):
@@ -195,7 +195,7 @@ def inputs_for(role, model, inputs):
     if missing:
         raise ValueError(
             f"The {role} {model.name!r} takes an input {missing[0]!r}, which "
-            "the data does not bring. Received: inputs with the keys "
+            "the data does not have. Received: inputs with the keys "
             f"{list(inputs)}, expected {list(entries)} among them."
         )
     picked = {name: inputs.get(name) for name in entries}
@@ -206,26 +206,27 @@ def inputs_for(role, model, inputs):
     return picked[taken.name]
 
 
-def check_same_inputs(name, taught, learned):
-    """Raises a `ValueError` if models take unlike inputs.
+def check_same_inputs(name, teacher_spec, student_spec):
+    """Raises a `ValueError` if teacher and student take different inputs.
 
     Args:
-        name: the teacher's.
-        taught: what the teacher takes, as `KerasTensor`s.
-        learned: what the student takes.
+        name: the teacher's name.
+        teacher_spec: the teacher's inputs, as `KerasTensor`s.
+        student_spec: the student's inputs, likewise.
     """
-    if isinstance(taught, dict) and isinstance(learned, dict):
-        shared = taught.keys() & learned.keys()
-        pairs = [(taught[each], learned[each]) for each in shared]
+    both = teacher_spec, student_spec
+    if all(isinstance(each, dict) for each in both):
+        shared = teacher_spec.keys() & student_spec.keys()
+        pairs = [(teacher_spec[each], student_spec[each]) for each in shared]
     else:
-        both = [keras.tree.flatten(each) for each in (taught, learned)]
+        both = [keras.tree.flatten(each) for each in both]
         pairs = list(zip(*both)) if len(both[0]) == len(both[1]) else []
     if not all(_same_data(*pair) for pair in pairs):
-        raise _other_inputs("teacher", name, learned, taught)
+        raise _other_inputs("teacher", name, student_spec, teacher_spec)
 
 
 def _same_data(first, second):
-    # Keras adds or drops a last axis of 1.
+    # Keras itself adds or drops a last axis of size 1.
     shapes = [each.shape for each in (first, second)]
     short, long = sorted(shapes, key=len)
     if len(long) == len(short) + 1 and long[-1] in (1, None):
@@ -234,12 +235,12 @@ def _same_data(first, second):
 
 
 def fresh_inputs(model):
-    """New `keras.Input`s of what a model takes, or None where unknown."""
+    """New `keras.Input`s like a model's inputs; None if they are unknown."""
     spec = input_spec(model)
     if spec is None:
         return None
     specs = keras.tree.flatten(spec)
-    # Keras wants inputs in a dict to bear the names of their keys.
+    # Keras expects inputs in a dict to have the names of their keys.
     names = [each.name for each in getattr(model, "inputs", None) or specs]
     inputs = [
         keras.Input(each.shape[1:], dtype=each.dtype, name=name)
@@ -249,24 +250,27 @@ def fresh_inputs(model):
 
 
 def take_weights(model, source):
-    """Gives a model the weights of another of the same architecture.
+    """Copies the weights of another model of the same architecture.
 
-    `set_weights` alone leaves a `Normalization` with the numbers that it drew
-    from its weights when it was built.
+    After `set_weights` alone, a `Normalization` would keep the values that it
+    computed from its weights when it was built.
     """
     model.set_weights(source.get_weights())
     finalize(model)
 
 
 def finalize(model):
-    """Lets layers draw from their weights what they draw; after assigning."""
+    """Lets layers compute values from their weights again, after assigning."""
     for layer in all_layers(model):
         if layer.built and hasattr(layer, "finalize_state"):
             layer.finalize_state()
 
 
 def untracked(structure):
-    """A model's own dicts and lists are Keras', which JAX can't trace."""
+    """A structure with plain dicts and lists in place of Keras' tracked ones.
+
+    JAX can't trace the tracked ones, as in a model's own structures.
+    """
     if isinstance(structure, dict):
         return {key: untracked(v) for key, v in structure.items()}
     if isinstance(structure, list):
@@ -298,18 +302,18 @@ def check_teacher(teacher):
 
 
 def unbuilt_layers(layer):
-    """The names of a model's layers that have yet to make their weights.
+    """The names of a model's layers that have no weights yet, but will have.
 
-    Not of those that its predictions don't go through, such as a preprocessor
-    or a label encoder that it keeps, nor of those that have no `build`.
+    Not of layers that its predictions don't use, such as a preprocessor or a
+    label encoder that it keeps, nor of layers without a `build`.
     """
     if not layer.built and makes_weights(layer):
         return [layer.name]
     if isinstance(layer, (Functional, keras.Sequential)):
         inner = layer.layers
     else:
-        # What a model was called on has gone through all that it needs, and a
-        # layer's `build` has built what has weights.
+        # A call of a model has run all layers that it needs, and a layer's
+        # `build` has built all layers with weights.
         done = isinstance(layer, keras.Model) and was_called(layer)
         done = done or (makes_weights(layer) and bool(layer.weights))
         inner = [each for each in sublayers(layer) if each.built or not done]
@@ -326,11 +330,11 @@ def check_student(student):
     if keras_compat.overrides(student, "train_step"):
         raise ValueError(
             "The student's `train_step` would never be called: a Distiller "
-            "trains the student in a step of its own, with the teacher's "
+            "trains the student in its own step, with the distillation "
             f"terms. Received: student={student.name!r}, of the class "
             f"{type(student).__name__}, which overrides `train_step`. Move "
-            "what is computed there to `compute_loss(x, y, y_pred, "
-            "sample_weight)`, which is kept as the hard loss."
+            "its computation to `compute_loss(x, y, y_pred, sample_weight)`, "
+            "which is used as the hard loss."
         )
 
 
@@ -343,7 +347,7 @@ def is_optional(tensor):
 
 @contextlib.contextmanager
 def explained(role, model, inputs):
-    """Names a model that fails because it takes other inputs than it gets."""
+    """Explains the error of a model that gets inputs of another shape."""
     try:
         yield
     except Exception as error:
@@ -358,8 +362,8 @@ def _other_inputs(role, name, inputs, expected):
         f"The {role} {name!r} takes inputs of shape "
         f"{_shapes(expected)}. Received: inputs of shape "
         f"{_shapes(inputs)}. Teacher and student must take the same "
-        "inputs: give it data of that shape, or put what brings the data "
-        "to it (such as a `keras.layers.Resizing`) in front of the model."
+        "inputs: give data of that shape, or put a layer that converts the "
+        "data (such as a `keras.layers.Resizing`) in front of the model."
     )
 
 
@@ -386,7 +390,7 @@ def _shapes(inputs):
 
 
 class _Shape:
-    """A shape that `keras.tree` takes for a leaf."""
+    """A shape that `keras.tree` treats as a leaf."""
 
     def __init__(self, shape):
         self.shape = tuple(shape)

@@ -275,7 +275,7 @@ def run_a_second_process(folder):
     for run in (lambda: fit_once(folder), lambda: chain.fit(X, Y)):
         with pytest.raises(ValueError) as error:
             run()
-        assert "Another process is at work" in str(error.value)
+        assert "Another process is using" in str(error.value)
         print(str(error.value))
 
 

@@ -181,7 +181,7 @@ def test_wrong_inputs():
         export(students.text(), samples=samples)
     samples = {name: array.astype("int32") for name, array in samples.items()}
     samples["token_ids"] = samples["token_ids"][:1]
-    with pytest.raises(ValueError, match="as many for each input"):
+    with pytest.raises(ValueError, match="same number for each input"):
         export(students.text(), samples=samples)
 
 

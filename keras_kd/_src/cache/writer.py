@@ -33,7 +33,7 @@ from keras_kd._src.cache.records import StoredOutput
 from keras_kd._src.cache.records import record_type
 from keras_kd._src.cache.remote import local_path
 from keras_kd._src.distillation.batch import Batch
-from keras_kd._src.distillation.preprocessing import as_taken
+from keras_kd._src.distillation.preprocessing import preprocessed_inputs
 from keras_kd._src.distillation.taps import Tap
 from keras_kd._src.distillation.taps import run_tapped
 from keras_kd._src.distillation.teacher import as_teacher
@@ -254,7 +254,7 @@ def stored_outputs(teacher, outputs, inputs):
     teacher.check_taps(taps)
     spec = teacher.input_spec()
     if spec is None or not sizes_known(spec):
-        spec = data_spec(as_taken(teacher, inputs))
+        spec = data_spec(preprocessed_inputs(teacher, inputs))
     features = teacher.feature_specs(taps, spec)
     return [
         StoredOutput(tap.text, _shape_of(tap, features[tap.text]), encoding)
@@ -310,7 +310,7 @@ class RecordingTeacher:
     def record(self, inputs, labels=None):
         """The prepared predictions for a batch, as NumPy arrays."""
         self.check_labels(labels)
-        inputs = as_taken(self.teacher, inputs)
+        inputs = preprocessed_inputs(self.teacher, inputs)
         recorded = self._run(inputs, labels)
         shapes = [each.shape[1:] for each in keras.tree.flatten(recorded)]
         self._shapes = self._shapes or shapes

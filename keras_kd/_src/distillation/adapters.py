@@ -1,4 +1,4 @@
-"""Gives each pair of features its adapter, built and checked for the shapes."""
+"""Builds one adapter for each pair of features, and checks their shapes."""
 
 import keras
 
@@ -6,7 +6,7 @@ from keras_kd._src.distillation.hyperparameter import Hyperparameter
 
 
 def shape_pairs(teacher_shapes, student_shapes, name):
-    """The shapes of both sides' features in pairs, in order."""
+    """Pairs of teacher and student feature shapes, in order."""
     if len(teacher_shapes) != len(student_shapes):
         raise ValueError(
             f"Transfer {name!r} pairs features one to one. Received: "
@@ -28,9 +28,10 @@ def one_adapter_a_pair(adapters, pairs, name):
         (first,) = adapters
         if first is not None and first.built:
             raise ValueError(
-                f"Transfer {name!r} has {pairs} pairs of features, and copies "
-                "of an adapter start anew. Received: one adapter that is "
-                f"built, {first.name!r}. Give a list with one for each pair."
+                f"Transfer {name!r} has {pairs} pairs of features, and a built "
+                "adapter can't be copied for them. Received: one adapter, "
+                f"{first.name!r}, that has weights already. Give a list with "
+                "one adapter for each pair."
             )
         config = first and first.get_config()
         adapters = [first] + [
@@ -51,11 +52,11 @@ def is_joint(adapters):
 
 
 def build_adapters(name, teacher_adapters, adapters, pairs):
-    """Builds the adapters of all pairs; returns the shapes that they make."""
+    """Builds the adapters of all pairs; returns their output shapes."""
     teachers, students = zip(*pairs)
     teachers = [
-        # A scope of its own: on PyTorch, Keras takes two variables of the
-        # same path for one.
+        # Each in its own scope: on PyTorch, Keras treats two variables of the
+        # same path as one.
         _build(f"{name}_teacher_adapter_{number}", adapter, None, shape)
         for number, (adapter, shape) in enumerate(
             zip(teacher_adapters, teachers)
@@ -75,7 +76,7 @@ def build_adapters(name, teacher_adapters, adapters, pairs):
 
 
 def _build(scope, adapter, target, shape):
-    """The shape that an adapter makes of one; `target` None: of its own."""
+    """An adapter's output shape; the shape itself without an adapter."""
     if adapter is None:
         return shape
     with keras.name_scope(scope):
@@ -92,7 +93,7 @@ def _set_target(adapter, target):
         adapter.target_shape = target[1:]
     elif tuple(adapter.target_shape) != target[1:]:
         raise ValueError(
-            f"the adapter is made for the shape {adapter.target_shape}. "
+            f"the adapter was made for the shape {adapter.target_shape}. "
             f"Received: teacher features of shape {target[1:]}. Give each "
             "transfer an adapter of its own."
         )
@@ -112,10 +113,10 @@ def check_shapes(loss, pairs):
         return
     if len(pairs) > 1 and memories_of(loss):
         raise ValueError(
-            f"{type(loss).__name__} keeps something of each sample, of one "
-            f"pair of features. Received: {len(pairs)} pairs. Give each pair "
-            "a transfer of its own, with a loss of its own; single outputs "
-            "are taps such as '[small]'."
+            f"{type(loss).__name__} keeps values for each sample, so it takes "
+            f"one pair of features. Received: {len(pairs)} pairs. Give each "
+            "pair its own transfer with its own loss; single outputs are taps "
+            "such as '[small]'."
         )
     if getattr(loss, "joint", False):
         loss.check_shapes(*map(list, zip(*pairs)))
@@ -125,7 +126,7 @@ def check_shapes(loss, pairs):
 
 
 def adapt(adapters, features, training):
-    """The features as their adapters make them; as they are without one."""
+    """The outputs of the adapters; the features as they are without one."""
     if is_joint(adapters):
         return list(adapters[0](list(features), training=training))
     return [
@@ -143,7 +144,7 @@ def unbuilt_config(adapter):
 
 
 def layers_of(loss):
-    """The layers that a loss keeps as attributes; a loss itself is none."""
+    """The layers that a loss, which is no layer itself, has as attributes."""
     return [
         value
         for value in vars(loss).values()
@@ -152,7 +153,7 @@ def layers_of(loss):
 
 
 def memories_of(loss):
-    """The layers in which a loss keeps something of each sample."""
+    """The layers in which a loss keeps values for each sample."""
     return [
         layer
         for layer in layers_of(loss)
@@ -167,9 +168,9 @@ def check_memories(transfers):
         for memory in memories_of(transfer.loss):
             if id(memory) in seen:
                 raise ValueError(
-                    f"{type(transfer.loss).__name__} keeps something of each "
-                    "sample, for one transfer. Received: one loss in the "
-                    f"transfers {seen[id(memory)]!r} and {transfer.name!r}. "
-                    "Make a loss for each."
+                    f"{type(transfer.loss).__name__} keeps values for each "
+                    "sample, so each transfer needs its own. Received: one "
+                    f"loss in the transfers {seen[id(memory)]!r} and "
+                    f"{transfer.name!r}. Make a new loss for each."
                 )
             seen[id(memory)] = transfer.name

@@ -1,4 +1,4 @@
-"""Attention maps of layers: of Keras' own, and of classes of their own."""
+"""Reads the attention maps of Keras' layers and of custom layers."""
 
 import contextlib
 import functools
@@ -17,7 +17,7 @@ _RELATIONS = (
 
 
 def returns_scores(layer):
-    """Whether a layer gives its scores on `return_attention_scores=True`."""
+    """Whether a layer's call takes `return_attention_scores`."""
     arguments = inspect.signature(layer.call).parameters
     return "return_attention_scores" in arguments
 
@@ -41,7 +41,7 @@ def check_scores(layer, tap):
 
 
 def _softmax_of(layer):
-    """The one softmax layer that a layer holds itself, or None."""
+    """The softmax layer directly in a layer; None unless it has just one."""
     found = [
         each
         for each in keras_compat.sublayers(layer)
@@ -52,10 +52,10 @@ def _softmax_of(layer):
 
 @contextlib.contextmanager
 def softmax_read(layer, replace):
-    """Reads what a layer's softmax gives in the block, and its mask.
+    """Records what a layer's softmax returns in the `with` block, and masks.
 
-    Yields a list of pairs. `replace(layer, name, value, stack)` sets an
-    attribute for a while.
+    Yields a list of pairs `(scores, mask)`. `replace(layer, name, value,
+    stack)` sets an attribute until the stack is closed.
     """
     softmax, given = _softmax_of(layer), []
     original = softmax.call
@@ -73,15 +73,16 @@ def softmax_read(layer, replace):
 
 
 def maps_of(layer, given):
-    """The maps `(batch, heads, queries, keys)` that a layer's softmax gave."""
+    """The last maps of a softmax, shape `(batch, heads, queries, keys)`."""
     if not given:
         raise ValueError(
-            "An attention layer's maps are what its softmax gives. Received: "
-            f"{layer.name!r} (of type {type(layer).__name__}), which did not "
-            f"call its softmax, as where it fuses. {_RELATIONS}"
+            "An attention layer's maps are the outputs of its softmax. "
+            f"Received: {layer.name!r} (of type {type(layer).__name__}), which "
+            "did not call its softmax, as in fused (flash) attention. "
+            f"{_RELATIONS}"
         )
     scores, mask = given[-1]
-    if len(scores.shape) > 4:  # Heads by the group that shares its keys.
+    if len(scores.shape) > 4:  # Grouped-query attention: two axes of heads.
         scores = _joined_heads(scores)
         mask = None if mask is None else _joined_heads(mask)
     if mask is not None:
@@ -96,7 +97,7 @@ def _joined_heads(maps):
 
 
 def mask_queries(scores):
-    """Lets the mask of the keys count for the queries, in self-attention."""
+    """Applies the mask of the keys to the queries, too, in self-attention."""
     mask = keras_compat.get_keras_mask(scores)
     if mask is None:
         return

@@ -1,7 +1,8 @@
-"""What one batch is made of, from the data to the loss.
+"""The parts of one batch, from the data to the loss.
 
-A completed batch is marked by its types. With `StudentInputs` and `Targets`
-the distiller returns features as well; with a plain batch it is the student.
+A batch with the teacher's predictions is marked by its types: called with
+`StudentInputs`, the distiller returns features as well; called with plain
+inputs, it returns what the student does.
 """
 
 from typing import Any
@@ -11,7 +12,7 @@ import keras
 
 
 class Batch(NamedTuple):
-    """A batch as `fit` has it, taken apart; None for what it lacks."""
+    """The parts of a batch as `fit` gets it; None for those it lacks."""
 
     inputs: Any
     labels: Any = None
@@ -22,20 +23,20 @@ class Batch(NamedTuple):
 
 
 class PairedInputs(NamedTuple):
-    """A batch's inputs where teacher and student each have their own."""
+    """A batch's inputs where teacher and student take different ones."""
 
     student: Any
     teacher: Any
 
 
 class StudentInputs(NamedTuple):
-    """A batch's inputs, marked: the student's features are wanted, too."""
+    """A batch's inputs, marked so that the student's features are returned."""
 
     inputs: Any
 
 
 class Predictions(NamedTuple):
-    """What a model makes of a batch: its output, and features by tap."""
+    """A model's output for a batch, and its features by tap."""
 
     output: Any
     features: dict
@@ -50,7 +51,7 @@ class Targets(NamedTuple):
 
 
 class ObservedStep(NamedTuple):
-    """What a training step computes of a batch, as the diagnosis sees it."""
+    """What a training step computes for a batch, for the diagnosis."""
 
     parts: list  # Of the loss: the hard loss, the terms, the student's own.
     targets: Targets
@@ -60,12 +61,12 @@ class ObservedStep(NamedTuple):
 
 
 def split_batch(data, training=False):
-    """Takes a batch of `fit` apart: `x`, `(x, y)` or `(x, y, weight)`."""
+    """Splits a batch of `fit`: `x`, `(x, y)` or `(x, y, weight)`."""
     inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     if not (isinstance(targets, dict) and "sample_index" in targets):
         return Batch(inputs, targets, sample_weight=sample_weight)
     if isinstance(sample_weight, dict) and "sample_index" in sample_weight:
-        # `fit` copies weights for each entry of `y`.
+        # `fit` copies the weights for each entry of `y`.
         own = sample_weight["sample_index"]
         sample_weight = sample_weight.get("labels", own)
     if training:
@@ -80,18 +81,18 @@ def split_batch(data, training=False):
 
 
 def student_inputs(inputs):
-    """What the student is given of a batch's inputs."""
+    """The student's part of a batch's inputs."""
     return inputs.student if isinstance(inputs, PairedInputs) else inputs
 
 
 def teacher_inputs(inputs):
-    """What the teacher is given of a batch's inputs."""
+    """The teacher's part of a batch's inputs."""
     return inputs.teacher if isinstance(inputs, PairedInputs) else inputs
 
 
 def common_weight(sample_weight):
-    """The weights of the samples, where each output was given its own copy.
+    """The weights of the samples as one array.
 
-    `fit` copies them for each entry of labels that are a dict.
+    `fit` copies them for each entry where the labels are a dict.
     """
     return keras.tree.flatten(sample_weight)[0]

@@ -1,7 +1,7 @@
-"""What a distiller's own variables are in a file, and how they are resumed.
+"""Saves and restores the training state that is a distiller's own.
 
-Saved are the student, the adapters, the optimizer, the hyperparameters and the
-seeds; of the teacher only its fingerprint, unless it follows the student.
+A file holds the student, the adapters, the optimizer, the hyperparameters and
+the seeds; of the teacher only its fingerprint, unless it follows the student.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ def save(distiller, store, teacher_state):
 
 
 def read(store):
-    """All that a store holds, and of it what is the teacher's state."""
+    """All arrays in a store, and those among them of the teacher's state."""
     saved = {key: np.array(store[key]) for key in store.keys()}  # noqa: SIM118
     teacher_state = {
         name.removeprefix(TEACHER): value
@@ -40,22 +40,22 @@ def read(store):
 
 
 def restore_seeds(distiller, saved):
-    """Gives the random generators the states that were saved."""
+    """Restores the saved states of the random generators."""
     for number, seed in enumerate(_seeds(distiller)):
         seed.assign(saved[f"seed_{number}"])
     set_random_states(saved)
 
 
 def _seeds(distiller):
-    # Keras doesn't save the state of random layers; without it, a resumed run
-    # would draw other dropout masks.
+    # Keras doesn't save the states of random layers. Without them, a resumed
+    # run would draw other dropout masks.
     weights = {id(weight) for weight in distiller.weights}
     return [v for v in distiller.variables if id(v) not in weights]
 
 
 @contextlib.contextmanager
 def restored_on_error(variables):
-    """Gives variables their values back if loading fails half-way."""
+    """Restores the variables' values if loading fails halfway."""
     values = [kept_value(variable) for variable in variables]
     try:
         yield

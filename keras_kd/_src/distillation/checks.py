@@ -1,4 +1,4 @@
-"""What `fit` does about findings, and about errors: warns, raises.
+"""Turns findings into the warnings and errors of `fit`.
 
 The checks themselves, and their wording, are in `keras_kd._src.diagnosis`.
 """
@@ -9,7 +9,7 @@ import warnings
 
 from keras_kd._src.diagnosis.setup import quantized_student
 
-# How errors begin in which Keras and TensorFlow quote another one.
+# Beginnings of errors in which Keras and TensorFlow quote another error.
 WRAPPED = (
     "Exception encountered when calling",
     "Could not automatically infer",
@@ -29,7 +29,7 @@ def warn_of(findings):
 
 
 def check_trainable(student):
-    """Raises a `ValueError` if only biases and scales of a student train."""
+    """Raises a `ValueError` if a student can train only biases and scales."""
     for finding in quantized_student(student):
         if finding.severity == "wrong":
             raise ValueError(
@@ -41,7 +41,7 @@ def check_trainable(student):
 
 
 def uses_labels(teacher, transfers, metrics):
-    """Whether anything but the compiled loss has a use for labels."""
+    """Whether anything besides the compiled loss uses labels."""
     return bool(
         metrics.others
         or metrics.weighted_others
@@ -56,10 +56,10 @@ def uses_labels(teacher, transfers, metrics):
 
 @contextlib.contextmanager
 def own_errors():
-    """Raises errors of this package alone.
+    """Raises errors of this package as they were, without what wraps them.
 
-    Keras and TensorFlow raise what fails in a step anew, with the arguments
-    or the whole trace in its text.
+    Keras and TensorFlow wrap an error from inside a step in another one, with
+    the arguments or the whole trace in its text.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""A step's losses and metrics where logits exist a few positions at a time."""
+"""Losses and metrics of a step that computes logits in chunks of positions."""
 
 import keras
 from keras import ops
@@ -16,8 +16,8 @@ def check_chunks(student, transfers):
     """Raises a `ValueError` if student or transfers need all logits at once."""
     if keras_compat.overrides(student, "compute_loss"):
         raise ValueError(
-            f"The student {student.name!r} has a loss of its own, which takes "
-            "all logits at once. Received: a student that overrides "
+            f"The student {student.name!r} has its own loss, which takes all "
+            "logits at once. Received: a student that overrides "
             "`compute_loss`, and `chunk_size`. Leave out `chunk_size`."
         )
     for transfer in transfers:
@@ -27,7 +27,7 @@ def check_chunks(student, transfers):
             raise ValueError(
                 f"Transfer {transfer.name!r} has rules, which take all logits "
                 f"at once. Received: rules={transfer.rules!r}, and "
-                "`chunk_size`. Leave out one of both."
+                "`chunk_size`. Leave out one of the two."
             )
         if hasattr(transfer.loss, "check_positionwise"):
             transfer.loss.check_positionwise()
@@ -38,9 +38,9 @@ def hard_term(loss, labels, logits, sample_weight):
 
     Args:
         loss: what was given to `compile`, for one output.
-        labels: one a position, or probabilities.
+        labels: one per position, or probabilities.
         logits: the student's `ChunkedLogits`.
-        sample_weight: of samples or positions, or None.
+        sample_weight: one per sample or position, or None.
     """
     loss = _one_loss(loss)
     mask = get_keras_mask(logits)
@@ -73,12 +73,12 @@ def _one_loss(loss):
 
 
 def computed(parts, metrics, training):
-    """The parts of a loss as numbers, in one pass over the positions.
+    """The parts of a loss as scalars, in one pass over the positions.
 
     Args:
         parts: scalars and `PositionTerm`s.
-        metrics: pairs of a `PositionTerm`, and a function that takes its value.
-        training: whether a gradient is wanted.
+        metrics: pairs of a `PositionTerm` and a function that takes its value.
+        training: whether a gradient is needed.
     """
     terms = [part for part in parts if isinstance(part, PositionTerm)]
     terms += [term for term, _ in metrics]
@@ -97,7 +97,8 @@ def computed(parts, metrics, training):
 def update_metrics(model, labels, logits, sample_weight):
     """Updates what `compile(metrics=...)` was given, chunk by chunk.
 
-    Not where Keras does it, after the head's weights have been updated.
+    This can't wait until Keras does it: by then the step has updated the
+    weights of the head, which computes the logits.
     """
     metrics = keras_compat.compiled_metrics(model)
     if metrics is None:
@@ -106,7 +107,7 @@ def update_metrics(model, labels, logits, sample_weight):
         sample_weight = broadcast_weights(sample_weight, logits.positions)
     length, size = logits.hidden.shape[logits.axis], logits.chunk_size
     for start in range(0, length, size) if length else [0]:
-        # Where the length is known in a run only, all at once.
+        # All at once where the length is known only when the step runs.
         count = min(size, length - start) if length else logits.length
         labels_there, weights_there = (
             None
@@ -121,9 +122,9 @@ def update_metrics(model, labels, logits, sample_weight):
 
 
 def _rows(tensor, logits):
-    """A tensor of positions with one axis for all of them.
+    """A tensor with one axis for all positions.
 
-    Keras' metrics take means over positions, which would weigh the last,
-    shorter chunk as much as a whole one.
+    Keras' metrics average over the positions of a sample first, which would
+    give the last, shorter chunk the weight of a whole one.
     """
     return ops.reshape(tensor, (-1, *tensor.shape[logits.axis + 1 :]))

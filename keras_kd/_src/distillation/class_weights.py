@@ -1,6 +1,6 @@
-"""Class weights beside `y={"labels": ..., "sample_index": ...}`.
+"""Class weights for `y={"labels": ..., "sample_index": ...}`.
 
-Keras takes class weights for labels that are one array only.
+Keras takes class weights only where `y` is a single array.
 """
 
 import functools
@@ -14,7 +14,7 @@ CLASS_WEIGHT = "class_weight"
 
 
 def with_class_weight(arguments):
-    """Arguments of `fit`, with the class weights put beside the labels."""
+    """Arguments of `fit`, with class weights as a weight of each sample."""
     class_weight = arguments.get("class_weight")
     if class_weight is None or arguments.get("sample_weight") is not None:
         return arguments  # Keras refuses both at once.

@@ -1,4 +1,4 @@
-"""What a `Distiller` distils of several outputs, where it is not specified."""
+"""The transfers of a `Distiller` where none are given."""
 
 import keras
 
@@ -13,8 +13,8 @@ from keras_kd._src.losses.soft_targets import SoftTargets
 from keras_kd._src.naming import snake_case
 
 WEIGHT = 0.9
-# Losses of Keras by the kind of output that they are for; all others are for
-# numbers.
+# Losses of Keras by the kind of output that they are for. Outputs with any
+# other loss are taken for numbers.
 CLASSES = {
     "sparse_categorical_crossentropy",
     "categorical_crossentropy",
@@ -23,7 +23,7 @@ CLASSES = {
     "kl_divergence",
     "kldivergence",
 }
-YES_OR_NO = {"binary_crossentropy", "binary_focal_crossentropy"}
+BINARY = {"binary_crossentropy", "binary_focal_crossentropy"}
 
 
 def one_output():
@@ -32,7 +32,7 @@ def one_output():
 
 
 def several_outputs(student, output, loss):
-    """A transfer for each output, by what kind of output it is.
+    """A transfer for each output, chosen by the kind of output.
 
     Args:
         student: the student.
@@ -48,22 +48,22 @@ def several_outputs(student, output, loss):
         name: _kind(last_activation(student, Tap(f"[{key}]")), each)
         for (key, name), each in zip(names.items(), losses)
     }
-    _tell(kinds, {name: key for key, name in names.items()}, loss)
+    _warn_of_numbers(kinds, {name: key for key, name in names.items()}, loss)
     return [_transfer(kinds[name], key, name) for key, name in names.items()]
 
 
 def _kind(activation, loss):
-    """Whether an output is of "classes", of "yes or no", or of "numbers"."""
+    """The kind of an output: "classes", "binary" or "numbers"."""
     name = _loss_name(loss)
     if activation == "softmax" or name in CLASSES:
         return "classes"
-    if name in YES_OR_NO or (name is None and activation == "sigmoid"):
-        return "yes or no"
+    if name in BINARY or (name is None and activation == "sigmoid"):
+        return "binary"
     return "numbers"
 
 
 def _loss_name(loss):
-    """A loss of Keras, in whatever form, by its function's name; or None."""
+    """The function name of a Keras loss in any form; None if it has none."""
     if isinstance(loss, str):
         loss = keras.losses.get(loss)
     if isinstance(loss, keras.losses.Loss):
@@ -73,7 +73,7 @@ def _loss_name(loss):
 
 
 def _names(student, output):
-    """The outputs' names in logs and losses, by the key in their taps."""
+    """The outputs' names in logs and losses, by their keys in taps."""
     if isinstance(output, dict):
         return {key: key for key in output}
     names = getattr(student, "output_names", None) or []
@@ -86,10 +86,10 @@ def _transfer(kind, key, name):
     tap = f"[{key}]"
     if kind == "classes":
         loss, title = SoftTargets(temperature=4.0), "soft_targets"
-    elif kind == "yes or no":
+    elif kind == "binary":
         loss, title = BinarySoftTargets(temperature=4.0), "binary_soft_targets"
     else:
-        # As they are: a sigmoid's may be coordinates.
+        # Compared as they are: outputs of a sigmoid may be coordinates.
         flags = {"teacher_from_logits": True, "student_from_logits": True}
         loss, title = LogitMatching(**flags), "squared_error"
     return Transfer(
@@ -97,16 +97,16 @@ def _transfer(kind, key, name):
     )
 
 
-def _tell(kinds, keys, loss):
+def _warn_of_numbers(kinds, keys, loss):
     numbers = [name for name, kind in kinds.items() if kind == "numbers"]
     if numbers:
         others = [name for name in kinds if name not in numbers]
         tap = f"[{keys[numbers[0]]}]"
         checks.warn(
             f"The Distiller distils the outputs {numbers} by squared error, "
-            "as they are not known to be of classes by a compiled "
-            "cross-entropy or a last softmax, and "
-            f"{others or 'none'} by soft targets. Received: loss={loss!r} and "
+            "as neither a compiled cross-entropy nor a final softmax shows "
+            f"that they are classes, and {others or 'none'} by soft targets. "
+            f"Received: loss={loss!r} and "
             "no `transfers`. Give the Distiller `transfers` to choose, such as "
             "`keras_kd.Transfer(keras_kd.losses.SoftTargets(), "
             f"teacher={tap!r}, student={tap!r})`."

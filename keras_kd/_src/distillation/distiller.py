@@ -1,4 +1,4 @@
-"""Distiller: a Keras model that trains a student with a teacher's help."""
+"""Distiller: a Keras model that trains a student on a teacher's outputs."""
 
 import contextlib
 import functools
@@ -92,90 +92,93 @@ class Distiller(keras_compat.Model):
     """Knowledge distillation (KD): trains a student on labels and a teacher.
 
     `Distiller(teacher, student)` alone is Hinton's method with the usual
-    values: soft targets at temperature 4, weight 0.9, labels 0.1. It is
-    compiled and fitted like any Keras model, and `distiller.student` is a
-    plain model throughout.
+    values: soft targets at temperature 4 with weight 0.9, labels with weight
+    0.1. It is compiled and fitted like any Keras model, and
+    `distiller.student` stays a plain Keras model.
 
         loss = hard_weight * compiled loss
              + sum over transfers of
                    weight * loss(teacher features, student features)
              + the student's own losses (regularizers, `add_loss`)
 
-    In each step the teacher runs once, in inference mode and outside of the
-    gradient, and the student runs once. Each part is in the logs, weighted,
-    so that the parts add up to `loss`: `hard_loss`, one `<name>_loss` for
-    each transfer, and `student_losses`.
+    In each step the teacher runs once, in inference mode and without a
+    gradient, and the student runs once. The logs show each part with its
+    weight applied, so that the parts add up to `loss`: `hard_loss`, one
+    `<name>_loss` for each transfer, and `student_losses`.
 
     Where only some samples have labels, give the others the label -1 and the
-    compiled loss `ignore_class=-1` (a `sample_weight` of 0 would silence the
-    teacher). Metrics of labels then count only in validation. Tokens and
-    pixels of that label count in no transfer, unless it has
-    `ignore_class=False`; which weights, labels and masks reach a transfer is
-    described in `Transfer`.
+    compiled loss `ignore_class=-1`. (A `sample_weight` of 0 would remove them
+    from the distillation terms, too.) Metrics of labels are then right only in
+    validation. Tokens and pixels with that label count in no transfer, unless
+    it has `ignore_class=False`. `Transfer` describes which weights, labels and
+    masks each transfer uses.
 
-    Methods that keep something of each sample need its index in the data: give
+    Methods that keep values for each sample need its index in the data: give
     `y` as a dict of `"labels"` (if any) and `"sample_index"`, integers of
     shape `(batch,)`.
 
-    Without `transfers`, a student of several outputs is distilled at each of
-    them, once it is compiled: by soft targets where the output's compiled loss
-    is a cross-entropy or its last activation a softmax (binary soft targets
-    for yes and no), else by squared error, with a warning. Each has the
-    weight 0.9.
+    Without `transfers`, a student with several outputs is distilled at each of
+    them, once the distiller is compiled: by soft targets where the output's
+    compiled loss is a cross-entropy or its last activation is a softmax (by
+    binary soft targets for a binary cross-entropy), else by squared error, with
+    a warning. Each transfer has the weight 0.9.
 
-    What trains on but is likely a mistake is warned of once, at the first
-    batch or epoch: labels without a loss, probabilities where logits are
+    Settings that can train but are likely mistakes cause one warning, at the
+    first batch or epoch: labels without a loss, probabilities where logits are
     expected (or the other way round), a teacher no better than chance, a term
     too small to matter.
 
-    A student that overrides `compute_loss` keeps it: it is the hard loss, and
-    its metrics are in the logs. It uses the loss of `distiller.compile`, or
-    else of `student.compile`; what it makes of the student's own losses
-    counts there and not in `student_losses`. One that overrides `train_step`
-    is refused, as that would not run.
+    A student that overrides `compute_loss` keeps it: its result is the hard
+    loss, and its metrics are in the logs. It uses the loss of
+    `distiller.compile`, or else of `student.compile`. If it adds the student's
+    own losses, they count in the hard loss and not in `student_losses`. A
+    student that overrides `train_step` raises an error, as that method would
+    never be called.
 
-    What sizes, types and keys the inputs have is read from both models where
-    they fix it, as a Functional model of fixed sizes does. Else (an open length
-    or image size, an optional input, a subclassed model) the first batch of
-    data decides: adapters are built and features are checked then, before the
-    first step. Each model is given what it names of a dict of inputs. Tasks
-    that bring a preprocessor, as KerasHub's, are fitted on what it takes, such
-    as texts; teacher and student each use their own.
+    Sizes, types and keys of the inputs are read from both models where these
+    fix them, as a Functional model with fixed sizes does. Otherwise (an open
+    length or image size, an optional input, a subclassed model) they are read
+    from the first batch of data: adapters are built and features are checked
+    then, before the first step. Of a dict of inputs, each model gets the
+    entries that it names. Tasks with a preprocessor, such as KerasHub's, are
+    fitted on its inputs, such as texts; teacher and student each use their own.
 
-    The teacher is left as it was, and is never saved: the training state holds
-    its fingerprint, and refuses another teacher. Its weights, statistics,
-    `trainable` flags, random seeds and the states of its stateful layers stay:
-    what its pass writes to variables is dropped, so that a stateful recurrent
-    teacher begins each batch in the state that it was given in. A teacher that
-    shares trained layers with the student is refused. What a layer keeps
-    elsewhere than in Keras' variables is out of reach.
+    The teacher never changes and is never saved. A saved training state holds
+    the teacher's fingerprint, and loading it with another teacher raises an
+    error. The teacher's weights, statistics, `trainable` flags and random
+    seeds stay as they are, and so do the states of stateful layers: a stateful
+    recurrent teacher starts each batch from the same state. A teacher that
+    shares trained layers with the student raises an error. Values that a layer
+    keeps outside Keras' variables are not protected.
 
     Args:
         teacher: a built Keras model, its cached predictions
             (`keras_kd.cache.open`), or a `keras_kd.teachers.Teacher`. (None
             only until `set_teacher`.)
-        student: a Keras model that takes the same inputs, or some of them,
-            or more.
+        student: a Keras model that takes the teacher's inputs. With inputs
+            in a dict, either model may use only some of the entries.
         transfers: a `Transfer`, a loss (a transfer of the outputs, of weight
             1), or a list of them; soft targets by default (see above).
         hard_weight: weight of the compiled loss, non-negative, or a
             `LearningRateSchedule` over training steps.
-        input_shape: what the models leave open, to build all at once, as
-            `load_weights` into a new distiller needs it: the shape of the
-            data's inputs with the batch axis, such as `(None, 128)`, or a
-            `keras.Input` that says the type, too, or a dict or list of them.
-        chunk_size: for language models, how many positions of each sequence
-            have logits at once; None for all. Both models then run without
-            their last layer, and hard loss, transfers of logits and metrics
-            are computed chunk by chunk (see `keras_kd.losses.ChunkedLogits`).
-            64 to 256 are usual. The first epoch's looks at outputs (are they
-            probabilities? is the teacher better than chance?) are left out.
+        input_shape: shape of the data's inputs with the batch axis, such as
+            `(None, 128)`; or a `keras.Input`, to give the type, too; or a dict
+            or list of them. Needed only where the models leave sizes open and
+            everything must be built before there is data, as for
+            `load_weights` into a new distiller.
+        chunk_size: for language models, the number of positions of each
+            sequence whose logits are in memory at once; None for all. Both
+            models then run without their last layer, and the hard loss, the
+            transfers of logits and the metrics are computed chunk by chunk
+            (see `keras_kd.losses.ChunkedLogits`). 64 to 256 are usual. The
+            first epoch's checks of the outputs (are they probabilities? is the
+            teacher better than chance?) are left out.
         name: the model's name.
 
     Raises:
-        ValueError: teacher, student or transfers are not of their kind, a tap
-            does not exist, or features don't fit each other (when their
-            shapes are known: at the first batch at the latest).
+        ValueError: teacher, student or transfers have the wrong type, a tap
+            does not exist, or features don't fit each other (raised as soon as
+            their shapes are known, at the latest at the first batch).
 
     Example:
     >>> import keras_kd as kd
@@ -207,8 +210,8 @@ class Distiller(keras_compat.Model):
         name=None,
     ):
         check_student(student)
-        # The student's policy: Keras scales the loss by it. No autocast: each
-        # model casts its inputs itself.
+        # The student's dtype policy, as it decides the loss scaling. No
+        # autocast: each model casts its inputs itself.
         super().__init__(name=name, dtype=student.dtype_policy, autocast=False)
         self._by_default = transfers is None
         if self._by_default:
@@ -220,7 +223,7 @@ class Distiller(keras_compat.Model):
         if chunk_size is not None:
             self.chunk_size = integer(chunk_size, "chunk_size")
             check_chunks(student, self.transfers)
-        self._head = None  # Of the student, where it is left out of a pass.
+        self._head = None  # The student's, if `chunk_size` leaves it out.
         self._hard_weight = Hyperparameter(hard_weight, "hard_weight")
         self._training_step = self.add_weight(
             shape=(),
@@ -236,13 +239,13 @@ class Distiller(keras_compat.Model):
         self._student_output = output_structure(student)
         self._matched = False  # Whether the features are known to fit.
         self._activations = None, None
-        self._teacher_state = {}  # What a loaded one expects of its teacher.
-        self._saved_in_fit = None  # Of a teacher that `fit` doesn't change.
+        self._teacher_state = {}  # The saved state of a teacher not given yet.
+        self._saved_in_fit = None  # The teacher's state while `fit` runs.
         self._start_checks(loss=None)
         checks.warn_of(rounded_head(student))
         if teacher is not None:
             self.set_teacher(teacher)
-        self.built = True  # What is not yet, `meet_data` builds.
+        self.built = True  # `meet_data` builds the rest.
 
     def _name_loss_parts(self):
         if hasattr(self, "_loss_parts"):
@@ -255,27 +258,27 @@ class Distiller(keras_compat.Model):
 
     @property
     def teacher(self):
-        """The teacher as it was given; None in one that was just loaded."""
+        """The teacher as it was given; None in a distiller just loaded."""
         return self._teacher and self._teacher.wrapped
 
     def __dir__(self):
-        # Saving follows dir(): the teacher is no part of the training state.
+        # Keras saves what dir() lists, and the teacher is not to be saved.
         return [name for name in super().__dir__() if name != "teacher"]
 
     def set_teacher(self, teacher):
-        """Gives a distiller its teacher; one that was loaded has none.
+        """Sets the teacher, as of a distiller that was loaded without one.
 
         Args:
-            teacher: what the constructor takes; for a distiller that was
-                loaded, the teacher that it was trained with.
+            teacher: as in the constructor; for a distiller that was loaded,
+                the teacher that it was trained with.
 
         Raises:
-            ValueError: it is another teacher, or can't teach the student.
+            ValueError: it is not that teacher, or does not fit the student.
         """
         teacher = as_teacher(teacher)
         if not (self._teacher is None or self._teacher.replaceable):
             raise ValueError(
-                "A SelfDistiller learns from its own student. Received: "
+                "The teacher of a SelfDistiller is its own student. Received: "
                 f"teacher={teacher.wrapped!r}. With a teacher use "
                 "`keras_kd.Distiller(teacher, student, transfers)`."
             )
@@ -299,41 +302,42 @@ class Distiller(keras_compat.Model):
         self.supports_jit = teacher.supports_jit
         if self.compiled and not self.supports_jit:
             self.jit_compile = False
-        # Steps that were compiled before go on with the earlier teacher.
+        # Steps compiled so far would keep using the earlier teacher.
         self.train_function = self.test_function = None
 
     def _check_taps(self, teacher):
-        """Finds what is wrong without any model being run."""
+        """Checks losses and taps without running a model."""
         check_memories(self.transfers)
         for tap in self._student_taps():
             find_layer(self.student, tap.path)
         teacher.check_taps(self._teacher_taps())
 
     def _known_inputs(self, teacher):
-        """What both models take, or None if that is known from data only."""
+        """Both models' inputs as specs; None if only data can show them."""
         if self._stated_inputs is not None:
             return PairedInputs(self._stated_inputs, self._stated_inputs)
-        learned, taught = known_inputs(self.student), teacher.input_spec()
-        if learned is None or teacher.needs_data:
+        student_spec = known_inputs(self.student)
+        teacher_spec = teacher.input_spec()
+        if student_spec is None or teacher.needs_data:
             return None
-        if taught is None:
-            taught = learned
-        elif not sizes_known(taught):
+        if teacher_spec is None:
+            teacher_spec = student_spec
+        elif not sizes_known(teacher_spec):
             return None
         elif not has_preprocessor(self.student):
-            check_same_inputs(teacher.name, taught, learned)
-        size = batch_size_of([taught, learned])
-        both = (of_batch_size(each, size) for each in (learned, taught))
-        return PairedInputs(*both)
+            check_same_inputs(teacher.name, teacher_spec, student_spec)
+        specs = student_spec, teacher_spec
+        size = batch_size_of([teacher_spec, student_spec])
+        return PairedInputs(*(of_batch_size(each, size) for each in specs))
 
     def meet_data(self, batch):
-        """Builds what is open until there is data; Keras' `fit` calls it.
+        """Builds what depends on the data; Keras' `fit` calls it.
 
         Args:
-            batch: the first batch, as `fit` has it.
+            batch: the first batch, as `fit` gets it.
 
         Raises:
-            ValueError: features don't fit each other, or a loss.
+            ValueError: features don't fit each other or their loss.
         """
         inputs, labels, _, _, weight = split_batch(batch)
         inputs = PairedInputs(student_inputs(inputs), teacher_inputs(inputs))
@@ -341,7 +345,7 @@ class Distiller(keras_compat.Model):
         if not self._matched:
             self._match_features(self._teacher, inputs)
         if self._own_loss and not keras_compat.knows_loss(self.student):
-            # On JAX its metrics can't be made in a step.
+            # On JAX its metrics can't be created inside a step.
             size = batch_size_of(inputs.student)
             output = of_batch_size(untracked(self._student_output), size)
             output_spec(
@@ -352,17 +356,18 @@ class Distiller(keras_compat.Model):
 
     @contextlib.contextmanager
     def ready_for(self, batch):
-        """Can run a step on such batches, and `fit` begins as it would have.
+        """A context in which a step can run on such batches before `fit`.
 
-        What depends on the data is built, as `fit` would build it.
+        What depends on the data is built, as `fit` would build it; a later
+        `fit` begins in the same way as without this context.
 
         Args:
-            batch: the first batch, as `fit` has it.
+            batch: the first batch, as `fit` gets it.
         """
         awaits_data = self.awaits_data
         if awaits_data:
             self.meet_data(batch)
-            self.awaits_data = True  # `fit` takes its first batch twice then.
+            self.awaits_data = True  # So that `fit` still reads it first.
         with keras_compat.another_compiled_loss(self) as loss:
             if loss is not None and batch[1] is not None:
                 x, y, _, _, weight = split_batch(batch)
@@ -378,36 +383,38 @@ class Distiller(keras_compat.Model):
     def _match_features(self, teacher, inputs):
         """Builds what the features need, once both sides' shapes are known."""
         size = batch_size_of(inputs.student)
-        learned = inputs_for("student", self.student, inputs.student)
+        student_spec = inputs_for("student", self.student, inputs.student)
         if not self.student.built:
-            self.student(of_batch_size(learned, None))
+            self.student(of_batch_size(student_spec, None))
         if self._by_default:
-            self._choose_transfers(learned)
+            self._choose_transfers(student_spec)
         teacher.leave_out_head(inputs.teacher, None)
-        taught = teacher.feature_specs(self._teacher_taps(), inputs.teacher)
-        output, features = output_spec(
-            lambda x: self._run_student(x, False, teacher), learned
+        found = (
+            teacher.feature_specs(self._teacher_taps(), inputs.teacher),
+            *output_spec(
+                lambda x: self._run_student(x, False, teacher), student_spec
+            ),
         )
-        output, features, taught = any_batch((output, features, taught), size)
+        of_teacher, output, of_student = any_batch(found, size)
         for transfer in self.transfers:
-            check_rule_shapes(transfer, taught)
+            check_rule_shapes(transfer, of_teacher)
             transfer.match(
-                [each.shape for each in transfer.teacher_features(taught)],
-                [each.shape for each in transfer.student_features(features)],
+                [each.shape for each in transfer.teacher_features(of_teacher)],
+                [each.shape for each in transfer.student_features(of_student)],
             )
         self._student_output = output
         if self._output_inspection is None:
             outputs = len(keras.tree.flatten(output))
             self._output_inspection = OutputInspection(outputs)
-        self._find_activations(teacher, inputs.teacher, learned)
+        self._find_activations(teacher, inputs.teacher, student_spec)
         self._check_shared_state(teacher)
         if self.chunk_size:
             size = self.chunk_size
-            self._head = find_head("student", self.student, learned, size)
+            self._head = find_head("student", self.student, student_spec, size)
             teacher.leave_out_head(inputs.teacher, size)
 
     def _choose_transfers(self, inputs):
-        """The default ones of several outputs, once there is a loss."""
+        """Sets the default transfers of several outputs, once compiled."""
         output = output_structure(self.student)
         if output is None:
             output = output_spec(self.student, inputs)
@@ -418,7 +425,7 @@ class Distiller(keras_compat.Model):
             chosen = defaults.several_outputs(
                 self.student, output, self._loss_given
             )
-        # In place: Keras then forgets those before.
+        # In place, so that Keras no longer tracks the earlier ones.
         self.transfers.clear()
         self.transfers.extend(chosen)
         self._name_loss_parts()
@@ -428,16 +435,16 @@ class Distiller(keras_compat.Model):
         trainable = self.trainable_variables
         check_teacher_is_left(teacher, self.student, trainable)
 
-    def _find_activations(self, teacher, taught, learned):
-        """Finds out where outputs are probabilities in place of logits."""
+    def _find_activations(self, teacher, teacher_spec, student_spec):
+        """Finds out where outputs are probabilities instead of logits."""
 
         @functools.cache
         def of_teacher(text):
-            return teacher.activation_at(Tap(text), taught)
+            return teacher.activation_at(Tap(text), teacher_spec)
 
         @functools.cache
         def of_student(text):
-            return activation_at(self.student, Tap(text), learned)
+            return activation_at(self.student, Tap(text), student_spec)
 
         for transfer in self.transfers:
             transfer.read_logits(of_teacher, of_student)
@@ -481,10 +488,11 @@ class Distiller(keras_compat.Model):
         """Completes a batch: marks its inputs, adds the teacher's predictions.
 
         Args:
-            data: a batch as `fit` has it, `x`, `(x, y)` or
+            data: a batch as `fit` gets it, `x`, `(x, y)` or
                 `(x, y, sample_weight)`.
             state_mapping: on JAX, pairs of variables and values.
-            training: False if a batch without predictions will do.
+            training: False if the predictions may be missing, as they are
+                where a cache does not hold the validation data.
 
         Returns:
             `(StudentInputs, Targets, sample_weight)`.
@@ -512,15 +520,15 @@ class Distiller(keras_compat.Model):
             self._teacher.update(self.student, step)
 
     def _without_teacher(self, logs):
-        """The logs of a batch without predictions: no terms, and no sum."""
+        """The logs of a batch without predictions: no terms, no total loss."""
         absent = {"loss", *self._term_names()}
         absent |= {metric.name for metric in self._teacher_metrics.all}
         return {key: logs[key] for key in logs if key not in absent}
 
     def __call__(self, inputs, *args, **kwargs):
         if isinstance(inputs, StudentInputs):
-            # A step's own call: what Keras does around calls is done around
-            # the student's, and twice would be felt on PyTorch.
+            # Called by a step. Keras' own work around a call is done around
+            # the student's; doing it twice would take time on PyTorch.
             return self.call(inputs, *args, **kwargs)
         return super().__call__(inputs, *args, **kwargs)
 
@@ -551,7 +559,7 @@ class Distiller(keras_compat.Model):
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
         if not isinstance(y, Targets):
-            # Keras builds the compiled loss and metrics with bare batches.
+            # Keras builds the compiled loss and metrics with plain batches.
             x, y, _, _, sample_weight = split_batch((x, y, sample_weight))
             x = student_inputs(x)
             return self._hard_loss(x, y, y_pred, sample_weight, training)
@@ -583,10 +591,10 @@ class Distiller(keras_compat.Model):
         ]
 
     def observe(self, data, state_mapping=None):
-        """What a training step computes of a batch; for the diagnosis.
+        """What a training step computes for a batch; for the diagnosis.
 
         Args:
-            data: a batch as `fit` has it.
+            data: a batch as `fit` gets it.
             state_mapping: on JAX, pairs of variables and values.
 
         Returns:
@@ -595,7 +603,7 @@ class Distiller(keras_compat.Model):
         inputs, targets, weight = self.complete_batch(data, state_mapping)
         predictions = self(inputs, training=True)
         parts = self._parts(inputs, targets, predictions, weight, True)
-        if self._head:  # Each with a gradient of its own.
+        if self._head:  # One by one, so that each has its own gradient.
             parts = [
                 part for each in parts for part in computed([each], [], True)
             ]
@@ -644,7 +652,7 @@ class Distiller(keras_compat.Model):
         return weight * compiled_loss(labels, output, sample_weight)
 
     def _student_loss(self, inputs, labels, output, sample_weight, training):
-        """What the student's own `compute_loss` makes of a batch."""
+        """What the student's own `compute_loss` returns for a batch."""
         return keras_compat.student_loss(
             self.student,
             keras_compat.compiled_loss(self),
@@ -689,7 +697,7 @@ class Distiller(keras_compat.Model):
         ]
 
     def _student_losses(self):
-        # The student's own `compute_loss` has added up the student's.
+        # The student's own `compute_loss` has added those of the student.
         parts = self.transfers if self._own_loss else [self]
         losses = keras_compat.additional_losses(self, parts)
         return sum(
@@ -732,7 +740,8 @@ class Distiller(keras_compat.Model):
     @keras_compat.as_in_keras
     def evaluate(self, **arguments):
         data = arguments.get("x")
-        if "_use_cached_eval_dataset" not in arguments:  # `fit` has prepared.
+        # `fit` has preprocessed the data that it evaluates on.
+        if "_use_cached_eval_dataset" not in arguments:
             arguments = self._preprocessed(arguments)
         with self._checked_run(data, evaluation=True):
             results = super().evaluate(**runs.own_arguments(arguments))
@@ -762,7 +771,7 @@ class Distiller(keras_compat.Model):
         return super().predict(**self._preprocessed(arguments, teacher=None))
 
     def _preprocessed(self, arguments, **settings):
-        """Arguments of `fit` and its like, with data as the models take it."""
+        """Arguments of `fit` and its like, with the data preprocessed."""
         teacher = settings.pop("teacher", self.teacher)
         preprocessing = Preprocessing(self.student, teacher)
         if not preprocessing.needed:
@@ -773,7 +782,7 @@ class Distiller(keras_compat.Model):
         return {**rest, "x": preprocessing.data(**data, **settings)}
 
     def _preprocessed_run(self, arguments):
-        """Likewise, with the validation data."""
+        """Like `_preprocessed`, with the validation data, too."""
         if not Preprocessing(self.student, self.teacher).needed:
             return arguments
         arguments = with_validation_data(arguments)
@@ -791,51 +800,53 @@ class Distiller(keras_compat.Model):
     def diagnose(
         self, x, y=None, sample_weight=None, *, batch_size=None, batches=8
     ):
-        """Looks at a few batches before training: what is likely to go wrong.
+        """Checks a few batches before training for likely mistakes.
 
-        Before the first `fit` of a new pair of models, or where a student
-        learns less than it should. It looks for
+        Use it before the first `fit` of a new pair of models, or where a
+        student is less accurate than expected. It looks for
 
         - a teacher that is no better than chance on the labels, or whose
-          classes have another order than these;
+          classes are in another order than the labels;
         - probabilities where logits are expected, or the other way round;
-        - inputs that are not what the teacher was trained on, as far as its
+        - inputs unlike those that the teacher was trained on, as far as its
           `BatchNormalization`, `Normalization` and `Rescaling` layers show
           it, and whether it is right more often on inputs of another range;
-        - a teacher that is random, or predicts a sample by the others of its
-          batch, in inference mode;
-        - terms whose gradient in the student is too small to matter, or drowns
-          the hard loss's;
+        - a teacher whose predictions are random in inference mode, or depend
+          on the other samples of the batch;
+        - terms whose gradient in the student is too small to matter, or far
+          larger than that of the hard loss;
         - features that are all 0, the same for all samples, or not finite;
         - a temperature that is too low or too high for this teacher;
         - kernels of the student that can't train, as after
           `quantize("int8")`;
 
-        and measures what the teacher takes, and from which epoch on a cache of
-        its predictions pays. Of each term it gives, as mean over the batches,
+        and measures the time that the teacher takes, and the epoch from which
+        a cache of its predictions saves time. For each term it reports the
+        means over the batches, at the student's present weights, of
 
             value    = weight * loss
             gradient = norm of d value / d (the student's trainable weights)
 
-        at the student's present weights. What does not apply is left out. What
-        a teacher without such layers was trained on, and what a layer or data
-        set keeps elsewhere than in Keras' variables and the usual random
-        generators, can't be seen.
+        Checks that don't apply are left out. Two things can't be checked: the
+        inputs that a teacher without such layers was trained on, and state
+        that a layer or data set keeps outside Keras' variables and the usual
+        random generators.
 
         Nothing is trained. Weights, optimizer, metrics, random states and the
-        order of the data stay, and training afterwards is the same to the bit;
-        what `fit` would build with its first batch is built.
+        order of the data stay as they are, and training afterwards gives the
+        same results bit for bit. Only what `fit` would build with its first
+        batch is built.
 
         Args:
-            x: what `fit` takes: arrays, a `tf.data.Dataset`, a `PyDataset`, a
-                PyTorch `DataLoader`, or texts for a task that brings a
-                preprocessor; no generator, as what is read of it is gone.
-            y: labels, with arrays.
-            sample_weight: weights, with arrays.
-            batch_size: of arrays, 32 by default; a term's gradient depends on
-                it.
-            batches: integer, how many batches are read: of arrays from all
-                over the data, of other data the first ones.
+            x: as in `fit`: arrays, a `tf.data.Dataset`, a `PyDataset`, a
+                PyTorch `DataLoader`, or texts for a task with a preprocessor.
+                Not a generator, as `fit` would miss the batches read here.
+            y: labels, if `x` is arrays.
+            sample_weight: weights, if `x` is arrays.
+            batch_size: batch size for arrays, 32 by default; a term's gradient
+                depends on it.
+            batches: how many batches are read, a positive integer: random rows
+                of arrays (always the same), the first batches of other data.
 
         Returns:
             A `keras_kd.diagnosis.Diagnosis`: `print` shows it, `findings` is a
@@ -843,7 +854,7 @@ class Distiller(keras_compat.Model):
 
         Raises:
             ValueError: the distiller is not compiled or has no teacher, or
-                the data is none that can be read so.
+                the data can't be read in this way.
 
         Example:
         >>> import keras_kd as kd
@@ -858,9 +869,9 @@ class Distiller(keras_compat.Model):
         self._need_teacher()
         if not self.compiled:
             raise ValueError(
-                "A distiller is compiled before it is diagnosed: its loss is "
-                "looked at, too. Received: a distiller without `compile`. Call "
-                "`distiller.compile(...)` first."
+                "A distiller must be compiled before it is diagnosed, as its "
+                "loss is checked, too. Received: a distiller that is not "
+                "compiled. Call `distiller.compile(...)` first."
             )
         with checks.own_errors():
             return diagnose(
@@ -877,7 +888,7 @@ class Distiller(keras_compat.Model):
                 batches,
             )
 
-    # Or each sample is made anew, and no cache can hold predictions for it.
+    # False where samples are generated, so that no cache can hold predictions.
     _samples_return = True
 
     def _reports_unused_labels(self):
@@ -886,8 +897,8 @@ class Distiller(keras_compat.Model):
         )
 
     def _wants_loss(self):
-        """Whether the hard loss counts, and there is none."""
-        # As it was given: no variable is read in the scope of a strategy.
+        """Whether the hard loss has a weight, and no loss was compiled."""
+        # Not from the variable, which a strategy's scope doesn't let us read.
         counts = self._hard_weight.start > 0.0 or self._hard_weight.moves
         return self._loss_given is None and counts and not self._own_loss
 
@@ -913,7 +924,7 @@ class Distiller(keras_compat.Model):
 
     @contextlib.contextmanager
     def _teacher_is_fixed(self):
-        """Reads all of its weights once, however often a callback saves."""
+        """Reads the teacher's weights once, however often a callback saves."""
         self._saved_in_fit = {}
         self._take_part_in_saving()
         try:
@@ -922,7 +933,7 @@ class Distiller(keras_compat.Model):
             self._saved_in_fit = None
 
     def _take_part_in_saving(self):
-        """Reads the own part of a teacher that no process has in whole."""
+        """Reads this process's part of a teacher sharded over processes."""
         if self._teacher is not None and self._teacher.sharded:
             self._saved_of_teacher()
 
@@ -944,7 +955,7 @@ class Distiller(keras_compat.Model):
             )
 
     def check_finite(self):
-        """Raises a `ValueError` if a batch can't be what a transfer takes."""
+        """Raises a `ValueError` if a transfer couldn't use a batch."""
         for transfer in self.transfers:
             batches, *_ = transfer.inspection.read()
             if batches:
@@ -956,7 +967,7 @@ class Distiller(keras_compat.Model):
                 raise transfer.different_weights()
 
     def _start_checks(self, loss):
-        """Warnings are given once after each `compile`."""
+        """Lets each warning be given once more, after a `compile`."""
         self._loss_given = loss
         self.check_probabilities = self.in_first_epoch = True
         self._check_labels = self._wants_loss()
@@ -964,13 +975,13 @@ class Distiller(keras_compat.Model):
             self._output_inspection.reset()
 
     def reset_inspections(self):
-        """Sets to 0 what the steps have counted; for the monitor of `fit`."""
+        """Sets the counts of the steps to 0; for the monitor of `fit`."""
         parts = [transfer.inspection for transfer in self.transfers]
         for part in [*parts, self._output_inspection]:
             part.reset()
 
     def end_first_batch(self):
-        """Warns of what the first batch shows; for the monitor of `fit`."""
+        """Warns of mistakes seen in the first batch; for `Monitor`."""
         if self.check_probabilities:
             self.check_probabilities = False
             for transfer in self.transfers:
@@ -987,10 +998,10 @@ class Distiller(keras_compat.Model):
                 )
 
     def end_first_epoch(self, logs):
-        """Warns of what the first epoch shows; for the monitor of `fit`."""
+        """Warns of mistakes seen in the first epoch; for `Monitor`."""
         if self.in_first_epoch:
             self.in_first_epoch = False
-            if not self._teacher.follows_student:  # It begins untrained.
+            if not self._teacher.follows_student:  # That starts untrained.
                 counts = self._output_inspection.accuracy()
                 checks.warn_of(
                     no_better_than_chance(self._teacher.name, *counts)
@@ -1000,11 +1011,11 @@ class Distiller(keras_compat.Model):
                 part = float(logs.get(name, 0.0))
                 checks.warn_of(too_small(self._teacher, transfer, part, total))
 
-    # --- what Keras asks of a model -----------------------------------------
+    # --- what Keras needs of a model ----------------------------------------
 
     @property
     def hard_weight(self):
-        """The weight of the compiled loss, a variable; assign a number."""
+        """Weight of the compiled loss, a variable; can be set to a number."""
         return self._hard_weight.variable
 
     @hard_weight.setter
@@ -1013,15 +1024,16 @@ class Distiller(keras_compat.Model):
 
     @property
     def training_step(self):
-        """How many training steps have been made, over all calls of `fit`."""
+        """The number of training steps so far, over all calls of `fit`."""
         return int(ops.convert_to_numpy(self._training_step))
 
     def hyperparameters(self):
-        """The numbers that may move, by the key that they have in the logs.
+        """The numbers that may change in training, by their key in the logs.
 
         Returns:
             Dict of `Hyperparameter`s: `"hard_weight"`, `"<transfer>_weight"`,
-            `"<transfer>_temperature"`: what its loss and its rules have.
+            and those of its loss and rules, such as
+            `"<transfer>_temperature"`.
         """
         found = {"hard_weight": self._hard_weight}
         for term, transfer in zip(self._term_names(), self.transfers):
@@ -1036,8 +1048,8 @@ class Distiller(keras_compat.Model):
 
     @property
     def non_trainable_variables(self):
-        # On JAX all that a step reads must be in here; a closure would bake
-        # the teacher's weights into the compiled step as constants.
+        # On JAX all variables that a step reads must be in here; otherwise the
+        # teacher's weights would become constants of the compiled step.
         own = super().non_trainable_variables
         if self._teacher is None:
             return own
@@ -1088,7 +1100,7 @@ class Distiller(keras_compat.Model):
 
     # --- what is saved ------------------------------------------------------
 
-    # What the constructor takes besides the config.
+    # Arguments of the constructor that are not in the config.
     _not_saved = {"teacher": None}
 
     def get_config(self):
@@ -1113,7 +1125,7 @@ class Distiller(keras_compat.Model):
 
     @keras_compat.as_in_keras
     def save(self, **arguments):
-        # A save that fails, as on a full disk, leaves the earlier file.
+        # Where saving fails, as on a full disk, the earlier file remains.
         in_place = arguments.get("zipped") is False
         if is_writer():
             save_in_place_of(super().save, arguments, in_place)
@@ -1148,7 +1160,7 @@ class Distiller(keras_compat.Model):
     def load_weights(self, filepath, skip_mismatch=False, **kwargs):
         self._check_loadable(filepath)
         variables = list(self.variables)
-        # Of a teacher that stays as it is, nothing is written.
+        # A teacher that doesn't follow the student is not written to.
         if self._teacher is not None and self._teacher.follows_student:
             variables += self._teacher.variables
         if self.compiled:
@@ -1163,9 +1175,9 @@ class Distiller(keras_compat.Model):
         unbuilt = [each.name for each in parts if each and not each.built]
         if unbuilt:
             raise ValueError(
-                f"The distiller {self.name!r} has not met its data, so "
-                f"{unbuilt} have no weights to load into. Received: "
-                f"filepath={str(filepath)!r}. State the sizes of the data, "
+                f"The distiller {self.name!r} is not built yet, as sizes of "
+                f"its inputs are open: {unbuilt} have no weights to load into. "
+                f"Received: filepath={str(filepath)!r}. Give the sizes, as in "
                 "`Distiller(..., input_shape=(None, 128))`, or call "
                 "`evaluate` on a batch first."
             )

@@ -1,4 +1,4 @@
-"""The last layer of a language model, and the model without it."""
+"""Finds the last layer of a language model, and runs the model without it."""
 
 import contextlib
 import functools
@@ -18,14 +18,14 @@ from keras_kd._src.specs import output_spec
 
 
 class Head(NamedTuple):
-    """A layer that makes a model's logits, of each position by itself."""
+    """The layer that computes a model's logits, position by position."""
 
     layer: keras.layers.Layer
     arguments: dict  # Of its call, such as {"reverse": True}.
     chunk_size: int
 
     def run(self, model, inputs, taps, **arguments):
-        """As `run_tapped`, with `ChunkedLogits` in the place of logits."""
+        """Like `run_tapped`, with `ChunkedLogits` in place of logits."""
         with self._left_out():
             hidden, features = run_tapped(model, inputs, taps, **arguments)
         logits = ChunkedLogits(
@@ -40,7 +40,7 @@ class Head(NamedTuple):
 
     @contextlib.contextmanager
     def _left_out(self):
-        """Lets the head give its input back."""
+        """A context in which the head returns its input unchanged."""
         name = called_method(self.layer)
         original = getattr(self.layer, name)
 
@@ -55,13 +55,13 @@ class Head(NamedTuple):
 
 
 def find_head(role, model, inputs, chunk_size):
-    """The head of a model, found in a pass over symbols.
+    """The head of a model, found in a symbolic forward pass.
 
     Args:
         role: "teacher" or "student", for the error.
         model: a Keras model.
-        inputs: what it takes, as `KerasTensor`s.
-        chunk_size: how many positions its logits are to be computed of.
+        inputs: its inputs, as `KerasTensor`s.
+        chunk_size: how many positions have logits at once.
 
     Raises:
         ValueError: the model does not end in a layer that is known to take
@@ -82,7 +82,7 @@ def find_head(role, model, inputs, chunk_size):
     output_spec(run, inputs)
     if not heads:
         raise _no_head(
-            role, model, "whose output is not what such a layer made"
+            role, model, "whose output does not come from such a layer"
         )
     head = heads[-1]
     same = [
@@ -129,16 +129,16 @@ def _recorded(layer, calls):
 
 
 def _without_training(arguments):
-    # A head is the same in training.
+    # A head computes the same in training.
     return {key: arguments[key] for key in arguments if key != "training"}
 
 
 def _no_head(role, model, found):
     return ValueError(
-        f"The logits of the {role} can't be computed in chunks: that takes a "
-        "model that ends in a `Dense` layer without an activation, or in a "
+        f"The logits of the {role} can't be computed in chunks: the model "
+        "must end in a `Dense` layer without an activation, or in a "
         f"`ReversibleEmbedding`. Received: {model.name!r} (of type "
-        f"{type(model).__name__}), {found}. Leave out `chunk_size`: all logits "
-        "(batch x length x classes, 4 bytes each) are then in memory, some 4 "
-        "to 6 times."
+        f"{type(model).__name__}), {found}. Leave out `chunk_size`: about 4 to "
+        "6 arrays of all logits (batch x length x classes, 4 bytes each) are "
+        "then in memory."
     )

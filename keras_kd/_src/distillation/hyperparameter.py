@@ -1,4 +1,4 @@
-"""A number that may change while training."""
+"""Hyperparameter: a number that may change during training."""
 
 import math
 
@@ -9,16 +9,16 @@ from keras.optimizers.schedules import LearningRateSchedule
 class Hyperparameter(keras.layers.Layer):
     """A temperature or a weight, held as a variable of the training state.
 
-    A Python number is baked into a compiled step as a constant; a variable
-    is read anew in each, so it can be moved (by a callback, by hand, or by a
+    A Python number becomes a constant of a compiled step. A variable is read
+    in each step, so it can be changed (by a callback, by hand, or by a
     schedule inside the step) without compiling again, and it is saved and
     resumed with the rest.
 
     Args:
         value: a number, or a `keras.optimizers.schedules.LearningRateSchedule`
-            from training steps to numbers.
-        name: what it is called in logs and errors.
-        positive: whether 0 is refused, too (a temperature).
+            over training steps.
+        name: its name in logs and errors.
+        positive: whether 0 is an error, too, as for a temperature.
 
     Raises:
         ValueError: `value` is negative, NaN, infinite, or not a number.
@@ -50,12 +50,12 @@ class Hyperparameter(keras.layers.Layer):
     @property
     def number(self):
         """The present value as a Python float."""
-        # Through str: float32's 0.9 is to read 0.9, not 0.8999999761581421.
+        # Through str: float32's 0.9 becomes 0.9, not 0.8999999761581421.
         return float(str(keras.ops.convert_to_numpy(self.variable)))
 
     @property
     def text(self):
-        """The present value, or the schedule that moves it, for a summary."""
+        """The present value, and the schedule if there is one, as text."""
         if self.schedule is None:
             return f"{self.number:g}"
         return f"{self.number:g} (moved by {type(self.schedule).__name__})"
@@ -65,12 +65,12 @@ class Hyperparameter(keras.layers.Layer):
         self.variable.assign(self._checked(value))
 
     def advance(self, step):
-        """Follows the schedule, if there is one; for use inside a step."""
+        """Sets the value of the schedule, if any; for use inside a step."""
         if self.schedule is not None:
             self.variable.assign(self.schedule(step))
 
     def config(self):
-        """What a constructor needs to make this hyperparameter again."""
+        """The constructor's `value` that gives this hyperparameter again."""
         return self.number if self.schedule is None else self.schedule
 
     def _checked(self, value):

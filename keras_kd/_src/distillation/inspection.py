@@ -1,6 +1,6 @@
-"""Counts taken inside of a step, where nothing can be raised or printed.
+"""Counts suspicious batches inside a training step.
 
-A compiled step can neither raise nor print on every backend, so it counts into
+A compiled step can't raise errors or print on every backend, so it adds to
 variables, which are read between steps.
 """
 
@@ -13,8 +13,8 @@ from keras_kd._src.losses.positions import broadcast_weights
 from keras_kd._src.losses.probabilities import like_probabilities
 from keras_kd._src.specs import same_shape
 
-# Enough of each batch to judge by, and cheap in each step: so many samples, or
-# of fewer so many positions (tokens, pixels along each axis).
+# The part of each batch that is checked, to keep it cheap: this many samples,
+# and of each this many positions (tokens, or pixels along each axis).
 SAMPLES = 64
 POSITIONS = 16
 # Logits of an untrained model may all be between 0 and 1, but then those of a
@@ -23,15 +23,15 @@ LEAST_SPREAD = 0.5
 
 
 class _Counts(keras.layers.Layer):
-    """Variables that count, and are no part of what is saved."""
+    """A layer of counters, which are not saved."""
 
     def __init__(self, name):
         super().__init__(name=name, trainable=False, dtype="float32")
         self.built = True
 
     def _counts(self, name, shape):
-        # As of Keras' metrics: `assign_add` of what is aggregated when it is
-        # written would count what was counted once for each replica.
+        # Like the variables of Keras' metrics: aggregated when they are
+        # written, they would be counted once for each replica.
         with keras.name_scope(self.name):
             return keras.Variable(
                 "zeros",
@@ -57,17 +57,20 @@ class _Counts(keras.layers.Layer):
 
 
 class FeatureInspection(_Counts):
-    """Counts batches whose features can't be what a transfer takes them for."""
+    """Counts batches whose features a transfer can't use, or misreads."""
 
     def __init__(self):
         super().__init__(name="inspection")
         self.not_finite = self._counts("not_finite", ())
-        # Of logits that are probabilities, or the other way round.
+        # Probabilities where logits are expected, or the other way round.
         self.mistaken = self._counts("mistaken", (2,))
         self.different_weights = self._counts("different_weights", ())
 
     def update(self, teacher_features, student_features, from_logits=None):
-        """Looks at one batch; given both sides' flags, also at its kind."""
+        """Checks one batch for values that are not finite.
+
+        With `from_logits`, it also checks whether they are logits.
+        """
         self.not_finite.assign_add(_any(map(_not_finite, teacher_features)))
         if from_logits is not None:
             self.mistaken.assign_add(
@@ -75,43 +78,43 @@ class FeatureInspection(_Counts):
             )
 
     def compare_weights(self, weight, others):
-        """Counts a batch whose outputs have weights that differ."""
+        """Counts a batch whose outputs have different sample weights."""
         differ = [_differ(weight, other) for other in others]
         if differ:
             self.different_weights.assign_add(_any(differ))
 
     def weights_differ(self):
-        """Whether there was such a batch."""
+        """Whether any batch had such weights."""
         return bool(ops.convert_to_numpy(self.different_weights))
 
     def read(self):
-        """Batches not finite; mistaken of the teacher, and of the student."""
+        """Batches not finite, mistaken of the teacher, and of the student."""
         counts = ops.convert_to_numpy(self.mistaken)
         not_finite = ops.convert_to_numpy(self.not_finite)
         return [int(count) for count in (not_finite, *counts)]
 
 
 class OutputInspection(_Counts):
-    """Counts what the outputs of a run's first epoch look like.
+    """Counts the kinds of outputs in the first epoch of a run.
 
     Args:
         outputs: how many outputs the student has.
     """
 
     def __init__(self, outputs):
-        # Not "inspection": on PyTorch, Keras takes two variables of one path
-        # for the same.
+        # Not "inspection": on PyTorch, Keras treats two variables of the same
+        # path as one.
         super().__init__(name="output_inspection")
         self.probable = self._counts("probable", (outputs,))
         self.outside = self._counts("outside", (outputs,))
-        # Samples with a label, how many of these the teacher has right, and
-        # how many one would have that guesses.
+        # Samples with a label, how many of them the teacher predicts
+        # correctly, and how many guessing would.
         self.labelled = self._counts("labelled", ())
         self.correct = self._counts("correct", ())
         self.by_chance = self._counts("by_chance", ())
 
     def update(self, labels, teacher_output, student_output, sample_weight):
-        """Looks at one batch."""
+        """Checks one batch."""
         outputs = keras.tree.flatten(student_output)
         probable, outside = kinds_of_outputs(outputs)
         self.probable.assign_add(probable)
@@ -131,11 +134,11 @@ class OutputInspection(_Counts):
             self.by_chance.assign_add(labelled / classes)
 
     def kinds(self):
-        """In how many batches each output was probable, and was outside."""
+        """For each output, the batches that were probable, and outside."""
         return _numbers(self.probable), _numbers(self.outside)
 
     def accuracy(self):
-        """How many labels counted, were right, and the share by chance."""
+        """The labels counted, those predicted correctly, share by chance."""
         labelled, correct, by_chance = (
             float(_numbers(count))
             for count in (self.labelled, self.correct, self.by_chance)
@@ -148,12 +151,15 @@ def _numbers(count):
 
 
 def mistaken_kinds(teacher_features, student_features, from_logits):
-    """Whether each side's features are of the other kind: 0 or 1, shape (2,).
+    """Whether each side's features are not what the flags say.
 
     Args:
         teacher_features: list of tensors.
         student_features: list of tensors.
-        from_logits: both sides' flags, None where that is open.
+        from_logits: both sides' flags, None where not specified.
+
+    Returns:
+        Tensor of 0 or 1, shape `(2,)`: the teacher's and the student's.
     """
     sides = zip((teacher_features, student_features), from_logits)
     found = [
@@ -164,16 +170,16 @@ def mistaken_kinds(teacher_features, student_features, from_logits):
 
 
 def kinds_of_outputs(outputs):
-    """Which outputs look like probabilities, and which can't be: 0 or 1."""
+    """Which outputs look like probabilities, and which can't be any: 0 or 1."""
     probable = [_probable(output) for output in outputs]
     outside = [_outside(output) for output in outputs]
     return ops.stack(probable), ops.stack(outside)
 
 
 def class_labels(labels, output):
-    """The labels of an output of classes as numbers; None if there are none.
+    """The labels of an output of classes as integers; None if there are none.
 
-    One-hot labels become numbers, and -1 where a row is not one-hot.
+    One-hot labels become integers, and -1 where a row is not one-hot.
     """
     if _are_classes(labels, output):
         return ops.cast(labels, "int32")
@@ -227,7 +233,7 @@ def _not_finite(features):
 
 
 def _some(values, axes):
-    """Some samples, and of each some positions; of what has so many axes."""
+    """The part that is checked of values with these axes of positions."""
     if axes < 2:
         return values[:SAMPLES]
     places = [slice(POSITIONS)]

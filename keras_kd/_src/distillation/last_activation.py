@@ -1,4 +1,4 @@
-"""The last activation of a model: which it is, and what it is given."""
+"""Finds the last activation of a model, and records its input."""
 
 import functools
 
@@ -12,7 +12,7 @@ from keras_kd._src.keras_compat import tensor_index
 
 # Activations whose values are probabilities.
 PROBABILITIES = {"softmax", "sigmoid"}
-# The operations of `keras.ops` of that kind, as a Functional model has them.
+# The same as operations of `keras.ops` in a Functional model.
 OPERATIONS = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
 
 
@@ -25,7 +25,7 @@ def last_activation(model, tap):
     """The name of the activation whose values a tap reads, or None.
 
     It is read from the graph of a Functional or Sequential model, and from a
-    layer with an activation; what a layer's code does is not known.
+    layer's `activation`; activations in a layer's code are not seen.
     """
     if tap.end != "output":
         return None
@@ -34,21 +34,21 @@ def last_activation(model, tap):
 
 
 def common_name(names):
-    """The one name of activations, where they are of one kind; else None."""
+    """The name of all activations, if they have the same one; else None."""
     names = set(names)
-    # Linear ends beside others are logits already.
+    # Outputs of linear layers beside others are logits already.
     names = names - {"linear"} or names
     return names.pop() if len(names) == 1 else None
 
 
 class ActivationRecord:
-    """What activations were given in one pass, by what they returned."""
+    """The inputs of activations in one pass, by the values they returned."""
 
     def __init__(self):
-        self._found = {}  # By the identity of a value, which is kept alive.
+        self._found = {}  # By the id of a value, which is kept alive.
 
-    def given_for(self, output):
-        """What the activation that returned this was given; else None."""
+    def input_for(self, output):
+        """The input of the activation that returned this; else None."""
         return self._found.get(id(output), (None, None, None))[1]
 
     def name_of(self, output):
@@ -56,7 +56,7 @@ class ActivationRecord:
         return self._found.get(id(output), (None, None, None))[2]
 
     def recorded(self, function, name):
-        """A function that is recorded when it is called."""
+        """The function, with its calls recorded."""
 
         @functools.wraps(function)
         def call(*args, **kwargs):
@@ -69,7 +69,7 @@ class ActivationRecord:
 
 
 def watch(model, tap, record, replace):
-    """Has the activations that may be last at a tap recorded.
+    """Records the activations that may be the last at a tap.
 
     Args:
         model: a Keras model.
@@ -79,7 +79,7 @@ def watch(model, tap, record, replace):
             attribute for this pass.
 
     Returns:
-        How many there are.
+        The number of activations that are recorded.
     """
     watched = _watched(find_layer(model, tap.path), tap)
     for part, attribute in watched:
@@ -97,7 +97,7 @@ def _watched(layer, tap):
 
 
 def _inside(part):
-    # Where its code decides what comes last, all that it holds may.
+    # Where its code decides what comes last, any layer inside may be it.
     is_layer = isinstance(part, keras.layers.Layer)
     return all_layers(part) if is_layer and not _attribute(part) else [part]
 
@@ -111,12 +111,12 @@ def _attribute(part):
 
 
 def _is_recurrent(part):
-    # Its activation is a property: one inside of the cell.
+    # Its activation is a property, for an activation inside the cell.
     return isinstance(getattr(type(part), "activation", None), property)
 
 
 def last_parts(layer, tap=None):
-    """The layers or operations that make a layer's outputs."""
+    """The layers or operations that a layer's outputs come from."""
     outputs = getattr(layer, "outputs", None)
     if not outputs:
         return [layer]
@@ -126,7 +126,7 @@ def last_parts(layer, tap=None):
 
 
 def _maker(tensor):
-    """The layer or operation that made a symbolic tensor; None if unknown."""
+    """The layer or operation that returned a symbolic tensor, or None."""
     if not is_symbolic(tensor):
         return None
     operation, _ = producer(tensor)

@@ -1,4 +1,4 @@
-"""Finds a layer by its path of names."""
+"""find_layer: finds a layer by its path of names."""
 
 import difflib
 
@@ -9,7 +9,9 @@ from keras_kd._src.keras_compat import sublayers
 
 
 def find_layer(model, path):
-    """The layer at a path of names (or attributes) below a model.
+    """Finds the layer at a path of names (or attributes) inside a model.
+
+    Checks the path of a tap before training, or gets a nested layer.
 
     Args:
         model: a Keras model or layer.
@@ -19,7 +21,7 @@ def find_layer(model, path):
         The layer.
 
     Raises:
-        ValueError: a part of the path names no layer; the closest names are
+        ValueError: there is no layer at the path; the closest names are
             listed.
 
     Example:

@@ -1,26 +1,26 @@
-"""What a run of `fit` looks after between its steps."""
+"""Monitor: the checks and logs of `fit` between its steps."""
 
 import keras
 
-from keras_kd._src.diagnosis.setup import own_texts
+from keras_kd._src.diagnosis.setup import texts_of_student
 from keras_kd._src.distillation import checks
 from keras_kd._src.distribution import runs
 from keras_kd._src.mapped_dataset import epoch_logs
 
 
 class Monitor(keras.callbacks.Callback):
-    """Reads what the steps counted; logs the hyperparameters that move.
+    """Reads what the steps counted; logs the hyperparameters that change.
 
-    The `Distiller` adds it to each `fit`. It looks after the first batch and
-    after each epoch, not after each batch: on JAX each look brings the whole
-    training state back to the model.
+    The `Distiller` adds it to each `fit`. It reads the counts after the first
+    batch and after each epoch, not after each batch: on JAX each reading copies
+    the whole training state back to the model.
 
-    Data with a `set_epoch` is given the epoch: the order and the augmented
-    views of a run that is resumed are then those of one that was not
+    Data with a `set_epoch` gets the number of the epoch, so that a resumed run
+    has the same order and the same augmented views as one that was not
     interrupted. Where `steps_per_epoch` is less than all of the data, Keras
-    goes on in the next epoch with what is left, so the data's own epoch takes
-    several of `fit`. What it has to log of an epoch (`epoch_logs`) is in the
-    logs.
+    continues in the next epoch with the rest, so that one epoch of the data
+    takes several of `fit`. What the data logs for an epoch (`epoch_logs`) is
+    added to the logs.
     """
 
     def __init__(self, data=None, steps_per_epoch=None):
@@ -30,7 +30,7 @@ class Monitor(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self._first_batch_seen = False
         if self.model.check_probabilities:
-            checks.warn_of(own_texts(self.model, self.data))
+            checks.warn_of(texts_of_student(self.model, self.data))
 
     def on_epoch_begin(self, epoch, logs=None):
         runs.begin_epoch(epoch)
@@ -40,9 +40,9 @@ class Monitor(keras.callbacks.Callback):
 
     def _epochs_of_all_data(self):
         batches = getattr(self.data, "num_batches", None)
-        # Several workers begin anew with each epoch.
-        anew = getattr(self.data, "workers", 1) > 1
-        if anew or not (self.steps_per_epoch and batches):
+        # With several workers, each epoch starts at the first batch.
+        restarts = getattr(self.data, "workers", 1) > 1
+        if restarts or not (self.steps_per_epoch and batches):
             return 1
         at_once = self.model.steps_per_execution
         steps = -(-self.steps_per_epoch // at_once) * at_once
@@ -58,7 +58,7 @@ class Monitor(keras.callbacks.Callback):
             self._check_first_batch()
         self.model.check_finite()
         self.model.end_first_epoch(logs or {})
-        # A run that is resumed then has the weights of one that was not.
+        # So that a backup holds the same variables in a resumed run.
         self.model.reset_inspections()
         if logs is None:
             return

@@ -1,4 +1,4 @@
-"""Tasks that come with a preprocessor, as KerasHub's do.
+"""Preprocesses data for tasks with a preprocessor, such as KerasHub's.
 
 Such a model has `preprocess_samples(x, y, sample_weight)`, which its own `fit`,
 `evaluate` and `predict` call on each batch.
@@ -15,7 +15,7 @@ TEXT = ("U", "S", "O")  # NumPy's kinds of arrays.
 
 
 def has_preprocessor(model):
-    """Whether a model preprocesses what its `fit` is given."""
+    """Whether a model preprocesses the data of its `fit`."""
     return (
         hasattr(model, "preprocess_samples")
         and getattr(model, "preprocessor", None) is not None
@@ -23,11 +23,11 @@ def has_preprocessor(model):
 
 
 class Preprocessing:
-    """Makes each model's inputs of the data, by its own preprocessor.
+    """Turns the data into each model's inputs by its own preprocessor.
 
-    A student without one takes the data as it is, a teacher without one what
-    the student takes. Inputs that bear the names of the model's own are
-    preprocessed already.
+    A student without a preprocessor takes the data as it is; a teacher without
+    one takes the student's inputs. Inputs with the names of the model's own
+    are preprocessed already.
 
     Args:
         student: the student.
@@ -39,7 +39,7 @@ class Preprocessing:
         self.teacher = teacher if has_preprocessor(teacher) else None
         both = self.student and self.teacher
         if both and student.preprocessor is teacher.preprocessor:
-            self.teacher = None  # It takes what the student does.
+            self.teacher = None  # It takes the student's inputs.
 
     @property
     def needed(self):
@@ -47,14 +47,14 @@ class Preprocessing:
         return bool(self.student or self.teacher)
 
     def batch(self, x, y=None, sample_weight=None):
-        """A batch as the models take it: `(x, y, sample_weight)`, or less."""
-        if isinstance(x, PairedInputs):  # Of `keras_kd.text.PairedTexts`.
+        """A preprocessed batch: `(x, y, sample_weight)`, or fewer of them."""
+        if isinstance(x, PairedInputs):  # From `keras_kd.text.PairedTexts`.
             return x, y, sample_weight
         index = isinstance(y, dict) and "sample_index" in y
         labels = y.get("labels") if index else y
-        taught = None
+        teacher_x = None
         if self.teacher and not _is_ready(self.teacher, x):
-            taught, _, _ = _preprocessed(self.teacher, x, labels, None)
+            teacher_x, _, _ = _preprocessed(self.teacher, x, labels, None)
         if self.student and not _is_ready(self.student, x):
             x, labels, sample_weight = _preprocessed(
                 self.student, x, labels, sample_weight
@@ -62,9 +62,9 @@ class Preprocessing:
         y = {**y, "labels": labels} if index else labels
         if index and labels is None:
             y.pop("labels")
-        x = x if taught is None else PairedInputs(x, taught)
+        x = x if teacher_x is None else PairedInputs(x, teacher_x)
         parts = (x, y, sample_weight)
-        # TensorFlow's data sets of a generator take no None.
+        # A `tf.data.Dataset` made from a generator can't hold None.
         given = 1 + max(n for n in range(3) if n == 0 or parts[n] is not None)
         return parts[:given]
 
@@ -72,7 +72,7 @@ class Preprocessing:
         return self.batch(*_whole(batch))
 
     def data(self, x, y=None, sample_weight=None, batch_size=None, **settings):
-        """Data as `fit` takes it, so that its batches are preprocessed."""
+        """The data in a form that `fit` takes, with preprocessed batches."""
         if isinstance(x, keras.utils.PyDataset):
             return MappedDataset(x, self._of_batch)
         if hasattr(x, "element_spec"):  # A `tf.data.Dataset`.
@@ -83,14 +83,15 @@ class Preprocessing:
             raise ValueError(
                 "Data for a task with a preprocessor must be texts or arrays, "
                 "a `keras.utils.PyDataset`, a `tf.data.Dataset` or a "
-                f"generator. Received: x of type {type(x).__name__}. Or "
-                "preprocess it, and set `task.preprocessor = None`."
+                f"generator. Received: x of type {type(x).__name__}. Give one "
+                "of these, or preprocess the data yourself and set "
+                "`task.preprocessor = None`."
             )
         return _OfArrays(self, (x, y, sample_weight), batch_size, **settings)
 
 
-def as_taken(teacher, inputs):
-    """Inputs of a teacher, by its preprocessor where it has one."""
+def preprocessed_inputs(teacher, inputs):
+    """A teacher's inputs, from its preprocessor where it has one."""
     preprocessing = Preprocessing(teacher.wrapped)
     if preprocessing.needed:
         return preprocessing.batch(inputs)[0]
@@ -98,16 +99,15 @@ def as_taken(teacher, inputs):
     is_task = hasattr(teacher.wrapped, "preprocess_samples")
     if is_task and any(map(_is_text, keras.tree.flatten(inputs))):
         raise ValueError(
-            "Texts are run through the preprocessor that a task brings. "
-            f"Received: texts, and a teacher {teacher.name!r} without "
-            "`preprocessor`. Give the task one, or the inputs that the model "
-            "takes."
+            "Texts need the preprocessor of a task. Received: texts, and a "
+            f"teacher {teacher.name!r} without `preprocessor`. Give the task "
+            "a preprocessor, or give the inputs that the model takes."
         )
     return inputs
 
 
 def with_validation_data(arguments):
-    """Arguments of `fit`, with `validation_split` cut off, the last samples."""
+    """Arguments of `fit`, with the last samples held out for validation."""
     share = arguments.get("validation_split")
     if not share or arguments.get("validation_data") is not None:
         return dict(arguments)
@@ -130,7 +130,7 @@ def _preprocessed(model, x, y, sample_weight):
 
 
 def _as_numpy(value):
-    """NumPy's array of a tensor, unless it is one of a graph."""
+    """The NumPy array of a tensor, unless it is a symbolic one."""
     if hasattr(value, "detach"):
         return value.detach().cpu().numpy()
     symbolic = hasattr(value, "graph") and not hasattr(value, "numpy")
@@ -138,14 +138,14 @@ def _as_numpy(value):
 
 
 def _is_ready(model, x):
-    """Whether inputs are a dict of what the model itself takes."""
+    """Whether inputs are a dict with all inputs of the model itself."""
     taken = graph_inputs(model)
     named = isinstance(x, dict) and isinstance(taken, dict)
     return named and taken.keys() <= x.keys()
 
 
 def _texts(x):
-    """Arrays of texts as lists, which tokenizers take."""
+    """Arrays of texts as lists, as tokenizers take them."""
     if isinstance(x, dict):
         return {name: _texts(value) for name, value in x.items()}
     if isinstance(x, tuple):
@@ -172,10 +172,10 @@ def _whole(batch):
 
 
 class _OfArrays(keras.utils.PyDataset):
-    """Texts or arrays, in batches that are preprocessed.
+    """Texts or arrays in preprocessed batches.
 
-    Each epoch has an order of its own, drawn from NumPy's global seed, so that
-    a run that is resumed has the orders of one that was not.
+    Each epoch has its own order, drawn from NumPy's global seed and the number
+    of the epoch, so that a resumed run has the same orders.
     """
 
     def __init__(self, preprocessing, data, batch_size, shuffle=False):
@@ -208,7 +208,7 @@ class _OfArrays(keras.utils.PyDataset):
 
 
 def _map_columns(function, data):
-    """Maps arrays in tuples and dicts; a list is one array."""
+    """Applies a function to arrays in tuples and dicts; a list is one array."""
     if isinstance(data, tuple):
         return tuple(_map_columns(function, each) for each in data)
     if isinstance(data, dict):

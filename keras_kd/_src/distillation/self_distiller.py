@@ -1,4 +1,4 @@
-"""SelfDistiller: a model, or several, that learn from their own predictions."""
+"""SelfDistiller: trains one or more models on their own predictions."""
 
 import keras
 
@@ -15,11 +15,11 @@ class SelfDistiller(Distiller):
     """Self- and online distillation: trains a model that is its own teacher.
 
     For students that learn from one another (DML, KDCL: `students.peers`; ONE:
-    `students.gated_branches`), for a model whose last layers teach its first
-    ones (BYOT: `students.Exits`), and for one that learns from its
+    `students.gated_branches`), for a model whose early layers learn from its
+    last ones (BYOT: `students.Exits`), and for one that learns from its
     previous-epoch predictions (PS-KD: `losses.PastPredictions`). Both taps of
-    a transfer name places in the student; it runs once in a step, and the
-    features at the teacher's tap come without a gradient.
+    a transfer name places in the student. The student runs once in a step, and
+    no gradient flows through the features at the teacher's tap.
 
         loss = hard_weight * compiled loss, summed over all outputs
              + sum over transfers of weight * loss(
@@ -27,11 +27,12 @@ class SelfDistiller(Distiller):
                    features at student tap)
              + the student's own losses (regularizers, `add_loss`)
 
-    Where the student has several outputs, one set of labels serves them all,
-    and each is given a copy of the metrics: the logs have `<output>_loss` and
-    `<output>_accuracy`. All weights have one optimizer; one that adapts each
-    weight's step alone, as SGD and Adam do, trains peers as optimizers of
-    their own would (clipping by the global norm would not).
+    If the student has several outputs, one set of labels is used for all of
+    them, and each gets a copy of the metrics: the logs have `<output>_loss`
+    and `<output>_accuracy`. One optimizer updates all weights. With an
+    optimizer that treats each weight by itself, such as SGD or Adam, peers
+    train as with separate optimizers (with clipping by the global norm they
+    would not).
 
     Args:
         student: a Keras model.
@@ -43,7 +44,7 @@ class SelfDistiller(Distiller):
 
     Raises:
         ValueError: a tap does not exist in the student, or features don't fit
-            each other; a teacher, or a metric that needs one, is given.
+            each other; a teacher is given, or a metric that needs one.
 
     Example:
     >>> import keras_kd as kd
@@ -109,7 +110,7 @@ class SelfDistiller(Distiller):
         keras_compat.change_metrics(self, self._for_each_output)
 
     def _for_each_output(self, metrics):
-        """A copy of the metrics for each output, unless they are separate."""
+        """A copy of the metrics for each output, unless given by output."""
         output = self._student_output
         flat = isinstance(metrics, (list, tuple)) and not any(
             isinstance(metric, (list, tuple, dict)) for metric in metrics

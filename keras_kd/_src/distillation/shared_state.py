@@ -1,4 +1,4 @@
-"""State that two distillers, or teacher and student, have in common."""
+"""Checks for state shared by two distillers, or by teacher and student."""
 
 import weakref
 
@@ -12,7 +12,7 @@ from keras_kd._src.keras_compat import all_layers
 
 
 class _Owner:
-    """A distiller that has a part: how far it is, and whom it trains."""
+    """A distiller that uses a part: its training step and its student."""
 
     def __init__(self, training_step, student):
         self.training_step = training_step
@@ -24,24 +24,24 @@ class _Owner:
         return int(ops.convert_to_numpy(self.training_step))
 
 
-# The distillers that have each transfer, adapter, rule or part of a loss.
+# The distillers that use each adapter, rule, weight or part of a loss.
 _owners_of = weakref.WeakKeyDictionary()
 
 
 def claim(teacher, transfers, training_step, student):
-    """Warns once of what another distiller has trained already.
+    """Warns once of parts that another distiller has trained already.
 
-    Called when a distiller is made and before each run: of two that are made
-    of the same parts, the one that is trained later warns.
+    Called when a distiller is made and before each run: of two distillers with
+    the same parts, the one that is trained later warns.
 
     Args:
         teacher: the distiller's `Teacher`.
         transfers: its transfers.
-        training_step: its variable, which identifies it.
+        training_step: its variable, which identifies the distiller.
         student: its student.
 
     Raises:
-        ValueError: a loss has kept something of another student.
+        ValueError: a loss keeps predictions of another student.
     """
     for kind, part, is_memory in _parts(teacher, transfers):
         owners = _owners_of.setdefault(part, [])
@@ -59,7 +59,7 @@ def claim(teacher, transfers, training_step, student):
 
 
 def _parts(teacher, transfers):
-    """What training changes: what it is called, and if it is a memory."""
+    """Yields each part that training changes: name, part, if a memory."""
     follows = teacher.follows_student and teacher.wrapped is not teacher
     if follows:
         yield f"teacher {teacher.name!r}", teacher.wrapped, False
@@ -91,8 +91,8 @@ def _keeps_state(rule):
 
 def _of_another_student(kind, steps):
     return ValueError(
-        f"The {kind} holds what another student predicted, and would give it "
-        "to this one as targets. Received: one that was trained for "
+        f"The {kind} holds predictions of another student, which would be "
+        "the targets of this one. Received: one that was trained for "
         f"{steps} steps in another Distiller. Make a new loss for each student."
     )
 
@@ -100,8 +100,8 @@ def _of_another_student(kind, steps):
 def _warn_of_reuse(kind, steps):
     checks.warn(
         f"The {kind} was trained in another Distiller already. Received: one "
-        f"with {steps} training steps behind it, whose weights and schedules "
-        "go on from there. Make a new one for each Distiller."
+        f"with {steps} training steps, whose weights and schedules would "
+        "continue from there. Make a new one for each Distiller."
     )
 
 
@@ -116,10 +116,10 @@ def check_teacher_is_left(teacher, student, trainable):
     known = {id(variable) for variable in teacher.variables}
     shared = [v.path for v in trainable if id(v) in known]
     for layer in all_layers(student):
-        # Its statistics move in training, though they are not trainable.
+        # Its statistics change in training, though they are not trainable.
         if isinstance(layer, keras.layers.BatchNormalization):
-            moved = layer.non_trainable_variables if layer.trainable else []
-            shared += [v.path for v in moved if id(v) in known]
+            changed = layer.non_trainable_variables if layer.trainable else []
+            shared += [v.path for v in changed if id(v) in known]
     if shared:
         raise ValueError(
             f"The teacher {teacher.name!r} and the student {student.name!r} "
@@ -127,5 +127,5 @@ def check_teacher_is_left(teacher, student, trainable):
             f"the teacher. Received: {shared[:5]}"
             f"{' and others' if len(shared) > 5 else ''}. Freeze the shared "
             "layers (`layer.trainable = False`), or give the student copies "
-            "of them, as `keras.models.clone_model` and `set_weights` make."
+            "of them, made with `keras.models.clone_model` and `set_weights`."
         )

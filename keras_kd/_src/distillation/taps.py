@@ -1,4 +1,4 @@
-"""Taps: name a layer by its path, and read it while its model runs."""
+"""Taps: name a layer by its path, and read it while its model runs (hooks)."""
 
 import contextlib
 import functools
@@ -27,31 +27,32 @@ ATTENTION = keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention
 
 
 class Tap:
-    """One place in a model: a layer's output, input, logits or scores.
+    """One place in a model to read (a hook): an output, input, logits, scores.
 
     Written as a string, `PATH[:END][KEY]`, all of it optional:
 
         ""                    the model's own output
         "stage3"              the output of the layer named stage3
-        "backbone/stage2"     a layer inside of a nested model or layer
+        "backbone/stage2"     a layer inside a nested model or layer
         "blocks/0/attention"  attribute names work, too, with list positions
-        "stage3:input"        what the layer was given
-        "predictions:logits"  what its activation was given: that of a `Softmax`
-                              or `Activation` layer, or of `activation=`
-        ":logits"             what the model's last activation was given
+        "stage3:input"        the layer's input
+        "predictions:logits"  the input of its activation: of a `Softmax` or
+                              `Activation` layer, or of `activation=`
+        ":logits"             the input of the model's last activation
         "attention:scores"    an attention layer's attention maps: of Keras'
                               layers, and of those with one `Softmax` layer,
                               as in KerasHub's Llama and Gemma
         "[logits]" "mha[1]"   one entry of an output that is a dict or tuple
 
-    A layer that is called more than once in a pass gives its last call. Logits
-    are found where an activation returns what the layer (or model) does.
+    Of a layer that is called more than once in a pass, the last call is read.
+    Logits are found where the layer (or model) returns the result of an
+    activation as it is.
 
     Args:
-        text: the string above.
+        text: a string of the form above.
 
     Raises:
-        ValueError: `text` does not follow the grammar.
+        ValueError: `text` is not of this form.
 
     Example:
     >>> tap = Tap("backbone/stage2:input")
@@ -74,7 +75,7 @@ class Tap:
 
     @property
     def is_of_output(self):
-        """Whether it reads the model's output, or the logits of it."""
+        """Whether it reads the model's output, or the output's logits."""
         return not self.path and self.end in ("output", "logits")
 
     @property
@@ -83,12 +84,12 @@ class Tap:
         return not self.path and self.end == "output"
 
     def before_activation(self):
-        """The tap of what the last activation at this one is given."""
+        """The tap of the input of the last activation at this tap."""
         key = "" if self.key is None else f"[{self.key}]"
         return Tap(f"{self.path}:logits{key}")
 
     def select(self, value):
-        """Takes the entry that the tap's `[KEY]` names, if it has one."""
+        """The entry that the tap's `[KEY]` names; the value without a key."""
         if self.key is None:
             return value
         # A tensor has no entries: [0] would take its first sample.
@@ -109,9 +110,9 @@ def tapped(model, taps):
     """Reads taps while the model runs in the `with` block; yields a dict.
 
     Each tapped layer's `call` is wrapped meanwhile. Unlike sub-models made from
-    `layer.output`, this works for models of any kind, in a single pass. What
-    Keras' attention projects bears the masks of what the layer is given, and
-    the maps of self-attention bear one of valid queries and keys.
+    `layer.output`, this works for models of any kind, in a single pass. The
+    projections of Keras' attention layers get the masks of the layer's inputs,
+    and the maps of self-attention get a mask of valid queries and keys.
     """
     record, taps_of, activations = {}, {}, ActivationRecord()
     for tap in taps:
@@ -138,15 +139,15 @@ def tapped(model, taps):
 
 
 def _logits(model, tap, activations, output):
-    logits = activations.given_for(output)
+    logits = activations.input_for(output)
     if logits is None:
         layer = find_layer(model, tap.path)
         raise ValueError(
-            f"Tap {tap.text!r} reads what a last activation is given. "
+            f"Tap {tap.text!r} reads the input of the last activation. "
             f"Received: {layer.name!r} (of type {type(layer).__name__}), whose "
-            "output is not what a layer's activation returned. Tap the layer "
-            "that makes the logits by its name, as in 'predictions:logits'; "
-            "where it gives logits already, leave out ':logits'."
+            "output does not come from a layer's activation. Tap the layer "
+            "that computes the logits by its name, as in 'predictions:logits'; "
+            "if its output is logits already, leave out ':logits'."
         )
     mask = keras_compat.get_keras_mask(output)
     if mask is not None:
@@ -155,14 +156,14 @@ def _logits(model, tap, activations, output):
 
 
 def called_method(layer):
-    """The name of the method that a layer is run by."""
+    """The name of the method that runs a layer."""
     quantized = getattr(layer, "quantization_mode", None) is not None
     return "quantized_call" if quantized else "call"
 
 
 @contextlib.contextmanager
 def replaced(layer, name, value):
-    """Gives a layer another attribute meanwhile."""
+    """Replaces an attribute of a layer in the `with` block."""
     with contextlib.ExitStack() as stack:
         _replace(layer, name, value, stack)
         yield
@@ -173,7 +174,7 @@ def _replace(layer, name, value, stack):
     if name in vars(layer):
         restore = [object.__setattr__, layer, name, vars(layer)[name]]
     stack.callback(*restore)
-    # Past Keras' and PyTorch's own __setattr__, which would track it.
+    # Not by Keras' and PyTorch's own __setattr__, which would track it.
     object.__setattr__(layer, name, value)
 
 
@@ -198,11 +199,11 @@ def _tap(layer, taps, record, stack):
 
 
 def _with_scores(layer, original, stack):
-    """An attention layer's call, so that it gives `(result, scores)`."""
+    """An attention layer's call that returns `(result, scores)`."""
     if not returns_scores(layer):
         return functools.partial(_softmax_scores, layer, original)
     if getattr(layer, keras_compat.FLASH_ATTENTION, False):
-        # The fused operation keeps no scores, and Keras raises there.
+        # Fused attention keeps no scores, and Keras raises an error.
         _replace(layer, keras_compat.FLASH_ATTENTION, False, stack)
     return functools.partial(_returned_scores, original)
 
@@ -235,7 +236,7 @@ def _pass_mask_on(model, tap, record, stack):
 
     @functools.wraps(original)
     def call(*args, **kwargs):
-        # It takes the masks off before it projects.
+        # The layer removes the masks before the projections.
         result = original(*args, **kwargs)
         mask = kwargs.get(f"{name}_mask")
         if name == "key" and mask is None:
@@ -266,12 +267,12 @@ def run_tapped(model, inputs, taps, **arguments):
 def activation_at(model, tap, inputs):
     """The name of the activation whose values a tap reads, or None.
 
-    Where the model's code decides, a pass is traced to see.
+    Where it depends on the model's code, a forward pass is traced.
 
     Args:
         model: a Keras model.
         tap: a `Tap`.
-        inputs: what the model takes, as `KerasTensor`s.
+        inputs: the model's inputs, as `KerasTensor`s.
     """
     known = last_activation(model, tap)
     if known is not None or tap.end != "output":
@@ -297,15 +298,15 @@ def activation_at(model, tap, inputs):
 def extract_features(model, inputs, taps, **arguments):
     """Reads the activations at some taps of a model, in one forward pass.
 
-    To look at what a transfer would compare, or to check a layer's name and
-    shape before training.
+    Shows what a transfer would compare, or checks a layer's name and shape
+    before training.
 
     Args:
         model: a Keras model of any kind, or a `keras_kd.teachers.Teacher`.
-        inputs: what the model takes.
+        inputs: the model's inputs.
         taps: a tap's text, such as `"backbone/stage2"`, a `keras_kd.Tap`, or
             a list of them.
-        arguments: of a Keras model's call besides the inputs. `training` is
+        arguments: further arguments of a Keras model's call. `training` is
             False by default.
 
     Returns:
@@ -343,10 +344,10 @@ def taps_of(texts):
 
 
 def text_of(taps):
-    """How errors name the taps."""
+    """The taps as text for errors."""
     return ", ".join(repr(tap.text or "output") for tap in taps)
 
 
 def features_at(taps, features):
-    """A flat list of the features at some taps, out of a dict of all."""
+    """A flat list of the features at some taps, from a dict of all."""
     return keras.tree.flatten([features[tap.text] for tap in taps])

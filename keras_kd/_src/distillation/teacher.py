@@ -1,4 +1,4 @@
-"""Teacher: what a `Distiller` needs of a teacher, and the usual kinds of it."""
+"""Teacher: the interface of a `Distiller`'s teacher, and its usual kinds."""
 
 import inspect
 
@@ -30,25 +30,25 @@ FINGERPRINT = "fingerprint"
 
 
 class Teacher:
-    """Base class of the kinds of teacher; subclass it to make one of your own.
+    """Base class of all teachers; subclass it for a kind of your own.
 
-    A `Distiller` takes any Keras model and wraps it by itself. A subclass is
-    for a teacher that is no Keras model, or for more than one: predictions
-    from a server, or several models among which each sample chooses. Only
-    `predictions` must be written; the rest has defaults, for a teacher
-    without weights that never changes.
+    A `Distiller` takes any Keras model and wraps it itself. Subclass this for
+    a teacher that is not a single Keras model, such as predictions from a
+    server. Only `predictions` must be written; everything else has defaults,
+    for a teacher without weights that never changes.
 
     Attributes:
         name: the name in errors.
-        variables: what the compiled step reads: the weights, if any.
+        variables: the variables that the compiled step reads: the weights, if
+            any.
         supports_jit: False if `predictions` can't be compiled by XLA.
-        replaceable: False if a `Distiller` may not be given another teacher.
+        replaceable: False if a `Distiller` can't be given another teacher.
         takes_labels: whether its predictions depend on the batch's labels.
-        needs_data: whether what it takes is known only from a batch of data.
+        needs_data: whether its inputs are known only from a batch of data.
 
     Raises:
         ValueError: in a `Distiller`, a transfer names a layer of a teacher
-            without layers, or a training state is another teacher's.
+            without layers, or a training state is of another teacher.
         NotImplementedError: a subclass does not implement `predictions`.
 
     Example:
@@ -70,12 +70,12 @@ class Teacher:
     replaceable = True
     takes_labels = False
     needs_data = False
-    # Whether processes hold a part each: all have to read it then.
+    # Whether each process holds a part of it, so that all must read theirs.
     sharded = False
 
     @property
     def follows_student(self):
-        """Whether it changes with the student while that is trained."""
+        """Whether it changes while the student is trained."""
         return type(self).update is not Teacher.update
 
     @property
@@ -84,7 +84,7 @@ class Teacher:
         return self
 
     def describe(self):
-        """How `Distiller.summary` names it."""
+        """Its line in `Distiller.summary`."""
         return f"{self.name} ({type(self).__name__})"
 
     # --- one batch ----------------------------------------------------------
@@ -94,15 +94,16 @@ class Teacher:
 
         Args:
             batch: a `Batch`: `inputs`, `labels`, `sample_index`, `cached`,
-                `sample_weight`; None for what the data lacks.
-            taps: list of `Tap`: where its features are wanted.
+                `sample_weight`; None for those that the data lacks.
+            taps: list of `Tap`: the features to return.
             state_mapping: on JAX, pairs of variables and their values, to be
-                given to `keras.StatelessScope`; else None.
+                passed to `keras.StatelessScope`; else None.
             training: whether it is a training step.
 
         Returns:
-            `Predictions(output, features)`, with the features by the text of
-            their tap; or None in evaluation, if there are none for the batch.
+            `Predictions(output, features)`: the output, and a dict of the
+            features by the text of their tap; or None in evaluation, if there
+            are no predictions for the batch.
         """
         raise NotImplementedError(
             f"{type(self).__name__} must implement `predictions(batch, taps, "
@@ -113,7 +114,7 @@ class Teacher:
         """The `Predictions` of a teacher that has an output and no layers.
 
         Args:
-            output: what it predicts for the batch, shape `(batch, ...)`.
+            output: its predictions for the batch, shape `(batch, ...)`.
             taps: as `predictions` gets them.
 
         Returns:
@@ -138,7 +139,7 @@ class Teacher:
         return None
 
     def taps_in_student(self, taps):
-        """Which of its taps are read in the student's own forward pass."""
+        """Those of its taps that are read in the student's forward pass."""
         return []
 
     def features(self, predictions, student_features):
@@ -146,11 +147,11 @@ class Teacher:
         return predictions.features
 
     def leave_out_head(self, inputs, chunk_size):
-        """Gives logits a few positions at a time from now on, if it can.
+        """Computes logits a few positions at a time from now on, if it can.
 
         Args:
-            inputs: what it takes, as `KerasTensor`s.
-            chunk_size: how many positions; None for all at once.
+            inputs: its inputs, as `KerasTensor`s.
+            chunk_size: the number of positions; None for all at once.
 
         Raises:
             ValueError: it is a model without a head that can be left out.
@@ -161,26 +162,26 @@ class Teacher:
 
         Args:
             student: the student, after the step.
-            step: how many training steps were made, this one with them.
+            step: the number of training steps so far, including this one.
         """
 
     # --- before the first batch ---------------------------------------------
 
     def check_student(self, student):
-        """Raises a `ValueError` unless it can teach this student."""
+        """Raises a `ValueError` if it does not fit this student."""
 
     def check_taps(self, taps):
-        """Raises a `ValueError` if it has nothing at a tap; runs nothing."""
+        """Raises a `ValueError` if a tap does not exist; runs nothing."""
 
     def check_output(self, metrics):
         """Raises a `ValueError` if metrics of its output can't be computed."""
 
     def input_spec(self):
-        """What it takes, as `KerasTensor`s; None if the student decides."""
+        """Its inputs, as `KerasTensor`s; None if the same as the student's."""
         return None
 
     def feature_specs(self, taps, inputs):
-        """What its features at the taps are, as `KerasTensor`s by tap text."""
+        """Its features at the taps, as `KerasTensor`s by tap text."""
         return output_spec(
             lambda x: self.predictions(Batch(x), taps).features, inputs
         )
@@ -188,39 +189,39 @@ class Teacher:
     # --- what is saved of it ------------------------------------------------
 
     def fingerprint(self):
-        """The 32 bytes (a uint8 array) by which another teacher is refused."""
+        """The 32 bytes (a uint8 array) that identify this teacher."""
         if self.wrapped is not self:
             return fingerprint(self.wrapped)
         values = (variable.value for variable in self.variables)
         return digest([type(self).__qualname__.encode()], values)
 
     def state(self):
-        """What a training state holds of it, as a dict of arrays."""
+        """Its part of a saved training state, a dict of arrays."""
         return {FINGERPRINT: self.fingerprint()}
 
     def check_state(self, state):
-        """Raises a `ValueError` unless the state is one of this teacher."""
+        """Raises a `ValueError` unless the state was saved by this teacher."""
         if FINGERPRINT not in state:
             raise self.wrong_kind(fixed=True)
         found, expected = self.fingerprint(), state[FINGERPRINT]
         if not np.array_equal(found, expected):
             raise ValueError(
                 f"The teacher {self.name!r} is not the one that this training "
-                "state was made with: a student would go on with other "
+                "state was made with: the student would continue with other "
                 f"targets. Received: a teacher with fingerprint "
                 f"{hexadecimal(found[:6])}, expected "
                 f"{hexadecimal(expected[:6])}. Load the weights of the first "
                 "teacher into it (or open the cache of its predictions), or "
-                "start a new run (another folder or file); to begin with "
-                "the trained student and a new teacher, make a new Distiller "
+                "start a new run (another folder or file); to train the "
+                "student further with a new teacher, make a new Distiller "
                 "from `distiller.student`."
             )
 
     def load_state(self, state):
-        """Takes over what was saved of it, if it changes while training.
+        """Restores its saved state, if it changes during training.
 
         Returns:
-            What is to be checked of the next teacher, as `check_state` does.
+            The state that `check_state` of the next teacher is to check.
         """
         return state
 
@@ -246,17 +247,17 @@ class Teacher:
 
 
 class LiveTeacher(Teacher):
-    """A Keras model that predicts each batch anew.
+    """A Keras model as the teacher, run in each step.
 
-    It is no layer of the distiller: its losses, metrics, weights and
-    `trainable` flags stay its own. One whose `call` has an argument `labels`
-    is given the batch's labels (None where there are none).
+    It is no layer of the distiller, which therefore leaves its losses, metrics,
+    weights and `trainable` flags alone. If its `call` has an argument `labels`,
+    it gets the batch's labels (None where there are none).
     """
 
     def __init__(self, model):
         check_teacher(model)
         self.model = model
-        self.head = None  # What is left out of a pass.
+        self.head = None  # The last layer, if it is left out of a pass.
         self.takes_labels = "labels" in inspect.signature(model.call).parameters
 
     @property
@@ -281,7 +282,7 @@ class LiveTeacher(Teacher):
     def predictions(self, batch, taps, state_mapping=None, training=True):
         arguments = {"labels": batch.labels} if self.takes_labels else {}
         inputs = inputs_for("teacher", self.model, batch.inputs)
-        # The scope drops whatever a pass would write to the teacher.
+        # The scope discards all that a pass would write to the teacher.
         with (
             keras.StatelessScope(state_mapping=state_mapping),
             explained("teacher", self.model, inputs),
@@ -372,7 +373,7 @@ class StudentAsTeacher(Teacher):
         return {}
 
     def check_state(self, state):
-        """There is nothing to check: it is saved as the student."""
+        """Checks nothing, as it is saved as the student."""
 
     def not_finite(self, batches, taps, transfer):
         return ValueError(
@@ -383,7 +384,7 @@ class StudentAsTeacher(Teacher):
 
 
 def as_teacher(teacher):
-    """The teacher as a `Teacher`: itself, its own kind, or a live model."""
+    """Any kind of teacher as a `Teacher`; Keras models as a `LiveTeacher`."""
     if isinstance(teacher, Teacher):
         return teacher
     if hasattr(teacher, "as_teacher"):

@@ -1,6 +1,6 @@
-"""Which weights, labels and mask of a batch reach a term.
+"""Chooses the weights, labels and mask of a batch for each term.
 
-The rule is written down in the docstring of `Transfer`.
+The docstring of `Transfer` explains the rule.
 """
 
 from typing import Any
@@ -14,25 +14,26 @@ from keras_kd._src.losses.any_loss import positions_of
 from keras_kd._src.losses.distillation_loss import first_fitting
 from keras_kd._src.losses.positions import expand_to
 
-# Under this key KerasHub's models take the mask of their texts.
+# The input of KerasHub's models that is the mask of their texts.
 PADDING_MASK = "padding_mask"
 
 
 class TermData(NamedTuple):
-    """What a batch holds besides the features, for all terms."""
+    """The parts of a batch besides the features, for all terms."""
 
     inputs: Any = None
     labels: Any = None
     sample_weight: Any = None
     sample_index: Any = None
-    # The student's output names, and what `compile` was given as `loss`.
+    # The student's output names, and the argument `loss` of `compile`.
     output_names: Any = ()
     hard_loss: Any = None
 
     def of_output(self, structure, outputs):
-        """What labels, weights or losses have for the first of some outputs.
+        """The entry of labels, weights or losses for the first known output.
 
-        One for all is everyone's; None where there is none for these.
+        Without entries, they hold for all outputs; None where no output has an
+        entry.
         """
         if not keras.tree.is_nested(structure):
             return structure
@@ -43,7 +44,7 @@ class TermData(NamedTuple):
         return next((entries[key] for key in keys if key in entries), None)
 
     def _keys(self, output):
-        """An output's key, its position by name, and its name by position."""
+        """The keys an output may have: as given, its position, its name."""
         yield output
         names = list(self.output_names or ())
         if output in names:
@@ -53,7 +54,7 @@ class TermData(NamedTuple):
 
     @property
     def text_of_labels(self):
-        """The labels that there are, for errors."""
+        """The labels' shape or keys, as text for errors."""
         if not keras.tree.is_nested(self.labels):
             return f"of shape {tuple(getattr(self.labels, 'shape', ()))}"
         return f"with the keys {sorted(_entries(self.labels))}"
@@ -67,7 +68,7 @@ def _entries(structure):
 
 
 class FeaturePair(NamedTuple):
-    """A feature of each side, what it was before its adapter, its output."""
+    """A feature of each side, with its value before the adapter, its output."""
 
     teacher: Any
     student: Any
@@ -78,13 +79,13 @@ class FeaturePair(NamedTuple):
 
     @property
     def outputs(self):
-        """The outputs that it is at, the student's first."""
+        """The outputs that the pair reads, the student's first."""
         both = self.student_output, self.teacher_output
         return [output for output in both if output is not None]
 
 
 def outputs_at(taps, features):
-    """For each feature at some taps the output that it is, None elsewhere."""
+    """For each feature at some taps, its output's key; None at a layer."""
     found = []
     for tap in taps:
         for path, _ in keras.tree.flatten_with_path(features[tap.text]):
@@ -96,19 +97,19 @@ def outputs_at(taps, features):
 
 
 def common_output(pairs):
-    """The outputs of all pairs, if they are the same; else none."""
+    """The outputs of all pairs, if they are the same; else an empty list."""
     first, *others = [pair.outputs for pair in pairs]
     return first if all(each == first for each in others) else []
 
 
 def of_positions(labels):
-    """Whether labels are of tokens or pixels, and not of samples."""
+    """Whether there is a label for each token or pixel, not each sample."""
     shape = tuple(getattr(labels, "shape", ()))
     return len(shape) > 2 or (len(shape) == 2 and shape[-1] != 1)
 
 
 def without_ignored(sample_weight, labels, ignored):
-    """Weights that are 0 where the label is the one to be ignored."""
+    """The weights, set to 0 where the label is the ignored one."""
     labels = ops.convert_to_tensor(labels)
     kept = ops.cast(labels != ops.cast(ignored, labels.dtype), "float32")
     if len(kept.shape) > 1 and kept.shape[-1] == 1:
@@ -124,11 +125,11 @@ def find_mask(loss, pair, inputs, name, transfer):
     """The mask of a pair's positions, or None.
 
     Args:
-        loss: what compares the pair.
+        loss: the loss that compares the pair.
         pair: a `FeaturePair`.
         inputs: the batch's inputs.
-        name: of the input that is the mask; None to look for KerasHub's,
-            False for none.
+        name: the key of the input that is the mask; None to look for
+            KerasHub's, False for none.
         transfer: the transfer's name, for the error.
     """
     loss = positions_of(loss)
@@ -145,8 +146,8 @@ def find_mask(loss, pair, inputs, name, transfer):
     if name not in known:
         raise ValueError(
             f"Transfer {transfer!r} takes its mask from an input. Received: "
-            f"mask={name!r}, and inputs with the keys {list(known)}. Give it "
-            "the key of an input that is 1 where there is something, and 0 at "
-            "padding."
+            f"mask={name!r}, and inputs with the keys {list(known)}. Set "
+            "`mask` to the key of an input that is 1 at positions that count "
+            "and 0 at padding."
         )
     return known[name]

@@ -1,4 +1,4 @@
-"""Transfer: one term of the loss, from where to where it is distilled."""
+"""Transfer: one distillation term, a loss between two taps."""
 
 import keras
 
@@ -37,70 +37,72 @@ from keras_kd._src.rules.rule_inputs import loss_after_rules
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class Transfer(keras.layers.Layer):
-    """One term of the total loss: a loss between a teacher and a student tap.
+    """A distillation term: a loss between a teacher tap and a student tap.
 
     Any loss, between any two taps, with any adapter:
 
         term = weight * loss(teacher_adapter(teacher features),
                              adapter(student features))
 
-    Which weights, labels and mask of a batch reach a term is one rule, for
-    every loss:
+    The same rules choose the weights, labels and mask of a batch for every
+    loss:
 
     - At an output (tap `"[cls]"`, or `""` where each of several outputs is
-      compared) a term takes that output's weights and labels; elsewhere those
-      that `labels=` names, or the ones that all outputs share: weights that
-      differ by output are refused there. The student's tap decides the output,
-      or else the teacher's.
-    - Weights of tokens or pixels weigh the values of a loss that has one a
-      position; at another resolution they are resized by area. For a loss of
-      one value a sample a position of weight 0 is absent, and the mean of the
-      others is the sample's weight; so it is where the features have no
-      positions, or other axes of them.
-    - A position that is masked is absent. The mask is that of Keras, of the
-      student or else of the teacher; else the input that `mask=` names, or
-      KerasHub's `"padding_mask"` where it has the features' positions. Of
-      attention maps it leaves valid queries and keys.
-    - A position whose label is the compiled loss's `ignore_class` has the
-      weight 0. One label a sample silences no sample: there the teacher still
-      teaches what has no label. `ignore_class=` decides otherwise.
+      compared) a term uses that output's weights and labels. Elsewhere it uses
+      those that `labels=` names, or those that all outputs share; weights that
+      differ by output raise an error there. The student's tap decides the
+      output, or else the teacher's.
+    - If there are weights for tokens or pixels, a loss with one value per
+      position multiplies its values by them; for another resolution they are
+      resized by area. A loss with one value per sample leaves out positions of
+      weight 0, and takes the mean of the other weights as the sample's weight.
+      The same holds where the features have no positions, or other axes of
+      positions than the weights.
+    - Masked positions are left out. The mask is Keras' mask of the student's
+      features, or else of the teacher's; else the input that `mask=` names, or
+      KerasHub's `"padding_mask"` if it has the features' positions. In
+      attention maps it keeps valid queries and keys.
+    - A position whose label is the compiled loss's `ignore_class` has weight
+      0. With one label per sample no sample is left out, so that samples
+      without a label still train on the teacher. `ignore_class=` overrides
+      both.
 
     Args:
         loss: a loss of `keras_kd.losses`, or any `keras.losses.Loss`; it is
             called with `(teacher_features, student_features, sample_weight)`.
         teacher: where to read the teacher: a layer's name, a path such as
-            `"backbone/stage2"`, with `":input"` for what the layer is given
-            (see `keras_kd.taps.Tap`), or a list of them. Its output by
-            default.
-        student: where to read the student, likewise; as many taps as on the
-            teacher's side.
+            `"backbone/stage2"`, with `":input"` for the layer's input (see
+            `keras_kd.Tap`), or a list of them. Its output by default.
+        student: where to read the student, likewise; the same number of taps
+            as for the teacher.
         adapter: a layer that brings the student's features to the teacher's
             shape, such as `keras_kd.layers.FeatureAdapter()`, or any Keras
-            layer. It is trained with the student and no part of it. With
-            several taps each pair gets an adapter of its own (a list gives
-            them one by one), unless one with `joint = True` takes them all.
-        teacher_adapter: likewise, a layer through which the teacher's
-            features go, for methods that compare embeddings of both sides. It
-            is trained, too; the teacher is not.
-        rules: list of `keras_kd.rules`, which filter, refine, weigh or temper
-            the teacher's logits.
-        weight: how much the term counts, a non-negative number or a
-            `LearningRateSchedule` over training steps. A variable that can
-            be assigned later.
-        labels: the output, by its key, position or name, whose labels (and
-            weights) count, where the student has several and the taps are at
-            none.
+            layer. It is trained with the student, but is not part of it. With
+            several taps each pair gets its own copy (or its own entry of a
+            list), unless an adapter with `joint = True` takes all pairs.
+        teacher_adapter: likewise, a layer for the teacher's features, for
+            methods that compare embeddings of both sides. It is trained, too;
+            the teacher is not.
+        rules: list of `keras_kd.rules`, which filter, refine or re-weight the
+            teacher's logits, or scale them by a temperature.
+        weight: weight of the term, a non-negative number or a
+            `LearningRateSchedule` over training steps. It is a variable, and
+            can be set later.
+        labels: key, position or name of the output whose labels (and weights)
+            are used, if the student has several outputs and the taps read
+            none of them.
         mask: key of the input that is 1 (or True) at positions that count,
-            and 0 at padding, shape `(batch, positions...)`, where Keras has
-            no mask. `"padding_mask"` by default, if there is such an input;
-            False for none.
-        ignore_class: samples or positions of this label don't count in this
-            term; False for none. By default that of the compiled loss, for
-            labels of tokens and pixels.
-        name: names the term in the logs, `<name>_loss`; the loss's by default.
+            and 0 at padding, shape `(batch, positions...)`, for features
+            without a Keras mask. `"padding_mask"` by default, if there is such
+            an input; False for none.
+        ignore_class: label (an integer) whose samples or positions don't count
+            in this term; False for none. By default that of the compiled loss,
+            for labels of tokens and pixels.
+        name: names the term in the logs, `<name>_loss`; by default the loss's
+            name.
 
     Raises:
-        ValueError: an argument is not of its kind, the numbers of taps differ,
+        ValueError: an argument has the wrong type, the numbers of taps differ,
             or the rules don't fit the loss.
 
     Example:
@@ -136,7 +138,7 @@ class Transfer(keras.layers.Layer):
                 "Argument `loss` must be a `keras.losses.Loss`, such as "
                 f"`keras_kd.losses.SoftTargets()`. Received: loss={loss!r}."
             )
-        # autocast off: logits must reach the loss in the precision they have.
+        # No autocast, so that the loss gets the logits in full precision.
         name = name or snake_case(type(loss).__name__)
         super().__init__(name=name, autocast=False)
         self.loss = loss
@@ -144,9 +146,9 @@ class Transfer(keras.layers.Layer):
         self.student_taps = taps_of(student)
         if len(self.teacher_taps) != len(self.student_taps):
             raise ValueError(
-                f"Transfer {self.name!r} needs as many teacher taps as student "
-                f"taps: they are paired in order. Received: teacher={teacher!r}"
-                f", student={student!r}."
+                f"Transfer {self.name!r} needs the same number of teacher and "
+                "student taps: they are paired in order. Received: "
+                f"teacher={teacher!r}, student={student!r}."
             )
         self.adapters = listed(adapter)
         self.teacher_adapters = listed(teacher_adapter)
@@ -154,13 +156,13 @@ class Transfer(keras.layers.Layer):
         self.labels = None if labels is None else str(labels)
         self.mask = _checked_mask(mask)
         self.ignore_class = _checked_class(ignore_class)
-        self.shapes = None  # Of the features, in pairs, once they are known.
-        # The activations that its logits are known to come from, by side: it
-        # reads before a softmax or sigmoid, unless that is specified.
+        self.shapes = None  # Pairs of feature shapes, once they are known.
+        # The last activation of each side, if known. Logits are read before a
+        # softmax or sigmoid, unless the loss says what its inputs are.
         self.activations = {}
         self.inspection = FeatureInspection()
         self._weight = Hyperparameter(weight, "weight")
-        # The loss is no layer: what it keeps in variables is tracked here.
+        # The loss is no layer, so the layers that it holds are tracked here.
         self._loss_layers = layers_of(loss)
 
     @property
@@ -172,24 +174,24 @@ class Transfer(keras.layers.Layer):
         self._weight.assign(value)
 
     def hyperparameters(self):
-        """What may move while training: the weight, the loss's, the rules'."""
+        """Numbers that may change: the weight, the loss's and the rules'."""
         rules = [p for rule in self.rules for p in rule.hyperparameters()]
         return [self._weight, *self.loss_hyperparameters, *rules]
 
     @property
     def loss_hyperparameters(self):
-        """What may move of the loss."""
+        """The numbers of the loss that may change in training."""
         layers = self._loss_layers
         return [each for each in layers if isinstance(each, Hyperparameter)]
 
     @property
     def reads_output(self):
-        """Whether it reads the teacher's output, and none of its layers."""
+        """Whether it reads only the teacher's output, not its layers."""
         return not any(tap.path for tap in self.teacher_taps)
 
     @property
     def distills_classes(self):
-        """Whether it takes the teacher's output for logits of classes."""
+        """Whether it treats the teacher's output as logits of classes."""
         loss = self.loss
         classes = getattr(loss, "activation", "softmax") == "softmax"
         classes = classes and getattr(loss, "same_tokens", True)
@@ -198,23 +200,26 @@ class Transfer(keras.layers.Layer):
 
     @property
     def all_teacher_taps(self):
-        """Where the teacher is read: for the loss, and for the rules."""
+        """The teacher's taps, of the loss and of the rules."""
         own = [tap for rule in self.rules for tap in rule.teacher_taps]
         return [*self.teacher_taps, *own]
 
     def teacher_features(self, features):
-        """This transfer's teacher features, out of those of all transfers."""
+        """This transfer's teacher features, from those of all transfers."""
         return features_at(self.teacher_taps, features)
 
     def student_features(self, features):
-        """This transfer's student features, out of those of all transfers."""
+        """This transfer's student features, from those of all transfers."""
         return features_at(self.student_taps, features)
 
     def read_logits(self, teacher, student):
-        """Reads before a last softmax or sigmoid, unless the loss specifies it.
+        """Moves taps before a last softmax or sigmoid, to read logits.
+
+        Not where the loss has the argument `teacher_from_logits` or
+        `student_from_logits` set.
 
         Args:
-            teacher: function of a tap's text: the name of the activation
+            teacher: function from a tap's text to the name of the activation
                 whose values it reads, or None.
             student: likewise.
         """
@@ -236,7 +241,7 @@ class Transfer(keras.layers.Layer):
                     taps[number] = tap.before_activation()
 
     def match(self, teacher_shapes, student_shapes):
-        """Builds the adapters, and checks that the loss takes the features.
+        """Builds the adapters, and checks that the features fit the loss.
 
         Args:
             teacher_shapes: shapes of the teacher's features, with batch axis.
@@ -278,23 +283,23 @@ class Transfer(keras.layers.Layer):
 
         Args:
             teacher_features: dict, tap text -> value, of the teacher.
-            student_features: the same of the student.
-            data: what the batch holds besides, a `TermData`; None if nothing.
+            student_features: the same for the student.
+            data: the other parts of the batch, a `TermData`; None if none.
             training: whether adapters run in training mode.
             check_probabilities: whether to look for probabilities where the
-                loss is given logits, or the other way round.
+                loss expects logits, or the other way round.
 
         Returns:
             A scalar.
 
         Raises:
-            ValueError: the data lacks what the term needs, or has it for
-                several outputs.
+            ValueError: the data lacks something that the term needs, or has it
+                for each of several outputs.
         """
         teacher = self.teacher_features(teacher_features)
         student = self.student_features(student_features)
         self._inspect(teacher, student, check_probabilities)
-        # Before an adapter features may bear a mask that it does not pass on.
+        # With the features before the adapter, which may drop their mask.
         pairs = [
             FeaturePair(*pair)
             for pair in zip(
@@ -316,7 +321,7 @@ class Transfer(keras.layers.Layer):
 
     def _inspect(self, teacher, student, check_probabilities):
         if any(isinstance(each, ChunkedLogits) for each in student):
-            # No logits are there to be looked at.
+            # There are no logits to check.
             teacher = [getattr(each, "source", each) for each in teacher]
             student = [getattr(each, "source", each) for each in student]
             check_probabilities = False
@@ -357,7 +362,7 @@ class Transfer(keras.layers.Layer):
         return loss_after_rules(self.loss, self.rules, inputs, mask, context)
 
     def _context(self, labels, data, training):
-        """What the loss takes by keyword, of what the batch has."""
+        """The keyword arguments of the loss that the batch provides."""
         required = set(getattr(self.loss, "required_context", ()))
         reads = "labels" in required or any(r.needs_labels for r in self.rules)
         if reads and labels is None and data.labels is not None:
@@ -371,7 +376,7 @@ class Transfer(keras.layers.Layer):
         return {name: context[name] for name in required & context.keys()}
 
     def _labels(self, outputs, data):
-        """The labels of a pair's output; None where they are unknown."""
+        """The labels of a pair's output; None if there are none."""
         if self.labels is None or data.labels is None:
             return data.of_output(data.labels, outputs)
         labels = data.of_output(data.labels, [self.labels])
@@ -385,7 +390,7 @@ class Transfer(keras.layers.Layer):
             f"set for all outputs. Received: labels={self.labels!r}, student "
             f"{text_of(self.student_taps)}, and data with labels "
             f"{data.text_of_labels}. Name one of several outputs, as in "
-            "`Transfer(labels='cls')`; one set of labels needs no name."
+            "`Transfer(labels='cls')`; leave `labels` out for one set."
         )
 
     def _sample_weight(self, outputs, labels, data):
@@ -404,18 +409,18 @@ class Transfer(keras.layers.Layer):
         return without_ignored(weight, labels, ignored)
 
     def different_weights(self):
-        """The error for weights that differ by output, where it has none."""
+        """The error for weights that differ by output, at none of these."""
         return ValueError(
-            f"Transfer {self.name!r} is at no output of the student, and can't "
+            f"Transfer {self.name!r} reads no output of the student, and can't "
             "choose among weights that differ by output. Received: student "
             f"{text_of(self.student_taps)}, and a `sample_weight` for each "
             "output, not all the same. Give `fit` one array for all outputs, "
-            "tap an output, as in `student='[cls]'`, or name the one whose "
+            "tap an output, as in `student='[cls]'`, or name the output whose "
             "weights and labels count: `Transfer(labels='cls')`."
         )
 
     def _masks(self, pairs, data):
-        """The mask of each pair's positions; None where none has any."""
+        """The masks of the pairs' positions; None if no pair has one."""
         masks = [
             find_mask(self.loss, pair, data.inputs, self.mask, self.name)
             for pair in pairs
@@ -424,7 +429,10 @@ class Transfer(keras.layers.Layer):
 
     @property
     def from_logits(self):
-        """Both sides' `from_logits`, None where open; None without logits."""
+        """Both sides' `from_logits`, None where not set.
+
+        None for a loss that does not compare logits.
+        """
         if not getattr(self.loss, "expects_logits", False):
             return None
         names = "teacher_from_logits", "student_from_logits"
@@ -434,7 +442,7 @@ class Transfer(keras.layers.Layer):
         return f"<{self.describe()}>"
 
     def describe(self):
-        """One line on what it distils: loss, taps, weight, adapters."""
+        """One line with its loss, taps, weight and adapters."""
         parts = [
             f"{self.name}: {type(self.loss).__name__}, "
             f"teacher {text_of(self.teacher_taps)} -> "
@@ -492,7 +500,7 @@ def _checked_mask(mask):
         return mask
     raise ValueError(
         "Argument `mask` must be the key of an input, such as 'padding_mask', "
-        "or False for no such mask. " + received("mask", mask)
+        "or False for no mask from an input. " + received("mask", mask)
     )
 
 
@@ -507,7 +515,7 @@ def _parameters(layer):
 
 
 def as_transfers(transfers):
-    """A list of transfers, of losses, transfers or lists of them."""
+    """A list of transfers, from losses, transfers or lists of them."""
     return [_as_transfer(each) for each in listed(transfers)]
 
 

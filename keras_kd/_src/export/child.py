@@ -16,9 +16,9 @@ import zipfile
 
 import keras
 
+from keras_kd._src.custom_functions import custom_functions
 from keras_kd._src.export.converter_errors import ConverterError
 from keras_kd._src.export.formats import write_and_run
-from keras_kd._src.own_functions import own_functions
 
 STUDENT, JOB, RESULT = "student.keras", "job.pickle", "result.pickle"
 # The parent process may have taken all of the accelerator's memory.
@@ -78,7 +78,7 @@ def _own_objects(student, path):
     with zipfile.ZipFile(path) as file:
         config = json.loads(file.read("config.json"))
     found = {}
-    functions = [(f.__module__, f.__name__) for f in own_functions(student)]
+    functions = [(f.__module__, f.__name__) for f in custom_functions(student)]
     functions = [(m, name, name) for m, name in functions if not _is_known(m)]
     for module, name, known in [*_classes(config), *functions]:
         if module == "__main__" or not hasattr(sys.modules[module], name):

@@ -2,9 +2,9 @@
 
 import keras
 
+from keras_kd._src.custom_functions import custom_functions
 from keras_kd._src.keras_compat import Functional
 from keras_kd._src.keras_compat import all_layers
-from keras_kd._src.own_functions import own_functions
 from keras_kd._src.specs import finalize
 from keras_kd._src.specs import of_batch_size
 from keras_kd._src.specs import output_spec
@@ -22,7 +22,7 @@ def copied(model, spec):
             of its own, the copy is a plain Functional model.
         spec: its inputs, as `KerasTensor`s.
     """
-    functions = {each.__name__: each for each in own_functions(model)}
+    functions = {each.__name__: each for each in custom_functions(model)}
     try:
         with keras.saving.custom_object_scope(functions):
             return _copied(model, spec)

@@ -1,15 +1,16 @@
-"""Functions of one's own that a model's layers were given."""
+"""Finds the user's own functions in a model's layers."""
 
 import inspect
 
 from keras_kd._src.keras_compat import all_layers
 
 
-def own_functions(model):
-    """Yields activations and the like, of which configs give the names only."""
+def custom_functions(model):
+    """Yields activations and the like, of which configs have only the names."""
     for layer in all_layers(model):
         for attribute, value in vars(layer).items():
-            # Keras wraps methods, and writes a lambda's code into the config.
+            # Not methods, which Keras wraps, nor lambdas, whose code is in the
+            # config.
             is_method = hasattr(type(layer), attribute)
             is_function = inspect.isfunction(value) and not is_method
             if is_function and value.__name__ != "<lambda>":
