@@ -96,6 +96,29 @@ def test_each_warning_is_a_heading():
     )
 
 
+def errors_of_the_library():
+    """The text of each error that begins with words of its own."""
+    for tree in SOURCES.values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+                text = text_of(node.exc.args[0]) if node.exc.args else ""
+                if re.match(r"[A-Z]\w* ", text) and text.count(" ") > 6:
+                    yield text
+
+
+def test_each_error_is_on_the_page():
+    errors = list(errors_of_the_library())
+    assert len(errors) > 300
+    messages = [*HEADINGS, *LINES]
+    assert_none(
+        [
+            text
+            for text in errors
+            if not any(quotes(message, text) for message in messages)
+        ]
+    )
+
+
 def test_each_heading_is_a_message_of_the_library():
     """Once: two headings of one message would be hard to tell apart."""
     texts = [text for tree in SOURCES.values() for text in strings_in(tree)]

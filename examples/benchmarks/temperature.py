@@ -38,8 +38,8 @@ A high temperature pays where the teacher is sure and the images are few: at 1
 its probabilities are the labels once more. With ten times as many images it
 makes no difference, and for the tiny student it is too much. A forest, and a
 teacher that has memorized errors, are best at 1 however many images there are:
-what a temperature raises there is noise. `diagnose` proposes 4, 2 and 1 for the
-three teachers; for the forest 1 is better than that.
+what a temperature raises there is noise. At 1, `diagnose` proposes 4 for the
+sure teacher, and no change for the others.
 """
 
 import argparse
