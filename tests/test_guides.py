@@ -61,6 +61,7 @@ ON_PYTORCH = {
     "large_vocabulary.py",
     "on_a_gpu.py",
     "photos_from_torch.py",
+    "rules.py",
     "teacher_predictions_with_ray.py",
     "zero_shot_mnist.py",
 }
@@ -70,7 +71,7 @@ ON_TENSORFLOW = {"phone_classifier.py", "to_the_phone.py"}
 ON_JAX = {"scaling.py"}
 # They have code of their own for each.
 ON_EACH_BACKEND = {"step_time.py", "teacher_cache.py"}
-WITHOUT_FIGURE = {"large_vocabulary.py", "on_a_gpu.py"}
+WITHOUT_FIGURE = {"large_vocabulary.py", "on_a_gpu.py", "rules.py"}
 # A run of two steps has an untrained teacher, and weights that have just begun
 # to grow.
 WARNINGS_OF_SHORT_RUNS = (

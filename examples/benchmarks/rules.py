@@ -1,6 +1,53 @@
 """Rules, weights and curricula: each alone, with three kinds of teacher.
 
-KERAS_BACKEND=torch python examples/benchmarks/rules.py
+    KERAS_BACKEND=torch python examples/benchmarks/rules.py
+
+Digits of scikit-learn, of 8 x 8 pixels. A student of 32 units learns from soft
+targets and, at the default weight of 0.1, from labels, for 800 steps. The
+columns are
+
+- sure: a teacher that is right and sure; the student has 100 images; T = 4
+- errors: a teacher that has memorized labels of which 30 % are wrong; of the
+  student's own labels another 30 % are wrong; 1,000 images; T = 1
+- confused: in the teacher's labels six of ten 9, 7, 8 and 6 are called 4, 1, 3
+  and 0; of the student's labels 20 % are wrong; 1,000 images; T = 1
+
+The last four rows have two teachers, of half of the images each. Settings are
+the defaults where none are given; `LearnedTemperature` and `EasiestFirst` move
+over a quarter and a half of the steps. Test accuracy in %, mean and standard
+deviation of five seeds, which draw all but the images. About 20 minutes on a
+core. On PyTorch:
+
+                               sure       errors     confused
+teacher                  97.7 ± 0.3   90.4 ± 1.7   70.7 ± 3.4
+labels alone             87.5 ± 0.6   90.3 ± 1.9   92.0 ± 1.6
+plain                    95.2 ± 0.4   92.0 ± 1.8   71.9 ± 5.5
+DropWrong                95.2 ± 0.4   92.5 ± 1.3   90.2 ± 2.1
+DropUnsure(0.8)          95.2 ± 0.4   92.6 ± 1.1   71.9 ± 6.8
+DropUnusual              95.2 ± 0.2   91.6 ± 1.6   72.1 ± 5.5
+ProbabilityShift         95.2 ± 0.4   88.2 ± 1.6   91.0 ± 2.5
+LiftTrueClass(2)         95.2 ± 0.4   91.6 ± 1.2   92.3 ± 1.7
+ClipTail(0.01)           89.9 ± 0.7   91.3 ± 1.9   71.9 ± 5.5
+TemperatureByEntropy     95.4 ± 0.2   90.2 ± 0.8   73.1 ± 4.6
+LearnedTemperature       95.5 ± 0.3   90.7 ± 0.7   73.5 ± 4.4
+WeighByEntropy           95.1 ± 0.4   91.6 ± 1.8   71.8 ± 5.4
+WeighByEntropy(sure)     95.1 ± 0.2   92.0 ± 1.4   72.3 ± 4.9
+WeighByLoss              94.9 ± 0.4   92.9 ± 1.7   78.1 ± 4.7
+WeighByDifficulty        88.4 ± 0.8   93.6 ± 1.5   75.1 ± 4.9
+EasiestFirst             94.9 ± 0.4   91.8 ± 1.1   71.8 ± 5.7
+temperature 8 to 1       94.9 ± 0.4   90.6 ± 0.9   72.4 ± 4.1
+teacher fades out        94.4 ± 0.3   94.2 ± 1.2   95.1 ± 0.5
+two teachers             95.3 ± 0.2   93.1 ± 1.2   72.8 ± 2.6
+confidence weights       95.2 ± 0.2   93.9 ± 0.7   78.8 ± 2.0
+entropy weights          95.2 ± 0.2   93.5 ± 1.0   72.1 ± 2.3
+WeighByAgreement         95.4 ± 0.2   93.5 ± 1.1   73.0 ± 2.5
+
+No rule gains anything with a good teacher, and two do harm: `ClipTail` removes
+the small probabilities, which are what the student learns from, and
+`WeighByDifficulty` leaves out what is already learned. With a teacher that
+confuses classes only what uses the labels helps. The best of all with both bad
+teachers is none of the rules: the teacher's weight goes from 1 to 0, so that
+its errors are unlearned at the end. With the good teacher that costs a point.
 """
 
 import argparse
