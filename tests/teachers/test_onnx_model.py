@@ -267,7 +267,7 @@ def test_files_and_outputs_that_are_not_there(tmp_path, monkeypatch):
         OnnxModel(words)
     with monkeypatch.context() as patch:
         patch.setitem(__import__("sys").modules, "onnxruntime", None)
-        with pytest.raises(ValueError, match=r"pip install keras-kd\[onnx\]"):
+        with pytest.raises(ValueError, match=r"pip install onnxruntime"):
             OnnxModel(path)
 
 

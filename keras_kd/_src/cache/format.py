@@ -57,12 +57,12 @@ def parse_checksummed(data, damaged):
     """The content of JSON bytes; errors begin with the text `damaged`."""
     content = parse_json(data, damaged)
     if not isinstance(content, dict) or "checksum" not in content:
-        raise ValueError(f"{damaged} (Received: no such JSON.)")
+        raise ValueError(f"{damaged} (Received: no valid JSON.)")
     checksum = content.pop("checksum")
     try:
         intact = checksum == _checksum(content)
     except RecursionError as error:  # Python can read deeper than it writes.
-        raise ValueError(f"{damaged} (Received: no such JSON.)") from error
+        raise ValueError(f"{damaged} (Received: no valid JSON.)") from error
     if not intact:
         raise ValueError(f"{damaged} (Received: another checksum.)")
     return content

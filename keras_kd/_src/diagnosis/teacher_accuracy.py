@@ -13,30 +13,30 @@ ENOUGH_OF_CLASS = 5
 PAIRS = 8  # The largest number of class pairs in a text.
 
 
-def no_better_than_chance(name, labelled, correct, chance, output=""):
+def no_better_than_chance(name, labeled, correct, chance, output=""):
     """The finding about a teacher that is no better than guessing.
 
     Args:
         name: the teacher's name.
-        labelled: the number of labels that counted.
+        labeled: the number of labels that counted.
         correct: how many of them the teacher predicted correctly.
         chance: the accuracy of guessing.
         output: the output's name, if there are several.
     """
-    if labelled < ENOUGH_SAMPLES:
+    if labeled < ENOUGH_SAMPLES:
         return
-    if correct / labelled <= chance + 2.0 * _spread(chance, labelled):
+    if correct / labeled <= chance + 2.0 * _spread(chance, labeled):
         yield Finding(
             _of_output("teacher accuracy", output),
             "wrong",
             f"The teacher {name!r} is no better than chance on the "
-            f"labels. Received: {100 * correct / labelled:.1f} % right of "
-            f"{labelled:,.0f} labeled samples, where guessing gives "
+            f"labels. Received: {100 * correct / labeled:.1f} % right of "
+            f"{labeled:,.0f} labeled samples, where guessing gives "
             f"{100 * chance:.1f} %.",
             "Check that it is trained, that the inputs have the preprocessing "
             "of its training, and that its classes have the order of the "
             "labels.",
-            _figures(labelled, correct, chance),
+            _figures(labeled, correct, chance),
         )
 
 
@@ -45,25 +45,25 @@ def teacher_accuracy(name, labels, predicted, classes, output=""):
 
     Args:
         name: the teacher's name.
-        labels: the labels that count, shape `(labelled,)`.
+        labels: the labels that count, shape `(labeled,)`.
         predicted: the teacher's classes, of the same shape.
         classes: the number of classes.
         output: the output's name, if there are several.
     """
-    labelled, correct = len(labels), int((labels == predicted).sum())
+    labeled, correct = len(labels), int((labels == predicted).sum())
     chance = 1.0 / classes
-    found = list(no_better_than_chance(name, labelled, correct, chance, output))
-    if not found and labelled:
-        few = labelled < ENOUGH_SAMPLES
+    found = list(no_better_than_chance(name, labeled, correct, chance, output))
+    if not found and labeled:
+        few = labeled < ENOUGH_SAMPLES
         text = f"; fewer than {ENOUGH_SAMPLES} say little" if few else ""
         found = [
             Finding(
                 _of_output("teacher accuracy", output),
                 "fine",
-                f"{100 * correct / labelled:.1f} % right of {labelled:,} "
+                f"{100 * correct / labeled:.1f} % right of {labeled:,} "
                 f"labeled samples, where guessing gives {100 * chance:.1f} %"
                 f"{text}.",
-                figures=_figures(labelled, correct, chance),
+                figures=_figures(labeled, correct, chance),
             )
         ]
     return found
@@ -73,9 +73,9 @@ def _of_output(check, output):
     return f"{check}, {output}" if output else check
 
 
-def _figures(labelled, correct, chance):
-    accuracy = correct / labelled
-    return {"accuracy": accuracy, "chance": chance, "labelled": int(labelled)}
+def _figures(labeled, correct, chance):
+    accuracy = correct / labeled
+    return {"accuracy": accuracy, "chance": chance, "labeled": int(labeled)}
 
 
 def _spread(share, count):

@@ -109,7 +109,7 @@ class OutputInspection(_Counts):
         self.outside = self._counts("outside", (outputs,))
         # Samples with a label, how many of them the teacher predicts
         # correctly, and how many guessing would.
-        self.labelled = self._counts("labelled", ())
+        self.labeled = self._counts("labeled", ())
         self.correct = self._counts("correct", ())
         self.by_chance = self._counts("by_chance", ())
 
@@ -128,10 +128,10 @@ class OutputInspection(_Counts):
                 for values in (counts, labels, teacher_output)
             )
             correct = ops.argmax(teacher_output, axis=-1) == labels
-            labelled = ops.sum(counts)
-            self.labelled.assign_add(labelled)
+            labeled = ops.sum(counts)
+            self.labeled.assign_add(labeled)
             self.correct.assign_add(ops.sum(ops.where(correct, counts, 0.0)))
-            self.by_chance.assign_add(labelled / classes)
+            self.by_chance.assign_add(labeled / classes)
 
     def kinds(self):
         """For each output, the batches that were probable, and outside."""
@@ -139,11 +139,11 @@ class OutputInspection(_Counts):
 
     def accuracy(self):
         """The labels counted, those predicted correctly, share by chance."""
-        labelled, correct, by_chance = (
+        labeled, correct, by_chance = (
             float(_numbers(count))
-            for count in (self.labelled, self.correct, self.by_chance)
+            for count in (self.labeled, self.correct, self.by_chance)
         )
-        return labelled, correct, by_chance / max(labelled, 1.0)
+        return labeled, correct, by_chance / max(labeled, 1.0)
 
 
 def _numbers(count):

@@ -40,8 +40,7 @@ def backends_for(name):
         raise ValueError(
             f"From {BACKEND}, a student is exported to {FORMATS[name].NAME} "
             f"by {' or '.join(able)}, in a process of its own. Received: an "
-            f"environment without it. Install it: `pip install "
-            f"keras-kd[{able[0]}]`."
+            f"environment without it. Install it: `pip install {able[0]}`."
         )
     return sorted(there, key=lambda backend: backend != BACKEND)
 

@@ -15,7 +15,7 @@ SUFFIX = ".tflite"
 # Keras exports from PyTorch as well, by litert-torch, which can't be installed
 # with current versions of TensorFlow's and JAX's dependencies.
 BACKENDS = ("tensorflow",)
-PACKAGES = {"ai_edge_litert": "keras-kd[litert]"}
+PACKAGES = {"ai_edge_litert": "ai-edge-litert"}
 RUNTIME = "ai-edge-litert"
 DYNAMIC = False
 QUANTIZED = ("int8", "dynamic_int8")

@@ -28,8 +28,8 @@ CONVERTERS = {
     "torch": "onnxscript",
 }
 PACKAGES = {
-    "onnx": "keras-kd[onnx]",
-    "onnxruntime": "keras-kd[onnx]",
+    "onnx": "onnx onnxruntime onnxscript",
+    "onnxruntime": "onnx onnxruntime onnxscript",
     CONVERTERS.get(BACKEND): CONVERTERS.get(BACKEND),
 }
 RUNTIME = "onnxruntime"

@@ -13,7 +13,7 @@ from keras_kd._src.export.job import package_versions
 NAME = "OpenVINO"
 SUFFIX = ".xml"
 BACKENDS = onnx.BACKENDS
-PACKAGES = {"openvino": "keras-kd[openvino]", **onnx.PACKAGES}
+PACKAGES = {"openvino": "openvino", **onnx.PACKAGES}
 RUNTIME = "openvino"
 DYNAMIC = True
 QUANTIZED = ("int8",)

@@ -11,7 +11,7 @@ NAME = "SavedModel"
 SUFFIX = ""
 # From PyTorch, Keras needs torch-xla.
 BACKENDS = ("tensorflow", "jax")
-PACKAGES = {"tensorflow": "keras-kd[tensorflow]"}
+PACKAGES = {"tensorflow": "tensorflow"}
 RUNTIME = "tensorflow"
 DYNAMIC = True
 QUANTIZED = ()

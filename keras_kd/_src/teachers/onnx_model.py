@@ -225,7 +225,7 @@ def _session(path, providers):
     except ImportError as error:
         raise ValueError(
             "An OnnxModel needs onnxruntime. Received: an environment "
-            f"without it ({error}). Install it: `pip install keras-kd[onnx]`."
+            f"without it ({error}). Install it: `pip install onnxruntime`."
         ) from error
     if not path.is_file():
         raise ValueError(
