@@ -13,21 +13,21 @@ is a crop, a square of 64 to 192 pixels scaled to 64? The left two thirds of
 each give 20 crops to train on, the right third 40 to test; nothing overlaps.
 One crop a photo has a label. The other 19 have the label that the compiled
 loss ignores: there only the teacher teaches. Alone, the student takes as many
-steps on the labelled crops. Three seeds of the weights, on the same crops,
+steps on the labeled crops. Three seeds of the weights, on the same crops,
 mean and standard deviation; 74 seconds on a busy CPU, with one thread:
 
                                  right on held-out crops %
 linear model of its features                          44.9
-alone, on the labelled crops                    34.6 ± 1.0
+alone, on the labeled crops                    34.6 ± 1.0
 with the teacher's features                     40.4 ± 2.8
 
 The student has 52,625 weights, one in 88 of the teacher's. The features that
-it learns of the unlabelled crops are worth six points, of the ten that a linear
+it learns of the unlabeled crops are worth six points, of the ten that a linear
 model of the teacher's own features gains on the same 17 labels.
 
 This setting was chosen after others, on the same test crops, so take the six
 points for the best case. Labels soon take the place of the teacher: in single
-runs with two, five and fifteen labelled crops a photo (of other weights of the
+runs with two, five and fifteen labeled crops a photo (of other weights of the
 hint, rates and sizes, too) its features changed the result by +0.4, -2.9 and
 0.0 points, soft targets of the 1000 classes by +1.3, -1.8 and -2.1 (of two,
 five and fifteen), and relations (`SimilarityPreserving`, fifteen) by -2.3.
@@ -69,7 +69,7 @@ NAMES = [
 ]
 TEACHER = "linear model of its features"
 ALONE, _ = ROWS = [
-    "alone, on the labelled crops",
+    "alone, on the labeled crops",
     "with the teacher's features",
 ]
 POOLED = "_fc:input"  # What the teacher's last layer is given.
@@ -176,7 +176,7 @@ def features_of(teacher, images):
 
 
 def percent_of_teacher(teacher, images, labels, test, test_labels):
-    """What the labelled crops make of the teacher's own features."""
+    """What the labeled crops make of the teacher's own features."""
     known = labels != UNKNOWN
     linear = LogisticRegression(max_iter=500)
     linear.fit(features_of(teacher, images[known]), labels[known])

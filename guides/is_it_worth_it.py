@@ -95,7 +95,7 @@ Someone trained a network with 256 hidden units on all 4,000 labels, and gave it
 to us. Our student is to have 16.
 
 Each run needs an optimizer of its own: one that has trained before would start
-with what it has summed up. So the arguments of `compile` come from a function.
+with the state of that run. So the arguments of `compile` come from a function.
 A label of -1 means that it is unknown.
 """
 

@@ -280,7 +280,7 @@ def test_sigmoid_outputs_where_logits_are_expected(side):
     assert told(distiller, data()[0], about=about)
 
 
-def labelled(samples=120):
+def labeled(samples=120):
     x, _ = data(samples)
     return x, (np.arange(samples) % 3).astype("int32")
 
@@ -301,7 +301,7 @@ class Fixed(kd.teachers.Teacher):
     [(1, 120, True), (0, 120, False), (1, 96, False)],
 )
 def test_a_teacher_no_better_than_chance(shift, samples, warned):
-    x, y = labelled(samples)
+    x, y = labeled(samples)
     x[:, 0, 0, 0] = (y + shift) % 3
     distiller = kd.Distiller(Fixed(), functional_model(4, name="student"))
     distiller.compile("sgd", cross_entropy())
@@ -360,7 +360,7 @@ def quiet(distiller, *batch, **arguments):
 
 
 def test_a_teacher_that_is_not_compared_by_class_is_not_judged():
-    x, y = labelled()
+    x, y = labeled()
     hint = kd.Transfer(
         kd.losses.FeatureMatching(), teacher="stage1", student="stage1"
     )
@@ -371,7 +371,7 @@ def test_a_teacher_that_is_not_compared_by_class_is_not_judged():
 
 
 def test_a_teacher_that_follows_its_student_is_not_judged():
-    x, y = labelled()
+    x, y = labeled()
     student = functional_model(4, name="student")
     teacher = kd.teachers.MovingAverage(student)
     distiller = kd.Distiller(teacher, student, kd.losses.SoftTargets())
@@ -387,7 +387,7 @@ def test_a_teacher_that_follows_its_student_is_not_judged():
 
 
 def test_labels_that_do_not_count_are_no_measure_of_the_teacher():
-    x, y = labelled(240)
+    x, y = labeled(240)
     x[:, 0, 0, 0] = y
     x[::2, 0, 0, 0] = (y[::2] + 1) % 3  # Half of the predictions are wrong,
     x[1::4, 0, 0, 0] = (y[1::4] + 1) % 3  # and of the others again half.

@@ -364,7 +364,7 @@ def test_the_teachers_accuracy():
     found = distiller_of(Fixed(), linear()).diagnose(x, y, batch_size=40)
     found = found.of("teacher accuracy")
     assert found.severity == "fine"
-    expected = {"accuracy": 0.75, "chance": 1 / 3, "labelled": 120}
+    expected = {"accuracy": 0.75, "chance": 1 / 3, "labeled": 120}
     assert found.figures == pytest.approx(expected)
     assert "75.0 % right of 120" in found.seen
 
@@ -383,7 +383,7 @@ def test_labels_that_do_not_count_are_left_out():
     second = distiller.diagnose(x, ignored, batch_size=40)
     for report in (first, second):
         figures = report.of("teacher accuracy").figures
-        assert (figures["accuracy"], figures["labelled"]) == (1.0, 60)
+        assert (figures["accuracy"], figures["labeled"]) == (1.0, 60)
     one_hot = np.eye(3, dtype="float32")[y]
     distiller.compile("sgd", keras.losses.CategoricalCrossentropy(True))
     figures = distiller.diagnose(x, one_hot, batch_size=40)
@@ -687,7 +687,7 @@ def test_a_cached_teacher_is_not_run(tmp_path):
     joined = cache.join(x, y, batch_size=40)
     report = distiller.diagnose(joined)
     assert report.samples == 120
-    assert report.of("teacher accuracy").figures["labelled"] == 120
+    assert report.of("teacher accuracy").figures["labeled"] == 120
     assert report.of("teacher cost") is report.of("teacher mode") is None
     with pytest.raises(ValueError, match="must bring its predictions along"):
         distiller.diagnose(x, y)

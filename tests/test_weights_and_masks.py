@@ -190,8 +190,8 @@ class ByHand(keras.Model):
         place = str(taps_of(type(loss)))
         sides = teacher[place], student[place]
         if isinstance(loss, losses.DistillationLoss):
-            labelled = "labels" in loss.required_context
-            context = {"labels": labels} if labelled else {}
+            labeled = "labels" in loss.required_context
+            context = {"labels": labels} if labeled else {}
             return loss(*sides, OF_IMAGES, **context)
         # Keras' mean is over all, whatever their weights.
         if isinstance(loss, OneASample):
@@ -431,7 +431,7 @@ def test_what_the_compiled_loss_ignores_keeps_its_weight_in_terms():
     assert logs["logit_matching_loss"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_unlabelled_samples_are_taught_unless_the_transfer_ignores_them():
+def test_unlabeled_samples_are_taught_unless_the_transfer_ignores_them():
     teacher, student = (
         keras.Sequential([keras.Input((5,)), layers.Dense(3)]) for _ in range(2)
     )
@@ -442,7 +442,7 @@ def test_unlabelled_samples_are_taught_unless_the_transfer_ignores_them():
         student,
         [
             kd.Transfer(soft, name="all"),
-            kd.Transfer(soft, ignore_class=-1, name="labelled"),
+            kd.Transfer(soft, ignore_class=-1, name="labeled"),
         ],
     )
     loss = keras.losses.SparseCategoricalCrossentropy(
@@ -452,8 +452,8 @@ def test_unlabelled_samples_are_taught_unless_the_transfer_ignores_them():
     logs = distiller.evaluate(X, classes, verbose=0, return_dict=True)
     values = soft_targets(numpy(teacher(X)), numpy(student(X)))
     assert logs["all_loss"] == pytest.approx(values.mean(), rel=1e-4)
-    labelled = values[classes >= 0].mean()
-    assert logs["labelled_loss"] == pytest.approx(labelled, rel=1e-4)
+    labeled = values[classes >= 0].mean()
+    assert logs["labeled_loss"] == pytest.approx(labeled, rel=1e-4)
 
 
 @pytest.mark.one_backend
