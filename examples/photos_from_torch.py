@@ -18,7 +18,7 @@ mean and standard deviation; 74 seconds on a busy CPU, with one thread:
 
                                  right on held-out crops %
 linear model of its features                          44.9
-alone, on the labeled crops                    34.6 ± 1.0
+alone, on the labeled crops                     34.6 ± 1.0
 with the teacher's features                     40.4 ± 2.8
 
 The student has 52,625 weights, one in 88 of the teacher's. The features that
