@@ -1,10 +1,13 @@
 """The documentation site: sphinx-build -W guides guides/_build/html."""
 
+import importlib.util
 import os
 import pathlib
 import sys
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
+BACKENDS = "jax", "torch", "tensorflow"
+installed = next(filter(importlib.util.find_spec, BACKENDS))
+os.environ.setdefault("KERAS_BACKEND", installed)
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
 

@@ -22,10 +22,11 @@ import tempfile
 import processes
 
 # With the block that shows what it prints, if there is one; and with a comment
-# of MyST, which begins with %, where its numbers differ from run to run.
+# where its numbers differ from run to run.
 BLOCK = re.compile(
     r"^```python\n(?P<code>.*?)^```\n"
-    r"(?:\n(?P<varies>% numbers vary\n\n?)?```text\n(?P<shown>.*?)^```\n)?",
+    r"(?:\n(?P<varies><!-- numbers vary -->\n\n?)?"
+    r"```text\n(?P<shown>.*?)^```\n)?",
     re.DOTALL | re.MULTILINE,
 )
 NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")

@@ -56,6 +56,41 @@ def test_names_are_public_ones():
 
 
 @pytest.mark.one_backend
+def test_pages_that_are_made_are_up_to_date(monkeypatch):
+    monkeypatch.syspath_prepend(GUIDES / "_ext")
+    import pages
+
+    made = {}
+    monkeypatch.setattr(pages, "write", lambda path, *p: made.update({path: p}))
+    pages.write_methods()
+    pages.write_examples()
+    kept = {*(GUIDES / "methods").iterdir(), *(GUIDES / "examples").iterdir()}
+    assert made.keys() == kept
+    assert_none(
+        [
+            path
+            for path, parts in made.items()
+            if path.read_text() != pages.text_of(*parts)
+        ]
+    )
+
+
+@pytest.mark.one_backend
+def test_links_lead_to_files():
+    """On GitHub, too, where nothing is made."""
+    files = [*GUIDES.rglob("*.md"), *GUIDES.glob("notebooks/*.ipynb")]
+    dead = []
+    for page in files:
+        links = re.findall(r"\]\((?!http)([^)#\s]+)", page.read_text())
+        dead += [
+            f"{page.relative_to(GUIDES)}: {link}"
+            for link in links
+            if not (page.parent / link).exists()
+        ]
+    assert_none(dead)
+
+
+@pytest.mark.one_backend
 def test_scripts_that_are_named_exist():
     named = {
         path

@@ -3,6 +3,11 @@
 reference/   a page for each public name, from its docstring
 methods/     a page for each method, from methods.toml and its docstrings
 examples/    a page for each example, from its head and its code
+
+The last two are committed, so that links to them lead somewhere on GitHub.
+After a change of what they are made of:
+
+    python guides/_ext/pages.py
 """
 
 import ast
@@ -30,10 +35,14 @@ FACTS = {
 }
 
 
+def text_of(*parts):
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
 def write(path, *parts):
     """The page, unless it is there already: then nothing is built again."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = "\n\n".join(part for part in parts if part) + "\n"
+    text = text_of(*parts)
     if not path.exists() or path.read_text() != text:
         path.write_text(text)
 
@@ -249,10 +258,21 @@ def write_examples():
             GUIDES / "examples" / f"{file.stem}.md",
             "---\norphan: true\n---",
             f"# {line.rstrip('.')}",
-            rest.strip("\n"),
+            with_tables(rest.strip("\n")),
             f"## {relative}",
             code,
         )
+
+
+def with_tables(text):
+    """What stands in columns is shown as it is."""
+    return "\n\n".join(
+        f"```text\n{block}\n```" if IN_COLUMNS.search(block) else block
+        for block in text.split("\n\n")
+    )
+
+
+IN_COLUMNS = re.compile(r"\S {3,}\S")
 
 
 def setup(app):
@@ -265,3 +285,7 @@ def write_all():
     write_reference()
     write_methods()
     write_examples()
+
+
+if __name__ == "__main__":
+    write_all()

@@ -41,6 +41,7 @@ def main():
     )
     arguments = parser.parse_args()
     stop_without_packages()
+    use_one_thread()
     seeds, epochs = (1, 2) if arguments.smoke else (5, 30)
     print(beginning(4 * seeds, arguments.smoke))
     train, test = experiment.load_data()
@@ -70,6 +71,14 @@ def stop_without_packages():
             f"The quickstart also needs {' and '.join(missing)}, for its data "
             f"and its picture: pip install {' '.join(missing)}"
         )
+
+
+def use_one_thread():
+    """On PyTorch, where more threads would only wait for one another."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        torch.set_num_threads(1)
 
 
 def beginning(trainings, smoke):
