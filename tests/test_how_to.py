@@ -17,7 +17,7 @@ PAGES = sorted(set(FOLDER.glob("*.md")) - {FOLDER / "index.md"})
 BACKENDS = "torch", "jax", "tensorflow"
 NEEDS = {
     "data_pipelines": ["grain", "tensorflow", "torch"],
-    "export_and_int8": ["onnxruntime", "onnxscript"],
+    "export_and_int8": ["ai_edge_litert"],
     "hugging_face": ["transformers"],
     "kerashub": ["keras_hub", "tensorflow_text"],
     "teachers_from_jax_and_flax": ["flax", "optax"],
@@ -25,7 +25,7 @@ NEEDS = {
 }
 ON = {  # What their subject, or a package that they need, is made for.
     "data_pipelines": "jax",
-    "export_and_int8": "torch",
+    "export_and_int8": "tensorflow",
     "hugging_face": "torch",
     "quantization_aware_training": "torch",
     "several_devices": "jax",

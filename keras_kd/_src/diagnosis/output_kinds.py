@@ -52,8 +52,9 @@ def _mistaken_texts(transfer, side, known, stated):
         return (
             f"{about} are probabilities: they come from a {known}. "
             f"Received: {name}, which compares logits, without "
-            f"`{argument}`. The inputs of the {known} are compared.",
-            f"To confirm this, {fix}",
+            f"`{argument}`. So the inputs of the {known} are compared, which "
+            "is right.",
+            f"To confirm it and silence this warning, {fix}",
         )
     if stated is False:
         return (
