@@ -395,6 +395,6 @@ Store float16, and top-k if there are many classes. If you augment, use
 
 Before: [Is distillation worth it?](is_it_worth_it.ipynb) Next: [Features and
 attention](features_and_attention.ipynb). The API:
-{py:func}`keras_kd.cache.write`, {py:class}`keras_kd.cache.AugmentedViews`. Many
+`kd.cache.write`, `kd.cache.AugmentedViews`. Many
 writers on a cluster: `examples/teacher_predictions_with_ray.py`.
 """

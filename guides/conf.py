@@ -23,6 +23,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "docstrings",
+    "names",
     "pages",
 ]
 exclude_patterns = ["_build", "_ext", "**.ipynb_checkpoints"]

@@ -365,7 +365,7 @@ knows less does harm. You only know after training the student alone, as long
 and as carefully, from several seeds.
 
 Before: [Getting started](getting_started.ipynb). Next: [Caching teacher
-predictions](cached_predictions.ipynb). The API: {py:func}`keras_kd.compare`
+predictions](cached_predictions.ipynb). The API: `kd.compare`
 (also with a teacher trained for each seed, your own metric, regression, equal
-time in place of equal steps) and {py:class}`keras_kd.ComparisonReport`.
+time in place of equal steps) and `kd.ComparisonReport`.
 """

@@ -363,9 +363,9 @@ except ValueError as error:
 
 """
 With two tokenizers, compare the pieces of text that both have in common.
-{py:class}`~keras_kd.text.PairedTexts` finds them, and
-{py:class}`~keras_kd.losses.LikelihoodMatching` (ALM) compares how likely each
-model finds each piece. {py:class}`~keras_kd.losses.UniversalLogit` (ULD)
+`kd.text.PairedTexts` finds them, and
+`kd.losses.LikelihoodMatching` (ALM) compares how likely each
+model finds each piece. `kd.losses.UniversalLogit` (ULD)
 compares the sorted probabilities.
 
 ## What we found

@@ -310,7 +310,7 @@ Where next:
 
 - [the example](../examples/phone_classifier.md) on MNIST: files for LiteRT and
   ONNX, three seeds;
-- {py:func}`~keras_kd.export`: other formats, tolerances, threads;
+- `kd.export`: other formats, tolerances, threads;
 - [Is it worth it?](is_it_worth_it.ipynb): whether the student needed a teacher
   at all.
 """

@@ -350,8 +350,8 @@ and a class of a few lines. `kd.testing.check_loss` compares it with a formula
 in NumPy and tries it on inputs where losses usually break; put that call into
 your tests.
 
-Where next: {py:class}`~keras_kd.losses.DistillationLoss` says how positions,
-channels and masks are handled; {py:class}`~keras_kd.testing.LossCase` lists all
+Where next: `kd.losses.DistillationLoss` says how positions,
+channels and masks are handled; `kd.testing.LossCase` lists all
 that can be checked; and each [method](../methods/index.md) has a link to its
 source.
 """
