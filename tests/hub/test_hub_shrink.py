@@ -101,7 +101,7 @@ def test_a_narrower_language_model(kind):
     ],
 )
 def test_widths_that_only_a_run_shows(kind, layer):
-    with pytest.raises(ValueError, match=f"{layer}.*baked.*`depth`"):
+    with pytest.raises(ValueError, match=f"{layer}.*hard-coded.*`depth`"):
         kd.students.shrink(task(kind), width=0.5, divisor=1)
 
 

@@ -48,7 +48,7 @@ def misfit_error(operation, shapes, reason):
         f"The student's layer {operation.name!r} (of type "
         f"{type(operation).__name__}) does not take its inputs: a "
         "width is hard-coded in it, or in a layer before it. Received: "
-        f"inputs of shapes {shapes}, with the error: {_short(reason)} "
+        f"inputs of shapes {shapes}, with the error '{_short(reason)}'. "
         f"{INSTEAD}"
     )
 
