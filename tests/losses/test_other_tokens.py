@@ -498,5 +498,5 @@ def test_what_is_refused():
             lambda make=loss: keras_kd.Transfer(
                 make(), rules=[rules.DropWrong()]
             ),
-            "classes of their own",
+            "different classes",
         )
