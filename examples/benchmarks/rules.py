@@ -32,9 +32,9 @@ TemperatureByEntropy     95.4 ± 0.2   90.2 ± 0.8   73.1 ± 4.6
 LearnedTemperature       95.5 ± 0.3   90.7 ± 0.7   73.5 ± 4.4
 WeighByEntropy           95.1 ± 0.4   91.6 ± 1.8   71.8 ± 5.4
 WeighByEntropy(sure)     95.1 ± 0.2   92.0 ± 1.4   72.3 ± 4.9
+EasiestFirst             94.9 ± 0.4   91.8 ± 1.1   71.8 ± 5.7
 WeighByLoss              94.9 ± 0.4   92.9 ± 1.7   78.1 ± 4.7
 WeighByDifficulty        88.4 ± 0.8   93.6 ± 1.5   75.1 ± 4.9
-EasiestFirst             94.9 ± 0.4   91.8 ± 1.1   71.8 ± 5.7
 temperature 8 to 1       94.9 ± 0.4   90.6 ± 0.9   72.4 ± 4.1
 teacher fades out        94.4 ± 0.3   94.2 ± 1.2   95.1 ± 0.5
 two teachers             95.3 ± 0.2   93.1 ± 1.2   72.8 ± 2.6
@@ -51,6 +51,7 @@ its errors are unlearned at the end. With the good teacher that costs a point.
 """
 
 import argparse
+import functools
 from typing import NamedTuple
 
 import keras
@@ -111,10 +112,10 @@ def network(units):
     return keras.Sequential([keras.Input((64,)), hidden, layers.Dense(10)])
 
 
-def fit(model, x, y, epochs, rate, callbacks=()):
+def fit(model, x, y, epochs, rate):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(rate), loss)
-    model.fit(x, y, BATCH_SIZE, epochs, verbose=0, callbacks=[*callbacks])
+    model.fit(x, y, BATCH_SIZE, epochs, verbose=0)
     return model
 
 
@@ -123,84 +124,65 @@ def train_teacher(data, part, epochs):
     return fit(network(512), images, labels, epochs, 1e-3)
 
 
-def plain(soft_targets, steps):
-    return kd.Transfer(soft_targets)
+def from_one_teacher(temperature, steps):
+    """The transfers, by the name of what is tried."""
+    rules, annealing = kd.rules, kd.schedules.Annealing
+    soft_targets = functools.partial(kd.losses.SoftTargets, temperature)
+    # As in the papers, these losses are not divided by the weights.
+    summed = functools.partial(soft_targets, reduction="sum_over_batch_size")
+    growing = annealing(0.0, 1.0, steps=max(1, steps // 4))
+    larger = annealing(0.3, 1.0, steps=max(1, steps // 2))
+    tried = {
+        "DropWrong": rules.DropWrong(),
+        "DropUnsure(0.8)": rules.DropUnsure(0.8),
+        "DropUnusual": rules.DropUnusual(),
+        "ProbabilityShift": rules.ProbabilityShift(),
+        "LiftTrueClass(2)": rules.LiftTrueClass(2.0),
+        "ClipTail(0.01)": rules.ClipTail(0.01),
+        "TemperatureByEntropy": rules.TemperatureByEntropy(),
+        "LearnedTemperature": rules.LearnedTemperature(growing),
+        "WeighByEntropy": rules.WeighByEntropy(),
+        "WeighByEntropy(sure)": rules.WeighByEntropy("sure"),
+        "EasiestFirst": rules.EasiestFirst(larger),
+    }
+    return {
+        "plain": kd.Transfer(soft_targets()),
+        **{k: kd.Transfer(soft_targets(), rules=[v]) for k, v in tried.items()},
+        "WeighByLoss": kd.Transfer(summed(), rules=[rules.WeighByLoss()]),
+        "WeighByDifficulty": kd.Transfer(
+            summed(), rules=[rules.WeighByDifficulty()]
+        ),
+        "temperature 8 to 1": kd.Transfer(
+            kd.losses.SoftTargets(annealing(8.0, 1.0, steps=steps))
+        ),
+        "teacher fades out": kd.Transfer(
+            soft_targets(), weight=annealing(1.0, 0.0, steps=steps)
+        ),
+    }
 
 
-def with_rule(make_rule, **loss_arguments):
-    """A way to distil: soft targets with a rule, made for so many steps."""
-
-    def transfer(soft_targets, steps):
-        config = {**soft_targets.get_config(), **loss_arguments}
-        loss = type(soft_targets).from_config(config)
-        return kd.Transfer(loss, rules=[make_rule(steps)])
-
-    return transfer
-
-
-def annealed_temperature(soft_targets, steps):
-    annealing = kd.schedules.Annealing(8.0, 1.0, steps=steps)
-    return kd.Transfer(kd.losses.SoftTargets(annealing))
-
-
-def annealed_weight(soft_targets, steps):
-    annealing = kd.schedules.Annealing(1.0, 0.0, steps=steps)
-    return kd.Transfer(soft_targets, weight=annealing)
+def from_two_teachers(temperature):
+    """Likewise, and the weights of the ensemble."""
+    soft_targets = functools.partial(kd.losses.SoftTargets, temperature)
+    agreement = kd.rules.WeighByAgreement(["members/0", "members/1"])
+    return {
+        "two teachers": (kd.Transfer(soft_targets()), None),
+        "confidence weights": (kd.Transfer(soft_targets()), "confidence"),
+        "entropy weights": (kd.Transfer(soft_targets()), "entropy"),
+        "WeighByAgreement": (
+            kd.Transfer(soft_targets(), rules=[agreement]),
+            None,
+        ),
+    }
 
 
-SUM = {"reduction": "sum_over_batch_size"}
-MEMBERS = ["members/0", "members/1"]
-# How the transfer is made; with one teacher, or with one for each half.
-ONE_TEACHER = {
-    "plain": plain,
-    "DropWrong": with_rule(lambda steps: kd.rules.DropWrong()),
-    "DropUnsure(0.8)": with_rule(lambda steps: kd.rules.DropUnsure(0.8)),
-    "DropUnusual": with_rule(lambda steps: kd.rules.DropUnusual()),
-    "ProbabilityShift": with_rule(lambda steps: kd.rules.ProbabilityShift()),
-    "LiftTrueClass(2)": with_rule(lambda steps: kd.rules.LiftTrueClass(2.0)),
-    "ClipTail(0.01)": with_rule(lambda steps: kd.rules.ClipTail(0.01)),
-    "TemperatureByEntropy": with_rule(
-        lambda steps: kd.rules.TemperatureByEntropy()
-    ),
-    "LearnedTemperature": with_rule(
-        lambda steps: kd.rules.LearnedTemperature(
-            kd.schedules.Annealing(0.0, 1.0, steps=max(1, steps // 4))
-        )
-    ),
-    "WeighByEntropy": with_rule(lambda steps: kd.rules.WeighByEntropy()),
-    "WeighByEntropy(sure)": with_rule(
-        lambda steps: kd.rules.WeighByEntropy("sure")
-    ),
-    "WeighByLoss": with_rule(lambda steps: kd.rules.WeighByLoss(), **SUM),
-    "WeighByDifficulty": with_rule(
-        lambda steps: kd.rules.WeighByDifficulty(), **SUM
-    ),
-    "EasiestFirst": with_rule(
-        lambda steps: kd.rules.EasiestFirst(
-            kd.schedules.Annealing(0.3, 1.0, steps=max(1, steps // 2))
-        )
-    ),
-    "temperature 8 to 1": annealed_temperature,
-    "teacher fades out": annealed_weight,
-}
-TWO_TEACHERS = {
-    "two teachers": (plain, None),
-    "confidence weights": (plain, "confidence"),
-    "entropy weights": (plain, "entropy"),
-    "WeighByAgreement": (
-        with_rule(lambda steps: kd.rules.WeighByAgreement(MEMBERS)),
-        None,
-    ),
-}
-
-
-def distil(teacher, make_transfer, data, steps):
-    student, x, y = network(32), data.images[: data.count], data.ours
-    soft_targets = kd.losses.SoftTargets(data.temperature)
-    transfer = make_transfer(soft_targets, steps)
-    distiller = kd.Distiller(teacher, student, transfer)
-    epochs = max(1, steps * BATCH_SIZE // len(x))
-    fit(distiller, x, y[: data.count], epochs, 5e-3)
+def train_student(data, steps, teacher=None, transfer=None):
+    model = student = network(32)
+    if teacher is not None:
+        model = kd.Distiller(teacher, student, transfer)
+    epochs = max(1, steps * BATCH_SIZE // data.count)
+    x, y = data.images[: data.count], data.ours[: data.count]
+    fit(model, x, y, epochs, 5e-3)
     return student
 
 
@@ -213,30 +195,25 @@ def measure(make_data, seed, epochs, steps, split):
         predicted = model.predict(x_test, batch_size=1000, verbose=0)
         return 100 * np.mean(predicted.argmax(axis=-1) == y_test)
 
+    def accuracy_of_student(*arguments):
+        keras.utils.set_random_seed(seed)
+        return accuracy(train_student(data, steps, *arguments))
+
     keras.utils.set_random_seed(seed)
     teacher = train_teacher(data, slice(None), epochs)
     halves = [
         train_teacher(data, slice(begin, None, 2), epochs) for begin in (0, 1)
     ]
     found = {"teacher": accuracy(teacher)}
-    keras.utils.set_random_seed(seed)
-    alone = fit(
-        network(32),
-        data.images[: data.count],
-        data.ours[: data.count],
-        max(1, steps * BATCH_SIZE // data.count),
-        5e-3,
-    )
-    found["labels alone"] = accuracy(alone)
-    for name, make_transfer in ONE_TEACHER.items():
-        keras.utils.set_random_seed(seed)
-        found[name] = accuracy(distil(teacher, make_transfer, data, steps))
-    for name, (make_transfer, weights) in TWO_TEACHERS.items():
-        keras.utils.set_random_seed(seed)
+    found["labels alone"] = accuracy_of_student()
+    for name, transfer in from_one_teacher(data.temperature, steps).items():
+        found[name] = accuracy_of_student(teacher, transfer)
+    for name, way in from_two_teachers(data.temperature).items():
+        transfer, weights = way
         ensemble = kd.teachers.Ensemble(
             halves, weights=weights, temperature=data.temperature
         )
-        found[name] = accuracy(distil(ensemble, make_transfer, data, steps))
+        found[name] = accuracy_of_student(ensemble, transfer)
     return found
 
 
