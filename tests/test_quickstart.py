@@ -86,7 +86,7 @@ def test_quickstart_names_packages_to_install(tmp_path):
 
 @pytest.mark.one_backend
 @pytest.mark.parametrize(
-    ("absent", "installed", "told"),
+    ("absent", "installed", "expected"),
     [
         (
             ["tensorflow", "torch"],
@@ -96,8 +96,8 @@ def test_quickstart_names_packages_to_install(tmp_path):
         (["jax", "tensorflow", "torch"], [], "none is installed. Install one"),
     ],
 )
-def test_missing_backend_is_told(absent, installed, told):
+def test_missing_backend_is_named(absent, installed, expected):
     result = processes.run(import_again, absent, installed)
     assert result.returncode == 1
     assert result.stderr.count("ModuleNotFoundError") == 1
-    assert told in result.stderr.splitlines()[-1]
+    assert expected in result.stderr.splitlines()[-1]

@@ -304,7 +304,7 @@ class TeacherCache(Teacher):
 
         Returns:
             The batch with `"predictions"` in `y`: what `read` returns, under
-            the cache's `tag`, which tells caches apart.
+            the cache's `tag`, which identifies a cache.
 
         Raises:
             ValueError: a sample has no index or no predictions, or its input

@@ -126,7 +126,7 @@ def compare(
         unrelated: array of real samples of something else, in the same scale.
         real: array of samples of the teacher's own kind: the upper bound.
         seeds: list of the students' seeds. A row's spread is over these, and
-            tells nothing about other samples or another teacher. It sets the
+            says nothing about other samples or another teacher. It sets the
             global seeds (`keras.utils.set_random_seed`).
         optimizer: as in `compile`; each student gets a new copy.
         temperature: positive number, T of the soft targets.

@@ -14,7 +14,7 @@ def mistaken_features(transfer, mistaken):
 
     If the model's graph shows a softmax or sigmoid at the end, its input is
     compared, and the finding only says so. Otherwise the values show that the
-    outputs are of the other kind than the loss expects or was told.
+    outputs are of the other kind than the loss expects, or its arguments say.
 
     Args:
         transfer: a `Transfer`.
